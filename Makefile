@@ -1,0 +1,65 @@
+# make demo   sets up .venv and runs the main job
+# make test   sets up .venv, then lint, types, tests and a check of the bare install
+# make bench  prints the speed figures (quiet machine, please)
+# make dev    .venv with an editable install, for working on the code
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find nasbench_mr data_builders predictors search -type f -not -name '*.pyc')
+# The repository root holds folders that are subpackages when installed: never import from it.
+export PYTHONSAFEPATH := 1
+# The suite runs in as many processes as there are cores, and one thread each is fastest.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint types unit base bench dev constraints clean
+
+demo: $(VENV)/installed
+	$(BIN)/nasbench-mr demo
+
+test: lint types unit base
+
+$(VENV)/deps: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	rm -rf build nasbench_mr.egg-info
+	$(BIN)/pip install -q -c constraints.txt '.[all,test]'
+	touch $@
+
+# An ordinary install, which is what users have and what mypy reads.
+$(VENV)/installed: $(VENV)/deps $(SOURCES) pyproject.toml
+	rm -rf build nasbench_mr.egg-info
+	$(BIN)/pip install -q --no-deps --force-reinstall .
+	touch $@
+
+lint: $(VENV)/deps
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --output-format concise .
+
+types: $(VENV)/installed
+	cd tests && ../$(BIN)/mypy --config-file ../setup.cfg --cache-dir ../.mypy_cache -p nasbench_mr
+
+unit: $(VENV)/installed
+	$(TEST_ENV) $(BIN)/pytest -n 2 --dist worksteal
+
+# The base install alone: importing, the command line and a query need no extra.
+base: .venv-base/installed
+	.venv-base/bin/python tests/base_install.py
+
+.venv-base/installed: $(SOURCES) setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv-base
+	rm -rf build nasbench_mr.egg-info
+	.venv-base/bin/pip install -q -c constraints.txt .
+	touch $@
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/run.py
+
+dev: $(VENV)/deps
+	$(BIN)/pip install -q --no-deps -e .
+
+constraints: $(VENV)/installed
+	(sed -n '1,2p' constraints.txt; $(BIN)/pip freeze --exclude nasbench-mr | sed 's/+cpu//') > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) .venv-base build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
