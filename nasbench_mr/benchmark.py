@@ -1,0 +1,628 @@
+"""`load` and `Benchmark`: ask what a code achieves.
+
+    bench = nasbench_mr.load()
+    bench.query(code, "seg")["mIoU"]
+
+Queries answer from a release's tables, or from its surrogates for codes that no one trained. They load NumPy
+and nothing else; the views for analysis (`to_pandas`, `pareto`, ...) load pandas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import repeat
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr import cost as cost_module
+from nasbench_mr import spaces, tasks
+from nasbench_mr import table as tables
+from nasbench_mr.errors import (
+    CodeNotFoundError,
+    InfeasibleError,
+    InvalidArgumentError,
+    SurrogateNotFoundError,
+    UnknownMetricError,
+    did_you_mean,
+)
+from nasbench_mr.release import Release, find, unpack
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nasbench_mr.predictors.surrogate import Surrogate
+    from nasbench_mr.tasks import Task
+
+Floats = npt.NDArray[np.float64]
+SOURCES = ("auto", "table", "surrogate")
+#: `query_many` looks codes up in pieces of this many rows, which stay in the processor's cache.
+_CHUNK = 1 << 15
+
+
+def load(release: str | os.PathLike[str] | None = None) -> Benchmark:
+    """Opens a release.
+
+    Args:
+        release: None for the default (the newest installed "nasbench-mr", else the embedded "mini"); a name,
+            "name@version", a release's folder, or its tarball, which is unpacked to a temporary folder.
+
+    Raises:
+        ReleaseNotFoundError: there is none; says how to get it.
+        ReleaseError, UnsafeFileError, IntegrityError: the folder or tarball is malformed.
+    """
+    if release is not None and os.path.isfile(release):
+        scratch = tempfile.TemporaryDirectory(prefix="nasbench-mr-")
+        bench = Benchmark(unpack(release, Path(scratch.name) / "release"))
+        bench._scratch = scratch
+        return bench
+    return Benchmark(Release.open(find(release)))
+
+
+class Result(Mapping[str, float]):
+    """What one code achieves in one task: a mapping from metric (and "macs", "params", ...) to value.
+
+    Attributes:
+        code: the integers.
+        task: the task's name.
+        source: "table", or "surrogate".
+        std: by metric: over the table's seeds (NaN where there is one), or the surrogate's uncertainty.
+        seeds: the table's seeds behind the values; empty for a surrogate.
+        distance: steps of the grid (L1) to the nearest tabulated code; 0.0 for a tabulated one.
+    """
+
+    __slots__ = ("_values", "code", "distance", "seeds", "source", "std", "task")
+
+    def __init__(
+        self,
+        values: dict[str, float],
+        code: tuple[int, ...],
+        task: str,
+        source: str,
+        std: Mapping[str, float],
+        seeds: tuple[int, ...],
+        distance: float = 0.0,
+    ):
+        self._values = values
+        self.code = code
+        self.task = task
+        self.source = source
+        self.std = std
+        self.seeds = seeds
+        self.distance = distance
+
+    def __getitem__(self, name: str) -> float:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise UnknownMetricError(
+                f"no {name!r} in task {self.task!r}: {did_you_mean(name, self._values)}"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.items())
+        return f"Result({self.task}: {values}; source={self.source!r}, seeds={self.seeds})"
+
+
+class _View:
+    """One task's trials, grouped by code. Only "ok" trials count as answers."""
+
+    def __init__(self, task: Task, table: tables.Table, indexes: dict[bytes, dict[bytes, int]]):
+        self.task = task
+        self.space = spaces.get(task.space)
+        self.table = table
+        rows = np.flatnonzero(table.ok)
+        every = table.codes if len(rows) == len(table) else table.codes[rows]
+        # Tasks over the same codes share one index.
+        digest = hashlib.sha1(every, usedforsecurity=False).digest()
+        index = indexes.get(digest)
+        if index is None:
+            keys = tables.keys_of(every)
+            index = dict(zip(keys, range(len(keys)), strict=True))
+            if len(index) < len(keys):
+                index = {key: k for k, key in enumerate(index)}
+            indexes[digest] = index
+        self.index = index
+        #: Every code once, in table order: `(n, DIM)` uint8; `groups`: which of them each ok row has.
+        if len(index) == len(rows):
+            self.codes, self.rows, self.starts = every, rows, np.arange(len(rows) + 1)
+        else:
+            groups = np.fromiter(map(index.__getitem__, tables.keys_of(every)), np.int64, len(every))
+            order = np.argsort(groups, kind="stable")
+            self.rows = rows[order]
+            self.starts = np.searchsorted(groups[order], np.arange(len(index) + 1))
+            self.codes = table.codes[self.rows[self.starts[:-1]]]
+        self.single = len(self.rows) == len(self.codes)
+        self.names = [n for n, values in table.values.items() if n not in tables.COSTS or _any_known(values)]
+        self.integers = {n for n in ("macs", "params") if n in self.names and _all_known(table.values[n])}
+        self.means: dict[str, Floats] = {}
+        self.metrics = [m.name for m in task.metrics]
+        self.no_std = MappingProxyType(dict.fromkeys(self.metrics, float("nan")))
+
+    def mean(self, name: str) -> Floats:
+        """Each code's mean over its seeds of one column: `(n_codes,)`; unknown values do not count."""
+        if name not in self.means:
+            values = self.table.values[name][self.rows]
+            if not self.single:
+                known = ~np.isnan(values)
+                sums = np.add.reduceat(np.where(known, values, 0.0), self.starts[:-1])
+                counts = np.add.reduceat(known.astype(np.int64), self.starts[:-1])
+                values = sums / np.where(counts, counts, np.nan)
+            self.means[name] = values
+        return self.means[name]
+
+    @cached_property
+    def seed_of(self) -> tuple[int, ...]:
+        """The seed of the single trial of each code."""
+        return tuple(self.table.seed[self.rows].tolist())
+
+    @cached_property
+    def getters(self) -> list[tuple[str, Any]]:
+        """(name, function from code number to Python number) for `result`, the hot path."""
+        columns = []
+        for name in self.names:
+            values = self.mean(name)
+            columns.append((name, (values.astype(np.int64) if name in self.integers else values).item))
+        return columns
+
+    def result(self, k: int, code: tuple[int, ...]) -> Result:
+        """The answer for code number k, over all its seeds."""
+        values = {name: get(k) for name, get in self.getters}
+        if self.single:
+            return Result(values, code, self.task.name, "table", self.no_std, (self.seed_of[k],))
+        rows = self.rows[self.starts[k] : self.starts[k + 1]]
+        std = self.no_std
+        if len(rows) > 1:
+            trials = {name: self.table.values[name][rows] for name in self.metrics}
+            std = MappingProxyType({name: float(np.std(v, ddof=1)) for name, v in trials.items()})
+        return Result(values, code, self.task.name, "table", std, tuple(self.table.seed[rows].tolist()))
+
+    def seed_result(self, k: int, code: tuple[int, ...], seed: int) -> Result:
+        """The answer of one seed's trial."""
+        rows = self.rows[self.starts[k] : self.starts[k + 1]]
+        seeds = self.table.seed[rows].tolist()
+        if seed not in seeds:
+            raise CodeNotFoundError(
+                f"task {self.task.name!r}: no trial of this code with seed {seed!r}; it has seeds "
+                f"{', '.join(map(str, seeds))} (seed=None answers their mean)"
+            )
+        row = rows[seeds.index(seed)]
+        values = {
+            name: int(v[row]) if name in self.integers else float(v[row])
+            for name, v in self.table.values.items()
+            if name in self.names
+        }
+        return Result(values, code, self.task.name, "table", self.no_std, (seed,))
+
+
+class Benchmark:
+    """A release that can be asked. Made by `load`.
+
+    Attributes:
+        release: what was opened (its name, version, folder).
+        tasks: the names of its tasks.
+    """
+
+    _scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def __init__(self, release: Release):
+        self.release = release
+        self.tasks: tuple[str, ...] = tuple(release.tasks)
+        self._views: dict[str, _View] = {}
+        self._indexes: dict[bytes, dict[bytes, int]] = {}
+        self._surrogates: dict[str, Surrogate] = {}
+        self._curves: dict[str, pd.DataFrame] = {}
+
+    def __repr__(self) -> str:
+        return f"<Benchmark {self.release}: {', '.join(self.tasks)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (os.fspath(self.release.path),)
+
+    def task(self, task: str) -> Task:
+        """The description of a task, by name or alias.
+
+        Raises:
+            UnknownTaskError: the release has no such task; names the nearest.
+        """
+        return self.release.tasks[tasks.resolve(task, self.release.tasks)]
+
+    def _view(self, task: str) -> _View:
+        view = self._views.get(task) if isinstance(task, str) else None
+        if view is None:
+            name = tasks.resolve(task, self.release.tasks)
+            if name not in self._views:
+                table = self.release.table(name)
+                self._views[name] = _View(self.release.tasks[name], table, self._indexes)
+            view = self._views[name]
+        return view
+
+    def codes(self, task: str) -> npt.NDArray[np.int16]:
+        """Every code with an "ok" trial, once, in table order: `(n, 27)` int16."""
+        return self._view(task).codes.astype(np.int16)
+
+    def query(
+        self,
+        code: object,
+        task: str,
+        source: str = "auto",
+        seed: int | None = None,
+        epoch: int | None = None,
+    ) -> Result:
+        """What a code achieves in a task. Asked again, it answers the same.
+
+        Args:
+            code: anything `space.parse` reads.
+            task: a name or alias.
+            source: "table": only what was trained. "surrogate": the release's surrogate, also for tabulated
+                codes. "auto": the table, else the surrogate.
+            seed: None for the mean over the table's seeds, or one seed's trial.
+            epoch: None for the final metrics, or a point of the learning curve (counted from 1).
+
+        Raises:
+            OutOfSpaceError: not a code.
+            UnknownTaskError: no such task.
+            CodeNotFoundError: the code, its seed or the epoch is not in the table.
+            SurrogateNotFoundError: the release has no surrogate for the task.
+            InvalidArgumentError: an unknown source, or a seed or epoch of a surrogate.
+        """
+        view = self._view(task)
+        if type(code) is tuple and seed is None and epoch is None and source != "surrogate":
+            try:
+                k = view.index.get(bytes(code), -1)
+            except (TypeError, ValueError):
+                k = -1
+            if k >= 0 and source in SOURCES:
+                return view.result(k, code)
+        return self._query(view, view.space.parse(code), source, seed, epoch)
+
+    def _query(
+        self, view: _View, code: tuple[int, ...], source: str, seed: int | None, epoch: int | None
+    ) -> Result:
+        if source not in SOURCES:
+            raise InvalidArgumentError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
+        for name, value in (("seed", seed), ("epoch", epoch)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+                raise InvalidArgumentError(f"{name} is {value!r}; expected an integer or None")
+        k = view.index.get(bytes(code), -1)
+        of_trial = seed is not None or epoch is not None
+        if source == "surrogate" and of_trial:
+            raise InvalidArgumentError("a surrogate has no seeds or epochs; use source='table'")
+        if source != "surrogate" and k >= 0:
+            if epoch is not None:
+                return self._query_curve(view, code, seed, int(epoch))
+            return view.result(k, code) if seed is None else view.seed_result(k, code, int(seed))
+        if source == "table" or of_trial:
+            raise self._not_found(view, code)
+        surrogate = self._surrogate(view.task.name)
+        if surrogate is None:
+            if source == "surrogate":
+                raise SurrogateNotFoundError(
+                    f"{self.release} has no surrogate for {view.task.name!r}: "
+                    f"nasbench-mr surrogate fit {self.release.name}"
+                )
+            raise self._not_found(view, code)
+        mean, std = surrogate.predict(np.array([code], np.int16))
+        values = dict(zip(surrogate.names, mean[0].tolist(), strict=True))
+        if view.task.cost == "code":
+            values |= {"macs": int(cost_module.macs(code)[0]), "params": int(cost_module.params(code)[0])}
+        spread = dict(zip(surrogate.names, std[0].tolist(), strict=True))
+        distance = float(surrogate.distance(np.array([code], np.int16))[0])
+        return Result(values, code, view.task.name, "surrogate", spread, (), distance)
+
+    def _not_found(self, view: _View, code: tuple[int, ...]) -> CodeNotFoundError:
+        failed = int((view.table.codes == np.array(code, np.uint8)).all(axis=1).sum())
+        why = (
+            f"all {failed} of its trials failed"
+            if failed
+            else "it is not in the table; bench.codes(task) lists those that are"
+        )
+        if view.task.name not in self.release.about.get("surrogates", {}):
+            why += f", and {self.release} has no surrogate (nasbench-mr surrogate fit {self.release.name})"
+        return CodeNotFoundError(
+            f"task {view.task.name!r} has no result for {view.space.to_string(code)}: {why}"
+        )
+
+    def _query_curve(self, view: _View, code: tuple[int, ...], seed: int | None, epoch: int) -> Result:
+        curves = self.curves(view.task.name)
+        here = (curves[list(view.space.NAMES)] == np.array(code)).all(axis=1)
+        if seed is not None:
+            here &= curves["seed"] == seed
+        rows = curves[here & (curves["epoch"] == epoch)]
+        if rows.empty:
+            epochs = sorted(curves.loc[here, "epoch"].unique().tolist())
+            known = f"epochs {epochs[0]} to {epochs[-1]}" if epochs else f"no curve for seed {seed!r}"
+            raise CodeNotFoundError(f"task {view.task.name!r}: no epoch {epoch} of this code; it has {known}")
+        columns = [c for c in curves.columns if c not in (*view.space.NAMES, "seed", "epoch")]
+        values = {c: float(rows[c].mean()) for c in columns}
+        spread = {m: float(rows[m].std(ddof=1)) if m in columns else float("nan") for m in view.metrics}
+        return Result(values, code, view.task.name, "table", spread, tuple(rows["seed"].tolist()))
+
+    def _surrogate(self, task: str) -> Surrogate | None:
+        if task not in self._surrogates:
+            name = f"surrogates/{task}.npz"
+            if name not in self.release.files:
+                return None
+            from nasbench_mr.predictors.surrogate import load_surrogate
+
+            self._surrogates[task] = load_surrogate(self.release.path / name)
+        return self._surrogates[task]
+
+    def query_many(
+        self,
+        codes: object,
+        task: str,
+        metrics: Sequence[str] | None = None,
+        source: str = "auto",
+        missing: str = "raise",
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What many codes achieve in a task, each the mean over its seeds.
+
+        Args:
+            codes: `(n, 27)` codes.
+            task: a name or alias.
+            metrics: columns to answer; the task's metrics, "macs" and "params" by default.
+            source: as in `query`.
+            missing: "raise" a CodeNotFoundError, or answer "nan", where a code can't be answered.
+
+        Returns:
+            A dict of `(n,)` float64 arrays, one for each metric, and "source": "table", "surrogate" or, where
+            nothing could answer, "".
+
+        Raises:
+            As `query`.
+        """
+        view = self._view(task)
+        if source not in SOURCES:
+            raise InvalidArgumentError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
+        if missing not in ("raise", "nan"):
+            raise InvalidArgumentError(f"missing is {missing!r}; expected 'raise' or 'nan'")
+        names = [*view.metrics, "macs", "params"] if metrics is None else list(metrics)
+        for name in names:
+            if name not in view.table.values:
+                options = [*view.metrics, *tables.COSTS]
+                raise UnknownMetricError(
+                    f"task {view.task.name!r} has no metric {name!r}: {did_you_mean(name, options)}"
+                )
+        array = view.space.check(codes)
+        found = np.full(len(array), -1, np.int64)
+        if source != "surrogate":
+            get = view.index.get
+            for start in range(0, len(array), _CHUNK):
+                keys = tables.keys_of(array[start : start + _CHUNK])
+                found[start : start + _CHUNK] = np.fromiter(map(get, keys, repeat(-1)), np.int64, len(keys))
+        tabulated = found >= 0
+        everywhere = bool(tabulated.all())
+        out: dict[str, npt.NDArray[Any]] = {}
+        for name in names:
+            # One entry more than there are codes: index -1 finds the NaN at the end.
+            values = np.append(view.mean(name), np.nan)
+            out[name] = values[found]
+        kinds = np.array(["", "table", "surrogate"])
+        if everywhere:
+            out["source"] = np.full(len(array), kinds[1])
+            return out
+        rest = np.flatnonzero(~tabulated)
+        answered = tabulated.astype(np.int8)
+        surrogate = self._surrogate(view.task.name) if source != "table" else None
+        if surrogate is not None:
+            answered[rest] = 2
+            asked = array[rest]
+            mean, _ = surrogate.predict(asked)
+            columns = dict(zip(surrogate.names, mean.T, strict=True))
+            if view.task.cost == "code":
+                for name, exact in (("macs", cost_module.macs), ("params", cost_module.params)):
+                    if name in names:
+                        columns[name] = exact(asked)
+            for name in names:
+                if name in columns:
+                    out[name][rest] = columns[name]
+        elif missing == "raise":
+            code = tuple(array[rest[0]].tolist())
+            self._query(view, code, source, None, None)  # raises the error that fits
+        out["source"] = kinds[answered]
+        return out
+
+    def best(
+        self,
+        task: str,
+        k: int = 5,
+        max_macs: float | None = None,
+        max_params: float | None = None,
+        metric: str | None = None,
+    ) -> list[Result]:
+        """The k best tabulated codes, best first; fewer where fewer meet the limits (both inclusive).
+
+        Args:
+            metric: what to rank by; the task's objective by default.
+
+        Raises:
+            InfeasibleError: no tabulated code meets the limits.
+        """
+        view = self._view(task)
+        if k < 1:
+            raise InvalidArgumentError(f"k is {k}; expected at least 1")
+        ranked = view.task.metric(metric)
+        score = ranked.sign * view.mean(ranked.name)
+        allowed = ~np.isnan(score)
+        for name, limit in (("macs", max_macs), ("params", max_params)):
+            if limit is not None:
+                allowed &= view.mean(name) <= limit
+        rows = np.flatnonzero(allowed)
+        if not len(rows):
+            least = {n: np.nanmin(view.mean(n)) for n in ("macs", "params")}
+            raise InfeasibleError(
+                f"no tabulated code of {view.task.name!r} has at most "
+                + " and ".join(
+                    f"{limit:,.0f} {n}" for n, limit in (("MACs", max_macs), ("params", max_params)) if limit
+                )
+                + f"; the least are {least['macs']:,.0f} MACs and {least['params']:,.0f} params"
+            )
+        top = rows[np.argsort(-score[rows], kind="stable")[:k]]
+        return [view.result(int(r), tuple(view.codes[r].tolist())) for r in top]
+
+    def pareto(self, tasks: str | Sequence[str], cost: str | None = "macs") -> pd.DataFrame:
+        """The tabulated codes that no other one beats in every objective and in cost.
+
+        Args:
+            tasks: one or more; only codes tabulated in all of them count.
+            cost: "macs" or "params", to be low; or None to compare metrics only.
+
+        Returns:
+            One row for each, by rising cost: "code" (tuple), each task's objective in a column named after
+            the task, and the cost.
+        """
+        import pandas as pd
+
+        names = [tasks] if isinstance(tasks, str) else list(tasks)
+        if not names:
+            raise InvalidArgumentError("pareto() needs at least one task")
+        if cost not in ("macs", "params", None):
+            raise InvalidArgumentError(f"cost is {cost!r}; expected 'macs', 'params' or None")
+        codes, values = self._common(names)
+        columns = {self.task(t).name: values[:, i] for i, t in enumerate(names)}
+        losses = [-self.task(t).metric().sign * values[:, i] for i, t in enumerate(names)]
+        if cost:
+            columns[cost] = self.query_many(codes, names[0], (cost,), "table")[cost]
+            losses.append(columns[cost])
+        rows = non_dominated(np.stack(losses, axis=1))
+        frame = pd.DataFrame({"code": list(map(tuple, codes[rows].tolist()))})
+        for name, column in columns.items():
+            frame[name] = column[rows]
+        by = cost or next(iter(columns))
+        return frame.sort_values(by, kind="stable").reset_index(drop=True)
+
+    def _common(self, names: Sequence[str]) -> tuple[npt.NDArray[np.int16], Floats]:
+        """The codes that all tasks have, `(n, 27)`, and their objectives, `(n, tasks)`."""
+        views = [self._view(t) for t in names]
+        if len({v.task.space for v in views}) > 1:
+            raise InvalidArgumentError(f"{', '.join(names)} are not of one search space")
+        first = views[0]
+        keys = tables.keys_of(first.codes)
+        shared = [i for i, key in enumerate(keys) if all(key in v.index for v in views)]
+        at = [[v.index[keys[i]] for i in shared] for v in views]
+        values = [v.mean(v.task.objective)[rows] for v, rows in zip(views, at, strict=True)]
+        return first.codes[shared].astype(np.int16), np.stack(values, axis=1)
+
+    def to_pandas(self, task: str) -> pd.DataFrame:
+        """All trials of a task, one row each, with every column of the table."""
+        name = self._view(task).task.name
+        frame: pd.DataFrame = tables.read_arrow(self.release.path / f"tables/{name}.parquet").to_pandas()
+        return frame
+
+    def curves(self, task: str) -> pd.DataFrame:
+        """All learning curves of a task: the code's columns, "seed", "epoch", metrics, loss, ...
+
+        Raises:
+            CodeNotFoundError: the task has no learning curves.
+        """
+        name = self.task(task).name
+        if name not in self._curves:
+            file = f"curves/{name}.parquet"
+            if file not in self.release.files:
+                raise CodeNotFoundError(f"{self.release}: task {name!r} has no learning curves")
+            self._curves[name] = tables.read_arrow(self.release.path / file).to_pandas()
+        return self._curves[name].copy()
+
+    def correlation(self, method: str = "kendall", tasks: Sequence[str] | None = None) -> pd.DataFrame:
+        """Correlation of the tasks' objectives over the codes each pair shares: tasks x tasks.
+
+        Args:
+            method: "kendall" (tau-b), "spearman" or "pearson". Where smaller is better, the sign is flipped.
+            tasks: which; by default all tasks of the first one's search space.
+        """
+        import pandas as pd
+
+        if method not in ("kendall", "spearman", "pearson"):
+            raise InvalidArgumentError(f"method is {method!r}; expected kendall, spearman or pearson")
+        if tasks is None:
+            space = self.task(self.tasks[0]).space
+            tasks = [t for t in self.tasks if self.task(t).space == space]
+        names = [self.task(t).name for t in tasks]
+        out = np.eye(len(names))
+        for i, a in enumerate(names):
+            for j, b in enumerate(names[:i]):
+                _, values = self._common((a, b))
+                x, y = (self.task(t).metric().sign * values[:, k] for k, t in enumerate((a, b)))
+                if method == "kendall":
+                    out[i, j] = kendall_tau(x, y)
+                else:
+                    pair = pd.DataFrame({"x": x, "y": y})
+                    pair = pair.rank() if method == "spearman" else pair
+                    out[i, j] = pair["x"].corr(pair["y"])
+                out[j, i] = out[i, j]
+        return pd.DataFrame(out, names, names)
+
+
+def _any_known(values: Floats) -> bool:
+    return not np.isnan(values).all()
+
+
+def _all_known(values: Floats) -> bool:
+    return not np.isnan(values).any()
+
+
+def non_dominated(losses: Floats) -> npt.NDArray[np.int64]:
+    """The rows of `(n, m)` losses that no other row is at most equal to everywhere and below somewhere."""
+    order = np.lexsort(losses.T[::-1])
+    rows = losses[order]
+    front: list[int] = []
+    kept = np.empty((0, losses.shape[1]))
+    for i, row in enumerate(rows):
+        # In lexicographic order a row can only be dominated by an earlier one; equal rows all stay.
+        worse = (kept <= row).all(axis=1) & (kept < row).any(axis=1)
+        if not np.isnan(row).any() and not worse.any():
+            front.append(i)
+            kept = rows[front]
+    return np.sort(order[front])
+
+
+def kendall_tau(x: Floats, y: Floats) -> float:
+    """Kendall's tau-b of two `(n,)` arrays, in O(n log^2 n) (Knight, 1966); NaN where one is constant."""
+    n = len(x)
+    order = np.lexsort((y, x))
+    x, y = x[order], y[order]
+    pairs = n * (n - 1) / 2
+    ties_x, ties_y = _tied_pairs(x), _tied_pairs(np.sort(y))
+    new = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(y) != 0)]) if n else np.empty(0, bool)
+    ties_both = _tied_pairs(np.cumsum(new))
+    discordant = _inversions(np.unique(y, return_inverse=True)[1])
+    agreement = pairs - ties_x - ties_y + ties_both - 2 * discordant
+    spread = np.sqrt((pairs - ties_x) * (pairs - ties_y))
+    return float(agreement / spread) if spread else float("nan")
+
+
+def _tied_pairs(ordered: npt.NDArray[Any]) -> float:
+    counts = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(ordered) != 0, [True]])))
+    return float((counts * (counts - 1) / 2).sum())
+
+
+def _inversions(ranks: npt.NDArray[np.int64]) -> int:
+    """Pairs i < j with ranks[i] > ranks[j], counted one bit of the ranks at a time."""
+    total = 0
+    for bit in range(int(ranks.max(initial=0)).bit_length()):
+        # Pairs whose ranks agree above `bit` and differ in it, the larger one first.
+        group = ranks >> (bit + 1)
+        order = np.argsort(group, kind="stable")
+        ones = (ranks[order] >> bit) & 1
+        seen = np.cumsum(ones)
+        start = np.searchsorted(group[order], group[order])
+        before = seen - (seen[start] - ones[start])
+        total += int(before[ones == 0].sum())
+    return total

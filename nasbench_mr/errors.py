@@ -1,0 +1,108 @@
+"""Every error this package raises on purpose.
+
+Each one is also the builtin a caller would expect (`ValueError`, `LookupError`, ...), so code that
+catches builtins keeps working. Catch `NasbenchMRError` to catch them all; the command line prints its
+message in one line and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NasbenchMRError(Exception):
+    """Base of all errors raised by nasbench-mr."""
+
+
+class InvalidArgumentError(NasbenchMRError, ValueError):
+    """An argument has a value that the function does not accept."""
+
+
+class OutOfSpaceError(NasbenchMRError, ValueError):
+    """A code is malformed or lies outside the search space."""
+
+
+class UnknownNameError(NasbenchMRError, LookupError):
+    """A name (predictor, search method, recipe, column, ...) is not in its registry."""
+
+
+class UnknownTaskError(UnknownNameError):
+    """No task of this name."""
+
+
+class UnknownMetricError(UnknownNameError):
+    """The task has no metric of this name."""
+
+
+class CodeNotFoundError(NasbenchMRError, LookupError):
+    """The table has no usable trial of this code (with this seed, at this epoch)."""
+
+
+class SurrogateNotFoundError(NasbenchMRError, LookupError):
+    """The release carries no surrogate for this task."""
+
+
+class TableError(NasbenchMRError, ValueError):
+    """A table's columns, types or rows do not follow the schema."""
+
+
+class ReleaseError(NasbenchMRError, ValueError):
+    """A release is malformed, or clashes with one already installed."""
+
+
+class ReleaseNotFoundError(NasbenchMRError, LookupError):
+    """No release of this name, version or path."""
+
+
+class IntegrityError(NasbenchMRError, ValueError):
+    """A file's content does not have the expected hash or size."""
+
+
+class UnsafeFileError(NasbenchMRError, ValueError):
+    """A file from outside contains what it must not (code in a pickle, a path that escapes, a bomb)."""
+
+
+class DownloadError(NasbenchMRError, OSError):
+    """A download failed after all retries."""
+
+
+class StorageError(NasbenchMRError, OSError):
+    """A file could not be written: disk full, folder read-only."""
+
+
+class MissingExtraError(NasbenchMRError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class DatasetError(NasbenchMRError, ValueError):
+    """An image, video or point-cloud data set is incomplete or malformed."""
+
+
+class RecipeError(NasbenchMRError, ValueError):
+    """A training recipe or its override is invalid."""
+
+
+class InfeasibleError(NasbenchMRError, ValueError):
+    """No code meets the given limits."""
+
+
+class NotFittedError(NasbenchMRError, RuntimeError):
+    """A predictor was asked before it was fitted."""
+
+
+def did_you_mean(name: object, options: Iterable[str]) -> str:
+    """A sentence for an error message: the closest of `options`, or all of them."""
+    options = list(options)
+    lowered = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(lowered[c]) for c in close) + "?"
+    return "expected one of " + ", ".join(options) if options else "there are none"
+
+
+def missing_extra(module: str, extra: str, purpose: str) -> MissingExtraError:
+    """The error to raise when importing `module` failed, naming the extra that installs it."""
+    return MissingExtraError(
+        f"{purpose} needs {module!r}, which is not installed: pip install 'nasbench-mr[{extra}]'"
+    )

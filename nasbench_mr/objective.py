@@ -1,0 +1,593 @@
+"""What a search maximises, and the codes it may ask for.
+
+`Domain` is the set of codes: a whole space, or the codes of a table, under limits on MACs and parameters.
+`Objective` adds the values: one task's metric or a weighted set of tasks, answered by a table, a surrogate
+or live training. It counts evaluations and what they would have cost. A search sees a domain and the
+values it is told, nothing else, so the same search runs on all three sources and on both spaces.
+
+    objective = Objective.table(bench, "seg", max_macs=2e9)
+    search = nasbench_mr.search.make("evolution", objective, seed=0)
+    nasbench_mr.search.run(search, objective, budget=300)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr import cost, spaces
+from nasbench_mr.errors import (
+    CodeNotFoundError,
+    InfeasibleError,
+    InvalidArgumentError,
+    OutOfSpaceError,
+    did_you_mean,
+)
+from nasbench_mr.tasks import Metric, Task
+
+if TYPE_CHECKING:
+    from nasbench_mr.benchmark import Benchmark
+
+Codes = npt.NDArray[np.int16]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+#: One task's name, several, or names with weights; "seg/mAcc" names a metric other than the objective.
+Tasks = str | Sequence[str] | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One term of an objective.
+
+    Attributes:
+        key: as the user wrote it, "seg" or "seg/mAcc".
+        task, metric: what it names.
+        weight: its weight among the terms, positive.
+        mean, std: of the metric over the task's table; each term is standardised by them.
+    """
+
+    key: str
+    task: Task
+    metric: Metric
+    weight: float = 1.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A source's answer for n codes and m goals.
+
+    Attributes:
+        values: `(n, m)` in the metrics' own units; NaN where a training failed or diverged.
+        cost: `(n,)` what measuring them costs, in `unit`.
+        unit: "seconds", or "GMACs" where no one knows the seconds.
+    """
+
+    values: Floats
+    cost: Floats
+    unit: str
+
+
+class Source(Protocol):
+    """Answers for codes: a table, a surrogate, or training itself (`data_builders` has one)."""
+
+    def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
+        """Measures `(n, DIM)` codes; `epoch` asks for a point of the learning curve, None for the end."""
+
+
+def parse_tasks(tasks: Tasks) -> dict[str, float]:
+    """Task names and their weights, from any of the forms of `Tasks`; "seg,video" is two.
+
+    Raises:
+        InvalidArgumentError: there is none, one is named twice, or a weight is not positive and finite.
+    """
+    if isinstance(tasks, str):
+        tasks = [name.strip() for name in tasks.split(",") if name.strip()]
+    weights = dict(tasks) if isinstance(tasks, Mapping) else dict.fromkeys(tasks, 1.0)
+    if not weights or len(weights) != len(tasks):
+        raise InvalidArgumentError(f"tasks are {tasks!r}; expected distinct names, at least one")
+    for key, weight in weights.items():
+        if not (weight > 0 and math.isfinite(weight)):
+            raise InvalidArgumentError(f"the weight of {key!r} is {weight}; expected a positive number")
+    return weights
+
+
+def goals(bench: Benchmark, tasks: Tasks) -> tuple[Goal, ...]:
+    """The terms that `tasks` names, standardised by the benchmark's tables.
+
+    Raises:
+        UnknownTaskError, UnknownMetricError: the benchmark has no such task or metric.
+        InvalidArgumentError: the tasks are of different search spaces, or a task has no usable value.
+    """
+    found = []
+    for key, weight in parse_tasks(tasks).items():
+        name, _, metric_name = key.partition("/")
+        task = bench.task(name)
+        metric = task.metric(metric_name or None)
+        values = bench.query_many(
+            bench.codes(task.name), task.name, metrics=(metric.name,), source="table", missing="nan"
+        )[metric.name]
+        values = values[np.isfinite(values)]
+        if not len(values):
+            raise InvalidArgumentError(f"the table of {task.name!r} has no value of {metric.name!r}")
+        std = float(values.std()) or 1.0
+        found.append(Goal(key, task, metric, weight, float(values.mean()), std))
+    if len({goal.task.space for goal in found}) > 1:
+        pairs = ", ".join(f"{goal.key} ({goal.task.space})" for goal in found)
+        raise InvalidArgumentError(f"tasks of different search spaces: {pairs}; expected tasks of one space")
+    return tuple(found)
+
+
+def combine(values: Floats, terms: Sequence[Goal]) -> Floats:
+    """`(n, m)` metrics to the `(n,)` values that searches maximise.
+
+    One goal: its metric in its own unit, negated where smaller is better. Several: the weighted mean of the
+    standardised metrics, larger is better.
+    """
+    if len(terms) == 1:
+        return values[:, 0] * terms[0].metric.sign
+    offset, scale = affine(terms)
+    return np.asarray((values - offset) @ scale)
+
+
+def affine(terms: Sequence[Goal]) -> tuple[Floats, Floats]:
+    """`(m,)` offsets and factors, so that the standardised objective is `(values - offset) @ factor`."""
+    total = sum(goal.weight for goal in terms)
+    offset = np.array([goal.mean for goal in terms])
+    return offset, np.array([g.weight / total * g.metric.sign / g.std for g in terms])
+
+
+class Domain:
+    """The codes a search may ask for.
+
+    Args:
+        space: the search space (`spaces.get`); by default that of the 27 integers.
+        codes: `(n, DIM)` distinct codes, if only these may be asked for; else the whole space.
+        macs, params: `(n,)` of `codes`; needed in a space without a cost formula.
+        max_macs, max_params: limits, both inclusive. MACs of the 27 integers always mean `cost.macs`: those
+            of the 50-class classification network for a 1x3x128x128 input, whatever the task.
+        fixed: values that some dimensions must have, by name.
+
+    Raises:
+        InfeasibleError: no code meets the limits.
+        InvalidArgumentError: a limit is no positive number, or a fixed dimension does not exist.
+    """
+
+    def __init__(
+        self,
+        space: spaces.Space | None = None,
+        codes: Codes | None = None,
+        macs: Ints | None = None,
+        params: Ints | None = None,
+        max_macs: float | None = None,
+        max_params: float | None = None,
+        fixed: Mapping[str, int] | None = None,
+    ):
+        self.space = spaces.get("nasbench-mr") if space is None else space
+        for name, limit in (("max_macs", max_macs), ("max_params", max_params)):
+            if limit is not None and not limit > 0:
+                raise InvalidArgumentError(f"{name} is {limit}; expected a positive number, or None")
+        self.max_macs = math.inf if max_macs is None else float(max_macs)
+        self.max_params = math.inf if max_params is None else float(max_params)
+        self.fixed = self._parse_fixed(fixed or {})
+        #: `(n, DIM)` the codes within the limits, where there is a list of them; else None.
+        self.codes: Codes | None = None
+        self._costs: tuple[Ints, Ints] | None = None
+        if codes is not None:
+            self._restrict(self.space.check(codes), macs, params)
+        elif self.space.NAME != "nasbench-mr":
+            raise InvalidArgumentError(
+                f"the space {self.space.NAME!r} has no cost formula; pass the table's codes, macs and params"
+            )
+        else:
+            smallest = self._fix(self.space.LOWER[None].copy())
+            if not self._within(smallest)[0]:
+                raise InfeasibleError(
+                    f"no code {self._describe()}: the smallest has {self.macs(smallest)[0] / 1e9:.3g} GMACs "
+                    f"and {self.params(smallest)[0] / 1e6:.3g} M parameters"
+                )
+
+    def _parse_fixed(self, fixed: Mapping[str, int]) -> dict[int, int]:
+        names = self.space.NAMES
+        positions = {}
+        base = dict(zip(names, self.space.LOWER.tolist(), strict=True))
+        for name, value in fixed.items():
+            if name not in names:
+                raise InvalidArgumentError(f"no dimension {name!r}: {did_you_mean(name, names)}")
+            k = names.index(name)
+            positions[k] = self.space.parse([*(base | {name: value}).values()])[k]
+        return positions
+
+    def _restrict(self, codes: Codes, macs: Ints | None, params: Ints | None) -> None:
+        if macs is None or params is None:
+            macs, params = cost.macs(codes), cost.params(codes)
+        keep = (macs <= self.max_macs) & (params <= self.max_params)
+        for k, value in self.fixed.items():
+            keep &= codes[:, k] == value
+        if not keep.any():
+            cheapest = (
+                f": the cheapest of {len(codes):,} has {macs.min() / 1e9:.3g} GMACs" if len(codes) else ""
+            )
+            raise InfeasibleError(f"no code of the table {self._describe()}{cheapest}")
+        self.codes = codes[keep]
+        self._costs = (macs[keep], params[keep])
+
+    def _describe(self) -> str:
+        limits = []
+        if self.max_macs < math.inf:
+            limits.append(f"has at most {self.max_macs / 1e9:.3g} GMACs")
+        if self.max_params < math.inf:
+            limits.append(f"has at most {self.max_params / 1e6:.3g} M parameters")
+        limits += [f"has {self.space.NAMES[k]} = {value}" for k, value in self.fixed.items()]
+        return " and ".join(limits) or "is there"
+
+    @property
+    def size(self) -> int:
+        """How many codes there are; without a list of codes an upper bound, as limits are not counted."""
+        return self.space.SIZE if self.codes is None else len(self.codes)
+
+    @cached_property
+    def _rows(self) -> dict[bytes, int]:
+        assert self.codes is not None
+        return {key: row for row, key in enumerate(keys(self.codes))}
+
+    def rows(self, codes: Codes) -> Ints:
+        """The positions of codes in the list `self.codes`; -1 for those that are not there: `(n,)`."""
+        return np.array([self._rows.get(key, -1) for key in keys(codes)], np.int64)
+
+    def macs(self, codes: Codes) -> Ints:
+        """MACs of the domain's codes: `(n,)`."""
+        return cost.macs(codes) if self._costs is None else self._costs[0][self._known(codes)]
+
+    def params(self, codes: Codes) -> Ints:
+        """Parameters of the domain's codes: `(n,)`."""
+        return cost.params(codes) if self._costs is None else self._costs[1][self._known(codes)]
+
+    def _known(self, codes: Codes) -> Ints:
+        rows = self.rows(codes)
+        if (rows < 0).any():
+            raise OutOfSpaceError(f"code {codes[rows < 0][0].tolist()} is not among the domain's codes")
+        return rows
+
+    def contains(self, codes: Codes) -> npt.NDArray[np.bool_]:
+        """Which codes may be asked for: `(n,)` bool."""
+        if self.codes is not None:
+            return self.rows(codes) >= 0
+        inside = self._within(codes)
+        for k, value in self.fixed.items():
+            inside &= codes[:, k] == value
+        return inside
+
+    def _within(self, codes: Codes) -> npt.NDArray[np.bool_]:
+        inside = np.ones(len(codes), bool)
+        if self.max_macs < math.inf:
+            inside &= cost.macs(codes) <= self.max_macs
+        if self.max_params < math.inf:
+            inside &= cost.params(codes) <= self.max_params
+        return inside
+
+    def _fix(self, codes: Codes) -> Codes:
+        for k, value in self.fixed.items():
+            codes[:, k] = value
+        return codes
+
+    def sample(self, n: int, rng: np.random.Generator) -> Codes:
+        """`n` random codes. From a list: without repeats, all of it where `n` is larger.
+
+        In a whole space they are uniform where that finds enough within the limits; the others are uniform
+        draws shrunk towards the smallest code until they fit.
+        """
+        if self.codes is not None:
+            return self.codes[rng.permutation(len(self.codes))[:n]]
+        drawn = self._fix(self.space.sample(4 * n, rng))
+        inside = self._within(drawn)
+        found = drawn[inside][:n]
+        if len(found) < n:
+            found = np.concatenate([found, self.repair(drawn[~inside][: n - len(found)])])
+        return found
+
+    def repair(self, codes: Codes) -> Codes:
+        """The nearest codes that may be asked for: `(n, DIM)`.
+
+        From a list: the nearest one in it. In a whole space: the code itself if it is within the limits, else
+        shrunk towards the smallest code just until it is.
+        """
+        if self.codes is not None:
+            return self.codes[[int(self.distances(code).argmin()) for code in codes]]
+        codes = self._fix(codes.copy())
+        outside = np.flatnonzero(~self._within(codes))
+        if not len(outside):
+            return codes
+        space = self.space
+        spread = codes[outside] - space.LOWER.astype(np.float64)
+        low, high = np.zeros(len(outside)), np.ones(len(outside))
+        for _ in range(8):
+            middle = (low + high) / 2
+            inside = self._within(self._shrunk(spread, middle))
+            low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+        codes[outside] = self._shrunk(spread, low)
+        return codes
+
+    def _shrunk(self, spread: Floats, factor: Floats) -> Codes:
+        return self._fix(self.space.project(self.space.LOWER + factor[:, None] * spread))
+
+    @cached_property
+    def _points(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The list's codes as points, each coordinate scaled to the range it has in the list."""
+        assert self.codes is not None
+        points = self.space.relax(self.codes)
+        scale = np.ptp(points, axis=0)
+        scale[scale == 0] = 1
+        return (points / scale).astype(np.float32), scale.astype(np.float32)
+
+    def distances(self, code: Codes) -> npt.NDArray[np.float32]:
+        """L1 distances of one code to all of the list `self.codes`: `(n,)`."""
+        points, scale = self._points
+        distance: npt.NDArray[np.float32] = np.abs(points - self.space.relax(code)[0] / scale).sum(axis=1)
+        return distance
+
+    def neighbors(self, code: Codes, count: int = 24) -> Codes:
+        """The codes one step away, within the limits; from a list the `count` nearest ones, nearest first.
+
+        Never `code` itself. May be empty in a whole space under limits.
+        """
+        if self.codes is None:
+            around = self._fix(self.space.neighbors(code))
+            return around[self._within(around) & (around != code).any(axis=1)]
+        distance = self.distances(code)
+        nearest = np.argsort(distance, kind="stable")[: count + 1]
+        return self.codes[nearest[(self.codes[nearest] != code).any(axis=1)][:count]]
+
+    def mutate(self, codes: Codes, rng: np.random.Generator) -> Codes:
+        """A changed copy of each code: `(n, DIM)`; from a list, one of its nearest neighbours."""
+        if self.codes is not None:
+            around = [self.neighbors(code) for code in codes]
+            return np.array(
+                [a[rng.integers(len(a))] if len(a) else c for a, c in zip(around, codes, strict=True)]
+            )
+        children = self._fix(self.space.mutate(codes, rng))
+        for _ in range(4):
+            outside = np.flatnonzero(~self._within(children))
+            if not len(outside):
+                return children
+            children[outside] = self._fix(self.space.mutate(codes[outside], rng))
+        return self.repair(children)
+
+    def crossover(self, a: Codes, b: Codes, rng: np.random.Generator) -> Codes:
+        """A mixture of each pair: `(n, DIM)`."""
+        return self.repair(self.space.crossover(a, b, rng))
+
+
+def keys(codes: Codes) -> list[bytes]:
+    """A hashable key for each code."""
+    data = np.ascontiguousarray(codes, np.int16)
+    width = data.shape[1] * 2
+    buffer = data.tobytes()
+    return [buffer[k : k + width] for k in range(0, len(buffer), width)]
+
+
+class Objective:
+    """A function of codes to maximise, on a domain, that counts what it is asked.
+
+    Make one with `Objective.table`, `Objective.surrogate` or `Objective.live`.
+
+    Attributes:
+        source: what answers.
+        domain: the codes it answers for.
+        goals: its terms (`combine` says how they add up).
+        evaluations: full trainings asked so far; a training cut short counts as its share.
+        spent: their simulated cost, in `unit` ("seconds" where the source knows them, else "GMACs").
+        epochs: the points of the learning curves that may be asked for, rising; empty without curves.
+    """
+
+    def __init__(self, source: Source, domain: Domain, terms: Sequence[Goal], epochs: Sequence[int] = ()):
+        self.source, self.domain, self.goals = source, domain, tuple(terms)
+        self.epochs = tuple(sorted(epochs))
+        self.evaluations = 0.0
+        self.spent = 0.0
+        self.unit = ""
+
+    @classmethod
+    def table(
+        cls,
+        bench: Benchmark,
+        tasks: Tasks,
+        max_macs: float | None = None,
+        max_params: float | None = None,
+        fixed: Mapping[str, int] | None = None,
+    ) -> Objective:
+        """The tabulated values; the domain is the codes that have one for every task.
+
+        Raises:
+            UnknownTaskError, UnknownMetricError, InvalidArgumentError: see `goals`.
+            InfeasibleError: no tabulated code meets the limits.
+        """
+        terms = goals(bench, tasks)
+        space = spaces.get(terms[0].task.space)
+        source = TableSource(bench, terms)
+        domain = Domain(space, source.codes, source.macs, source.params, max_macs, max_params, fixed)
+        return cls(source, domain, terms, source.epochs)
+
+    @classmethod
+    def surrogate(
+        cls,
+        bench: Benchmark,
+        tasks: Tasks,
+        max_macs: float | None = None,
+        max_params: float | None = None,
+        fixed: Mapping[str, int] | None = None,
+    ) -> Objective:
+        """The release's surrogates; the domain is the whole space.
+
+        Raises:
+            SurrogateNotFoundError: the release has none for one of the tasks.
+            UnknownTaskError, UnknownMetricError, InvalidArgumentError, InfeasibleError: as for `table`.
+        """
+        terms = goals(bench, tasks)
+        return cls(
+            SurrogateSource(bench, terms), whole_space(bench, terms, max_macs, max_params, fixed), terms
+        )
+
+    @classmethod
+    def live(
+        cls, source: Source, terms: Sequence[Goal], domain: Domain | None = None, epochs: Sequence[int] = ()
+    ) -> Objective:
+        """Anything that trains; `terms` say what it measures.
+
+        A goal's mean and std may be those of a table, or stay 0 and 1 where there is one goal.
+        """
+        if not terms:
+            raise InvalidArgumentError("a live objective needs at least one goal")
+        return cls(source, domain or Domain(spaces.get(terms[0].task.space)), terms, epochs)
+
+    def evaluate(self, codes: Codes, epoch: int | None = None) -> Floats:
+        """The values of `(n, DIM)` codes of the domain: `(n,)`, all finite.
+
+        A training that failed or diverged counts as the worst value that its metric can have.
+
+        Raises:
+            OutOfSpaceError: a code is not in the domain.
+            InvalidArgumentError: there is no such epoch.
+        """
+        codes = self.domain.space.check(codes)
+        if epoch is not None and epoch not in self.epochs:
+            listed = ", ".join(map(str, self.epochs)) or "none: there are no learning curves"
+            raise InvalidArgumentError(f"no epoch {epoch}; expected one of: {listed}")
+        outside = ~self.domain.contains(codes)
+        if outside.any():
+            raise OutOfSpaceError(
+                f"code {codes[outside][0].tolist()} is not in the domain: not tabulated, or beyond the limits"
+            )
+        measured = self.source.measure(codes, self.goals, epoch)
+        self.evaluations += len(codes) * (1 if epoch is None else epoch / self.epochs[-1])
+        self.spent += float(measured.cost.sum())
+        self.unit = measured.unit
+        worst = np.array([worst_value(goal) for goal in self.goals])
+        return combine(np.where(np.isfinite(measured.values), measured.values, worst), self.goals)
+
+    def best(self) -> float:
+        """The largest value in the domain: known for a table, else NaN. Analysis only: nothing is charged."""
+        if not isinstance(self.source, TableSource) or self.domain.codes is None:
+            return math.nan
+        values = self.source.measure(self.domain.codes, self.goals, None).values
+        return float(combine(values, self.goals).max())
+
+
+def worst_value(goal: Goal) -> float:
+    """The metric's worst bound; ten standard deviations from the mean where it has none."""
+    bound = goal.metric.lower if goal.metric.sign > 0 else goal.metric.upper
+    return bound if bound is not None else goal.mean - goal.metric.sign * 10 * goal.std
+
+
+def whole_space(
+    bench: Benchmark,
+    terms: Sequence[Goal],
+    max_macs: float | None = None,
+    max_params: float | None = None,
+    fixed: Mapping[str, int] | None = None,
+) -> Domain:
+    """The whole space that the terms' tasks share; a space without a cost formula is as its table lists it."""
+    space = spaces.get(terms[0].task.space)
+    if space.NAME == "nasbench-mr":
+        return Domain(space, None, None, None, max_macs, max_params, fixed)
+    table = TableSource(bench, terms[:1])
+    return Domain(space, table.codes, table.macs, table.params, max_macs, max_params, fixed)
+
+
+class TableSource:
+    """Answers from the tables, for the codes that have a value for every goal.
+
+    Attributes:
+        codes: `(n, DIM)` those codes.
+        macs, params: `(n,)` their costs.
+        epochs: points of the learning curves that all these codes have, rising; empty without curves.
+    """
+
+    def __init__(self, bench: Benchmark, terms: Sequence[Goal]):
+        codes = bench.codes(terms[0].task.name)
+        columns = [self._column(bench, codes, goal.task.name, goal.metric.name) for goal in terms]
+        values = np.stack(columns, axis=1)
+        known = np.isfinite(values).all(axis=1)
+        if not known.any():
+            raise InvalidArgumentError(
+                f"no code is tabulated for all of {', '.join(goal.key for goal in terms)}"
+            )
+        self.codes, self._values = codes[known], values[known]
+        if terms[0].task.space == "nasbench-mr":
+            self.macs, self.params = cost.macs(self.codes), cost.params(self.codes)
+        else:
+            first = terms[0].task.name
+            self.macs = self._column(bench, self.codes, first, "macs").astype(np.int64)
+            self.params = self._column(bench, self.codes, first, "params").astype(np.int64)
+        seconds = [self._column(bench, self.codes, goal.task.name, "train_seconds") for goal in terms]
+        self._seconds = np.sum(seconds, axis=0)
+        self._rows = {key: row for row, key in enumerate(keys(self.codes))}
+        self._curves = self._read_curves(bench, terms)
+
+    @staticmethod
+    def _column(bench: Benchmark, codes: Codes, task: str, name: str) -> Floats:
+        column: Floats = bench.query_many(codes, task, metrics=(name,), source="table", missing="nan")[name]
+        return column
+
+    def _read_curves(self, bench: Benchmark, terms: Sequence[Goal]) -> dict[int, Floats]:
+        """`(n, m)` values by epoch, for the epochs at which every code has been measured."""
+        by_epoch: dict[int, Floats] = {}
+        for k, goal in enumerate(terms):
+            try:
+                curves = bench.curves(goal.task.name)
+            except CodeNotFoundError:
+                return {}
+            if goal.metric.name not in curves:
+                return {}
+            names = list(spaces.get(goal.task.space).NAMES)
+            means = curves.groupby([*names, "epoch"])[goal.metric.name].mean().reset_index()
+            for epoch, group in means.groupby("epoch"):
+                rows = [self._rows.get(key, -1) for key in keys(group[names].to_numpy(np.int16))]
+                at = by_epoch.setdefault(int(epoch), np.full(self._values.shape, np.nan))  # type: ignore[call-overload]
+                here = np.array(rows) >= 0
+                at[np.array(rows)[here], k] = group[goal.metric.name].to_numpy()[here]
+        return {epoch: values for epoch, values in by_epoch.items() if np.isfinite(values).all()}
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        return tuple(sorted(self._curves))
+
+    def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
+        rows = [self._rows[key] for key in keys(codes)]
+        values = (self._values if epoch is None else self._curves[epoch])[rows]
+        share = 1.0 if epoch is None else epoch / self.epochs[-1]
+        if np.isfinite(self._seconds).all():
+            return Measured(values, self._seconds[rows] * share, "seconds")
+        return Measured(values, self.macs[rows] / 1e9 * len(goals) * share, "GMACs")
+
+
+class SurrogateSource:
+    """Answers from the release's surrogates, for any code."""
+
+    def __init__(self, bench: Benchmark, terms: Sequence[Goal]):
+        self.bench = bench
+        # One question tells whether the surrogates are there.
+        for goal in terms:
+            bench.query(bench.codes(goal.task.name)[0], goal.task.name, source="surrogate")
+        table = TableSource(bench, terms[:1]) if terms[0].task.space != "nasbench-mr" else None
+        self._gmacs = None if table is None else dict(zip(keys(table.codes), table.macs / 1e9, strict=True))
+
+    def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
+        columns = [
+            self.bench.query_many(codes, goal.task.name, (goal.metric.name,), source="surrogate")[
+                goal.metric.name
+            ]
+            for goal in goals
+        ]
+        gmacs = (
+            cost.macs(codes) / 1e9 if self._gmacs is None else np.array([self._gmacs[k] for k in keys(codes)])
+        )
+        return Measured(np.stack(columns, axis=1), gmacs * len(goals), "GMACs")

@@ -1,0 +1,534 @@
+"""Releases: named, versioned, checksummed folders of tables.
+
+A release is a folder with `release.json`, `tables/<task>.parquet`, `curves/<task>.parquet` where there are
+curves, `surrogates/` where there are surrogates, `DATASET_CARD.md` and `croissant.json`. `release.json`
+describes every task in full and lists every file with its SHA-256, so a release explains and proves itself.
+
+Installed releases live side by side in `$NASBENCH_MR_HOME/releases/<name>/<version>` and never change:
+adding a table makes a new version (`extend`). Versions are ordered as in Semantic Versioning 2.0.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from nasbench_mr import cost, files, spaces, table
+from nasbench_mr.errors import (
+    IntegrityError,
+    ReleaseError,
+    ReleaseNotFoundError,
+    TableError,
+    did_you_mean,
+)
+from nasbench_mr.tasks import Task
+
+MANIFEST = "release.json"
+DEFAULT = "nasbench-mr"
+#: The release that ships inside the package.
+EMBEDDED = Path(__file__).parent / "mini"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?")
+
+
+def home() -> Path:
+    """Where releases, downloads and caches live: `$NASBENCH_MR_HOME`, or the platform's user data folder."""
+    if configured := os.environ.get("NASBENCH_MR_HOME"):
+        return Path(configured).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Application Support"
+    else:
+        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "nasbench-mr"
+
+
+@dataclass(frozen=True)
+class Release:
+    """An opened release: its folder and what `release.json` says.
+
+    Attributes:
+        path: the folder.
+        name, version: "nasbench-mr", "1.0.0".
+        tasks: by name, in the release's order.
+        files: relative path: {"sha256", "bytes"} and, for tables and curves, "rows".
+        about: everything else, such as "title", "license", "citation", "surrogates".
+    """
+
+    path: Path
+    name: str
+    version: str
+    tasks: dict[str, Task]
+    files: dict[str, dict[str, Any]]
+    about: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Release:
+        """Reads `release.json`; checks no hashes (see `verify`).
+
+        Raises:
+            ReleaseNotFoundError: the folder has none.
+            ReleaseError: it is malformed, or of a newer schema.
+        """
+        folder = Path(path)
+        try:
+            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ReleaseNotFoundError(f"{folder} is no release: it has no {MANIFEST}") from None
+        except ValueError as error:
+            raise ReleaseError(f"{folder / MANIFEST} is not JSON: {error}") from None
+        try:
+            if data.pop("schema_version") > table.SCHEMA_VERSION:
+                raise ReleaseError(f"{folder} needs a newer nasbench-mr: pip install -U nasbench-mr")
+            tasks = {t["name"]: Task.from_dict(t) for t in data.pop("tasks")}
+            listed = data.pop("files")
+            release = cls(folder, data.pop("name"), data.pop("version"), tasks, listed, data)
+            _check_name(release.name, release.version)
+            for name, entry in listed.items():
+                inside = PurePosixPath(name)
+                if inside.is_absolute() or ".." in inside.parts or "\\" in name:
+                    raise ReleaseError(f"{folder / MANIFEST} lists {name!r}, which is not inside the release")
+                if not re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) or entry["bytes"] < 0:
+                    raise ReleaseError(f"{folder / MANIFEST}: malformed entry for {name!r}")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ReleaseError(f"{folder / MANIFEST} is malformed: {error!r}") from None
+        return release
+
+    def table(self, task: str) -> table.Table:
+        """A task's trials."""
+        name = f"tables/{task}.parquet"
+        if name not in self.files:
+            raise ReleaseError(f"{self} lists the task {task!r} but no {name}")
+        cache = home() / "cache" / "tables"
+        try:
+            return table.read(self.path / name, self.tasks[task], self.files[name]["sha256"], cache)
+        except FileNotFoundError:
+            raise ReleaseError(
+                f"{self}: {self.path / name} is missing; install the release again (nasbench-mr fetch)"
+            ) from None
+
+
+def _check_name(name: str, version: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ReleaseError(f"release name {name!r}: expected lower-case letters, digits, '.', '_' and '-'")
+    if not _VERSION.fullmatch(version):
+        raise ReleaseError(
+            f"release version {version!r}: expected MAJOR.MINOR.PATCH or MAJOR.MINOR.PATCH-PRE"
+        )
+
+
+def version_key(version: str) -> tuple[Any, ...]:
+    """Sorts versions as Semantic Versioning does: 1.0.0-partial.6 < 1.0.0 < 1.0.1."""
+    match = _VERSION.fullmatch(version)
+    if not match:
+        return ((-1,),)
+    numbers = tuple(int(part) for part in match.groups()[:3])
+    if match[4] is None:
+        return (numbers, 1)
+    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in match[4][1:].split(".")]
+    return (numbers, 0, *parts)
+
+
+# --- Finding ------------------------------------------------------------------------------------------
+
+
+def installed() -> list[tuple[str, str]]:
+    """All installed (name, version), sorted by name, then version."""
+    root = home() / "releases"
+    found = [
+        (folder.parent.name, folder.name)
+        for folder in root.glob("*/*")
+        if not folder.name.startswith(".") and (folder / MANIFEST).is_file()
+    ]
+    return sorted(found, key=lambda nv: (nv[0], version_key(nv[1])))
+
+
+def find(spec: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a release.
+
+    Args:
+        spec: "name" (its newest version), "name@version", "mini" (the embedded one), a folder, or None for
+            the default: the newest installed "nasbench-mr", else the embedded one.
+
+    Raises:
+        ReleaseNotFoundError: with what is installed and how to get one.
+    """
+    if spec is None:
+        versions = _versions(DEFAULT)
+        return home() / "releases" / DEFAULT / versions[-1] if versions else EMBEDDED
+    if os.path.isdir(spec) and os.path.isfile(os.path.join(spec, MANIFEST)):
+        return Path(spec)
+    name, _, version = os.fspath(spec).partition("@")
+    versions = _versions(name)
+    if versions and (not version or version in versions):
+        return home() / "releases" / name / (version or versions[-1])
+    if name == "mini" and not version:
+        return EMBEDDED
+    known = ["mini", *(f"{n}@{v}" for n, v in installed())]
+    hint = "; nasbench-mr fetch gets the published tables" if name == DEFAULT else ""
+    if os.sep in os.fspath(spec) or os.path.exists(spec):
+        raise ReleaseNotFoundError(f"no release at {os.fspath(spec)!r}: expected a folder with {MANIFEST}")
+    raise ReleaseNotFoundError(f"no release {os.fspath(spec)!r}: {did_you_mean(spec, known)}{hint}")
+
+
+def _versions(name: str) -> list[str]:
+    root = home() / "releases" / name
+    if not _NAME.fullmatch(name) or not root.is_dir():
+        return []
+    found = [f.name for f in root.iterdir() if _VERSION.fullmatch(f.name) and (f / MANIFEST).is_file()]
+    return sorted(found, key=version_key)
+
+
+# --- Making -------------------------------------------------------------------------------------------
+
+
+def seal(
+    folder: Path,
+    name: str,
+    version: str,
+    tasks: Iterable[Task],
+    about: Mapping[str, Any] | None = None,
+    card: str | None = None,
+) -> Release:
+    """Turns a folder that has its tables into a release: writes the card, croissant.json and release.json.
+
+    Args:
+        folder: with `tables/` and, where there are, `curves/` and `surrogates/`.
+        tasks: those with a table in the folder.
+        about: further entries for release.json: "title", "license", "citation", "surrogates", ...
+        card: the text of DATASET_CARD.md; one made from the manifest by default.
+    """
+    import pyarrow.parquet as pq
+
+    _check_name(name, version)
+    tasks = list(tasks)
+    about = dict(about or {})
+    listed: dict[str, dict[str, Any]] = {}
+    generated = {MANIFEST, "DATASET_CARD.md", "croissant.json"}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if path.is_file() and relative not in generated:
+            listed[relative] = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+            if path.suffix == ".parquet":
+                listed[relative]["rows"] = pq.read_metadata(path).num_rows
+    release = Release(folder, name, version, {t.name: t for t in tasks}, listed, about)
+    documents = {
+        "DATASET_CARD.md": card if card is not None else card_text(release),
+        "croissant.json": json.dumps(_croissant(release), indent=2) + "\n",
+    }
+    for document, text in documents.items():
+        files.write_text(folder / document, text)
+        path = folder / document
+        listed[document] = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+    manifest = {
+        "name": name,
+        "version": version,
+        "schema_version": table.SCHEMA_VERSION,
+        **about,
+        "tasks": [t.to_dict() for t in tasks],
+        "files": dict(sorted(listed.items())),
+    }
+    files.write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    return release
+
+
+def create(
+    fill: Callable[[Path], object],
+    name: str,
+    version: str,
+    tasks: Iterable[Task],
+    about: Mapping[str, Any] | None = None,
+    target: Path | None = None,
+) -> Release:
+    """Makes a release in one step: `fill` writes the tables into an empty folder, which is then sealed.
+
+    The release appears at `target` (by default, installed) whole or not at all; an installed release of the
+    same name, version and content is left as it is.
+
+    Raises:
+        ReleaseError: the name and version are taken by other content.
+    """
+    _check_name(name, version)
+    target = home() / "releases" / name / version if target is None else target
+    with files.atomic_folder(target) as folder:
+        fill(folder)
+        made = seal(folder, name, version, tasks, about)
+    return _settled(target, made)
+
+
+def _settled(target: Path, made: Release) -> Release:
+    """What is now at `target`, which must be what was made: another process may have been faster."""
+    found = Release.open(target)
+    if found.files != made.files:
+        raise ReleaseError(
+            f"{found} is already at {target} with other content; nothing was changed. "
+            "Choose another version, or remove that folder"
+        )
+    return found
+
+
+def extend(base: Release, task: Task, fill: Callable[[Path], object]) -> Release:
+    """A new installed version of `base` with one more table, or another one for the task.
+
+    1.0.0 becomes 1.0.1-local.1; 1.0.1-local.1 becomes 1.0.1-local.2. `fill` writes `tables/<task>.parquet`.
+    """
+    version = next_version(base.version)
+    while version in _versions(base.name):
+        version = next_version(version)
+
+    def fill_all(folder: Path) -> None:
+        for name in base.files:
+            if name in ("DATASET_CARD.md", "croissant.json") or PurePosixPath(name).stem == task.name:
+                continue
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(base.path / name, folder / name)
+        fill(folder)
+
+    tasks = {**base.tasks, task.name: task}
+    surrogates = {k: v for k, v in base.about.get("surrogates", {}).items() if k != task.name}
+    about = {**base.about, **({"surrogates": surrogates} if surrogates else {})}
+    return create(fill_all, base.name, version, tasks.values(), about)
+
+
+def next_version(version: str) -> str:
+    """The version after `version` for a user's own addition."""
+    major, minor, patch, pre, _ = _VERSION.fullmatch(version).groups()  # type: ignore[union-attr]
+    if pre and (match := re.fullmatch(r"(.*\blocal\.)(\d+)", pre)):
+        return f"{major}.{minor}.{patch}{match[1]}{int(match[2]) + 1}"
+    return f"{major}.{minor}.{patch}{pre}.local.1" if pre else f"{major}.{minor}.{int(patch) + 1}-local.1"
+
+
+# --- Verifying, packing, installing -------------------------------------------------------------------
+
+
+def verify(release: Release, progress: bool = False) -> None:
+    """Re-hashes every file, re-checks every row, and derives `macs` and `params` from the codes again.
+
+    Raises:
+        IntegrityError: a file is missing, altered or not listed.
+        TableError: a row is malformed, or its cost is not its code's.
+    """
+    from tqdm import tqdm
+
+    present = {p.relative_to(release.path).as_posix() for p in release.path.rglob("*") if p.is_file()}
+    for name in sorted(present - set(release.files) - {MANIFEST}):
+        raise IntegrityError(f"{release}: {name} is not listed in {MANIFEST}")
+    for name, entry in tqdm(release.files.items(), "verify", disable=None if progress else True):
+        path = release.path / name
+        if not path.is_file():
+            raise IntegrityError(f"{release}: {name} is missing")
+        found = files.sha256(path)
+        if found != entry["sha256"]:
+            raise IntegrityError(f"{release}: {name} has sha256 {found}; expected {entry['sha256']}")
+    for task in release.tasks.values():
+        where = f"{release}: tables/{task.name}.parquet"
+        trials = table.check(table.read_arrow(release.path / f"tables/{task.name}.parquet"), task, where)
+        if len(trials) != release.files[f"tables/{task.name}.parquet"]["rows"]:
+            raise IntegrityError(f"{where} has {len(trials)} rows, not as many as {MANIFEST} says")
+        curves = release.path / f"curves/{task.name}.parquet"
+        if curves.exists():
+            table.check_curves(table.read_arrow(curves), task, f"{release}: curves/{task.name}.parquet")
+        if task.cost == "code":
+            check_cost(trials, where)
+
+
+def check_cost(trials: table.Table, where: str) -> None:
+    """Raises `TableError` where a row's macs or params are not those of its code."""
+    for name, exact in (("macs", cost.macs), ("params", cost.params)):
+        found, expected = trials.values[name], exact(trials.codes.astype(np.int16))
+        wrong = np.flatnonzero(~(np.isnan(found) | (found == expected)))
+        if len(wrong):
+            row = wrong[0]
+            raise TableError(
+                f"{where}: row {row}: {name} is {found[row]:.0f}; its code has {expected[row]} "
+                f"({len(wrong)} such rows)"
+            )
+
+
+def pack(release: Release, target: str | os.PathLike[str]) -> Path:
+    """Writes the release as a tarball and, beside it, its `.sha256`.
+
+    The same files give the same bytes: sorted names, no times, no owners.
+
+    Args:
+        target: a file name ending in .tar.gz, or a folder, where it becomes <name>-<version>.tar.gz.
+
+    Returns:
+        The tarball's path.
+    """
+    verify(release)
+    path = Path(target)
+    if path.is_dir() or not path.name.endswith(".tar.gz"):
+        path = path / f"{release.name}-{release.version}.tar.gz"
+    with (
+        files.atomic(path) as temporary,
+        open(temporary, "wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name in sorted([*release.files, MANIFEST]):
+            data = (release.path / name).read_bytes()
+            member = tarfile.TarInfo(f"{release.name}-{release.version}/{name}")
+            member.size, member.mode = len(data), 0o644
+            tar.addfile(member, io.BytesIO(data))
+    files.write_text(f"{path}.sha256", f"{files.sha256(path)}  {path.name}\n")
+    return path
+
+
+def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = None) -> Release:
+    """Unpacks a release tarball into the empty folder `target`, checked file by file.
+
+    Raises:
+        IntegrityError: its hash is not `sha256`, or a file's is not the listed one.
+        UnsafeFileError: it is truncated, or holds links, devices, or paths outside its folder.
+        ReleaseError: it does not hold one release.
+    """
+    if sha256 is not None and (found := files.sha256(tarball)) != sha256.lower():
+        raise IntegrityError(f"{tarball} has sha256 {found}; expected {sha256.lower()}")
+    target.mkdir(parents=True, exist_ok=True)
+    files.extract_tar(tarball, target)
+    tops = list(target.iterdir())
+    if len(tops) == 1 and tops[0].is_dir() and (tops[0] / MANIFEST).is_file():
+        for inner in tops[0].iterdir():
+            os.rename(inner, target / inner.name)
+        tops[0].rmdir()
+    try:
+        release = Release.open(target)
+    except ReleaseNotFoundError:
+        raise ReleaseError(f"{tarball} is no release: it has no {MANIFEST}") from None
+    verify(release)
+    return release
+
+
+def install(source: str | os.PathLike[str], sha256: str | None = None) -> Release:
+    """Installs a release from its folder or tarball; afterwards `find` knows it by name.
+
+    Safe to run in several processes at once; an equal release that is there already stays.
+
+    Raises:
+        IntegrityError, UnsafeFileError, ReleaseError, TableError: as `unpack` and `verify`; nothing that was
+            installed changes.
+    """
+    root = home() / "releases"
+    with files.explained(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".install-", dir=root) as scratch:
+        staged = Path(scratch) / "release"
+        if os.path.isdir(source):
+            release = Release.open(source)
+            verify(release)
+            with files.explained(root):
+                shutil.copytree(source, staged)
+        else:
+            with files.explained(root):
+                release = unpack(source, staged, sha256)
+        target = root / release.name / release.version
+        with files.atomic_folder(target) as folder:
+            folder.rmdir()
+            os.rename(staged, folder)
+    return _settled(target, release)
+
+
+# --- Describing ---------------------------------------------------------------------------------------
+
+
+def card_text(release: Release) -> str:
+    """DATASET_CARD.md of a release, from what its manifest says."""
+    about = release.about
+    lines = [f"# {about.get('title', release.name)} ({release})", ""]
+    lines += [about["description"], ""] if "description" in about else []
+    for key in ("license", "citation", "homepage"):
+        if key in about:
+            lines += [f"- {key}: {about[key]}"]
+    lines += ["", "## Tables", "", "| task | dataset | rows | metrics | objective |", "|---|---|---|---|---|"]
+    for task in release.tasks.values():
+        rows = release.files[f"tables/{task.name}.parquet"]["rows"]
+        metrics = ", ".join(f"{m.name} ({m.unit})" for m in task.metrics)
+        lines += [f"| {task.name} | {task.dataset} | {rows:,} | {metrics} | {task.objective} |"]
+    lines += ["", "## Columns", ""]
+    space_names = {task.space for task in release.tasks.values()}
+    for name in sorted(space_names):
+        names = spaces.get(name).NAMES
+        lines += [f"- `{names[0]}` ... `{names[-1]}`: the code's {len(names)} integers ({name})"]
+    lines += ["- `seed`: of the trial; a code has one row for each"]
+    lines += [f"- `{name}`: {unit}" for name, unit in table.COSTS.items()]
+    lines += ["- `device`, `status` (ok, diverged, failed), `error`: of the trial", "", "## Provenance", ""]
+    for text in dict.fromkeys(task.provenance for task in release.tasks.values() if task.provenance):
+        of = ", ".join(t.name for t in release.tasks.values() if t.provenance == text)
+        lines += [f"- {of}: {text}"]
+    return "\n".join(lines) + "\n"
+
+
+def _croissant(release: Release) -> dict[str, Any]:
+    """The release in the Croissant format of MLCommons (version 1.0)."""
+    context = {
+        "@language": "en",
+        "@vocab": "https://schema.org/",
+        "cr": "http://mlcommons.org/croissant/",
+        "sc": "https://schema.org/",
+        "dct": "http://purl.org/dc/terms/",
+        "conformsTo": "dct:conformsTo",
+        "recordSet": "cr:recordSet",
+        "field": "cr:field",
+        "source": "cr:source",
+        "fileObject": "cr:fileObject",
+        "extract": "cr:extract",
+        "column": "cr:column",
+        "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    }
+    tables = {n: e for n, e in release.files.items() if n.endswith(".parquet")}
+    record_sets = []
+    for task in release.tasks.values():
+        name = f"tables/{task.name}.parquet"
+        fields = [
+            {
+                "@type": "cr:Field",
+                "@id": f"{task.name}/{field.name}",
+                "name": field.name,
+                "dataType": {"double": "sc:Float", "string": "sc:Text"}.get(str(field.type), "sc:Integer"),
+                "source": {"fileObject": {"@id": name}, "extract": {"column": field.name}},
+            }
+            for field in table.schema(task)
+        ]
+        record_sets.append({"@type": "cr:RecordSet", "@id": task.name, "name": task.name, "field": fields})
+    return {
+        "@context": context,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": release.name,
+        "version": release.version,
+        "description": release.about.get("description", release.about.get("title", release.name)),
+        "license": release.about.get("license", "unknown"),
+        "citeAs": release.about.get("citation", ""),
+        "url": release.about.get("homepage", ""),
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": name,
+                "name": name,
+                "contentUrl": name,
+                "encodingFormat": "application/vnd.apache.parquet",
+                "sha256": entry["sha256"],
+            }
+            for name, entry in tables.items()
+        ],
+        "recordSet": record_sets,
+    }

@@ -1,0 +1,65 @@
+"""What the predictors, objectives and searches need of a search space, whichever it is.
+
+A space is a module with the members of `Space`: `nasbench_mr.space` (the 27 integers) and
+`nasbench_mr.nasbench201`. `get(name)` finds it by the name that a task carries.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr.errors import UnknownNameError, did_you_mean
+
+_MODULES = {"nasbench-mr": "nasbench_mr.space", "nas-bench-201": "nasbench_mr.nasbench201"}
+
+
+class Space(Protocol):
+    """A search space whose codes are tuples of `DIM` small integers."""
+
+    @property
+    def NAME(self) -> str: ...
+    @property
+    def DIM(self) -> int: ...
+    @property
+    def SIZE(self) -> int:
+        """How many codes there are."""
+
+    @property
+    def NAMES(self) -> tuple[str, ...]:
+        """The dimensions' names, which are also a table's columns."""
+
+    @property
+    def LOWER(self) -> npt.NDArray[np.int16]: ...
+    @property
+    def UPPER(self) -> npt.NDArray[np.int16]: ...
+    @property
+    def STEP(self) -> npt.NDArray[np.int16]: ...
+
+    def parse(self, x: object) -> tuple[int, ...]: ...
+    def check(self, codes: object) -> npt.NDArray[np.int16]: ...
+    def to_string(self, code: object) -> str: ...
+    def sample(self, n: int, seed: int | np.random.Generator = 0) -> npt.NDArray[np.int16]: ...
+    def neighbors(self, code: object) -> npt.NDArray[np.int16]: ...
+    def mutate(self, codes: object, rng: np.random.Generator) -> npt.NDArray[np.int16]: ...
+    def crossover(self, a: object, b: object, rng: np.random.Generator) -> npt.NDArray[np.int16]: ...
+    def relax(self, codes: object) -> npt.NDArray[np.float64]:
+        """`(n, DIM)` codes as points of a continuous space, `(n, R)`, for search by gradients."""
+
+    def project(self, x: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
+        """The nearest codes to `(n, R)` continuous points: `(n, DIM)`; the inverse of `relax` on codes."""
+
+
+def get(name: str) -> Space:
+    """The space of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in _MODULES:
+        raise UnknownNameError(f"no search space {name!r}: {did_you_mean(name, _MODULES)}")
+    module: Space = importlib.import_module(_MODULES[name])  # type: ignore[assignment]
+    return module

@@ -1,0 +1,240 @@
+"""Tasks and their metrics, and the registry of the ones this package knows.
+
+A task is a benchmark setting: a dataset, a recipe, and the metrics measured. The nine published ones are
+registered here; builders register theirs with `register`; a release describes its own tasks in
+`release.json` (`Task.to_dict`, `Task.from_dict`), so that a table never depends on this registry.
+What is unknown about a published task is None here and said in DATASET_CARD.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from nasbench_mr.errors import ReleaseError, UnknownMetricError, UnknownTaskError, did_you_mean
+
+PROBLEMS = ("classification", "segmentation", "video", "detection")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity.
+
+    Attributes:
+        name: its column.
+        unit: "percent", "degrees", ...
+        direction: "max" where larger is better, else "min".
+        lower, upper: bounds, both inclusive; None where there is none.
+        description: one phrase.
+    """
+
+    name: str
+    unit: str = "percent"
+    direction: str = "max"
+    lower: float | None = 0.0
+    upper: float | None = 100.0
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("max", "min"):
+            raise ReleaseError(f"metric {self.name!r}: direction is {self.direction!r}; expected max or min")
+
+    @property
+    def sign(self) -> int:
+        """1 where larger is better, -1 where smaller is."""
+        return 1 if self.direction == "max" else -1
+
+
+@dataclass(frozen=True)
+class Task:
+    """A benchmark setting.
+
+    Attributes:
+        name: its key everywhere, also its file's name.
+        title: one line for people.
+        dataset: the data its networks are trained on.
+        problem: "classification", "segmentation", "video" or "detection".
+        metrics: the measured ones, the objective first.
+        objective: the name of the metric that searches optimise.
+        num_classes: outputs of the classifier; None where unknown.
+        validation_size: samples behind each metric; None where unknown.
+        recipe: how the networks are trained.
+        provenance: who measured it and where the numbers come from.
+        aliases: other names people type for it.
+        cost: "code" where the table's macs and params are `cost.macs(code)` and `cost.params(code)`;
+            "table" where only the table knows its macs (they follow another rule).
+        space: the search space its codes are from (`spaces.get`).
+    """
+
+    name: str
+    title: str
+    dataset: str
+    problem: str
+    metrics: tuple[Metric, ...]
+    objective: str
+    num_classes: int | None = None
+    validation_size: int | None = None
+    recipe: str = ""
+    provenance: str = ""
+    aliases: tuple[str, ...] = ()
+    cost: str = "code"
+    space: str = "nasbench-mr"
+
+    def __post_init__(self) -> None:
+        if self.objective not in [m.name for m in self.metrics]:
+            raise ReleaseError(
+                f"task {self.name!r}: its objective {self.objective!r} is not among its metrics"
+            )
+
+    def metric(self, name: str | None = None) -> Metric:
+        """The metric of this name; the objective by default."""
+        name = self.objective if name is None else name
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        names = [m.name for m in self.metrics]
+        raise UnknownMetricError(f"task {self.name!r} has no metric {name!r}: {did_you_mean(name, names)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready description; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Task:
+        """The task described by `data`, as written by `to_dict`.
+
+        Raises:
+            ReleaseError: a field is missing, unknown or of the wrong type.
+        """
+        try:
+            metrics = tuple(Metric(**_typed(Metric, m)) for m in data["metrics"])
+            rest = _typed(cls, {k: v for k, v in data.items() if k not in ("metrics", "aliases")})
+            return cls(**rest, metrics=metrics, aliases=tuple(data.get("aliases", ())))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ReleaseError(f"malformed description of a task: {error}") from None
+
+
+def _typed(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    types: dict[str, tuple[type, ...]] = {
+        "str": (str,),
+        "float | None": (int, float, type(None)),
+        "int | None": (int, type(None)),
+    }
+    annotations = {f.name: str(f.type) for f in fields(cls)}
+    for key, value in data.items():
+        wanted = types.get(annotations.get(key, ""))
+        if wanted is None:
+            raise TypeError(f"unknown field {key!r}")
+        if not isinstance(value, wanted) or (isinstance(value, float) and math.isnan(value)):
+            raise TypeError(f"{key} is {value!r}; expected {annotations[key]}")
+    return dict(data)
+
+
+_REGISTRY: dict[str, Task] = {}
+
+
+def register(task: Task) -> Task:
+    """Adds a task, or replaces the one of its name."""
+    _REGISTRY[task.name] = task
+    return task
+
+
+def names() -> tuple[str, ...]:
+    """All registered names."""
+    return tuple(_REGISTRY)
+
+
+def get(name: str) -> Task:
+    """The registered task of this name or alias.
+
+    Raises:
+        UnknownTaskError: with the nearest names; also for an alias that several tasks share.
+    """
+    return _REGISTRY[resolve(name, _REGISTRY)]
+
+
+def resolve(name: object, among: Mapping[str, Task]) -> str:
+    """The name of the task in `among` that `name` means: a name in any case, or an unambiguous alias."""
+    if isinstance(name, str):
+        if name in among:
+            return name
+        typed = name.strip().lower().replace("_", "-").replace(" ", "-")
+        matches = [t for t, task in among.items() if typed == t.lower() or typed in task.aliases]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            listed = " or ".join(repr(m) for m in matches)
+            raise UnknownTaskError(f"no task {name!r}: did you mean {listed}?")
+    raise UnknownTaskError(f"no task {name!r}: {did_you_mean(name, among)}")
+
+
+_TOP = (
+    Metric("top1", description="top-1 accuracy"),
+    Metric("top5", description="top-5 accuracy"),
+)
+_SEG = (
+    Metric("mIoU", description="mean intersection over union of the classes"),
+    Metric("mAcc", description="mean accuracy of the classes"),
+    Metric("aAcc", description="accuracy of all pixels"),
+)
+_PUBLISHED = (
+    "Ding et al., Learning Versatile Neural Architectures by Propagating Network Codes, ICLR 2022; "
+    "tables of github.com/dingmyu/NCP at 5259acdf9876c3adf4b8b1133afc3ac0d1077d65, BSD-2-Clause"
+)
+#: Split of the names, e.g. cls-50-1000: 50 classes, 1,000 training images of each.
+_IMAGENET = "ImageNet, {} classes, {} training images each"
+
+for _task in (
+    Task(
+        "cls-50-1000", "ImageNet classification, 50 classes, 1,000 images each",
+        _IMAGENET.format(50, "1,000"), "classification", _TOP, "top1", 50, 2500, "cls-50-1000",
+        _PUBLISHED, ("imagenet", "cls-a", "imagenet-50-1000"),
+    ),
+    Task(
+        "cls-50-100", "ImageNet classification, 50 classes, 100 images each",
+        _IMAGENET.format(50, "100"), "classification", _TOP, "top1", 50, 2500, "cls-50-100",
+        _PUBLISHED, ("imagenet", "imagenet-50-100"),
+    ),
+    Task(
+        "cls-10-1000", "ImageNet classification, 10 classes, 1,000 images each",
+        _IMAGENET.format(10, "1,000"), "classification", _TOP, "top1", 10, 500, "cls-10-1000",
+        _PUBLISHED, ("imagenet", "imagenet-10-1000"),
+    ),
+    Task(
+        "cls-10c", "ImageNet classification, short schedule (details unknown)",
+        "ImageNet, probably 50 classes; which images is unknown", "classification", _TOP, "top1", 50, 2500,
+        "cls-10c", _PUBLISHED, ("imagenet",),
+    ),
+    Task(
+        "seg", "Cityscapes semantic segmentation at full resolution", "Cityscapes, 19 classes",
+        "segmentation", _SEG, "mIoU", 19, 500, "seg", _PUBLISHED, ("cityscapes",),
+    ),
+    Task(
+        "seg-4x", "Cityscapes semantic segmentation at a quarter of the resolution",
+        "Cityscapes, 19 classes, resized to 512x256", "segmentation", _SEG, "mIoU", 19, 500, "seg-4x",
+        _PUBLISHED, ("cityscapes",),
+    ),
+    Task(
+        "3ddet", "KITTI 3D object detection with PointPillars", "KITTI 3D objects, 3 classes", "detection",
+        (Metric("moderate", description="3D AP of Car, moderate, 40 recall points"),), "moderate", 3, 3769,
+        "3ddet", _PUBLISHED, ("kitti", "det3d", "3d-det"), cost="table",
+    ),
+    Task(
+        "video", "HMDB51 action recognition from scratch", "HMDB51, 51 classes", "video", _TOP, "top1", 51,
+        None, "video", _PUBLISHED, ("hmdb51", "hmdb"),
+    ),
+    Task(
+        "video-p", "HMDB51 action recognition, probably from ImageNet weights", "HMDB51, 51 classes", "video",
+        _TOP, "top1", 51, None, "video-p", _PUBLISHED, ("hmdb51", "hmdb"),
+    ),
+    Task(
+        "nas-bench-201", "NAS-Bench-201: ImageNet16-120 classification (a second search space)",
+        "ImageNet16-120 (inferred), 120 classes", "classification",
+        (Metric("Acc", description="top-1 accuracy"),), "Acc", 120, None, "nas-bench-201",
+        "Dong and Yang, NAS-Bench-201, ICLR 2020, as published in the tables of github.com/dingmyu/NCP",
+        ("nb201", "nasbench201", "nas-bench-201-imagenet16-120"), cost="table", space="nas-bench-201",
+    ),
+):  # fmt: skip
+    register(_task)
