@@ -1,0 +1,232 @@
+"""What every data set here is: `Dataset`, one split as a sequence of samples of plain NumPy arrays.
+
+A sample is a dict; its keys depend on the problem alone, so a trainer never asks which data set it has:
+
+| problem | keys |
+|---|---|
+| classification | `image` (H, W, 3) uint8 RGB; `label` () int64 |
+| segmentation | `image`; `mask` (H, W) uint8 class indices, `IGNORE` (255) where nothing is to be predicted |
+| video | `clip` (T, H, W, 3) uint8 RGB; `label` |
+| detection | `points` (N, 4) float32 and the objects of a scan: see `nasbench_mr.data_builders.datasets.kitti` |
+
+Files come from outside: each is bounded and checked, and what is wrong with one is a `DatasetError` that
+names it.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr.errors import DatasetError, InvalidArgumentError, missing_extra
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Array = npt.NDArray[Any]
+Sample = dict[str, Array]
+#: An image size: None as it is, n for a shorter side of n pixels, (height, width) exactly.
+Size = int | tuple[int, int] | None
+
+#: The mask value of pixels without a class.
+IGNORE = 255
+#: More pixels than this is taken for a decompression bomb; the largest ImageNet photo has 45 million.
+MAX_PIXELS = 90_000_000
+
+
+class Dataset(abc.ABC):
+    """One split of a data set: `len(data)`, `data[i]`, iteration. Safe to fork and to pickle.
+
+    Attributes:
+        NAME: the data set. PROBLEM: one of `nasbench_mr.tasks.PROBLEMS`. SPLITS: the splits there are.
+        LAYOUT: the files a reader expects below its root, in one line.
+        SOURCE: how to get them.
+        split: this split.
+        classes: names; a label is an index into them.
+        ids: one unique name a sample, in order.
+        options: the reader's options that were not left at their defaults, as JSON-ready values.
+    """
+
+    NAME: ClassVar[str]
+    PROBLEM: ClassVar[str]
+    SPLITS: ClassVar[tuple[str, ...]] = ("train", "val")
+    LAYOUT: ClassVar[str]
+    SOURCE: ClassVar[str]
+
+    split: str
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    options: dict[str, object]
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return self.NAME
+
+    @property
+    def problem(self) -> str:
+        """Which keys the samples have."""
+        return self.PROBLEM
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`, in arrays of its own.
+
+        Raises:
+            DatasetError: one of its files is missing or malformed.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)} in {self}")
+        return self._read(index % len(self))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.split}"
+
+    @abc.abstractmethod
+    def _read(self, index: int) -> Sample:
+        """Sample `index`, which is in range."""
+
+    def arrays(self) -> dict[str, Array]:
+        """The whole split in memory: each key's samples stacked, `(n, ...)`.
+
+        Raises:
+            DatasetError: the samples differ in shape (open the data set with a `size`), or there are none.
+        """
+        columns: dict[str, list[Array]] = {}
+        for sample in self:
+            for key, value in sample.items():
+                columns.setdefault(key, []).append(value)
+        if not columns:
+            raise DatasetError(f"{self}: no samples")
+        for key, values in columns.items():
+            for name, value in zip(self.ids, values, strict=True):
+                if value.shape != values[0].shape:
+                    raise DatasetError(
+                        f"{self}: {key!r} of {name} is {value.shape}, of {self.ids[0]} {values[0].shape}; samples "
+                        "of different shapes don't stack; read them one by one, or open them with a fixed size"
+                    )
+        return {key: np.stack(values) for key, values in columns.items()}
+
+
+class Reader(Dataset):
+    """A data set read from the files of its official layout."""
+
+    def __init__(self, root: str | os.PathLike[str], split: str, **options: object):
+        if split not in self.SPLITS:
+            raise DatasetError(f"{self.NAME} has no split {split!r}; expected {' or '.join(self.SPLITS)}")
+        self.root = Path(root)
+        self.split = split
+        self.options = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in options.items() if v is not None
+        }
+        if not self.root.is_dir():
+            raise self.incomplete([f"the folder {self.root} itself"])
+
+    def incomplete(self, missing: Sequence[str]) -> DatasetError:
+        """The one error for a tree that lacks `missing` (phrases, in the order they were looked for)."""
+        listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4:,} more" if len(missing) > 4 else "")
+        return DatasetError(
+            f"{self.NAME} {self.split} in {self.root} is incomplete: missing {listed}. "
+            f"Expected there {self.LAYOUT}. {self.SOURCE}"
+        )
+
+
+def listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of a folder that end (in any case) with one of `suffixes`, sorted by name; hidden ones not."""
+    if not folder.is_dir():
+        return []
+    names = sorted(
+        e.name for e in os.scandir(folder) if e.name.lower().endswith(tuple(suffixes)) and e.is_file()
+    )
+    return [folder / n for n in names if not n.startswith(".")]
+
+
+def folders(folder: Path) -> list[str]:
+    """The names of a folder's folders, sorted; hidden ones not."""
+    if not folder.is_dir():
+        return []
+    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+
+
+def check_size(size: Size) -> Size:
+    """`size`, if it is one."""
+    sides = (size,) if isinstance(size, int) else size
+    if sides is None:
+        return None
+    if len(sides) > 2 or not all(1 <= s <= 8192 for s in sides):
+        raise InvalidArgumentError(f"size is {size}; expected n or (height, width), in 1 to 8192 pixels")
+    return size
+
+
+def resized(width: int, height: int, size: Size) -> tuple[int, int]:
+    """Width and height of a `width` x `height` image after resizing to `size`."""
+    if size is None:
+        return width, height
+    if isinstance(size, tuple):
+        return size[1], size[0]
+    short = min(width, height)
+    return max(1, round(width * size / short)), max(1, round(height * size / short))
+
+
+def read_image(path: Path, size: Size = None) -> Array:
+    """A photo as `(H, W, 3)` uint8 RGB, resized (bilinear, antialiased) to `size`."""
+    return _read(path, size, mask=False)
+
+
+def read_mask(path: Path, size: Size = None) -> Array:
+    """A label image as `(H, W)` uint8, resized (nearest) to `size`."""
+    return _read(path, size, mask=True)
+
+
+def _read(path: Path, size: Size, mask: bool) -> Array:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise missing_extra("pillow", "build", "reading images") from None
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DatasetError(
+                    f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS:,} in all"
+                )
+            return _pixels(path, image, size, mask)
+    # What Pillow raises for malformed files, over its formats.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        TypeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+    ) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path}: not a readable image ({error})") from error
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{path}: {error}; expected at most {MAX_PIXELS:,} pixels") from error
+
+
+def _pixels(path: Path, image: Image.Image, size: Size, mask: bool) -> Array:
+    from PIL import Image
+
+    if not mask:
+        image = image.convert("RGB")
+    elif image.mode not in ("L", "P"):
+        raise DatasetError(f"{path}: a label image of mode {image.mode}; expected one 8-bit channel")
+    target = resized(image.width, image.height, size)
+    if target != image.size:
+        image = image.resize(target, Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR)
+    return np.array(image)

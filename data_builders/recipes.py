@@ -1,0 +1,269 @@
+"""Recipes: how a task's networks are trained, and how to override a recipe from a file and from flags.
+
+    recipe = recipes.get("mini-cls")
+    recipe = recipes.override(recipe, recipes.read("mine.toml"), recipes.parse_flags(["epochs=3"]))
+    recipe.save("out/recipe.json")
+
+The nine published tasks follow what is known of their training; whatever is our choice is said in the
+recipe's `about`. The four `mini-*` recipes train on one CPU core in seconds: the embedded release is made
+with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasbench_mr import files, tasks
+from nasbench_mr.errors import RecipeError, did_you_mean
+from nasbench_mr.tasks import Metric, Task
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("cosine", "poly", "onecycle")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one trial of a task is trained. Sizes are in pixels, (height, width).
+
+    Lists in files become tuples. Every field can be overridden; see `override`.
+    """
+
+    #: Its name, and the task's whose networks it trains.
+    name: str
+    task: str
+    #: What is known, and what is our choice.
+    about: str
+    #: The data set (`datasets.load`) and its reader's options.
+    dataset: str
+    data_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: Training samples used, drawn once with a fixed seed and balanced over the classes; 0: all.
+    train_samples: int = 0
+    #: The whole data set is held in memory (on the device), decoded and of one size: no loader at all.
+    resident: bool = False
+
+    #: Network: scale of all channels, strides of the stem, and whether residual units start as identities.
+    width_mult: float = 1.0
+    stem_strides: tuple[int, int] = (2, 2)
+    zero_residual: bool = False
+    #: Start from the trunk trained by this recipe with the same code and seed; "" from scratch.
+    pretrained: str = ""
+
+    #: Augmentation: mirror left-right; shift by up to `pad` zero pixels; a random crop of this size, after
+    #: scaling: by a factor ("jitter") or to an area share and aspect ratio as in Inception ("area").
+    flip: bool = True
+    pad: int = 0
+    crop: tuple[int, int] | None = None
+    crop_scale: tuple[float, float] = (1.0, 1.0)
+    crop_mode: str = "jitter"
+    photometric: bool = False
+    #: Evaluation: shorter side after resizing and the centre crop; None: images as they are.
+    test_resize: int | None = None
+    test_crop: tuple[int, int] | None = None
+    #: Video: frames a clip is sampled to.
+    frames: int = 8
+    #: 3D detection: fields of `detection.DetectionConfig`, and the overlap that counts as found.
+    detection: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    min_overlap: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    #: Optimisation.
+    epochs: int = 100
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_norm: bool = True
+    schedule: str = "cosine"
+    #: Share of all steps in which the rate rises linearly (onecycle: along a cosine) to `lr`.
+    warmup: float = 0.0
+    min_lr: float = 0.0
+    label_smoothing: float = 0.0
+    #: Gradient norms above it are scaled down to it; 0: never.
+    clip_norm: float = 0.0
+    #: Evaluate after every so many epochs, and after the last.
+    eval_every: int = 1
+    eval_batch_size: int = 256
+    #: bfloat16 arithmetic where the device has it (GPUs).
+    mixed_precision: bool = True
+
+    def __post_init__(self) -> None:
+        def need(good: bool, field: str, expected: str) -> None:
+            if not good:
+                raise RecipeError(
+                    f"recipe {self.name!r}: {field} is {getattr(self, field)!r}; expected {expected}"
+                )
+
+        for field in dataclasses.fields(self):
+            _check_type(self.name, field.name, str(field.type), getattr(self, field.name))
+        for name in ("epochs", "batch_size", "eval_every", "eval_batch_size", "frames"):
+            need(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("width_mult", "lr"):
+            need(0 < getattr(self, name) < math.inf, name, "a positive number")
+        for name in ("weight_decay", "min_lr", "clip_norm", "pad", "train_samples"):
+            need(0 <= getattr(self, name) < math.inf, name, "at least 0")
+        for name in ("momentum", "warmup", "label_smoothing"):
+            need(0 <= getattr(self, name) < 1, name, "in [0, 1)")
+        need(self.optimizer in OPTIMIZERS, "optimizer", " or ".join(OPTIMIZERS))
+        need(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES))
+        need(self.crop_mode in ("jitter", "area"), "crop_mode", "jitter or area")
+        need(0 < self.crop_scale[0] <= self.crop_scale[1], "crop_scale", "a positive range, low to high")
+        for name in ("crop", "test_crop"):
+            value = getattr(self, name)
+            need(value is None or min(value) >= 32, name, "at least 32 pixels on a side, or null")
+        need(self.test_resize is None or self.test_resize >= 32, "test_resize", "at least 32 pixels, or null")
+        need(not self.nesterov or self.momentum > 0, "nesterov", "false, or a momentum above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; `from_dict` reads it back."""
+        return {
+            key: list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+            for key, value in ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        }
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that differ for recipes that train differently."""
+        text = json.dumps({**self.to_dict(), "about": ""}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the recipe as JSON, which `read` and `override` take back."""
+        files.write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+def from_dict(data: Mapping[str, Any]) -> Recipe:
+    """The recipe of a dict as `Recipe.to_dict` gives it; fields left out have their defaults."""
+    required = [f.name for f in dataclasses.fields(Recipe) if f.default is f.default_factory is dataclasses.MISSING]
+    if lacking := [name for name in required if name not in data]:
+        raise RecipeError(f"a recipe needs {', '.join(lacking)}")
+    return Recipe(**_converted(str(data["name"]), data))
+
+
+def override(recipe: Recipe, *changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with fields changed, later changes over earlier ones.
+
+    Raises:
+        RecipeError: an unknown field, a value of the wrong type or out of range.
+    """
+    merged: dict[str, Any] = {}
+    for change in changes:
+        merged |= change
+    return dataclasses.replace(recipe, **_converted(recipe.name, merged))
+
+
+def _converted(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    known = [f.name for f in dataclasses.fields(Recipe)]
+    for key in data:
+        if key not in known:
+            raise RecipeError(f"recipe {name!r} has no field {key!r}: {did_you_mean(key, known)}")
+    types = {f.name: str(f.type) for f in dataclasses.fields(Recipe)}
+    return {
+        key: tuple(value)
+        if isinstance(value, list) and "tuple" in types[key]
+        else float(value)
+        if type(value) is int and types[key] == "float"
+        else value
+        for key, value in data.items()
+    }
+
+
+def _check_type(name: str, field: str, wanted: str, value: object) -> None:
+    def pair(kind: type | tuple[type, ...]) -> bool:
+        return isinstance(value, tuple) and len(value) == 2 and all(type(v) in _kinds(kind) for v in value)
+
+    good = {
+        "str": lambda: isinstance(value, str),
+        "bool": lambda: isinstance(value, bool),
+        "int": lambda: type(value) is int,
+        "float": lambda: type(value) in (int, float) and value == value,
+        "int | None": lambda: value is None or type(value) is int,
+        "tuple[int, int]": lambda: pair(int),
+        "tuple[int, int] | None": lambda: value is None or pair(int),
+        "tuple[float, float]": lambda: pair((int, float)),
+        "Mapping[str, Any]": lambda: isinstance(value, Mapping) and all(isinstance(k, str) for k in value),
+        "Mapping[str, float]": lambda: (
+            isinstance(value, Mapping)
+            and all(isinstance(k, str) and type(v) in (int, float) for k, v in value.items())
+        ),
+    }[wanted]
+    if not good():
+        raise RecipeError(f"recipe {name!r}: {field} is {value!r}; expected {wanted}")
+
+
+def _kinds(kind: type | tuple[type, ...]) -> tuple[type, ...]:
+    return kind if isinstance(kind, tuple) else (kind,)
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Overrides from a JSON or TOML file, by its ending.
+
+    Raises:
+        RecipeError: the file is missing, malformed, or has another ending.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".toml":
+            return tomllib.loads(path.read_text("utf-8"))
+        if path.suffix == ".json":
+            data = json.loads(path.read_text("utf-8"))
+            if isinstance(data, dict):
+                return data
+            raise RecipeError(f"{path}: expected an object of fields, got {type(data).__name__}")
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe file {path}") from None
+    except (ValueError, RecursionError, OSError) as error:
+        if isinstance(error, RecipeError):
+            raise
+        raise RecipeError(f"{path} is not readable as {path.suffix[1:].upper()}: {error}") from None
+    raise RecipeError(f"{path}: expected a file that ends in .json or .toml")
+
+
+def parse_flags(flags: Iterable[str]) -> dict[str, Any]:
+    """Overrides from "field=value" texts; a value is JSON, or else taken as text."""
+    changes: dict[str, Any] = {}
+    for flag in flags:
+        field, equals, text = flag.partition("=")
+        if not equals or not field:
+            raise RecipeError(f"override {flag!r}; expected FIELD=VALUE")
+        try:
+            changes[field.strip()] = json.loads(text)
+        except (ValueError, RecursionError):
+            changes[field.strip()] = text
+    return changes
+
+
+_RECIPES: dict[str, Recipe] = {}
+
+
+def register(recipe: Recipe) -> Recipe:
+    """Adds a recipe, or replaces the one of its name."""
+    _RECIPES[recipe.name] = recipe
+    return recipe
+
+
+def names() -> tuple[str, ...]:
+    """All registered recipes."""
+    return tuple(_RECIPES)
+
+
+def get(recipe: str | Recipe) -> Recipe:
+    """The recipe of this name; a recipe is returned as it is.
+
+    Raises:
+        RecipeError: no such recipe.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe in _RECIPES:
+        return _RECIPES[recipe]
+    raise RecipeError(f"no recipe {recipe!r}: {did_you_mean(recipe, _RECIPES)}")
