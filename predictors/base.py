@@ -1,0 +1,279 @@
+"""What every predictor is: fitted on codes and values, asked for means and standard deviations.
+
+`make("ensemble")` gives an unfitted one, `names()` lists them, `load(path)` reads back what `save` wrote.
+A predictor file is one npz archive without pickles: arrays, and a JSON header that says which predictor,
+space, seed, options and columns they belong to. A new predictor subclasses `Predictor` and gets a row in
+`REGISTRY`.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr import files, spaces
+from nasbench_mr import space as multi_resolution
+from nasbench_mr.errors import InvalidArgumentError, NotFittedError, UnknownNameError, did_you_mean
+from nasbench_mr.spaces import Space
+
+if TYPE_CHECKING:
+    import torch
+
+Codes = npt.NDArray[np.int16]
+Floats = npt.NDArray[np.float64]
+#: What an archive holds: arrays by name.
+State = dict[str, npt.NDArray[Any]]
+
+#: Name: (module, class). "ensemble" first: the default.
+REGISTRY: dict[str, tuple[str, str]] = {
+    "ensemble": ("nasbench_mr.predictors.ensemble", "Ensemble"),
+    "ncp-mlp": ("nasbench_mr.predictors.ncp_mlp", "NcpMlp"),
+    "gbdt": ("nasbench_mr.predictors.classical", "GBDT"),
+    "forest": ("nasbench_mr.predictors.classical", "Forest"),
+    "gp": ("nasbench_mr.predictors.classical", "GaussianProcess"),
+    "ridge": ("nasbench_mr.predictors.classical", "Ridge"),
+}
+
+_FORMAT, _VERSION = "nasbench-mr predictor", 1
+#: A fitted predictor is a few megabytes; an archive that unpacks to more than this is refused.
+_MAX_BYTES = 2 << 30
+
+
+class Predictor(abc.ABC):
+    """A model from codes to any number of columns (metrics, tasks), with its uncertainty.
+
+    Args:
+        seed: of all its randomness; the same seed and data give the same predictions.
+        space: the codes' search space, a module such as `nasbench_mr.space`.
+
+    Attributes:
+        kind: its name in the registry.
+        names: the columns' names, once fitted.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, seed: int = 0, space: Space = multi_resolution):
+        self.seed, self.space = seed, space
+        self.names: tuple[str, ...] = ()
+        #: What `__init__` was given beyond seed and space; saved with the model.
+        self.options: dict[str, Any] = {}
+
+    def fit(self, codes: object, values: object, names: Sequence[str] | None = None) -> Self:
+        """Fits all columns, forgetting what was fitted before.
+
+        Args:
+            codes: `(n, DIM)`, anything the space's `check` reads; n >= 2.
+            values: `(n, m)` floats, or `(n,)` for one column; NaN where a value is missing.
+            names: the m columns' names; "y0", "y1", ... by default.
+
+        Raises:
+            InvalidArgumentError: shapes do not agree, a value is infinite, a column has fewer than 2 values.
+        """
+        checked = self.space.check(codes)
+        table = _check_values(values, len(checked))
+        labels = tuple(f"y{k}" for k in range(table.shape[1])) if names is None else tuple(names)
+        if len(labels) != table.shape[1] or len(set(labels)) != len(labels):
+            raise InvalidArgumentError(
+                f"names are {labels}; expected {table.shape[1]} different ones, one for each column of values"
+            )
+        for label, count in zip(labels, np.isfinite(table).sum(axis=0), strict=True):
+            if count < 2:
+                raise InvalidArgumentError(f"column {label!r} has {count} values; expected at least 2")
+        self.names = labels
+        self._fit(checked, table)
+        return self
+
+    def predict(self, codes: object) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of a new measurement of each code, in the units of the values.
+
+        Args:
+            codes: `(n, DIM)`, or one code.
+
+        Returns:
+            `(n, m)` and `(n, m)` float64, one column for each of `names`.
+        """
+        self._check_fitted()
+        checked = self.space.check(codes)
+        if len(checked) == 0:
+            return np.empty((0, len(self.names))), np.empty((0, len(self.names)))
+        mean, std = self._predict(checked)
+        assert mean.shape == std.shape == (len(checked), len(self.names))
+        return mean, std
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the fitted predictor to one file; `load` reads it back."""
+        self._check_fitted()
+        header = {
+            "kind": self.kind,
+            "space": self.space.NAME,
+            "seed": self.seed,
+            "options": self.options,
+            "names": self.names,
+        }
+        write_archive(path, _FORMAT, header, self._state())
+
+    def _check_fitted(self) -> None:
+        if not self.names:
+            raise NotFittedError(f"this {self.kind!r} predictor is not fitted: call fit(codes, values) first")
+
+    @abc.abstractmethod
+    def _fit(self, codes: Codes, values: Floats) -> None: ...
+
+    @abc.abstractmethod
+    def _predict(self, codes: Codes) -> tuple[Floats, Floats]: ...
+
+    @abc.abstractmethod
+    def _state(self) -> State:
+        """All that `_restore` needs to predict alike."""
+
+    @abc.abstractmethod
+    def _restore(self, state: State) -> None: ...
+
+
+class GradientPredictor(Predictor):
+    """A predictor that also answers for continuous codes, with gradients."""
+
+    @abc.abstractmethod
+    def tensor(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of relaxed codes, differentiable in them.
+
+        Args:
+            x: `(n, R)` floating, as the space's `relax` gives them; on any device.
+
+        Returns:
+            `(n, m)` and `(n, m)` of the same dtype; on the grid equal to `predict`.
+        """
+
+
+def names() -> tuple[str, ...]:
+    """All registered predictors, the default first."""
+    return tuple(REGISTRY)
+
+
+def make(name: str = "ensemble", seed: int = 0, space: Space = multi_resolution, **options: Any) -> Predictor:
+    """An unfitted predictor.
+
+    Args:
+        name: one of `names()`.
+        seed: of its randomness.
+        space: the search space of its codes.
+        options: keyword arguments of the predictor's class.
+
+    Raises:
+        UnknownNameError: no such predictor.
+        InvalidArgumentError: it has no such option.
+        MissingExtraError: the library it needs is not installed.
+    """
+    if name not in REGISTRY:
+        raise UnknownNameError(f"no predictor {name!r}: {did_you_mean(name, REGISTRY)}")
+    module, cls = REGISTRY[name]
+    try:
+        predictor: Predictor = getattr(importlib.import_module(module), cls)(
+            seed=seed, space=space, **options
+        )
+    except TypeError as error:
+        raise InvalidArgumentError(f"predictor {name!r}: {error}") from None
+    predictor.options = dict(options)
+    return predictor
+
+
+def load(path: str | os.PathLike[str]) -> Predictor:
+    """The fitted predictor that `Predictor.save` wrote.
+
+    Raises:
+        InvalidArgumentError: `path` is no predictor's file, or a damaged one.
+    """
+    header, state = read_archive(path, _FORMAT)
+    try:
+        predictor = make(
+            header["kind"], header["seed"], spaces.get(header["space"]), **_plain_options(header["options"])
+        )
+        predictor.names = tuple(header["names"])
+        predictor._restore(state)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise InvalidArgumentError(f"{path} is a damaged predictor file: {error}") from error
+    return predictor
+
+
+def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON knows no tuples; options are hashable, as they were given.
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+def _check_values(values: object, n: int) -> Floats:
+    try:
+        table = np.array(values, np.float64)
+    except (TypeError, ValueError):
+        raise InvalidArgumentError("values are an (n, m) array of floats, NaN where missing") from None
+    if table.ndim == 1:
+        table = table[:, None]
+    if table.ndim != 2 or len(table) != n or table.shape[1] == 0:
+        raise InvalidArgumentError(f"values have shape {table.shape}; expected ({n}, m): a row for each code")
+    if np.isinf(table).any():
+        row = int(np.flatnonzero(np.isinf(table).any(axis=1))[0])
+        raise InvalidArgumentError(f"values[{row}] is infinite; expected finite numbers, NaN where missing")
+    return table
+
+
+class Scaler:
+    """Shifts and scales columns to mean 0 and standard deviation 1, ignoring NaN."""
+
+    def __init__(self, mean: Floats, scale: Floats):
+        self.mean, self.scale = mean, scale
+
+    @classmethod
+    def of(cls, x: Floats) -> Scaler:
+        mean, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
+        # A column without variation says nothing; leave it at 0 rather than magnify its rounding errors.
+        scale[scale <= 1e-9 * np.maximum(1, np.abs(mean))] = 1
+        return cls(mean, scale)
+
+    def apply(self, x: Floats) -> Floats:
+        return (x - self.mean) / self.scale
+
+
+def write_archive(path: str | os.PathLike[str], form: str, header: Mapping[str, Any], state: State) -> None:
+    """Writes arrays and a JSON header as one npz file, without pickles."""
+    text = json.dumps({"format": form, "version": _VERSION, **header})
+    arrays = {"header": np.frombuffer(text.encode(), np.uint8), **state}
+    with files.atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_archive(path: str | os.PathLike[str], form: str) -> tuple[dict[str, Any], State]:
+    """The header and arrays that `write_archive` wrote.
+
+    Raises:
+        InvalidArgumentError: the file is missing, damaged, of another format or a newer version.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
+                raise InvalidArgumentError(f"{path} unpacks to more than {_MAX_BYTES >> 20} MiB; refused")
+        with np.load(path, allow_pickle=False) as archive:
+            state = {key: archive[key] for key in archive.files}
+        header = json.loads(state.pop("header").tobytes())
+        found, version = header.pop("format"), header.pop("version")
+    except InvalidArgumentError:
+        raise
+    except FileNotFoundError:
+        raise InvalidArgumentError(f"no file {path}; expected a {form}") from None
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidArgumentError(f"{path} is not a {form}, or is damaged: {error}") from error
+    if found != form or version != _VERSION:
+        raise InvalidArgumentError(
+            f"{path} is a {found} of version {version}; this release reads {form} {_VERSION}"
+        )
+    return header, state

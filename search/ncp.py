@@ -1,0 +1,681 @@
+"""NCP: codes found by following a predictor's gradients with respect to the code itself.
+
+`ncp` is the function to call; `transfer` makes the table of codes optimised for one task and evaluated on
+others. `preset="paper"` is the published algorithm (Ding et al., "Learning Versatile Neural Architectures by
+Propagating Network Codes", ICLR 2022); the default goes beyond it. `docs/search.md` has them side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr import cost, objective, spaces
+from nasbench_mr import tasks as registry
+from nasbench_mr.errors import (
+    InfeasibleError,
+    InvalidArgumentError,
+    UnknownNameError,
+    did_you_mean,
+    missing_extra,
+)
+from nasbench_mr.objective import Codes, Domain, Floats, Goal, Ints, Tasks, keys
+from nasbench_mr.tasks import Metric, Task
+
+if TYPE_CHECKING:
+    from nasbench_mr.predictors.base import GradientPredictor, Predictor
+    from torch import Tensor
+
+    from nasbench_mr.benchmark import Benchmark
+
+PRESETS = ("paper",)
+#: The published algorithm's settings.
+PAPER_RATE, PAPER_TARGET, PAPER_COST_WEIGHT = 3.0, 0.1, 0.5
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Codes and what is known of them; row k of every array is about `codes[k]`.
+
+    Attributes:
+        codes: `(n, DIM)` int16.
+        score: `(n,)` what was maximised: the lower confidence bound of the (standardised, weighted) metrics.
+        predicted, std: `(n, m)` in the metrics' own units, a column for each task.
+        macs, params: `(n,)` exact.
+    """
+
+    codes: Codes
+    score: Floats
+    predicted: Floats
+    std: Floats
+    macs: Ints
+    params: Ints
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Every step of every start; step 0 is the start itself.
+
+    Attributes:
+        codes: `(steps + 1, starts, DIM)` int16, on the grid.
+        score: `(steps + 1, starts)`.
+        macs: `(steps + 1, starts)` int64.
+    """
+
+    codes: npt.NDArray[np.int16]
+    score: Floats
+    macs: Ints
+
+
+@dataclass(frozen=True)
+class NCPResult(Candidates):
+    """What `ncp` found; the arrays of `Candidates` hold the best distinct codes, best first.
+
+    Attributes:
+        best: the best code, within the limits.
+        names: the tasks, columns of `predicted` and `std`.
+        trajectory: every step.
+        pareto: the codes seen that no other one beats in both score and MACs, by rising MACs.
+    """
+
+    best: tuple[int, ...]
+    names: tuple[str, ...]
+    trajectory: Trajectory
+    pareto: Candidates
+
+
+def fit(
+    bench: Benchmark, tasks: Tasks, seed: int = 0, predictor: str = "ensemble", **options: Any
+) -> Predictor:
+    """A predictor for `ncp`, fitted on the tables of all tasks that share the space of `tasks`.
+
+    Tasks help each other, so all are fitted together: the objectives of all, and what `tasks` names.
+    """
+    from nasbench_mr import predictors
+
+    terms = objective.goals(bench, tasks)
+    space = terms[0].task.space
+    wanted = {goal.key: goal for goal in terms}
+    for name in bench.tasks:
+        if bench.task(name).space == space and not any(
+            g.task.name == name and g.metric.name == g.task.objective for g in terms
+        ):
+            wanted[name] = objective.goals(bench, name)[0]
+    codes, values = training_data(bench, list(wanted.values()))
+    model = predictors.make(predictor, seed=seed, space=spaces.get(space), **options)
+    return model.fit(codes, values, names=tuple(wanted))
+
+
+def training_data(bench: Benchmark, terms: Sequence[Goal]) -> tuple[Codes, Floats]:
+    """The codes that any of the tables has, `(n, DIM)`, and their metrics, `(n, m)`, NaN where missing."""
+    every = np.concatenate([bench.codes(name) for name in dict.fromkeys(goal.task.name for goal in terms)])
+    first = {key: row for row, key in reversed(list(enumerate(keys(every))))}
+    codes = every[sorted(first.values())]
+    columns = [
+        bench.query_many(codes, g.task.name, (g.metric.name,), source="table", missing="nan")[g.metric.name]
+        for g in terms
+    ]
+    return codes, np.stack(columns, axis=1)
+
+
+def ncp(
+    source: Benchmark | Predictor,
+    tasks: Tasks,
+    max_macs: float | None = None,
+    max_params: float | None = None,
+    seed: int = 0,
+    preset: str | None = None,
+    start: object = None,
+    fixed: Mapping[str, int] | None = None,
+    starts: int = 256,
+    steps: int = 70,
+    caution: float = 1.0,
+    polish: int = 8,
+    predictor: Predictor | None = None,
+) -> NCPResult:
+    """The code that a predictor believes best for one task, or for several jointly.
+
+    Args:
+        source: a benchmark, on whose tables a predictor is fitted (`fit`), or a predictor already fitted,
+            whose names are the tasks.
+        tasks: a name, several, or names with weights.
+        max_macs, max_params: limits on the code's exact cost, inclusive. MACs always mean `cost.macs`.
+        seed: of the starts and of the predictor that is fitted.
+        preset: None, or "paper": the published algorithm, with its predictor, its one start and its step count.
+        start: a code to improve; the default begins at random codes.
+        fixed: dimensions to keep, by name, such as `{"i1": 16, "i2": 16}`.
+        starts: codes edited at once.
+        steps: gradient steps, 70 by default.
+        caution: how many standard deviations the predicted mean is lowered by before it counts; 0 trusts
+            the predictor.
+        polish: rounds of search on the grid around the best codes found.
+        predictor: a fitted predictor to use with a benchmark, instead of fitting one.
+
+    Returns:
+        The best code within the limits, and all that was seen on the way.
+
+    Raises:
+        InfeasibleError: no code meets the limits.
+        UnknownTaskError, UnknownMetricError, UnknownNameError: no such task, metric or preset.
+        InvalidArgumentError: a bad number, or a predictor without gradients.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise UnknownNameError(f"no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
+    for name, value, least in (("starts", starts, 1), ("steps", steps, 1), ("polish", polish, 0)):
+        if value < least:
+            raise InvalidArgumentError(f"{name} is {value}; expected at least {least}")
+    problem = _problem(source, predictor, tasks, max_macs, max_params, fixed, seed, preset, caution)
+    first = None if start is None else problem.domain.space.check(start)
+    if first is not None and len(first) != 1:
+        raise InvalidArgumentError(f"start holds {len(first)} codes; expected one")
+    if preset == "paper":
+        return _paper(problem, first, steps)
+    rng = np.random.default_rng(seed)
+    begin = _starts(problem, first, starts, rng)
+    trajectory = climb(problem, begin, _limits(problem.domain, starts), steps)
+    return _conclude(problem, trajectory, polish, rng)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A predictor, what to maximise of it, and where.
+
+    Attributes:
+        predictor: has a column for each goal.
+        goals: the terms of what to maximise.
+        domain: the codes allowed.
+        caution: standard deviations by which means are lowered; negative raises them.
+    """
+
+    predictor: GradientPredictor
+    goals: tuple[Goal, ...]
+    domain: Domain
+    caution: float = 1.0
+
+    @cached_property
+    def columns(self) -> list[int]:
+        """The goals' columns of the predictor."""
+        return [_column(self.predictor, goal) for goal in self.goals]
+
+    @cached_property
+    def _affine(self) -> tuple[Floats, Floats]:
+        return objective.affine(self.goals)
+
+    def predict(self, codes: Codes) -> tuple[Floats, Floats]:
+        """The goals' means and standard deviations: `(n, m)` each."""
+        mean, std = self.predictor.predict(codes)
+        return mean[:, self.columns], std[:, self.columns]
+
+    def score(self, codes: Codes) -> Floats:
+        """What is maximised: `(n,)`."""
+        mean, std = self.predict(codes)
+        offset, factor = self._affine
+        return (mean - offset) @ factor - self.caution * (std @ np.abs(factor))
+
+    def score_tensor(self, x: Tensor) -> Tensor:
+        """`score` of relaxed codes, differentiable."""
+        import torch
+
+        mean, std = self.predictor.tensor(x)
+        offset, factor = (torch.from_numpy(a).to(x) for a in self._affine)
+        return (mean[:, self.columns] - offset) @ factor - self.caution * (
+            std[:, self.columns] @ factor.abs()
+        )
+
+    def candidates(self, codes: Codes) -> Candidates:
+        """All that is known of codes of the domain."""
+        predicted, std = self.predict(codes)
+        offset, factor = self._affine
+        score = (predicted - offset) @ factor - self.caution * (std @ np.abs(factor))
+        return Candidates(codes, score, predicted, std, self.domain.macs(codes), self.domain.params(codes))
+
+
+def _problem(
+    source: Benchmark | Predictor,
+    predictor: Predictor | None,
+    tasks: Tasks,
+    max_macs: float | None,
+    max_params: float | None,
+    fixed: Mapping[str, int] | None,
+    seed: int,
+    preset: str | None,
+    caution: float,
+) -> Problem:
+    from nasbench_mr.predictors import GradientPredictor, Predictor
+
+    if isinstance(source, Predictor):
+        if predictor is not None:
+            raise InvalidArgumentError(
+                "two predictors are given; expected a benchmark and a predictor, or one"
+            )
+        predictor = source
+        domain = Domain(predictor.space, None, None, None, max_macs, max_params, fixed)
+        terms = _predicted_goals(predictor, tasks, seed)
+    else:
+        terms = objective.goals(source, tasks)
+        domain = objective.whole_space(source, terms, max_macs, max_params, fixed)
+        if predictor is None:
+            predictor = fit_paper(source, terms, seed) if preset == "paper" else fit(source, tasks, seed)
+    if not isinstance(predictor, GradientPredictor):
+        raise InvalidArgumentError(
+            f"the predictor {predictor.kind!r} has no gradients; NCP needs 'ensemble' or 'ncp-mlp'"
+        )
+    return Problem(predictor, terms, domain, caution)
+
+
+def _column(predictor: Predictor, goal: Goal) -> int:
+    """The predictor's column of a goal: named by its key, or "task/metric"."""
+    for name in (goal.key, f"{goal.task.name}/{goal.metric.name}"):
+        if name in predictor.names:
+            return predictor.names.index(name)
+    raise UnknownNameError(
+        f"the predictor has no column {goal.key!r}: {did_you_mean(goal.key, predictor.names)}"
+    )
+
+
+def _predicted_goals(predictor: Predictor, tasks: Tasks, seed: int) -> tuple[Goal, ...]:
+    """Goals for a predictor without a benchmark: its columns, standardised over random codes.
+
+    Registered tasks tell whether smaller is better; other names are maximised.
+    """
+    mean, _ = predictor.predict(predictor.space.sample(2000, seed))
+    terms = []
+    for key, weight in objective.parse_tasks(tasks).items():
+        name, _, metric = key.partition("/")
+        task = registry.get(name) if name in registry.names() else None
+        if task is None:
+            measured = Metric(metric or "value")
+            task = Task(name, name, "", "classification", (measured,), measured.name)
+        goal = Goal(key, task, task.metric(metric or None), weight)
+        values = mean[:, _column(predictor, goal)]
+        terms.append(replace(goal, mean=float(values.mean()), std=float(values.std()) or 1.0))
+    return tuple(terms)
+
+
+def _starts(problem: Problem, first: Codes | None, count: int, rng: np.random.Generator) -> Codes:
+    """Codes to begin from, all within the limits: around the user's, or the better half of random ones.
+
+    Half of the random ones are the best predicted of sixteen times as many; the others keep the search wide.
+    """
+    domain = problem.domain
+    if first is not None:
+        begin = np.repeat(domain.repair(first), count, axis=0)
+        for k in range(1, 8):
+            # One more change every eighth; the first eighth stays as given.
+            rest = slice(count * k // 8, None)
+            if len(begin[rest]):
+                begin[rest] = domain.mutate(begin[rest], rng)
+        return begin
+    random = domain.sample(16 * count, rng)
+    random = random[rng.integers(len(random), size=16 * count)] if len(random) < 16 * count else random
+    best = np.argsort(-problem.score(random), kind="stable")[: (count + 1) // 2]
+    return np.concatenate([random[best], random[: count // 2]])
+
+
+def _limits(domain: Domain, count: int) -> Floats:
+    """Each start's own limit on MACs: the domain's for most, lower ones for the rest, for the Pareto set."""
+    top = domain.max_macs
+    if math.isinf(top):
+        top = float(domain.macs(_extreme(domain, largest=True))[0])
+    bottom = float(domain.macs(_extreme(domain, largest=False))[0])
+    limits = np.full(count, top)
+    # Every fourth start; the geometric mean with the least cost leaves room for gradients to matter.
+    lower = np.arange(3, count, 4)
+    limits[lower] = np.geomspace(max(bottom, top / 64), top, len(lower) + 2)[1:-1]
+    return limits
+
+
+def _extreme(domain: Domain, largest: bool) -> Codes:
+    """The most or least costly code of the domain."""
+    if domain.codes is not None:
+        macs = domain.macs(domain.codes)
+        row = int(macs.argmax() if largest else macs.argmin())
+        return domain.codes[row : row + 1]
+    bound = domain.space.UPPER if largest else domain.space.LOWER
+    return domain.repair(bound[None].copy())
+
+
+def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, rate: float = 0.08) -> Trajectory:
+    """Follows the score's gradient from many codes at once, on the grid and within the limits.
+
+    Each point is rounded to a code before the predictor sees it, and the gradient there moves the point
+    itself (a straight-through estimate), so every step visits real codes and scores them as they are. Steps
+    are Adam's. A point over its limit first loses the part of its gradient that raises the cost, then is
+    moved back to the limit along the gradient of the exact cost.
+
+    Args:
+        begin: `(n, DIM)` codes.
+        limits: `(n,)` each one's limit on MACs; the domain's limit on parameters holds for all.
+        steps: how many.
+        rate: the first step's length as a share of each dimension's range; it falls to 0 as a cosine.
+    """
+    torch = _torch()
+    domain, space = problem.domain, problem.domain.space
+    low, span, pinned = _box(domain)
+    costs = _RelaxedCost(domain, limits)
+    point = (torch.from_numpy(space.relax(begin)) - low) / span
+    kept = point[:, pinned].clone()
+    first, second = torch.zeros_like(point), torch.zeros_like(point)
+    codes = np.empty((steps + 1, *begin.shape), np.int16)
+    scores = np.empty((steps + 1, len(begin)))
+    for step in range(steps + 1):
+        codes[step] = space.project((point * span + low).numpy())
+        grid = torch.from_numpy(space.relax(codes[step])).requires_grad_()
+        score = problem.score_tensor(grid)
+        scores[step] = score.detach().numpy()
+        if step == steps:
+            break
+        (gradient,) = torch.autograd.grad(score.sum(), grid)
+        gradient = gradient * span
+        at = (grid.detach() - low) / span
+        excess, normals = costs(grid, span)
+        for over, normal in zip(excess, normals, strict=True):
+            along = (gradient * normal).sum(1) / normal.square().sum(1).clamp(min=1e-12)
+            gradient = gradient - ((over > -0.02) * along.clamp(min=0))[:, None] * normal
+        first = 0.8 * first + 0.2 * gradient
+        second = 0.95 * second + 0.05 * gradient.square()
+        scaled = (first / (1 - 0.8 ** (step + 1))) / ((second / (1 - 0.95 ** (step + 1))).sqrt() + 1e-9)
+        point = point + rate * 0.5 * (1 + math.cos(math.pi * step / steps)) * scaled
+        for over, normal in zip(excess, normals, strict=True):
+            beyond = over + (normal * (point - at)).sum(1)
+            point = point - (beyond.clamp(min=0) / normal.square().sum(1).clamp(min=1e-12))[:, None] * normal
+        point = point.clamp(0, 1)
+        point[:, pinned] = kept
+    flat = codes.reshape(-1, codes.shape[-1])
+    macs = _macs_anywhere(domain, flat)
+    return Trajectory(codes, scores, macs.reshape(scores.shape))
+
+
+def _box(domain: Domain) -> tuple[Tensor, Tensor, list[int]]:
+    """The relaxed space's lower corner and extent, `(R,)` each, and the coordinates that are fixed."""
+    torch = _torch()
+    space = domain.space
+    if space.NAME == "nasbench-mr":
+        low = torch.from_numpy(space.LOWER.astype(np.float64))
+        return low, torch.from_numpy(space.UPPER.astype(np.float64)) - low, list(domain.fixed)
+    size = space.relax(space.LOWER[None]).shape[1]
+    each = size // space.DIM
+    pinned = [k * each + j for k in domain.fixed for j in range(each)]
+    return torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64), pinned
+
+
+class _RelaxedCost:
+    """How far relaxed codes are beyond the limits, as logarithms of cost / limit, and the gradients of that.
+
+    In the multi-resolution space the cost is exact everywhere. In a space that only lists its codes it is the
+    linear function of the relaxed code nearest to their costs; what counts in the end is the listed cost.
+    """
+
+    def __init__(self, domain: Domain, limits: Floats):
+        torch = _torch()
+        self.parts: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
+        exact = domain.space.NAME == "nasbench-mr"
+        for limit, formula, listed in (
+            (limits, cost.macs_torch, domain.macs),
+            (np.full(len(limits), domain.max_params), cost.params_torch, domain.params),
+        ):
+            if not np.isinf(limit).all():
+                function = formula if exact else _linear(domain, listed)
+                self.parts.append((function, torch.from_numpy(limit)))
+
+    def __call__(self, grid: Tensor, span: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        torch = _torch()
+        excess, normals = [], []
+        for function, limit in self.parts:
+            over = torch.log(function(grid) / limit)
+            (normal,) = torch.autograd.grad(over.sum(), grid)
+            excess.append(over.detach())
+            normals.append(normal * span)
+        return excess, normals
+
+
+def _linear(domain: Domain, listed: Callable[[Codes], Ints]) -> Callable[[Tensor], Tensor]:
+    torch = _torch()
+    assert domain.codes is not None
+    values = listed(domain.codes).astype(np.float64)
+    weights = torch.from_numpy(np.linalg.lstsq(domain.space.relax(domain.codes), values, rcond=None)[0])
+    least = float(values.min())
+
+    def function(x: Tensor) -> Tensor:
+        result: Tensor = (x @ weights).clamp(min=least)
+        return result
+
+    return function
+
+
+def _macs_anywhere(domain: Domain, codes: Codes) -> Ints:
+    """MACs of codes that may lie outside a listed domain; those count as -1."""
+    if domain.codes is None:
+        return domain.macs(codes)
+    macs = np.full(len(codes), -1, np.int64)
+    inside = domain.contains(codes)
+    macs[inside] = domain.macs(codes[inside])
+    return macs
+
+
+def _conclude(problem: Problem, trajectory: Trajectory, polish: int, rng: np.random.Generator) -> NCPResult:
+    """Picks the best of the codes seen that are exactly within the limits, after a last search around them."""
+    codes = trajectory.codes.reshape(-1, trajectory.codes.shape[-1])
+    scores = trajectory.score.ravel()
+    codes, first = np.unique(codes, axis=0, return_index=True)
+    scores = scores[first]
+    inside = problem.domain.contains(codes)
+    if not inside.any():
+        raise InfeasibleError(
+            "no step came within the limits: try other limits or another start"
+            + (", or the default preset" if trajectory.codes.shape[1] == 1 else "")
+        )
+    codes, scores = codes[inside], scores[inside]
+    if polish:
+        codes, scores = _polish(problem, codes, scores, polish, rng)
+    order = np.argsort(-scores, kind="stable")
+    best = problem.candidates(codes[order[:64]])
+    macs = problem.domain.macs(codes)
+    by_macs = np.lexsort((-scores, macs))
+    record = np.maximum.accumulate(scores[by_macs])
+    front = by_macs[np.concatenate([[True], scores[by_macs][1:] > record[:-1]])]
+    return NCPResult(
+        **vars(best),
+        best=tuple(best.codes[0].tolist()),
+        names=tuple(goal.key for goal in problem.goals),
+        trajectory=trajectory,
+        pareto=problem.candidates(codes[front]),
+    )
+
+
+def _polish(
+    problem: Problem, codes: Codes, scores: Floats, rounds: int, rng: np.random.Generator, width: int = 8
+) -> tuple[Codes, Floats]:
+    """Adds the neighbours, by one dimension and by random pairs of them, of the `width` best codes, repeatedly."""
+    domain = problem.domain
+    expanded: set[bytes] = set()
+    for _ in range(rounds):
+        top = codes[np.argsort(-scores, kind="stable")[:width]]
+        top = top[[key not in expanded for key in keys(top)]]
+        if not len(top):
+            break
+        expanded.update(keys(top))
+        around = []
+        for code in top:
+            near = domain.space.neighbors(code)
+            # Under a limit one dimension can only grow if another shrinks: two neighbours' changes at once.
+            a, b = near[rng.integers(len(near), size=(2, 2 * len(near)))]
+            around += [near, np.where(a != code, a, b)]
+        found = np.unique(np.concatenate(around), axis=0)
+        found = found[domain.contains(found)]
+        known = set(keys(codes))
+        found = found[[key not in known for key in keys(found)]]
+        if not len(found):
+            break
+        codes = np.concatenate([codes, found])
+        scores = np.concatenate([scores, problem.score(found)])
+    return codes, scores
+
+
+def fit_paper(bench: Benchmark, terms: Sequence[Goal], seed: int = 0) -> Predictor:
+    """The published predictor: one model for each task, its main metric first, its other metrics beside it."""
+    from nasbench_mr import predictors
+
+    wanted = []
+    for goal in terms:
+        others = [metric for metric in goal.task.metrics if metric != goal.metric]
+        wanted += [
+            replace(goal, key=f"{goal.task.name}/{metric.name}", metric=metric)
+            for metric in (goal.metric, *others)
+        ]
+    names = [goal.key for goal in wanted]
+    if len(set(names)) < len(names):
+        raise InvalidArgumentError("the paper's preset optimises one metric of a task; two are given")
+    codes, values = training_data(bench, wanted)
+    model = predictors.make("ncp-mlp", seed=seed, space=spaces.get(terms[0].task.space))
+    return model.fit(codes, values, names=names)
+
+
+def _paper(problem: Problem, first: Codes | None, steps: int) -> NCPResult:
+    """The published editing loop, from one code.
+
+    SGD on the z-scored code: each task pulls its predicted main metric up and its predicted MACs down, by a
+    tenth of a standard deviation beyond where they are. The published start is every channel 64 and every b
+    and n 2; where that exceeds a limit, the channels are as many as fit.
+    """
+    torch = _torch()
+    from nasbench_mr.predictors.ncp_mlp import NcpMlp
+
+    if not isinstance(problem.predictor, NcpMlp):
+        raise InvalidArgumentError(
+            f"the paper's preset needs the predictor 'ncp-mlp'; got {problem.predictor.kind!r}"
+        )
+    problem = replace(problem, caution=0.0)
+    domain, space = problem.domain, problem.domain.space
+    low, span, pinned = _box(domain)
+    # Each goal's model, and its metric's position among the model's outputs.
+    parts = []
+    for goal, column in zip(problem.goals, problem.columns, strict=True):
+        owner = next(k for k, columns in enumerate(problem.predictor.columns) if column in columns)
+        where = problem.predictor.columns[owner].index(column)
+        parts.append((goal, problem.predictor.models[owner], where))
+    mean, scale = parts[0][1].x_mean, parts[0][1].x_scale
+    x = torch.from_numpy(space.relax(_paper_start(domain) if first is None else first))
+    kept = x[:, pinned].clone()
+    smooth_l1 = torch.nn.functional.smooth_l1_loss
+    codes = [space.project(x.numpy())]
+    for _ in range(steps):
+        z = ((x - mean) / scale).requires_grad_()
+        loss = torch.zeros((), dtype=torch.float32)
+        for goal, model, where in parts:
+            metrics, costs = model(model.standardise(z * scale + mean))
+            main = metrics[:, where]
+            up = PAPER_TARGET * goal.metric.sign
+            loss = loss + goal.weight * smooth_l1(main, main.detach() + up)
+            if costs.shape[1]:
+                macs = costs[:, 0]
+                loss = loss + PAPER_COST_WEIGHT * smooth_l1(macs, macs.detach() - PAPER_TARGET)
+        (gradient,) = torch.autograd.grad(loss, z)
+        x = (z.detach() - PAPER_RATE * gradient) * scale + mean
+        x = torch.minimum(torch.maximum(x, low), low + span)
+        x[:, pinned] = kept
+        codes.append(space.project(x.numpy()))
+    visited = np.stack(codes)
+    flat = visited.reshape(-1, space.DIM)
+    shape = visited.shape[:2]
+    trajectory = Trajectory(
+        visited, problem.score(flat).reshape(shape), _macs_anywhere(domain, flat).reshape(shape)
+    )
+    return _conclude(problem, trajectory, 0, np.random.default_rng(0))
+
+
+def _paper_start(domain: Domain) -> Codes:
+    space = domain.space
+    if space.NAME != "nasbench-mr":
+        return domain.sample(1, np.random.default_rng(0))
+    code = np.full((1, space.DIM), 2, np.int16)
+    channels = (space.STEP > 1).nonzero()[0]
+    for width in range(64, 0, -8):
+        code[:, channels] = width
+        for k, value in domain.fixed.items():
+            code[:, k] = value
+        if domain.contains(code)[0]:
+            break
+    return code
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Codes optimised for one task each, and what every task makes of them.
+
+    Attributes:
+        names: the tasks.
+        codes: `(m, DIM)`, row i optimised for task i.
+        macs, params: `(m,)`.
+        predicted: `(m, m)`, row i and column j: the code of task i in task j, in j's metric.
+        regret: `(m, m)`, how much worse that is than the code optimised for j, in standard deviations of j.
+    """
+
+    names: tuple[str, ...]
+    codes: Codes
+    macs: Ints
+    params: Ints
+    predicted: Floats
+    regret: Floats
+
+
+def transfer(
+    source: Benchmark | Predictor,
+    tasks: Tasks,
+    max_macs: float | None = None,
+    max_params: float | None = None,
+    seed: int = 0,
+    predictor: Predictor | None = None,
+    **options: Any,
+) -> Transfer:
+    """Optimises a code for each task alone and predicts each of them for every task.
+
+    Args:
+        options: passed on to `ncp`, with the other arguments.
+    """
+    names = tuple(objective.parse_tasks(tasks))
+    if predictor is None:
+        from nasbench_mr.predictors import Predictor
+
+        predictor = source if isinstance(source, Predictor) else fit(source, names, seed)
+    shared = _problem(
+        source, None if predictor is source else predictor, names, max_macs, max_params, None, seed, None, 0.0
+    )
+    best = [
+        ncp(
+            source,
+            name,
+            max_macs,
+            max_params,
+            seed,
+            predictor=None if predictor is source else predictor,
+            **options,
+        )
+        for name in names
+    ]
+    codes = np.concatenate([result.codes[:1] for result in best])
+    predicted, _ = shared.predict(codes)
+    unit = np.array([goal.metric.sign / goal.std for goal in shared.goals])
+    return Transfer(
+        names,
+        codes,
+        shared.domain.macs(codes),
+        shared.domain.params(codes),
+        predicted,
+        (np.diag(predicted) - predicted) * unit,
+    )
+
+
+def _torch() -> ModuleType:
+    try:
+        import torch
+    except ImportError:
+        raise missing_extra("torch", "search", "NCP") from None
+    return torch
