@@ -1,4 +1,4 @@
-"""What all tests share: real published data where a checkout has it beside, a home of their own, a small release.
+"""What all tests share: published data where a checkout has it beside, a home each, and a small release.
 
 Fixtures (tests can't import each other, so what they share is here):
     shared        the folder of published tables and photos, or None
