@@ -242,6 +242,34 @@ class Scaler:
     def apply(self, x: Floats) -> Floats:
         return (x - self.mean) / self.scale
 
+    def state(self, prefix: str) -> State:
+        """What `restore` reads back, under keys that begin with `prefix`."""
+        return {f"{prefix}_mean": self.mean, f"{prefix}_scale": self.scale}
+
+    @classmethod
+    def restore(cls, state: State, prefix: str) -> Scaler:
+        return cls(state[f"{prefix}_mean"], state[f"{prefix}_scale"])
+
+
+def noise_of(error: Floats, variance: Floats) -> Floats:
+    """Std of what a model's own variance leaves unexplained, so that predictions miss as often as they ought.
+
+    Args:
+        error: `(n,)` or `(n, m)` errors on data the model did not see; NaN where there are none.
+        variance: of the model's predictions, of the same shape.
+
+    Returns:
+        A scalar or `(m,)`; 1 (the std of scaled values) for a column without any error.
+    """
+    known = np.isfinite(error)
+    counts = known.sum(axis=0)
+    error = np.where(known, np.abs(error), np.nan)
+    error = np.where(counts, error, 1.645)
+    # The 90% quantile, as if normal: metrics have heavier tails, which a mean square would overstate.
+    total = (np.nanquantile(error, 0.9, axis=0) / 1.645) ** 2
+    spread = np.where(known, variance, 0.0).sum(axis=0) / np.maximum(counts, 1)
+    return np.asarray(np.sqrt(np.maximum(total - spread, total / 4)))
+
 
 def write_archive(path: str | os.PathLike[str], form: str, header: Mapping[str, Any], state: State) -> None:
     """Writes arrays and a JSON header as one npz file, without pickles."""

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from nasbench_mr.predictors import features
+from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, noise_of
 
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.errors import InvalidArgumentError, missing_extra
-from nasbench_mr.predictors import features
-from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, noise_of
 from nasbench_mr.spaces import Space
 
 
@@ -369,3 +369,26 @@ class _Linear(_ColumnModel):
     @classmethod
     def restore(cls, state: State) -> _Linear:
         return cls(state)
+
+
+def _products(x: Floats) -> Floats:
+    """`(n, F)` features, followed by their squares and the products of each two."""
+    first, second = np.triu_indices(x.shape[1])
+    return np.concatenate([x, x[:, first] * x[:, second]], axis=1)
+
+
+class Ridge(_ByColumn):
+    """Bayesian ridge regression on the features and their products; the penalty by marginal likelihood.
+
+    Args:
+        seed, space: see `Predictor`; nothing in it is random.
+    """
+
+    kind = "ridge"
+    model = _Linear
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise InvalidArgumentError(f"{name} is {value}; expected at least 1")
+    return value

@@ -13,9 +13,8 @@ import itertools
 import math
 from typing import Any
 
-import numpy as np
 from nasbench_mr.predictors import features
-from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State
+from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, noise_of
 
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.errors import InvalidArgumentError, missing_extra
@@ -137,11 +136,7 @@ class Ensemble(GradientPredictor):
         with torch.no_grad():
             predicted = self._forward(x.expand(self.members, -1, -1))
         held_out = predicted[fold, torch.arange(len(x))].numpy()
-        error = np.abs(y.numpy() - held_out)
-        # The 90% quantile, as if normal: metrics have heavier tails, which a mean square would overstate.
-        total = (np.nanquantile(error, 0.9, axis=0) / 1.645) ** 2
-        spread = np.nanmean(np.where(np.isnan(error), np.nan, predicted.var(0).numpy()), axis=0)
-        self.noise = np.sqrt(np.maximum(total - spread, total / 4))
+        self.noise = noise_of(y.numpy() - held_out, predicted.var(0).numpy())
 
     def _predict(self, codes: Codes) -> tuple[Floats, Floats]:
         with torch.no_grad():
@@ -165,10 +160,8 @@ class Ensemble(GradientPredictor):
         state: dict[str, Any] = {f"weight{k}": w.cpu().numpy() for k, w in enumerate(self.weights)}
         state |= {f"bias{k}": b.cpu().numpy() for k, b in enumerate(self.biases)}
         return state | {
-            "x_mean": self.x_scaler.mean,
-            "x_scale": self.x_scaler.scale,
-            "y_mean": self.y_scaler.mean,
-            "y_scale": self.y_scaler.scale,
+            **self.x_scaler.state("x"),
+            **self.y_scaler.state("y"),
             "noise": self.noise,
         }
 
@@ -176,8 +169,7 @@ class Ensemble(GradientPredictor):
         layers = range(len(self.hidden) + 1)
         self.weights = [torch.from_numpy(state[f"weight{k}"]) for k in layers]
         self.biases = [torch.from_numpy(state[f"bias{k}"]) for k in layers]
-        self.x_scaler = Scaler(state["x_mean"], state["x_scale"])
-        self.y_scaler = Scaler(state["y_mean"], state["y_scale"])
+        self.x_scaler, self.y_scaler = Scaler.restore(state, "x"), Scaler.restore(state, "y")
         self.noise = state["noise"]
 
 
