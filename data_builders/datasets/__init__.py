@@ -26,6 +26,7 @@ from typing import Any
 
 from nasbench_mr.data_builders.datasets.base import IGNORE, Array, Dataset, Reader, Sample, Size
 from nasbench_mr.data_builders.datasets.packs import Pack, pack
+
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, did_you_mean
 
 __all__ = ["IGNORE", "Array", "Dataset", "Pack", "Reader", "Sample", "Size", "load", "make", "names", "pack"]

@@ -7,7 +7,7 @@ A sample is a dict; its keys depend on the problem alone, so a trainer never ask
 | classification | `image` (H, W, 3) uint8 RGB; `label` () int64 |
 | segmentation | `image`; `mask` (H, W) uint8 class indices, `IGNORE` (255) where nothing is to be predicted |
 | video | `clip` (T, H, W, 3) uint8 RGB; `label` |
-| detection | `points` (N, 4) float32 and the objects of a scan: see `nasbench_mr.data_builders.datasets.kitti` |
+| detection | `points` (N, 4) float32 and the objects of a scan: see `kitti` |
 
 Files come from outside: each is bounded and checked, and what is wrong with one is a `DatasetError` that
 names it.
@@ -16,6 +16,7 @@ names it.
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ Size = int | tuple[int, int] | None
 IGNORE = 255
 #: More pixels than this is taken for a decompression bomb; the largest ImageNet photo has 45 million.
 MAX_PIXELS = 90_000_000
+#: Bytes of a text file (labels, lists); the largest official ones have a few hundred thousand.
+MAX_TEXT = 16 << 20
 
 
 class Dataset(abc.ABC):
@@ -113,8 +116,8 @@ class Dataset(abc.ABC):
             for name, value in zip(self.ids, values, strict=True):
                 if value.shape != values[0].shape:
                     raise DatasetError(
-                        f"{self}: {key!r} of {name} is {value.shape}, of {self.ids[0]} {values[0].shape}; samples "
-                        "of different shapes don't stack; read them one by one, or open them with a fixed size"
+                        f"{self}: {key!r} of {name} is {value.shape}, of {self.ids[0]} {values[0].shape}; "
+                        "these don't stack; read them one by one, or open them with a fixed size"
                     )
         return {key: np.stack(values) for key, values in columns.items()}
 
@@ -143,7 +146,7 @@ class Reader(Dataset):
 
 
 def listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files of a folder that end (in any case) with one of `suffixes`, sorted by name; hidden ones not."""
+    """The files of a folder that end (in any case) with one of `suffixes`, by name; hidden ones not."""
     if not folder.is_dir():
         return []
     names = sorted(
@@ -179,17 +182,52 @@ def resized(width: int, height: int, size: Size) -> tuple[int, int]:
     return max(1, round(width * size / short)), max(1, round(height * size / short))
 
 
+def read_text(path: Path) -> str:
+    """A small text file.
+
+    Raises:
+        DatasetError: it is missing, larger than `MAX_TEXT`, or no text.
+    """
+    try:
+        if path.stat().st_size > MAX_TEXT:
+            raise DatasetError(f"{path}: {path.stat().st_size:,} bytes; expected at most {MAX_TEXT:,}")
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: not readable as text ({error})") from error
+
+
 def read_image(path: Path, size: Size = None) -> Array:
     """A photo as `(H, W, 3)` uint8 RGB, resized (bilinear, antialiased) to `size`."""
-    return _read(path, size, mask=False)
+    with _opened(path) as image:
+        return scaled(image.convert("RGB"), size)
 
 
 def read_mask(path: Path, size: Size = None) -> Array:
     """A label image as `(H, W)` uint8, resized (nearest) to `size`."""
-    return _read(path, size, mask=True)
+    with _opened(path) as image:
+        if image.mode not in ("L", "P"):
+            raise DatasetError(f"{path}: a label image of mode {image.mode}; expected one 8-bit channel")
+        return scaled(image, size, nearest=True)
 
 
-def _read(path: Path, size: Size, mask: bool) -> Array:
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image, from its header."""
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+def scaled(image: Image.Image, size: Size, nearest: bool = False) -> Array:
+    """The pixels of an image resized to `size`: bilinear and antialiased, or the nearest."""
+    from PIL.Image import Resampling
+
+    target = resized(image.width, image.height, size)
+    if target != image.size:
+        image = image.resize(target, Resampling.NEAREST if nearest else Resampling.BILINEAR)
+    return np.array(image)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         from PIL import Image
     except ImportError:
@@ -200,7 +238,9 @@ def _read(path: Path, size: Size, mask: bool) -> Array:
                 raise DatasetError(
                     f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS:,} in all"
                 )
-            return _pixels(path, image, size, mask)
+            yield image
+    except DatasetError:
+        raise
     # What Pillow raises for malformed files, over its formats.
     except (
         OSError,
@@ -211,22 +251,6 @@ def _read(path: Path, size: Size, mask: bool) -> Array:
         KeyError,
         IndexError,
         OverflowError,
+        Image.DecompressionBombError,
     ) as error:
-        if isinstance(error, DatasetError):
-            raise
         raise DatasetError(f"{path}: not a readable image ({error})") from error
-    except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path}: {error}; expected at most {MAX_PIXELS:,} pixels") from error
-
-
-def _pixels(path: Path, image: Image.Image, size: Size, mask: bool) -> Array:
-    from PIL import Image
-
-    if not mask:
-        image = image.convert("RGB")
-    elif image.mode not in ("L", "P"):
-        raise DatasetError(f"{path}: a label image of mode {image.mode}; expected one 8-bit channel")
-    target = resized(image.width, image.height, size)
-    if target != image.size:
-        image = image.resize(target, Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR)
-    return np.array(image)

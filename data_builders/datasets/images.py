@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-
 from nasbench_mr.data_builders.datasets.base import (
     IGNORE,
     Array,
@@ -20,6 +20,7 @@ from nasbench_mr.data_builders.datasets.base import (
     read_image,
     read_mask,
 )
+
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 _PHOTOS = (".jpg", ".jpeg", ".png")
@@ -70,9 +71,9 @@ class Cifar10(_Folders):
 class ImageNet(_Folders):
     """A subset of ImageNet, from one folder a class (`n01440764`, ...).
 
-    The rule of the subset, here and forever: classes are ordered by the SHA-256 of "<seed>/<class>", a class's
-    images by that of "<seed>/<file name>", and the first ones are taken (then sorted by name). So 10 classes are
-    among the 50, and 100 images among the 1,000; the seed and the numbers stand in every pack.
+    The rule of the subset, here and forever: classes are ordered by the SHA-256 of "<seed>/<class>", a
+    class's images by that of "<seed>/<file name>", and the first ones are taken (then sorted by name). So 10
+    classes are among the 50, and 100 images among the 1,000; the seed and the numbers stand in every pack.
 
     Options:
         classes: how many; 0 for all.
@@ -159,7 +160,8 @@ class CamVid(_Pairs):
     LAYOUT = "{train,val}/*.jpg (or .png) and {train,val}annot/*.png of the same names"
     SOURCE = "Get it with: nasbench-mr data fetch camvid FOLDER"
     CLASSES = (
-        "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
+        "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
+        "bicyclist",
     )  # fmt: skip
     _table = np.array([*range(11), IGNORE], np.uint8)
 
@@ -195,7 +197,7 @@ class Cityscapes(_Pairs):
         "or generate a stand-in: nasbench-mr data make cityscapes FOLDER"
     )
     #: The evaluated classes in the order of their trainIds, with their labelIds.
-    LABEL_IDS = {
+    LABEL_IDS: ClassVar[dict[str, int]] = {
         "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,
         "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23, "person": 24, "rider": 25, "car": 26,
         "truck": 27, "bus": 28, "train": 31, "motorcycle": 32, "bicycle": 33,

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from nasbench_mr.data_builders.datasets.base import Array, Dataset, Sample
 
 from nasbench_mr import tasks
-from nasbench_mr.data_builders.datasets.base import Array, Dataset, Sample
 from nasbench_mr.errors import DatasetError, IntegrityError, missing_extra
 from nasbench_mr.files import atomic
 
@@ -69,7 +69,8 @@ class Pack(Dataset):
                         "write it again with: nasbench-mr data pack"
                     )
                 about = json.loads(file.attrs["about"])
-                self._name, self._problem, self.split = about["name"], about["problem"], about["split"]
+                self._name, self._problem = str(about["name"]), str(about["problem"])
+                self.split = str(about["split"])
                 self.classes, self.options = tuple(about["classes"]), dict(about["options"])
                 self.ids = tuple(json.loads(file["ids"][()].tobytes()))
                 self._columns = {
@@ -107,7 +108,7 @@ class Pack(Dataset):
         for key, column in self._columns.items():
             digest = hashlib.sha256()
             for start in range(0, column.total, _MAX_CHUNK):
-                digest.update(column.slice(self._bytes, start, min(start + _MAX_CHUNK, column.total)))
+                digest.update(column.slice(self._bytes, start, min(start + _MAX_CHUNK, column.total)).data)
             if digest.hexdigest() != column.sha256:
                 raise IntegrityError(f"{self.path}: the data of {key!r} has changed since it was written")
 
@@ -234,7 +235,7 @@ class _Writer:
 
     def flush(self) -> None:
         values = np.concatenate(self.pending)
-        self.digest.update(values)
+        self.digest.update(values.data)
         at = self.data.shape[0]
         self.data.resize((at + len(values),))
         self.data[at:] = values
