@@ -49,6 +49,8 @@ class Recipe:
     train_samples: int = 0
     #: The whole data set is held in memory (on the device), decoded and of one size: no loader at all.
     resident: bool = False
+    #: Else: processes that read ahead.
+    workers: int = 4
 
     #: Network: scale of all channels, strides of the stem, and whether residual units start as identities.
     width_mult: float = 1.0
@@ -68,8 +70,10 @@ class Recipe:
     #: Evaluation: shorter side after resizing and the centre crop; None: images as they are.
     test_resize: int | None = None
     test_crop: tuple[int, int] | None = None
-    #: Video: frames a clip is sampled to.
-    frames: int = 8
+    #: Video: frames a clip is sampled to (0: no clips, but images), and their channels: "rgb", or "motion", the grey
+    #: frames before, at and after each. The network sees frame by frame, so in colours it can't see motion.
+    frames: int = 0
+    input: str = "rgb"
     #: 3D detection: fields of `detection.DetectionConfig`, and the overlap that counts as found.
     detection: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     min_overlap: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -105,16 +109,17 @@ class Recipe:
 
         for field in dataclasses.fields(self):
             _check_type(self.name, field.name, str(field.type), getattr(self, field.name))
-        for name in ("epochs", "batch_size", "eval_every", "eval_batch_size", "frames"):
+        for name in ("epochs", "batch_size", "eval_every", "eval_batch_size"):
             need(getattr(self, name) >= 1, name, "at least 1")
         for name in ("width_mult", "lr"):
             need(0 < getattr(self, name) < math.inf, name, "a positive number")
-        for name in ("weight_decay", "min_lr", "clip_norm", "pad", "train_samples"):
+        for name in ("weight_decay", "min_lr", "clip_norm", "pad", "train_samples", "frames", "workers"):
             need(0 <= getattr(self, name) < math.inf, name, "at least 0")
         for name in ("momentum", "warmup", "label_smoothing"):
             need(0 <= getattr(self, name) < 1, name, "in [0, 1)")
         need(self.optimizer in OPTIMIZERS, "optimizer", " or ".join(OPTIMIZERS))
         need(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES))
+        need(self.input in ("rgb", "motion"), "input", "rgb or motion")
         need(self.crop_mode in ("jitter", "area"), "crop_mode", "jitter or area")
         need(0 < self.crop_scale[0] <= self.crop_scale[1], "crop_scale", "a positive range, low to high")
         for name in ("crop", "test_crop"):
@@ -267,3 +272,36 @@ def get(recipe: str | Recipe) -> Recipe:
     if recipe in _RECIPES:
         return _RECIPES[recipe]
     raise RecipeError(f"no recipe {recipe!r}: {did_you_mean(recipe, _RECIPES)}")
+
+
+# The recipes
+
+
+def _mini(name: str, title: str, problem: str, **fields: Any) -> None:
+    pass
+
+
+_TOP = tasks.get("video").metrics
+tasks.register(
+    Task(
+        "mini-cls", "CIFAR-10 classification, a narrow network", "CIFAR-10, 1,000 training images a class",
+        "classification", _TOP, "top1", 10, 2000, "mini-cls", "trained by nasbench-mr",
+    )
+)  # fmt: skip
+register(
+    Recipe(
+        "mini-cls",
+        "mini-cls",
+        "Ours.",
+        "cifar10",
+        resident=True,
+        train_samples=3200,
+        width_mult=0.125,
+        pad=2,
+        epochs=2,
+        batch_size=64,
+        lr=0.1,
+        weight_decay=5e-4,
+        warmup=0.2,
+    )
+)

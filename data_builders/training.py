@@ -1,0 +1,502 @@
+"""One trial: training the network of a code by a recipe, from data to metrics.
+
+    result = train(code, "mini-cls", seed=0)
+    result.metrics["top1"], result.curve["loss"], result.seconds
+
+All randomness follows from the seed, the epoch and the sample, never from a global generator; a trial that
+is killed and resumed from its checkpoint, or spread over processes by torchrun, gives the numbers of one
+that was not. The pieces (`open_split`, `network`, `optimizer`, `schedule`, ...) are there to be used in other
+loops. Needs the extra `build`.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench_mr import files, space, tasks
+from nasbench_mr.data_builders import inputs, metrics, recipes
+from nasbench_mr.data_builders.datasets import IGNORE
+from nasbench_mr.data_builders.inputs import Folder, Plan, Share
+from nasbench_mr.data_builders.recipes import Recipe
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError, RecipeError
+from nasbench_mr.network import MultiResolutionNet, ResidualUnit
+
+#: An epoch whose mean loss is this many times the first batch's has diverged.
+EXPLODED = 100.0
+#: Columns of a learning curve beside the metrics.
+CURVE = ("epoch", "loss", "lr", "seconds")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What one trial gave.
+
+    Attributes:
+        code, task, seed: the trial.
+        metrics: of the network after the last epoch; NaN where it diverged.
+        curve: `(epochs,)` arrays: `epoch` from 1, the metrics (NaN where the recipe does not evaluate), the
+            mean training `loss`, the `lr` of the epoch's last step, `seconds` since the start.
+        epochs: trained.
+        seconds: of training and evaluation, over all resumptions; reading data set files is not in it.
+        device: what it ran on.
+        status: "ok" or "diverged".
+        error: what diverged, else None.
+    """
+
+    code: space.Code
+    task: str
+    seed: int
+    metrics: dict[str, float]
+    curve: dict[str, npt.NDArray[np.float64]]
+    epochs: int
+    seconds: float
+    device: str
+    status: str = "ok"
+    error: str | None = None
+
+
+def train(
+    code: object,
+    recipe: str | Recipe,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    *,
+    data: Folder = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> TrainResult:
+    """Trains one network.
+
+    Under torchrun all processes call it alike: they share the batches, batch norm included, and all return
+    the same result.
+
+    Args:
+        code: anything `space.parse` reads.
+        recipe: its name, or a recipe.
+        seed: of the initialisation, the order of the samples and their augmentation.
+        device: where to train; by default a GPU where there is one.
+        data: the folder of the data sets (see `datasets.locate`).
+        checkpoint: a file, written after every epoch; where it is there, training goes on from it.
+        progress: show a bar over epochs on stderr, if that is a terminal.
+
+    Raises:
+        RecipeError, UnknownTaskError: no such recipe, or one that its data does not fit.
+        DatasetError: the data are missing or malformed.
+        InvalidArgumentError: the checkpoint is another trial's.
+        IntegrityError: the checkpoint is damaged.
+    """
+    run = _Run(space.parse(code), recipes.get(recipe), int(seed), _device(device), data)
+    return run.train(None if checkpoint is None else Path(checkpoint), progress)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is not None:
+        return torch.device(device)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+
+def device_name(device: torch.device) -> str:
+    """What stands in a table's column `device`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type
+
+
+# What the problems differ in
+
+
+class Problem(abc.ABC):
+    """Data, network, loss and metrics of one kind of problem.
+
+    Args:
+        recipe: of a task of this problem.
+        data: the folder of the data sets.
+        device: where to train.
+        share: this process among those that train together.
+
+    Attributes:
+        plan: the batches of an epoch.
+    """
+
+    plan: Plan
+
+    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
+        self.recipe, self.data, self.device, self.share = recipe, data, device, share
+        self.task = tasks.get(recipe.task)
+
+    @abc.abstractmethod
+    def network(self, code: object) -> nn.Module:
+        """The network of a code, on the CPU, initialised from torch's global generator."""
+
+    @abc.abstractmethod
+    def batches(self, seed: int, epoch: int) -> Iterator[Any]:
+        """The training batches of an epoch, on the device."""
+
+    @abc.abstractmethod
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The mean loss of a batch."""
+
+    @abc.abstractmethod
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """The task's metrics of a network in evaluation mode, from all processes."""
+
+
+def problem(
+    recipe: str | Recipe, data: Folder = None, device: torch.device | str = "cpu", share: Share | None = None
+) -> Problem:
+    """The `Problem` of a recipe's task, with its data."""
+    recipe = recipes.get(recipe)
+    kind: type[Problem] = Pictures
+    if tasks.get(recipe.task).problem == "detection":
+        from nasbench_mr.data_builders.scans import Scans
+
+        kind = Scans
+    return kind(recipe, data, torch.device(device), share or Share.here())
+
+
+class Pictures(Problem):
+    """Classification and segmentation of images, classification of clips. Batches are `inputs.Batch`."""
+
+    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
+        super().__init__(recipe, data, device, share)
+        source = inputs.Resident if recipe.resident else inputs.Streamed
+        self.source: inputs.Source = source(recipe, data, device, share)
+        self.plan = Plan(self.source.count, recipe.batch_size, share)
+        if self.task.num_classes is None or self.source.classes > self.task.num_classes:
+            raise RecipeError(
+                f"recipe {recipe.name!r}: the data set has {self.source.classes} classes; "
+                f"task {self.task.name!r} has {self.task.num_classes}"
+            )
+
+    def network(self, code: object) -> nn.Module:
+        assert self.task.num_classes is not None
+        width, strides = self.recipe.width_mult, self.recipe.stem_strides
+        return MultiResolutionNet(code, self.task.num_classes, self.task.problem, width, 3, strides)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[inputs.Batch]:
+        return self.source.training(self.plan, seed, epoch)
+
+    def loss(self, model: nn.Module, batch: inputs.Batch) -> Tensor:
+        logits: Tensor = model(batch[0]).float()
+        # Ignored pixels count 0 in a mean over all, so that equal parts of a batch weigh alike.
+        return F.cross_entropy(
+            logits,
+            batch[1].long(),
+            ignore_index=IGNORE if logits.ndim == 4 else -100,
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="none",
+        ).mean()
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        counts: metrics.Counts
+        if self.task.problem == "segmentation":
+            assert self.task.num_classes is not None
+            counts = metrics.Confusion(self.task.num_classes, self.device)
+        else:
+            counts = metrics.TopK(self.device)
+        for images, labels in self.source.validation():
+            counts.update(model(images).float(), labels)
+        self.share.add(counts.state)
+        return counts.compute()
+
+
+# The parts of a training loop
+
+
+def network(work: Problem, code: object, seed: int) -> nn.Module:
+    """The initialised network of a code, on the CPU; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        net = work.network(code)
+    if work.recipe.zero_residual:
+        for unit in net.modules():
+            if isinstance(unit, ResidualUnit):
+                nn.init.zeros_(unit.bn2.weight)
+    return net
+
+
+def optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser of a network's parameters; `schedule` sets its rate."""
+    decayed = [p for p in net.parameters() if p.ndim > 1 or recipe.decay_norm]
+    others = [p for p in net.parameters() if not (p.ndim > 1 or recipe.decay_norm)]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
+        )
+    return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
+
+
+#: One-cycle: the rate starts at `lr` over the first and ends at that over the second; the momentum's range.
+_ONE_CYCLE = (10.0, 1e4, 0.85, 0.95)
+
+
+def schedule(recipe: Recipe, step: int, steps: int) -> tuple[float, float]:
+    """Learning rate and momentum of a step (from 0) of all `steps`."""
+    rise = recipe.warmup * steps
+    down = (step - rise) / max(steps - rise, 1)
+    if recipe.schedule == "onecycle":
+        start, end, low, high = _ONE_CYCLE
+        share = (1 - math.cos(math.pi * (step / rise if step < rise else 1 - down))) / 2
+        bottom = recipe.lr / start if step < rise else recipe.lr / start / end
+        return bottom + (recipe.lr - bottom) * share, high - (high - low) * share
+    if step < rise:
+        return recipe.lr * (step + 1) / (rise + 1), recipe.momentum
+    left = (1 + math.cos(math.pi * down)) / 2 if recipe.schedule == "cosine" else (1 - down) ** 0.9
+    return recipe.min_lr + (recipe.lr - recipe.min_lr) * left, recipe.momentum
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
+    """Sets what `schedule` says."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, on any device (torch's own needs GPUs)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        from torch.distributed.nn.functional import all_reduce
+
+        count = x.numel() / x.shape[1] * torch.distributed.get_world_size()
+        # Two passes: the difference of mean square and squared mean would lose digits.
+        mean = all_reduce(x.sum((0, 2, 3))) / count
+        centred = x - mean[:, None, None]
+        variance = all_reduce((centred * centred).sum((0, 2, 3))) / count
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None and self.momentum is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+    @classmethod
+    def convert(cls, module: nn.Module) -> nn.Module:
+        """Makes every 2D batch norm in a module one of these, in place."""
+        for part in module.modules():
+            if type(part) is nn.BatchNorm2d:
+                part.__class__ = cls
+        return module
+
+
+class _Run:
+    """One trial, from its start or from a checkpoint, to its result."""
+
+    def __init__(self, code: space.Code, recipe: Recipe, seed: int, device: torch.device, data: Folder):
+        self.code, self.recipe, self.seed, self.device = code, recipe, seed, device
+        self.work = problem(recipe, data, device)
+        self.share = self.work.share
+        net = network(self.work, code, seed)
+        if recipe.pretrained:
+            _start_from(net, _pretrained(code, recipe.pretrained, seed, device, data))
+        self.net = net.to(device, memory_format=torch.channels_last)
+        self.optimizer = optimizer(self.net, recipe)
+        #: Rows of the curve so far: the metrics, then loss, lr, seconds.
+        self.rows: list[dict[str, float]] = []
+        self.first_loss = math.nan
+        self.error: str | None = None
+
+    def train(self, checkpoint: Path | None, progress: bool) -> TrainResult:
+        from tqdm import tqdm
+
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint)
+        model = self._parallel()
+        done = len(self.rows)
+        bar = tqdm(
+            total=self.recipe.epochs,
+            initial=done,
+            desc=f"{self.recipe.name} seed {self.seed}",
+            unit="epoch",
+            disable=None if progress and self.share.rank == 0 else True,
+        )
+        before = self.rows[-1]["seconds"] if self.rows else 0.0
+        start = time.perf_counter()
+        with bar, self._settings():
+            for epoch in range(done, self.recipe.epochs):
+                if self.error is not None:
+                    break
+                row = self._epoch(model, epoch)
+                row["seconds"] = before + time.perf_counter() - start
+                self.rows.append(row)
+                if checkpoint is not None and self.share.rank == 0:
+                    self._save(checkpoint)
+                bar.set_postfix(loss=f"{row['loss']:.3g}")
+                bar.update()
+        return self._result()
+
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Settings of torch that training wants, put back afterwards."""
+        if self.device.type != "cuda":
+            yield
+            return
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def _parallel(self) -> nn.Module:
+        if self.share.world == 1:
+            return self.net
+        if self.device.type == "cuda":
+            self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
+        else:
+            SyncBatchNorm.convert(self.net)
+        return nn.parallel.DistributedDataParallel(
+            self.net, [self.device] if self.device.type == "cuda" else None, broadcast_buffers=False
+        )
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        # On a CPU, small networks gain nothing by it.
+        enabled = self.recipe.mixed_precision and self.device.type == "cuda"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def _epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        """Trains one epoch; its row of the curve."""
+        recipe, plan = self.recipe, self.work.plan
+        steps = plan.steps * recipe.epochs
+        model.train()
+        total = torch.zeros((), device=self.device)
+        rate = 0.0
+        for k, batch in enumerate(self.work.batches(self.seed, epoch)):
+            rate, momentum = schedule(recipe, epoch * plan.steps + k, steps)
+            set_rate(self.optimizer, rate, momentum)
+            with self._autocast():
+                loss = self.work.loss(model, batch)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if recipe.clip_norm:
+                nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip_norm)
+            self.optimizer.step()
+            total += loss.detach()
+            if epoch == k == 0:
+                self.first_loss = self._mean(total)
+            # Reading the loss waits for the device, so not at every step.
+            if k % 100 == 99 and not math.isfinite(self._mean(total)):
+                break
+        loss_mean = self._mean(total) / plan.steps
+        row = dict.fromkeys((m.name for m in self.work.task.metrics), math.nan)
+        if not loss_mean <= EXPLODED * self.first_loss:
+            self.error = f"the loss is {loss_mean:.3g} in epoch {epoch + 1}, after {self.first_loss:.3g} at first"
+        elif (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
+            row |= self.evaluate()
+        return row | {"loss": loss_mean, "lr": rate}
+
+    def _mean(self, loss: Tensor) -> float:
+        return self.share.add(loss.clone()).item() / self.share.world
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The task's metrics of the network as it is."""
+        self.net.eval()
+        with self._autocast():
+            found = self.work.evaluate(self.net)
+        return {m.name: found[m.name] for m in self.work.task.metrics}
+
+    def _result(self) -> TrainResult:
+        names = [m.name for m in self.work.task.metrics]
+        curve = {"epoch": np.arange(1.0, len(self.rows) + 1)}
+        for name in (*names, *CURVE[1:]):
+            curve[name] = np.array([row[name] for row in self.rows])
+        last = self.rows[-1]
+        return TrainResult(
+            self.code,
+            self.recipe.task,
+            self.seed,
+            {name: last[name] for name in names},
+            curve,
+            len(self.rows),
+            last["seconds"],
+            device_name(self.device),
+            "ok" if self.error is None else "diverged",
+            self.error,
+        )
+
+    # Checkpoints: network, optimiser and curve; the rest follows from the seed and the epoch.
+
+    def _state(self) -> dict[str, Tensor]:
+        tensors = {f"network/{k}": v for k, v in self.net.state_dict().items()}
+        for k, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{k}/{name}": v for name, v in state.items() if isinstance(v, Tensor)}
+        return tensors
+
+    def _trial(self) -> dict[str, Any]:
+        return {"code": list(self.code), "recipe": self.recipe.digest, "seed": self.seed}
+
+    def _save(self, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        about = self._trial() | {"rows": self.rows, "first_loss": self.first_loss, "error": self.error}
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self._state().items()}
+        with files.atomic(path) as temporary:
+            save_file(tensors, temporary, {"trial": json.dumps(about)})
+
+    def _resume(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads((file.metadata() or {})["trial"])
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+            if any(about[k] != v for k, v in self._trial().items()):
+                raise InvalidArgumentError(
+                    f"{path} is the checkpoint of another trial: {({k: about[k] for k in self._trial()})}; "
+                    f"expected {self._trial()}"
+                )
+            parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}}
+            for name, tensor in tensors.items():
+                part, key = name.split("/", 1)
+                parts[part][key] = tensor
+            self.net.load_state_dict(parts["network"])
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in parts["optimizer"].items():
+                index, name = key.split("/")
+                state.setdefault(int(index), {})[name] = tensor
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+            self.rows, self.first_loss, self.error = about["rows"], about["first_loss"], about["error"]
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            if isinstance(error, InvalidArgumentError):
+                raise
+            raise IntegrityError(f"{path}: not a complete checkpoint ({error}); delete it") from error
+
+
+def _pretrained(code: space.Code, recipe: str, seed: int, device: torch.device, data: Folder) -> nn.Module:
+    run = _Run(code, recipes.get(recipe), seed, device, data)
+    run.train(None, progress=False)
+    return run.net
+
+
+def _start_from(net: nn.Module, trained: nn.Module) -> None:
+    """Copies the weights of all layers but the classifier."""
+    weights = {k: v for k, v in trained.state_dict().items() if not k.startswith("head.classifier.")}
+    net.load_state_dict(weights, strict=False)
