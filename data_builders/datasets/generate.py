@@ -62,3 +62,66 @@ def each(
             pool = stack.enter_context(ProcessPoolExecutor(workers, context))
             results = pool.map(function, jobs, chunksize=max(1, len(jobs) // (8 * workers)))
         return list(tqdm(results, title, len(jobs), unit="sample", disable=None if progress else True))
+
+
+class Waves:
+    """A random colour texture without end, exact at any place: a sum of plane waves.
+
+    Args:
+        scale: range of the wavelengths, in the units of the places asked for.
+        contrast: standard deviation about the mean colour, which lies in the middle of the range.
+        sharp: 0 for soft waves; larger values push them towards two levels with edges between.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        scale: tuple[float, float],
+        contrast: float = 0.16,
+        sharp: float = 0.0,
+        count: int = 10,
+    ):
+        angle = rng.uniform(0, 2 * np.pi, count)
+        frequency = 2 * np.pi / np.exp(rng.uniform(*np.log(scale), count))
+        self.frequency = np.stack([np.cos(angle), np.sin(angle)]) * frequency  # (2, K)
+        self.phase = rng.uniform(0, 2 * np.pi, count)
+        self.mean = rng.uniform(0.25, 0.75, 3)
+        # Mostly lights and darks, as in photos; some colour.
+        grey, colour = rng.normal(size=(count, 1)), rng.normal(0, 0.5, (count, 3))
+        mix = grey + colour
+        self.mix = mix * contrast / np.sqrt((mix**2).sum(0) / 2)  # (K, 3)
+        self.sharp, self.contrast = sharp, contrast
+
+    def __call__(self, x: Floats, y: Floats) -> Floats:
+        """Colours in [0, 1] at the places: `(...)` and `(...)` to `(..., 3)`."""
+        place = np.stack([x, y], axis=-1).astype(np.float32)
+        waves = np.sin(place @ self.frequency.astype(np.float32) + self.phase.astype(np.float32))
+        around = waves @ self.mix.astype(np.float32)  # (..., 3)
+        if self.sharp:
+            around = np.tanh(around * (self.sharp / self.contrast)) * self.contrast
+        return np.asarray(np.clip(self.mean + around, 0, 1))
+
+
+class Blob:
+    """A random outline around the origin: a circle of about radius 1 with a few bulges.
+
+    Args:
+        bulge: how far it departs from a circle.
+    """
+
+    def __init__(self, rng: np.random.Generator, bulge: float = 0.18):
+        self.size = rng.normal(0, bulge / 2, 3)
+        self.phase = rng.uniform(0, 2 * np.pi, 3)
+
+    def __call__(self, x: Floats, y: Floats, soft: Floats | float) -> Floats:
+        """How much of each place lies within, 0 to 1, over an edge `soft` wide."""
+        angle = np.arctan2(y, x)
+        edge = 1 + sum(
+            s * np.cos(m * angle + p) for m, s, p in zip((2, 3, 4), self.size, self.phase, strict=True)
+        )
+        return np.asarray(np.clip((edge - np.hypot(x, y)) / soft + 0.5, 0, 1))
+
+
+def to_uint8(image: Floats) -> npt.NDArray[np.uint8]:
+    """Colours in [0, 1], or a little outside, as bytes."""
+    return np.asarray(np.clip(image * 255 + 0.5, 0, 255), np.uint8)

@@ -1,0 +1,147 @@
+"""HMDB51: short clips of human actions, and the decoding of clips."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nasbench_mr.data_builders.datasets.base import (
+    Array,
+    Reader,
+    Sample,
+    Size,
+    check_size,
+    folders,
+    listing,
+    read_text,
+    scaled,
+)
+
+from nasbench_mr.errors import DatasetError, InvalidArgumentError, missing_extra
+
+#: Pixels of all frames of a clip together; HMDB51's longest clip has 150 million.
+MAX_CLIP_PIXELS = 400_000_000
+_SPLITS = "testTrainMulti_7030_splits"
+#: What the numbers in a split file mean; 0 is used for neither.
+_IDS = {"0": None, "1": "train", "2": "val"}
+
+
+class Hmdb51(Reader):
+    """HMDB51 action recognition; `val` is what the split files call test.
+
+    Options:
+        fold: which of the three official splits, 1 to 3.
+        frames: frames a clip is sampled to, evenly over its length; short clips repeat some.
+        size: resize to it.
+    """
+
+    NAME = "hmdb51"
+    PROBLEM = "video"
+    LAYOUT = f"<class>/*.avi and {_SPLITS}/<class>_test_split{{1,2,3}}.txt"
+    SOURCE = (
+        "Get hmdb51_org.rar and test_train_splits.rar from serre-lab.clps.brown.edu and unpack both, the "
+        "archives of the classes too, or generate a stand-in: nasbench-mr data make hmdb51"
+    )
+
+    def __init__(
+        self, root: str | os.PathLike[str], split: str, fold: int = 1, frames: int = 8, size: Size = None
+    ):
+        if fold not in (1, 2, 3):
+            raise InvalidArgumentError(f"fold is {fold}; expected 1, 2 or 3")
+        if not 1 <= frames <= 1024:
+            raise InvalidArgumentError(f"frames is {frames}; expected 1 to 1,024")
+        super().__init__(root, split, fold=fold, frames=frames, size=size)
+        self.frames, self.size = frames, check_size(size)
+        ending = f"_test_split{fold}.txt"
+        lists = listing(self.root / _SPLITS, (ending,))
+        self.classes = tuple(f.name[: -len(ending)] for f in lists)
+        missing = [] if lists else [f"{_SPLITS}/<class>{ending}"]
+        # A class without a list would go unnoticed.
+        missing += [f"{_SPLITS}/{c}{ending}" for c in folders(self.root) if c not in {*self.classes, _SPLITS}]
+        self._samples: list[tuple[Path, int]] = []
+        for label, (name, file) in enumerate(zip(self.classes, lists, strict=True)):
+            chosen = _chosen(file, split)
+            found = {f.name for f in listing(self.root / name, (".avi",))}
+            missing += [f"{name}/{clip}" for clip in chosen if clip not in found]
+            missing += [] if chosen else [f"clips of {split} in {_SPLITS}/{file.name}"]
+            self._samples += [(self.root / name / clip, label) for clip in chosen]
+        if missing:
+            raise self.incomplete(missing)
+        self.ids = tuple(f"{f.parent.name}/{f.name}" for f, _ in self._samples)
+
+    def _read(self, index: int) -> Sample:
+        file, label = self._samples[index]
+        return {"clip": read_clip(file, self.frames, self.size), "label": np.array(label, np.int64)}
+
+
+def _chosen(file: Path, split: str) -> list[str]:
+    """The clips of a split, sorted, from a split file: lines of a file name and 0, 1 or 2."""
+    chosen = []
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        name, _, kind = line.strip().rpartition(" ")
+        if not name and not kind:
+            continue
+        if kind not in _IDS or not name.strip() or Path(name).name != name.strip():
+            raise DatasetError(
+                f"{file}: line {number} is {line[:80]!r}; expected a file's name and 0, 1 or 2"
+            )
+        if _IDS[kind] == split:
+            chosen.append(name.strip())
+    return sorted(chosen)
+
+
+def read_clip(path: Path, frames: int, size: Size = None) -> Array:
+    """A video sampled to `frames` frames, evenly: `(frames, H, W, 3)` uint8 RGB.
+
+    With n frames in the file, the i-th is number floor((i + 1/2) n / frames).
+
+    Raises:
+        DatasetError: the file is missing, no AVI, damaged anywhere, or longer than `MAX_CLIP_PIXELS`.
+    """
+    try:
+        import av
+        from av.video.reformatter import VideoReformatter
+        from PIL import Image
+    except ImportError as error:
+        raise missing_extra(error.name or "av", "build", "reading videos") from None
+    try:
+        # The format is given, as guessing would let a file pass for a playlist and name other files.
+        with av.open(str(path), format="avi", metadata_errors="replace") as container:
+            decoded = _decoded(path, container)
+    except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path}: not a readable video ({error})") from error
+    chosen = ((np.arange(frames) + 0.5) * len(decoded) / frames).astype(int).tolist()
+    # One converter for all frames, without threads: setting them up takes longer than the work.
+    converter = VideoReformatter()
+    images = {
+        k: scaled(
+            Image.fromarray(converter.reformat(decoded[k], format="rgb24", threads=1).to_ndarray()), size
+        )
+        for k in set(chosen)
+    }
+    return np.stack([images[k] for k in chosen])
+
+
+def _decoded(path: Path, container: Any) -> list[Any]:
+    """All frames, still compressed in colour; converting the chosen ones alone is most of the work saved."""
+    if not container.streams.video:
+        raise DatasetError(f"{path}: no video in it")
+    stream = container.streams.video[0]
+    # Several workers decode at once, each on its own.
+    stream.codec_context.thread_count = 1
+    frames: list[Any] = []
+    pixels = 0
+    for frame in container.decode(stream):
+        pixels += frame.width * frame.height
+        if pixels > MAX_CLIP_PIXELS:
+            raise DatasetError(f"{path}: more than {MAX_CLIP_PIXELS:,} pixels in all frames together")
+        if frames and (frame.width, frame.height) != (frames[0].width, frames[0].height):
+            raise DatasetError(f"{path}: its frames differ in size")
+        frames.append(frame)
+    if not frames:
+        raise DatasetError(f"{path}: no frames in it")
+    return frames
