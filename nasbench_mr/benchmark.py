@@ -115,6 +115,20 @@ class Result(Mapping[str, float]):
     def __contains__(self, name: object) -> bool:
         return name in self._values
 
+    def __eq__(self, other: object) -> bool:
+        """Two results are equal where they say the same, unknown (NaN) values included."""
+        if not isinstance(other, Result):
+            return super().__eq__(other)
+        about = [(r.code, r.task, r.source, r.seeds, r.distance, list(r._values)) for r in (self, other)]
+        pairs = zip(self._values.values(), other._values.values(), strict=False)
+        return about[0] == about[1] and all(a == b or (a != a and b != b) for a, b in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        std = dict(self.std)
+        return Result, (self._values, self.code, self.task, self.source, std, self.seeds, self.distance)
+
     def __repr__(self) -> str:
         values = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.items())
         return f"Result({self.task}: {values}; source={self.source!r}, seeds={self.seeds})"
@@ -130,23 +144,16 @@ class _View:
         rows = np.flatnonzero(table.ok)
         every = table.codes if len(rows) == len(table) else table.codes[rows]
         # Tasks over the same codes share one index.
-        digest = hashlib.sha1(every, usedforsecurity=False).digest()
-        index = indexes.get(digest)
-        if index is None:
-            keys = tables.keys_of(every)
-            index = dict(zip(keys, range(len(keys)), strict=True))
-            if len(index) < len(keys):
-                index = {key: k for k, key in enumerate(index)}
-            indexes[digest] = index
-        self.index = index
-        #: Every code once, in table order: `(n, DIM)` uint8; `groups`: which of them each ok row has.
+        digest = hashlib.sha1(np.ascontiguousarray(every).data, usedforsecurity=False).digest()
+        if digest not in indexes:
+            indexes[digest] = _numbered(every)
+        self.index = index = indexes[digest]
+        #: Every code once, in table order: `(n, DIM)` uint8; `rows[starts[k] : starts[k + 1]]`: code k's.
         if len(index) == len(rows):
             self.codes, self.rows, self.starts = every, rows, np.arange(len(rows) + 1)
         else:
-            groups = np.fromiter(map(index.__getitem__, tables.keys_of(every)), np.int64, len(every))
-            order = np.argsort(groups, kind="stable")
+            order, self.starts = _grouped(every, index)
             self.rows = rows[order]
-            self.starts = np.searchsorted(groups[order], np.arange(len(index) + 1))
             self.codes = table.codes[self.rows[self.starts[:-1]]]
         self.single = len(self.rows) == len(self.codes)
         self.names = [n for n, values in table.values.items() if n not in tables.COSTS or _any_known(values)]
@@ -186,29 +193,54 @@ class _View:
         values = {name: get(k) for name, get in self.getters}
         if self.single:
             return Result(values, code, self.task.name, "table", self.no_std, (self.seed_of[k],))
-        rows = self.rows[self.starts[k] : self.starts[k + 1]]
+        rows = self.trials(k)
         std = self.no_std
         if len(rows) > 1:
-            trials = {name: self.table.values[name][rows] for name in self.metrics}
-            std = MappingProxyType({name: float(np.std(v, ddof=1)) for name, v in trials.items()})
+            std = MappingProxyType({m: _mean_std(self.table.values[m][rows])[1] for m in self.metrics})
         return Result(values, code, self.task.name, "table", std, tuple(self.table.seed[rows].tolist()))
+
+    def trials(self, k: int, seed: int | None = None) -> npt.NDArray[np.int64]:
+        """The table's rows with the "ok" trials of code number k, or with that of one seed."""
+        rows: npt.NDArray[np.int64] = self.rows[self.starts[k] : self.starts[k + 1]]
+        if seed is None:
+            return rows
+        of_seed: npt.NDArray[np.int64] = rows[self.table.seed[rows] == seed]
+        if not len(of_seed):
+            seeds = ", ".join(map(str, self.table.seed[rows].tolist()))
+            raise CodeNotFoundError(
+                f"task {self.task.name!r}: no trial of this code with seed {seed!r}; it has seeds {seeds} "
+                "(seed=None answers their mean)"
+            )
+        return of_seed
 
     def seed_result(self, k: int, code: tuple[int, ...], seed: int) -> Result:
         """The answer of one seed's trial."""
-        rows = self.rows[self.starts[k] : self.starts[k + 1]]
-        seeds = self.table.seed[rows].tolist()
-        if seed not in seeds:
-            raise CodeNotFoundError(
-                f"task {self.task.name!r}: no trial of this code with seed {seed!r}; it has seeds "
-                f"{', '.join(map(str, seeds))} (seed=None answers their mean)"
-            )
-        row = rows[seeds.index(seed)]
+        row = self.trials(k, seed)[0]
         values = {
             name: int(v[row]) if name in self.integers else float(v[row])
             for name, v in self.table.values.items()
             if name in self.names
         }
         return Result(values, code, self.task.name, "table", self.no_std, (seed,))
+
+
+class _Curves:
+    """A task's learning curves, grouped by code."""
+
+    def __init__(self, frame: pd.DataFrame, view: _View):
+        names = view.space.NAMES
+        codes = frame[list(names)].to_numpy(np.uint8)
+        self.index = _numbered(codes)
+        self.rows, self.starts = _grouped(codes, self.index)
+        self.seed, self.epoch = (frame[name].to_numpy() for name in ("seed", "epoch"))
+        rest = [name for name in frame.columns if name not in (*names, "seed", "epoch")]
+        self.values: dict[str, Floats] = {name: frame[name].to_numpy(np.float64) for name in rest}
+
+    def points(self, code: tuple[int, ...], seeds: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """The rows of a code's trials with these seeds, every epoch."""
+        k = self.index.get(bytes(code))
+        rows = self.rows[:0] if k is None else self.rows[self.starts[k] : self.starts[k + 1]]
+        return rows[np.isin(self.seed[rows], seeds)]
 
 
 class Benchmark:
@@ -227,7 +259,8 @@ class Benchmark:
         self._views: dict[str, _View] = {}
         self._indexes: dict[bytes, dict[bytes, int]] = {}
         self._surrogates: dict[str, Surrogate] = {}
-        self._curves: dict[str, pd.DataFrame] = {}
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._curves: dict[str, _Curves] = {}
 
     def __repr__(self) -> str:
         return f"<Benchmark {self.release}: {', '.join(self.tasks)}>"
@@ -285,11 +318,12 @@ class Benchmark:
         view = self._view(task)
         if type(code) is tuple and seed is None and epoch is None and source != "surrogate":
             try:
-                k = view.index.get(bytes(code), -1)
+                key = bytes(code)
             except (TypeError, ValueError):
-                k = -1
+                key = b""
+            k = view.index.get(key, -1)
             if k >= 0 and source in SOURCES:
-                return view.result(k, code)
+                return view.result(k, tuple(key))
         return self._query(view, view.space.parse(code), source, seed, epoch)
 
     def _query(
@@ -306,7 +340,7 @@ class Benchmark:
             raise InvalidArgumentError("a surrogate has no seeds or epochs; use source='table'")
         if source != "surrogate" and k >= 0:
             if epoch is not None:
-                return self._query_curve(view, code, seed, int(epoch))
+                return self._query_curve(view, k, code, seed, int(epoch))
             return view.result(k, code) if seed is None else view.seed_result(k, code, int(seed))
         if source == "table" or of_trial:
             raise self._not_found(view, code)
@@ -339,20 +373,25 @@ class Benchmark:
             f"task {view.task.name!r} has no result for {view.space.to_string(code)}: {why}"
         )
 
-    def _query_curve(self, view: _View, code: tuple[int, ...], seed: int | None, epoch: int) -> Result:
-        curves = self.curves(view.task.name)
-        here = (curves[list(view.space.NAMES)] == np.array(code)).all(axis=1)
-        if seed is not None:
-            here &= curves["seed"] == seed
-        rows = curves[here & (curves["epoch"] == epoch)]
-        if rows.empty:
-            epochs = sorted(curves.loc[here, "epoch"].unique().tolist())
-            known = f"epochs {epochs[0]} to {epochs[-1]}" if epochs else f"no curve for seed {seed!r}"
-            raise CodeNotFoundError(f"task {view.task.name!r}: no epoch {epoch} of this code; it has {known}")
-        columns = [c for c in curves.columns if c not in (*view.space.NAMES, "seed", "epoch")]
-        values = {c: float(rows[c].mean()) for c in columns}
-        spread = {m: float(rows[m].std(ddof=1)) if m in columns else float("nan") for m in view.metrics}
-        return Result(values, code, view.task.name, "table", spread, tuple(rows["seed"].tolist()))
+    def _query_curve(
+        self, view: _View, k: int, code: tuple[int, ...], seed: int | None, epoch: int
+    ) -> Result:
+        name = view.task.name
+        if name not in self._curves:
+            self._curves[name] = _Curves(self._curve_frame(name), view)
+        curves = self._curves[name]
+        points = curves.points(code, view.table.seed[view.trials(k, seed)])
+        rows = points[curves.epoch[points] == epoch]
+        if not len(rows):
+            epochs = curves.epoch[points]
+            known = f"epochs {epochs.min()} to {epochs.max()}" if len(epochs) else "no curve"
+            raise CodeNotFoundError(f"task {name!r}: no epoch {epoch} of this code; it has {known}")
+        moments = {column: _mean_std(values[rows]) for column, values in curves.values.items()}
+        values = {column: mean for column, (mean, _) in moments.items()}
+        final = view.result(k, code)
+        values |= {cost: final[cost] for cost in ("macs", "params") if cost in final}
+        std = {m: moments[m][1] if m in moments else float("nan") for m in view.metrics}
+        return Result(values, code, name, "table", std, tuple(curves.seed[rows].tolist()))
 
     def _surrogate(self, task: str) -> Surrogate | None:
         if task not in self._surrogates:
@@ -393,6 +432,8 @@ class Benchmark:
             raise InvalidArgumentError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
         if missing not in ("raise", "nan"):
             raise InvalidArgumentError(f"missing is {missing!r}; expected 'raise' or 'nan'")
+        if isinstance(metrics, str):
+            metrics = (metrics,)
         names = [*view.metrics, "macs", "params"] if metrics is None else list(metrics)
         for name in names:
             if name not in view.table.values:
@@ -466,14 +507,12 @@ class Benchmark:
                 allowed &= view.mean(name) <= limit
         rows = np.flatnonzero(allowed)
         if not len(rows):
-            least = {n: np.nanmin(view.mean(n)) for n in ("macs", "params")}
-            raise InfeasibleError(
-                f"no tabulated code of {view.task.name!r} has at most "
-                + " and ".join(
-                    f"{limit:,.0f} {n}" for n, limit in (("MACs", max_macs), ("params", max_params)) if limit
-                )
-                + f"; the least are {least['macs']:,.0f} MACs and {least['params']:,.0f} params"
-            )
+            wanted = f"no tabulated code of {view.task.name!r} has {ranked.name}"
+            for name, limit in (("macs", max_macs), ("params", max_params)):
+                if limit is not None:
+                    least = np.min(view.mean(name), initial=np.inf, where=~np.isnan(view.mean(name)))
+                    wanted += f", at most {limit:,.0f} {name} (the least is {least:,.0f})"
+            raise InfeasibleError(wanted)
         top = rows[np.argsort(-score[rows], kind="stable")[:k]]
         return [view.result(int(r), tuple(view.codes[r].tolist())) for r in top]
 
@@ -532,13 +571,15 @@ class Benchmark:
         Raises:
             CodeNotFoundError: the task has no learning curves.
         """
-        name = self.task(task).name
-        if name not in self._curves:
+        return self._curve_frame(self.task(task).name).copy()
+
+    def _curve_frame(self, name: str) -> pd.DataFrame:
+        if name not in self._frames:
             file = f"curves/{name}.parquet"
             if file not in self.release.files:
                 raise CodeNotFoundError(f"{self.release}: task {name!r} has no learning curves")
-            self._curves[name] = tables.read_arrow(self.release.path / file).to_pandas()
-        return self._curves[name].copy()
+            self._frames[name] = tables.read_arrow(self.release.path / file).to_pandas()
+        return self._frames[name]
 
     def correlation(self, method: str = "kendall", tasks: Sequence[str] | None = None) -> pd.DataFrame:
         """Correlation of the tasks' objectives over the codes each pair shares: tasks x tasks.
@@ -568,6 +609,32 @@ class Benchmark:
                     out[i, j] = pair["x"].corr(pair["y"])
                 out[j, i] = out[i, j]
         return pd.DataFrame(out, names, names)
+
+
+def _numbered(codes: npt.NDArray[np.uint8]) -> dict[bytes, int]:
+    """The number of each different code, in order of appearance."""
+    keys = tables.keys_of(codes)
+    index = dict(zip(keys, range(len(keys)), strict=True))
+    return index if len(index) == len(keys) else {key: k for k, key in enumerate(index)}
+
+
+def _grouped(
+    codes: npt.NDArray[np.uint8], index: dict[bytes, int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """`rows` and `starts`: the rows of code number k are `rows[starts[k] : starts[k + 1]]`."""
+    groups = np.fromiter(map(index.__getitem__, tables.keys_of(codes)), np.int64, len(codes))
+    order = np.argsort(groups, kind="stable")
+    return order, np.searchsorted(groups[order], np.arange(len(index) + 1))
+
+
+def _mean_std(values: Floats) -> tuple[float, float]:
+    """Of the known values; NaN where there are too few."""
+    known = values[~np.isnan(values)]
+    nan = float("nan")
+    return (
+        float(known.mean()) if len(known) else nan,
+        float(known.std(ddof=1)) if len(known) > 1 else nan,
+    )
 
 
 def _any_known(values: Floats) -> bool:

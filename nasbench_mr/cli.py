@@ -12,12 +12,13 @@ import argparse
 import importlib
 import inspect
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from nasbench_mr.errors import NasbenchMRError
+from nasbench_mr.errors import NasbenchMRError, did_you_mean
 
 #: Name: (module, class, help). The help stands here too, so that `--help` imports nothing.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -60,32 +61,41 @@ class Command:
         raise NotImplementedError
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as for every other mistake; --help shows the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"nasbench-mr: {message} ({self.prog} --help explains)\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     name = next((a for a in argv if not a.startswith("-")), None)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="nasbench-mr",
         description="A multi-task neural-architecture benchmark: query it, search it, extend it.",
         epilog="'nasbench-mr COMMAND --help' explains a command, with an example.",
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for key, (module, cls, help_line) in COMMANDS.items():
-        if key != name:
-            commands.add_parser(key, help=help_line)
-            continue
-        command: Command = getattr(importlib.import_module(module), cls)()
-        sub = commands.add_parser(
-            key,
-            help=help_line,
-            description=inspect.getdoc(command),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.arguments(sub)
-        sub.set_defaults(run=command.run)
-    args = parser.parse_args(argv)
+    if name is not None and name not in COMMANDS:
+        parser.error(f"no command {name!r}: {did_you_mean(name, COMMANDS)}")
     try:
+        for key, (module, cls, help_line) in COMMANDS.items():
+            if key != name:
+                commands.add_parser(key, help=help_line)
+                continue
+            command: Command = getattr(importlib.import_module(module), cls)()
+            sub = commands.add_parser(
+                key,
+                help=help_line,
+                description=inspect.getdoc(command),
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            command.arguments(sub)
+            sub.set_defaults(run=command.run)
+        args = parser.parse_args(argv)
         args.run(args)
         sys.stdout.flush()
     except NasbenchMRError as error:
@@ -94,6 +104,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # A path of the user's that is not there, or not of the right kind.
+        print(f"nasbench-mr: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     return 0
@@ -116,7 +130,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def print_json(data: object) -> None:
-    """Prints plain data as JSON; NaN becomes null, NumPy scalars and arrays become numbers and lists."""
+    """Prints plain data as JSON: NaN and infinities as null, NumPy's values as numbers and lists."""
     print(json.dumps(_plain(data), indent=2))
 
 
@@ -127,7 +141,7 @@ def _plain(data: Any) -> Any:
         return [_plain(v) for v in data]
     if hasattr(data, "tolist"):
         return _plain(data.tolist())
-    if isinstance(data, float) and data != data:
+    if isinstance(data, float) and not math.isfinite(data):
         return None
     return data
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import release as releases
+from nasbench_mr import spaces
 from nasbench_mr.cli import Command, add_json, format_table, print_json
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark, Result
@@ -56,8 +58,9 @@ def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     for r in results:
         row: dict[str, Any] = {"task": r.task}
         row |= {name: value for name, value in r.items() if name not in ("macs", "params")}
-        if "macs" in r:
-            row |= {"GMACs": r["macs"] / 1e9, "Mparams": r["params"] / 1e6}
+        for name, shown, unit in (("macs", "GMACs", 1e9), ("params", "Mparams", 1e6)):
+            if name in r:
+                row[shown] = r[name] / unit
         row |= {"source": r.source, "seeds": len(r.seeds)}
         rows.append(row)
     return rows
@@ -122,9 +125,9 @@ def task_rows(bench: Benchmark) -> list[dict[str, Any]]:
                 "dataset": task.dataset,
                 "codes": len(values),
                 "objective": task.objective,
-                "min": float(values.min()),
-                "mean": float(values.mean()),
-                "max": float(values.max()),
+                "min": float(values.min()) if len(values) else None,
+                "mean": float(values.mean()) if len(values) else None,
+                "max": float(values.max()) if len(values) else None,
             }
         )
     return rows
@@ -151,20 +154,26 @@ class Query(Command):
 
     def run(self, args: argparse.Namespace) -> None:
         bench = open_release(args)
+        names = [args.task] if args.task else bench.tasks
         text = " ".join(args.code)
-        names = [args.task] if args.task else _comparable(bench)
         code: Any = text
         if text.startswith("#"):
             codes = bench.codes(names[0])
-            if not text[1:].isdigit() or int(text[1:]) >= len(codes):
+            row = int(text[1:]) if text[1:].isdecimal() and len(text) < 12 else len(codes)
+            if row >= len(codes):
                 raise InvalidArgumentError(f"no row {text!r}: {names[0]!r} has rows #0 to #{len(codes) - 1}")
-            code = tuple(codes[int(text[1:])].tolist())
-        results = [bench.query(code, t, args.source, args.seed, args.epoch) for t in names]
+            code = tuple(codes[row].tolist())
+        results, errors = [], []
+        for name in names:
+            try:
+                results.append(bench.query(code, name, args.source, args.seed, args.epoch))
+            except (LookupError, OutOfSpaceError) as error:
+                errors.append(error)
+        if not results:
+            raise errors[0]
         if args.json:
             return print_json([result_json(r) for r in results])
-        from nasbench_mr import spaces
-
-        print(spaces.get(bench.task(names[0]).space).to_string(results[0].code))
+        print(spaces.get(bench.task(results[0].task).space).to_string(results[0].code))
         return print_results(result_rows(results))
 
 
@@ -209,8 +218,6 @@ class Best(Command):
 
 def best_rows(bench: Benchmark, task: str, best: Sequence[Result]) -> list[dict[str, Any]]:
     """Ranked results as rows that end with the code."""
-    from nasbench_mr import spaces
-
     to_string = spaces.get(bench.task(task).space).to_string
     hidden = ("task", "source", "seeds")
     rows = [{k: v for k, v in row.items() if k not in hidden} for row in result_rows(best)]
@@ -307,6 +314,8 @@ class Fetch(Command):
     def run(self, args: argparse.Namespace) -> None:
         if args.url:
             made = fetch_release(args.url, args.sha256)
+        elif args.sha256:
+            raise InvalidArgumentError("--sha256 is about a release tarball: give its URL too")
         else:
             from nasbench_mr.data_builders import published
 
@@ -317,16 +326,19 @@ class Fetch(Command):
 
 def fetch_release(url: str, sha256: str | None) -> releases.Release:
     """Downloads and installs a packed release; the tarball stays in the cache."""
-    if Path(url).is_file():
+    if os.path.isfile(url):
         return releases.install(url, sha256)
     if not url.startswith(("https://", "http://")):
         raise InvalidArgumentError(f"{url!r} is neither a file nor an http(s) address")
     if sha256 is None:
         raise InvalidArgumentError(f"give --sha256 HASH, which stands in {url}.sha256")
+    sha256 = sha256.lower()
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise InvalidArgumentError(f"--sha256 is {sha256!r}; expected 64 hexadecimal digits")
     from nasbench_mr.download import download
 
-    path = releases.home() / "cache" / "downloads" / f"{sha256.lower()}.tar.gz"
-    return releases.install(download(url, path, sha256=sha256.lower()), sha256)
+    path = releases.home() / "cache" / "downloads" / f"{sha256}.tar.gz"
+    return releases.install(download(url, path, sha256=sha256), sha256)
 
 
 def announce(made: releases.Release, as_json: bool, missing: Sequence[str] = ()) -> None:
@@ -417,7 +429,9 @@ class Demo(Command):
         print(format_table(best_rows(bench, task, bench.best(task, 3, max_macs=middle))))
         print("\n# Do good codes agree? Kendall's tau of the tasks' objectives\n")
         tau = bench.correlation()
-        print(format_table([{"": a, **{b: round(float(tau.loc[a, b]), 2) for b in tau}} for a in tau.index]))
+        labels = [str(label) for label in tau]
+        rows = zip(labels, tau.to_numpy().round(2).tolist(), strict=True)
+        print(format_table([{"": a, **dict(zip(labels, row, strict=True))} for a, row in rows]))
 
 
 def demo_release() -> Path:

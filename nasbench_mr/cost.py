@@ -107,11 +107,12 @@ class _Pixels:
     def at(
         cls, resolution: int | tuple[int, int], num_classes: int, head: str, count: bool = True
     ) -> _Pixels:
-        height, width = resolution if isinstance(resolution, tuple) else (resolution, resolution)
-        if height < 32 or width < 32:
-            raise InvalidArgumentError(f"resolution is {resolution}; expected at least 32 on a side")
-        if num_classes < 1:
-            raise InvalidArgumentError(f"num_classes is {num_classes}; expected at least 1")
+        sides = resolution if isinstance(resolution, tuple) else (resolution, resolution)
+        if len(sides) != 2 or not all(isinstance(s, (int, np.integer)) and s >= 32 for s in sides):
+            raise InvalidArgumentError(f"resolution is {resolution}; expected pixels, at least 32 on a side")
+        height, width = map(int, sides)
+        if not isinstance(num_classes, (int, np.integer)) or num_classes < 1:
+            raise InvalidArgumentError(f"num_classes is {num_classes}; expected an integer, at least 1")
         if head not in HEADS:
             raise InvalidArgumentError(f"head is {head!r}; expected one of {', '.join(HEADS)}")
         if not count:

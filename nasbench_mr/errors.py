@@ -14,6 +14,10 @@ from collections.abc import Iterable
 class NasbenchMRError(Exception):
     """Base of all errors raised by nasbench-mr."""
 
+    def __str__(self) -> str:
+        # KeyError would show the message in quotes.
+        return Exception.__str__(self)
+
 
 class InvalidArgumentError(NasbenchMRError, ValueError):
     """An argument has a value that the function does not accept."""
@@ -31,8 +35,8 @@ class UnknownTaskError(UnknownNameError):
     """No task of this name."""
 
 
-class UnknownMetricError(UnknownNameError):
-    """The task has no metric of this name."""
+class UnknownMetricError(UnknownNameError, KeyError):
+    """The task has no metric of this name. A KeyError too, as a `Result` is a mapping."""
 
 
 class CodeNotFoundError(NasbenchMRError, LookupError):
@@ -83,8 +87,16 @@ class RecipeError(NasbenchMRError, ValueError):
     """A training recipe or its override is invalid."""
 
 
+class BuildError(NasbenchMRError, RuntimeError):
+    """A build can't go on: its workers do not come up."""
+
+
 class InfeasibleError(NasbenchMRError, ValueError):
     """No code meets the given limits."""
+
+
+class ExhaustedError(InvalidArgumentError):
+    """A search was asked for more codes than it has left."""
 
 
 class NotFittedError(NasbenchMRError, RuntimeError):

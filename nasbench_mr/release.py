@@ -20,7 +20,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -93,7 +93,7 @@ class Release:
             data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ReleaseNotFoundError(f"{folder} is no release: it has no {MANIFEST}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ReleaseError(f"{folder / MANIFEST} is not JSON: {error}") from None
         try:
             if data.pop("schema_version") > table.SCHEMA_VERSION:
@@ -108,15 +108,24 @@ class Release:
                     raise ReleaseError(f"{folder / MANIFEST} lists {name!r}, which is not inside the release")
                 if not re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) or entry["bytes"] < 0:
                     raise ReleaseError(f"{folder / MANIFEST}: malformed entry for {name!r}")
+            if not tasks:
+                raise ReleaseError(f"{folder / MANIFEST} lists no tasks")
+            for task in tasks:
+                if not isinstance(listed.get(f"tables/{task}.parquet", {}).get("rows"), int):
+                    raise ReleaseError(f"{folder / MANIFEST} has the task {task!r}, but no table of it")
         except (KeyError, TypeError, AttributeError) as error:
             raise ReleaseError(f"{folder / MANIFEST} is malformed: {error!r}") from None
         return release
 
     def table(self, task: str) -> table.Table:
-        """A task's trials."""
+        """A task's trials.
+
+        Raises:
+            ReleaseError: the table's file is gone.
+            IntegrityError: the file is not the one that was released.
+            TableError: see `table.check`.
+        """
         name = f"tables/{task}.parquet"
-        if name not in self.files:
-            raise ReleaseError(f"{self} lists the task {task!r} but no {name}")
         cache = home() / "cache" / "tables"
         try:
             return table.read(self.path / name, self.tasks[task], self.files[name]["sha256"], cache)
@@ -153,12 +162,8 @@ def version_key(version: str) -> tuple[Any, ...]:
 def installed() -> list[tuple[str, str]]:
     """All installed (name, version), sorted by name, then version."""
     root = home() / "releases"
-    found = [
-        (folder.parent.name, folder.name)
-        for folder in root.glob("*/*")
-        if not folder.name.startswith(".") and (folder / MANIFEST).is_file()
-    ]
-    return sorted(found, key=lambda nv: (nv[0], version_key(nv[1])))
+    names = sorted(folder.name for folder in root.iterdir()) if root.is_dir() else []
+    return [(name, version) for name in names for version in _versions(name)]
 
 
 def find(spec: str | os.PathLike[str] | None = None) -> Path:
@@ -215,6 +220,9 @@ def seal(
         tasks: those with a table in the folder.
         about: further entries for release.json: "title", "license", "citation", "surrogates", ...
         card: the text of DATASET_CARD.md; one made from the manifest by default.
+
+    Raises:
+        ReleaseError: the name or version is malformed, or a task has no table.
     """
     import pyarrow.parquet as pq
 
@@ -229,6 +237,9 @@ def seal(
             listed[relative] = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
             if path.suffix == ".parquet":
                 listed[relative]["rows"] = pq.read_metadata(path).num_rows
+    for task in tasks:
+        if f"tables/{task.name}.parquet" not in listed:
+            raise ReleaseError(f"the task {task.name!r} has no tables/{task.name}.parquet in {folder}")
     release = Release(folder, name, version, {t.name: t for t in tasks}, listed, about)
     documents = {
         "DATASET_CARD.md": card if card is not None else card_text(release),
@@ -247,7 +258,7 @@ def seal(
         "files": dict(sorted(listed.items())),
     }
     files.write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-    return release
+    return Release.open(folder)
 
 
 def create(
@@ -277,7 +288,7 @@ def create(
 def _settled(target: Path, made: Release) -> Release:
     """What is now at `target`, which must be what was made: another process may have been faster."""
     found = Release.open(target)
-    if found.files != made.files:
+    if found != replace(made, path=found.path):
         raise ReleaseError(
             f"{found} is already at {target} with other content; nothing was changed. "
             "Choose another version, or remove that folder"
@@ -285,27 +296,57 @@ def _settled(target: Path, made: Release) -> Release:
     return found
 
 
-def extend(base: Release, task: Task, fill: Callable[[Path], object]) -> Release:
-    """A new installed version of `base` with one more table, or another one for the task.
+def extend(
+    base: Release,
+    task: Task | None,
+    fill: Callable[[Path], object],
+    about: Mapping[str, Any] | None = None,
+) -> Release:
+    """A new installed version of `base` with more in it; `base` stays as it is.
 
-    1.0.0 becomes 1.0.1-local.1; 1.0.1-local.1 becomes 1.0.1-local.2. `fill` writes `tables/<task>.parquet`.
+    1.0.0 becomes 1.0.1-local.1; 1.0.1-local.1 becomes 1.0.1-local.2.
+
+    Args:
+        task: the task whose `tables/<task>.parquet` (and curves, ...) `fill` writes, new or in place of the
+            one that `base` has; None where `fill` adds other files, such as surrogates.
+        fill: writes into a folder that has the files of `base`, but those about `task`.
+        about: entries of release.json to add or replace.
+
+    Raises:
+        IntegrityError: a file of `base` is missing or altered.
     """
-    version = next_version(base.version)
-    while version in _versions(base.name):
-        version = next_version(version)
+    kept = [n for n in base.files if task is None or PurePosixPath(n).stem != task.name]
 
     def fill_all(folder: Path) -> None:
-        for name in base.files:
-            if name in ("DATASET_CARD.md", "croissant.json") or PurePosixPath(name).stem == task.name:
-                continue
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(base.path / name, folder / name)
+        _copy(base, kept, folder)
         fill(folder)
 
-    tasks = {**base.tasks, task.name: task}
-    surrogates = {k: v for k, v in base.about.get("surrogates", {}).items() if k != task.name}
-    about = {**base.about, **({"surrogates": surrogates} if surrogates else {})}
-    return create(fill_all, base.name, version, tasks.values(), about)
+    tasks = {**base.tasks, **({task.name: task} if task else {})}
+    entries = dict(base.about)
+    if task and "surrogates" in entries:
+        entries["surrogates"] = {k: v for k, v in entries["surrogates"].items() if k != task.name}
+    entries |= about or {}
+    version = next_version(base.version)
+    while True:
+        while version in _versions(base.name):
+            version = next_version(version)
+        try:
+            return create(fill_all, base.name, version, tasks.values(), entries)
+        except ReleaseError:
+            # Another process may have taken the version since.
+            if version not in _versions(base.name):
+                raise
+
+
+def _copy(base: Release, names: Iterable[str], folder: Path) -> None:
+    """Copies files of a release, checked, into another folder."""
+    for name in names:
+        source, target = base.path / name, folder / name
+        if not source.is_file():
+            raise IntegrityError(f"{base}: {name} is missing")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        files.check_sha256(target, base.files[name]["sha256"], f"{base}: {name}")
 
 
 def next_version(version: str) -> str:
@@ -335,9 +376,7 @@ def verify(release: Release, progress: bool = False) -> None:
         path = release.path / name
         if not path.is_file():
             raise IntegrityError(f"{release}: {name} is missing")
-        found = files.sha256(path)
-        if found != entry["sha256"]:
-            raise IntegrityError(f"{release}: {name} has sha256 {found}; expected {entry['sha256']}")
+        files.check_sha256(path, entry["sha256"], f"{release}: {name}")
     for task in release.tasks.values():
         where = f"{release}: tables/{task.name}.parquet"
         trials = table.check(table.read_arrow(release.path / f"tables/{task.name}.parquet"), task, where)
@@ -394,24 +433,25 @@ def pack(release: Release, target: str | os.PathLike[str]) -> Path:
 
 
 def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = None) -> Release:
-    """Unpacks a release tarball into the empty folder `target`, checked file by file.
+    """Unpacks a release tarball into the folder `target`, checked file by file; it stands there, or in the
+    one folder that the tarball holds.
 
     Raises:
+        ReleaseNotFoundError: no such file.
         IntegrityError: its hash is not `sha256`, or a file's is not the listed one.
         UnsafeFileError: it is truncated, or holds links, devices, or paths outside its folder.
         ReleaseError: it does not hold one release.
     """
-    if sha256 is not None and (found := files.sha256(tarball)) != sha256.lower():
-        raise IntegrityError(f"{tarball} has sha256 {found}; expected {sha256.lower()}")
+    if not os.path.isfile(tarball):
+        raise ReleaseNotFoundError(f"no release at {os.fspath(tarball)!r}: expected a tarball")
+    if sha256 is not None:
+        files.check_sha256(tarball, sha256)
     target.mkdir(parents=True, exist_ok=True)
     files.extract_tar(tarball, target)
     tops = list(target.iterdir())
-    if len(tops) == 1 and tops[0].is_dir() and (tops[0] / MANIFEST).is_file():
-        for inner in tops[0].iterdir():
-            os.rename(inner, target / inner.name)
-        tops[0].rmdir()
+    folder = tops[0] if len(tops) == 1 and tops[0].is_dir() else target
     try:
-        release = Release.open(target)
+        release = Release.open(folder)
     except ReleaseNotFoundError:
         raise ReleaseError(f"{tarball} is no release: it has no {MANIFEST}") from None
     verify(release)
@@ -424,26 +464,29 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Releas
     Safe to run in several processes at once; an equal release that is there already stays.
 
     Raises:
-        IntegrityError, UnsafeFileError, ReleaseError, TableError: as `unpack` and `verify`; nothing that was
-            installed changes.
+        ReleaseNotFoundError, IntegrityError, UnsafeFileError, ReleaseError, TableError: as `unpack` and
+            `verify`; nothing that was installed changes.
+        StorageError: the disk is full or the home folder can't be written.
     """
     root = home() / "releases"
     with files.explained(root):
         root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".install-", dir=root) as scratch:
-        staged = Path(scratch) / "release"
+        scratch = tempfile.TemporaryDirectory(prefix=".install-", dir=root)
+    with scratch, files.explained(root):
+        staged = Path(scratch.name) / "release"
+        staged.mkdir()
         if os.path.isdir(source):
-            release = Release.open(source)
+            given = Release.open(source)
+            _copy(given, given.files, staged)
+            shutil.copyfile(given.path / MANIFEST, staged / MANIFEST)
+            release = Release.open(staged)
             verify(release)
-            with files.explained(root):
-                shutil.copytree(source, staged)
         else:
-            with files.explained(root):
-                release = unpack(source, staged, sha256)
+            release = unpack(source, staged, sha256)
         target = root / release.name / release.version
         with files.atomic_folder(target) as folder:
             folder.rmdir()
-            os.rename(staged, folder)
+            os.rename(release.path, folder)
     return _settled(target, release)
 
 
@@ -479,6 +522,8 @@ def card_text(release: Release) -> str:
 
 def _croissant(release: Release) -> dict[str, Any]:
     """The release in the Croissant format of MLCommons (version 1.0)."""
+    import pyarrow.parquet as pq
+
     context = {
         "@language": "en",
         "@vocab": "https://schema.org/",
@@ -506,7 +551,7 @@ def _croissant(release: Release) -> dict[str, Any]:
                 "dataType": {"double": "sc:Float", "string": "sc:Text"}.get(str(field.type), "sc:Integer"),
                 "source": {"fileObject": {"@id": name}, "extract": {"column": field.name}},
             }
-            for field in table.schema(task)
+            for field in pq.read_schema(release.path / name)
         ]
         record_sets.append({"@type": "cr:RecordSet", "@id": task.name, "name": task.name, "field": fields})
     return {

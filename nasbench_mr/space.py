@@ -94,10 +94,10 @@ def parse(x: object) -> Code:
     """One code, checked, from whatever a user has.
 
     Args:
-        x: a sequence or array of 27 integers (floats with integral values are accepted), a mapping from
-            `NAMES` to integers, a string in the published form
-            ("48_48-1_1_4_112-2_2_1_4_128_96-...-64"; the stage number follows each b), or a string of
-            27 integers separated by commas or spaces.
+        x: a sequence or array of 27 integers (floats with integral values are accepted), whatever NumPy reads
+            as such an array (a row of a pandas frame, a tensor), a mapping from `NAMES` to integers, a string
+            in the published form ("48_48-1_1_4_112-2_2_1_4_128_96-...-64"; the stage number follows each b),
+            or a string of 27 integers separated by commas or spaces.
 
     Raises:
         OutOfSpaceError: `x` is none of these, or one of its values is outside the space.
@@ -106,7 +106,9 @@ def parse(x: object) -> Code:
         values = _parse_string(x)
     elif isinstance(x, Mapping):
         values = _parse_mapping(x)
-    elif isinstance(x, np.ndarray) or (isinstance(x, Sequence) and not isinstance(x, bytes)):
+    elif hasattr(x, "__array__"):
+        values = np.atleast_1d(np.asarray(x)).tolist()
+    elif isinstance(x, Sequence) and not isinstance(x, bytes):
         values = list(x)
     else:
         raise OutOfSpaceError(
@@ -119,6 +121,8 @@ def parse(x: object) -> Code:
 
 def _parse_value(i: int, value: Any) -> int:
     try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         if not isinstance(value, (float, np.floating)) or not float(value).is_integer():
@@ -168,8 +172,8 @@ def check(codes: object) -> Codes:
     """Many codes as one array, checked. A single code becomes one row.
 
     Args:
-        codes: `(n, 27)` or `(27,)` array or nested sequence of integers, or a sequence of anything
-            `parse` reads.
+        codes: `(n, 27)` or `(27,)` array (or what NumPy reads as one, such as those columns of a pandas
+            frame) or nested sequence of integers, or a sequence of anything `parse` reads.
 
     Returns:
         `(n, 27)` int16 array; the input itself where it already is one.
@@ -177,10 +181,14 @@ def check(codes: object) -> Codes:
     Raises:
         OutOfSpaceError: the shape is wrong or a value is outside the space; names the first such row.
     """
-    if not isinstance(codes, np.ndarray) or codes.dtype == object:
+    if hasattr(codes, "__array__"):
+        codes = np.asarray(codes)
+        if codes.dtype.kind in "OSU":
+            codes = codes.tolist()
+    if not isinstance(codes, np.ndarray):
         if isinstance(codes, (str, Mapping)):
             return np.array([parse(codes)], np.int16)
-        if not isinstance(codes, (Sequence, np.ndarray)):
+        if not isinstance(codes, Sequence):
             raise OutOfSpaceError(f"codes are an (n, {DIM}) array; got {type(codes).__name__}")
         if len(codes) == 0:
             return np.empty((0, DIM), np.int16)

@@ -61,5 +61,5 @@ def get(name: str) -> Space:
     """
     if name not in _MODULES:
         raise UnknownNameError(f"no search space {name!r}: {did_you_mean(name, _MODULES)}")
-    module: Space = importlib.import_module(_MODULES[name])  # type: ignore[assignment]
+    module: Space = importlib.import_module(_MODULES[name])
     return module

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
+#: Limits for Parquet files: a few bytes can claim any number of rows.
+MAX_ROWS = 100_000_000
+MAX_COLUMNS = 1000
 STATUSES = ("ok", "diverged", "failed")
 #: Numeric columns that every table has beside the metrics, and their units.
 COSTS = {"macs": "multiply-accumulates", "params": "parameters", "epochs": "epochs", "train_seconds": "s"}
@@ -70,7 +73,7 @@ class Table:
 def keys_of(codes: npt.NDArray[np.integer]) -> list[bytes]:
     """`(n, DIM)` codes (entries below 256) as one bytes object each; `bytes(code)` for a tuple is equal."""
     small = np.ascontiguousarray(codes, np.uint8)
-    return small.view(f"V{small.shape[1]}").ravel().tolist()  # type: ignore[no-any-return]
+    return small.view(f"V{small.shape[1]}").ravel().tolist()
 
 
 # --- Parquet ------------------------------------------------------------------------------------------
@@ -86,6 +89,9 @@ def schema(task: Task, extra: Iterable[str] = ()) -> pa.Schema:
     fields += [("macs", pa.int64()), ("params", pa.int64())]
     fields += [("epochs", pa.int32()), ("train_seconds", pa.float64())]
     fields += [(name, pa.string()) for name in (*TEXTS, *extra)]
+    names = [name for name, _ in fields]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TableError(f"task {task.name!r} would have two columns {twice[0]!r}; rename its metric")
     units = {m.name: m.unit for m in task.metrics} | COSTS
     return pa.schema(fields, _metadata(task, units, extra=list(extra)))
 
@@ -118,18 +124,25 @@ def to_arrow(task: Task, columns: Columns, extra: Iterable[str] = ()) -> pa.Tabl
         TableError: see `check`.
         OutOfSpaceError: a code is outside the space.
     """
+    wanted = schema(task, extra)
+    for name in columns:
+        if name not in (*wanted.names, "codes"):
+            raise TableError(f"task {task.name!r} has no column {name!r}; expected {', '.join(wanted.names)}")
+    codes = spaces.get(task.space).check(columns["codes"])
+    n = len(codes)
+    given = {"seed": np.zeros(n, np.int32), "status": ["ok"] * n, **columns, "codes": codes}
+    table = _assemble(task, given, wanted)
+    check(table, task)
+    return table
+
+
+def _assemble(task: Task, columns: Columns, wanted: pa.Schema) -> pa.Table:
+    """Columns, with the codes as one array, as an Arrow table; those that are not given are null."""
     import pyarrow as pa
 
-    wanted = schema(task, extra)
-    codes = spaces.get(task.space).check(columns["codes"])
-    given = dict(zip(spaces.get(task.space).NAMES, codes.T, strict=True))
-    given |= {"seed": np.zeros(len(codes), np.int32), "status": ["ok"] * len(codes)}
-    for name, values in columns.items():
-        if name == "codes":
-            continue
-        if name not in wanted.names:
-            raise TableError(f"task {task.name!r} has no column {name!r}; expected {', '.join(wanted.names)}")
-        given[name] = values
+    space = spaces.get(task.space)
+    codes = space.check(columns["codes"])
+    given = {**columns, **dict(zip(space.NAMES, codes.T, strict=True))}
     arrays = []
     for field in wanted:
         values = given.get(field.name)
@@ -139,14 +152,12 @@ def to_arrow(task: Task, columns: Columns, extra: Iterable[str] = ()) -> pa.Tabl
         try:
             # from_pandas: NaN and None become null.
             arrays.append(pa.array(values, from_pandas=True).cast(field.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        except (pa.ArrowException, TypeError) as error:
             raise TableError(f"column {field.name!r}: expected {field.type}; {error}") from None
     lengths = {name: len(a) for name, a in zip(wanted.names, arrays, strict=True) if len(a) != len(codes)}
     if lengths:
         raise TableError(f"{len(codes)} codes, but columns of other lengths: {lengths}")
-    table = pa.Table.from_arrays(arrays, schema=wanted)
-    check(table, task)
-    return table
+    return pa.Table.from_arrays(arrays, schema=wanted)
 
 
 def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
@@ -158,30 +169,18 @@ def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
             two rows have the same code and seed. Names the column, and the row where there is one.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     _check_columns(arrow, schema(task, _extra_columns(arrow)), where)
     codes = _check_codes(arrow, task, where)
     seed = arrow["seed"].to_numpy().astype(np.int32)
-    status = pa.compute.index_in(arrow["status"], pa.array(STATUSES)).to_numpy()
-    if arrow["status"].null_count or np.isnan(status.astype(np.float64)).any():
-        row = int(np.flatnonzero(np.isnan(status.astype(np.float64)))[0])
+    status = pc.index_in(arrow["status"], pa.array(STATUSES)).to_numpy().astype(np.float64)
+    if (unknown := np.isnan(status)).any():
+        row = int(unknown.argmax())
         found = arrow["status"][row].as_py()
         raise TableError(f"{where}: row {row}: status is {found!r}; expected one of {', '.join(STATUSES)}")
     ok = status == 0
-    values: dict[str, Floats] = {}
-    for name in (*(m.name for m in task.metrics), *COSTS):
-        column = arrow[name].to_numpy().astype(np.float64)
-        metric = next((m for m in task.metrics if m.name == name), None)
-        bounds = (metric.lower, metric.upper) if metric else (0.0, None)
-        lower, upper = (b if b is not None else s for b, s in zip(bounds, (-np.inf, np.inf), strict=True))
-        known = ~arrow[name].is_null().to_numpy()
-        bad = known & ~(np.isfinite(column) & (column >= lower) & (column <= upper))
-        if bad.any():
-            row = int(bad.argmax())
-            raise TableError(
-                f"{where}: row {row}: {name} is {column[row]}; expected a number in [{lower:g}, {upper:g}]"
-            )
-        values[name] = column
+    values = {name: _check_numbers(arrow, task, name, where) for name in (*_metric_names(task), *COSTS)}
     lacking = ok & np.isnan(values[task.objective])
     if lacking.any():
         raise TableError(f"{where}: row {lacking.argmax()}: status is 'ok' but {task.objective} is null")
@@ -190,15 +189,41 @@ def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
 
 
 def check_curves(arrow: pa.Table, task: Task, where: str = "the curves") -> None:
-    """Checks a curve table as `check` does a table of trials."""
+    """Checks a curve table as `check` does a table of trials; other columns than metrics hold any number."""
     fixed = [*spaces.get(task.space).NAMES, "seed", "epoch"]
     names = [name for name in arrow.column_names if name not in fixed]
     _check_columns(arrow, curve_schema(task, names), where)
     if task.objective not in names:
         raise TableError(f"{where}: there is no column {task.objective!r}, the task's objective")
     codes = _check_codes(arrow, task, where)
+    for name in _metric_names(task):
+        if name in names:
+            _check_numbers(arrow, task, name, where)
     steps = [arrow[name].to_numpy() for name in ("seed", "epoch")]
+    if (early := steps[1] < 1).any():
+        row = int(early.argmax())
+        raise TableError(f"{where}: row {row}: epoch is {steps[1][row]}; epochs count from 1")
     _check_unique(codes, steps, ("seed", "epoch"), where)
+
+
+def _metric_names(task: Task) -> list[str]:
+    return [metric.name for metric in task.metrics]
+
+
+def _check_numbers(arrow: pa.Table, task: Task, name: str, where: str) -> Floats:
+    """A numeric column, checked against its bounds; NaN where it is null."""
+    column: Floats = arrow[name].to_numpy().astype(np.float64)
+    metric = next((m for m in task.metrics if m.name == name), None)
+    bounds = (metric.lower, metric.upper) if metric else (0.0, None)
+    lower, upper = (b if b is not None else s for b, s in zip(bounds, (-np.inf, np.inf), strict=True))
+    known = ~arrow[name].is_null().to_numpy()
+    bad = known & ~(np.isfinite(column) & (column >= lower) & (column <= upper))
+    if bad.any():
+        row = int(bad.argmax())
+        raise TableError(
+            f"{where}: row {row}: {name} is {column[row]}; expected a number in [{lower:g}, {upper:g}]"
+        )
+    return column
 
 
 def _extra_columns(arrow: pa.Table) -> list[str]:
@@ -263,8 +288,17 @@ def read_arrow(path: str | os.PathLike[str]) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > MAX_ROWS or file.metadata.num_columns > MAX_COLUMNS:
+                raise TableError(
+                    f"{path} says it has {file.metadata.num_rows:,} rows and {file.metadata.num_columns:,} "
+                    f"columns; expected at most {MAX_ROWS:,} and {MAX_COLUMNS:,}"
+                )
+            arrow = file.read()
+        # Lengths and text that a hostile file makes up would only be noticed later, and worse.
+        arrow.validate(full=True)
+        return arrow
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise TableError(f"{path} is not a complete Parquet file: {error}") from None
@@ -291,14 +325,8 @@ def write_curves(path: str | os.PathLike[str], task: Task, columns: Columns) -> 
     Args:
         columns: "codes" `(n, DIM)`, "seed" and "epoch" `(n,)`, and numeric columns, the objective among them.
     """
-    import pyarrow as pa
-
     names = [name for name in columns if name not in ("codes", "seed", "epoch")]
-    wanted = curve_schema(task, names)
-    codes = spaces.get(task.space).check(columns["codes"])
-    given = {**dict(zip(spaces.get(task.space).NAMES, codes.T, strict=True)), **columns}
-    arrays = [pa.array(given[f.name], from_pandas=True).cast(f.type) for f in wanted]
-    arrow = pa.Table.from_arrays(arrays, schema=wanted)
+    arrow = _assemble(task, columns, curve_schema(task, names))
     check_curves(arrow, task)
     write_arrow(arrow, path)
     return arrow
@@ -332,10 +360,14 @@ def compact(parts: Iterable[str | os.PathLike[str]], path: str | os.PathLike[str
     """
     import pyarrow as pa
 
-    tables = [read_arrow(part) for part in parts]
-    extra = _extra_columns(tables[0]) if tables else []
+    tables = {str(part): read_arrow(part) for part in parts}
+    extra = _extra_columns(next(iter(tables.values()))) if tables else []
     wanted = schema(task, extra)
-    joined = pa.concat_tables([t.cast(wanted) for t in tables]) if tables else wanted.empty_table()
+    ordered = []
+    for part, arrow in tables.items():
+        _check_columns(arrow, wanted, part)
+        ordered.append(arrow.select(wanted.names).cast(wanted))
+    joined = pa.concat_tables(ordered) if ordered else wanted.empty_table()
     codes = _check_codes(joined, task, str(path))
     ok = np.array([status == "ok" for status in joined["status"].to_pylist()], bool)
     keep: dict[tuple[bytes, int], int] = {}
@@ -359,16 +391,21 @@ def read(
     Args:
         path: the Parquet file.
         task: whose trials these are.
-        sha256: the file's hash, if known; with `cache`, a folder, lets the next `read` skip Parquet.
+        sha256: the hash that the file must have; with `cache`, a folder, lets the next `read` skip Parquet.
 
     Raises:
+        IntegrityError: the file has another hash.
         TableError: see `check` and `read_arrow`.
     """
     copy = cache / f"{sha256}-v{SCHEMA_VERSION}.safetensors" if sha256 and cache else None
     table = _read_copy(copy, task) if copy else None
     if table is not None:
         return table
-    table = check(read_arrow(path), task, str(path))
+    arrow = read_arrow(path)
+    if sha256:
+        files.check_sha256(path, sha256)
+    table = check(arrow, task, str(path))
+    del arrow
     if copy is None:
         return table
     _write_copy(copy, table)
@@ -396,7 +433,7 @@ def _write_copy(path: Path, table: Table) -> None:
         chunks.append(data)
         offset += len(data)
     body = b"".join(chunks)
-    header["__metadata__"] = {"crc32": str(zlib.crc32(body))}
+    header["__metadata__"] = {"crc32": str(_checksum(header, body))}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     try:
@@ -413,7 +450,7 @@ def _read_copy(path: Path, task: Task) -> Table | None:
         start = 8 + int.from_bytes(raw[:8], "little")
         header = json.loads(bytes(raw[8:start]))
         body = raw[start:]
-        if int(header.pop("__metadata__")["crc32"]) != zlib.crc32(body):
+        if int(header.pop("__metadata__")["crc32"]) != _checksum(header, body):
             return None
         kinds = {"U8": np.uint8, "BOOL": np.bool_, "I32": np.int32, "F64": np.float64}
         arrays = {
@@ -425,5 +462,9 @@ def _read_copy(path: Path, task: Task) -> Table | None:
         codes, seed, ok = (arrays.pop(name) for name in ("codes", "seed", "ok"))
         values = {name: arrays[name] for name in (*(m.name for m in task.metrics), *COSTS)}
         return Table(codes, seed, ok, values)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _checksum(header: Mapping[str, Any], body: bytes | memoryview) -> int:
+    return zlib.crc32(body, zlib.crc32(json.dumps(header).encode()))

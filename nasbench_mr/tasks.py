@@ -9,12 +9,15 @@ What is unknown about a published task is None here and said in DATASET_CARD.md.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nasbench_mr.errors import ReleaseError, UnknownMetricError, UnknownTaskError, did_you_mean
 
+#: A task's name is also its file's.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PROBLEMS = ("classification", "segmentation", "video", "detection")
 
 
@@ -83,6 +86,8 @@ class Task:
     space: str = "nasbench-mr"
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ReleaseError(f"task name {self.name!r}: expected letters, digits, '.', '_' and '-'")
         if self.objective not in [m.name for m in self.metrics]:
             raise ReleaseError(
                 f"task {self.name!r}: its objective {self.objective!r} is not among its metrics"
