@@ -41,9 +41,13 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def before_relu(self, x: Tensor) -> Tensor:
+        """The unit without its last ReLU, for what adds to its output there."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + x, inplace=True)
+        return self.bn2(self.conv2(y)) + x  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.before_relu(x), inplace=True)
 
 
 class Fusion(nn.Module):
