@@ -64,6 +64,11 @@ def each(
         return list(tqdm(results, title, len(jobs), unit="sample", disable=None if progress else True))
 
 
+def log_uniform(rng: np.random.Generator, low: float, high: float, count: int) -> Floats:
+    """`(count,)` numbers between two positive ones, their logarithms uniform."""
+    return np.asarray(np.exp(rng.uniform(np.log(low), np.log(high), count)))
+
+
 class Waves:
     """A random colour texture without end, exact at any place: a sum of plane waves.
 
@@ -82,7 +87,7 @@ class Waves:
         count: int = 10,
     ):
         angle = rng.uniform(0, 2 * np.pi, count)
-        frequency = 2 * np.pi / np.exp(rng.uniform(*np.log(scale), count))
+        frequency = 2 * np.pi / log_uniform(rng, *scale, count)
         self.frequency = np.stack([np.cos(angle), np.sin(angle)]) * frequency  # (2, K)
         self.phase = rng.uniform(0, 2 * np.pi, count)
         self.mean = rng.uniform(0.25, 0.75, 3)

@@ -171,7 +171,7 @@ def clip(
     # Which of its sizes a growing object has at which time must not matter.
     path = motion(rng, t)
     path[3] -= path[3, rng.integers(length)]
-    image = _placed(rng, image, x, y, path, np.exp(rng.uniform(*np.log((0.2, 0.36)))))
+    image = _placed(rng, image, x, y, path, float(generate.log_uniform(rng, 0.2, 0.36, 1)[0]))
     light = 1 + rng.normal(0, 0.02, (length, 1, 1, 1))
     noise = rng.normal(0, rng.uniform(0.005, 0.03), image.shape)
     return generate.to_uint8(image * light + noise)
