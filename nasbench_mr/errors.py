@@ -107,7 +107,9 @@ def did_you_mean(name: object, options: Iterable[str]) -> str:
     """A sentence for an error message: the closest of `options`, or all of them."""
     options = list(options)
     lowered = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.6)
+    typed = str(name).lower()
+    close = [option for option in lowered if typed and option.startswith(typed)][:5]
+    close = close or difflib.get_close_matches(typed, lowered, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(lowered[c]) for c in close) + "?"
     return "expected one of " + ", ".join(options) if options else "there are none"

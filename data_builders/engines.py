@@ -1,0 +1,309 @@
+"""Engines: where trials run. `local` is worker processes on this machine, `ray` a cluster.
+
+An engine is a pool of workers that live from trial to trial, so that what they import and read stays. One
+that dies is replaced, and the trial it had fails. The runner asks an engine for nothing but `free`, `submit`
+and `wait`; both engines end in `trial.run_trial`.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import inspect
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
+
+from nasbench_mr.data_builders.trial import Job, Outcome, Trial, run_trial
+from nasbench_mr.errors import BuildError, InvalidArgumentError, UnknownNameError, did_you_mean
+
+#: Workers that share one GPU, if not told: small networks leave most of it idle.
+PER_GPU = 4
+#: Workers in a row that die before they are ready; then the build stops.
+MAX_FALSE_STARTS = 5
+
+
+@dataclass
+class _Worker:
+    """A worker as the engine sees it; `handle` is the engine's own."""
+
+    slot: int
+    handle: Any
+    ready: bool = False
+    trial: Trial | None = None
+    since: float = 0.0
+
+
+class Engine(abc.ABC):
+    """A pool of workers.
+
+    Args:
+        job: what its trials share.
+        workers: how many trials run at once.
+
+    Raises:
+        InvalidArgumentError: `workers` is less than 1.
+    """
+
+    name: str
+
+    def __init__(self, job: Job, workers: int):
+        if workers < 1:
+            raise InvalidArgumentError(f"workers is {workers}; expected at least 1")
+        self.job = job
+        self.workers: list[_Worker] = []
+        self._false_starts = 0
+        try:
+            for slot in range(workers):
+                self.workers.append(_Worker(slot, self._start(slot)))
+        except BaseException:
+            self.close()
+            raise
+
+    @abc.abstractmethod
+    def _start(self, slot: int) -> Any:
+        """Starts a worker; returns its handle at once, before the worker is ready."""
+
+    @abc.abstractmethod
+    def _send(self, worker: _Worker, trial: Trial) -> None:
+        """Gives a ready worker a trial."""
+
+    @abc.abstractmethod
+    def _answers(self, timeout: float) -> Iterator[tuple[_Worker, Outcome | Exception | str | None]]:
+        """Waits for workers, and yields what they say.
+
+        None: ready. An outcome: of its trial. An exception: it can't work at all. A text: how it died.
+        """
+
+    @abc.abstractmethod
+    def _stop(self, worker: _Worker) -> None:
+        """Ends a worker, now."""
+
+    @property
+    def free(self) -> int:
+        """How many trials can be submitted now."""
+        return sum(worker.ready and worker.trial is None for worker in self.workers)
+
+    @property
+    def running(self) -> int:
+        """How many trials are with workers."""
+        return sum(worker.trial is not None for worker in self.workers)
+
+    def submit(self, trial: Trial) -> None:
+        """Starts a trial on a free worker."""
+        worker = next(w for w in self.workers if w.ready and w.trial is None)
+        worker.trial, worker.since = trial, time.monotonic()
+        self._send(worker, trial)
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        """Waits until some trial ends or a worker becomes free, at most `timeout` seconds.
+
+        Raises:
+            InvalidArgumentError, MissingExtraError: the workers can't import what trains.
+            BuildError: workers keep dying before they are ready.
+        """
+        outcomes = []
+        for worker, answer in self._answers(timeout):
+            if isinstance(answer, Exception):
+                raise answer
+            if answer is None:
+                worker.ready, self._false_starts = True, 0
+            elif isinstance(answer, Outcome):
+                worker.trial = None
+                outcomes.append(answer)
+            else:
+                outcomes += self._bury(worker, answer)
+        return outcomes
+
+    def _bury(self, worker: _Worker, how: str) -> list[Outcome]:
+        """Replaces a dead worker; the outcome of the trial that it had."""
+        trial, elapsed = worker.trial, time.monotonic() - worker.since
+        if not worker.ready:
+            self._false_starts += 1
+            if self._false_starts >= MAX_FALSE_STARTS:
+                raise BuildError(f"{self._false_starts} workers in a row ended before they were ready: {how}")
+        self._stop(worker)
+        worker.handle, worker.ready, worker.trial = self._start(worker.slot), False, None
+        if trial is None:
+            return []
+        limit = self.job.time_limit
+        if limit is not None and elapsed >= limit:
+            how = f"ran past its time limit of {limit:g} s and was killed"
+        return [Outcome(trial, "failed", how, busy=elapsed)]
+
+    def close(self) -> None:
+        """Ends all workers, now."""
+        for worker in self.workers:
+            self._stop(worker)
+        self.workers.clear()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+# --- On this machine ----------------------------------------------------------------------------------
+
+
+class Local(Engine):
+    """Worker processes on this machine, each with one thread; the GPUs, if there are, are shared evenly.
+
+    A worker ends when this process does, whatever ends it. Workers are fresh interpreters, not forks, so they
+    hold no file, lock or GPU of this process.
+    """
+
+    name = "local"
+
+    def __init__(self, job: Job, workers: int | None = None):
+        self._gpus = [] if job.device == "cpu" else gpus()
+        super().__init__(job, default_workers(self._gpus) if workers is None else workers)
+
+    def _start(self, slot: int) -> tuple[subprocess.Popen[bytes], Connection]:
+        ours, theirs = Pipe()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            # Workers fill the cores; threads in each would only fight over them.
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+        }
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        program = f"from {__name__} import serve; serve({theirs.fileno()})"
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            # A session of its own: Ctrl-C reaches the builder alone, which then ends the workers and theirs.
+            start_new_session=True,
+        )
+        theirs.close()
+        with contextlib.suppress(OSError):  # It died already; `_answers` will notice.
+            ours.send(self.job)
+        return process, ours
+
+    def _send(self, worker: _Worker, trial: Trial) -> None:
+        with contextlib.suppress(OSError):
+            worker.handle[1].send(trial)
+
+    def _answers(self, timeout: float) -> Iterator[tuple[_Worker, Outcome | Exception | str | None]]:
+        by_pipe = {worker.handle[1]: worker for worker in self.workers}
+        for pipe in wait(list(by_pipe), timeout):
+            worker = by_pipe[pipe]
+            try:
+                answer = worker.handle[1].recv()
+            except (EOFError, OSError):
+                answer = _death(worker.handle[0])
+            yield worker, answer
+
+    def _stop(self, worker: _Worker) -> None:
+        process, pipe = worker.handle
+        pipe.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _death(process: subprocess.Popen[bytes]) -> str:
+    """How a process ended, in words."""
+    try:
+        status = process.wait(10)
+    except subprocess.TimeoutExpired:
+        return "the worker closed its pipe and hung"
+    if status >= 0:
+        return f"the worker ended with exit status {status}"
+    how = f"the worker was killed by {signal.Signals(-status).name}"
+    return f"{how} (out of memory?)" if status == -signal.SIGKILL else how
+
+
+def serve(pipe_number: int) -> None:
+    """What a worker process runs: trials from the pipe of this number, until the other end is gone."""
+    pipe = Connection(pipe_number)
+    threading.Thread(target=_end_with, args=(pipe_number,), daemon=True).start()
+    # What a trainer prints must not mix with the results of the command on stdout.
+    os.dup2(2, 1)
+    with contextlib.suppress(EOFError, OSError):
+        job = pipe.recv()
+        try:
+            train = job.load()
+        except Exception as error:
+            pipe.send(error)
+            return
+        pipe.send(None)
+        while True:
+            outcome = run_trial(pipe.recv(), job, train)
+            pipe.send(outcome)
+            if outcome.status == "failed" and _cuda_in_use():
+                return  # After an error on a GPU, its memory may be taken and its context broken.
+
+
+def _cuda_in_use() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
+
+
+def _end_with(pipe_number: int) -> None:
+    """Ends this process and its own when the other end of the pipe closes, even in the middle of a trial."""
+    hangup = select.poll()
+    hangup.register(pipe_number, 0)
+    hangup.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; does not import torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    return [str(k) for k, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+
+
+def default_workers(gpus: list[str]) -> int:
+    """One for each core that this process may use; with GPUs at most `PER_GPU` on each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, PER_GPU * len(gpus)) if gpus else cores
+
+
+#: Engine: what makes it, from a job, the number of workers and the engine's own options.
+ENGINES = {"local": "Local"}
+
+
+def make(name: str, job: Job, workers: int | None = None, **options: Any) -> Engine:
+    """An engine with its workers starting.
+
+    Args:
+        name: "local" or "ray".
+        workers: trials at once; None: as many as the machine or cluster has room for.
+        options: those of `Ray`.
+
+    Raises:
+        UnknownNameError: no such engine.
+        InvalidArgumentError: an option that the engine does not have, or of a bad value.
+        MissingExtraError: Ray is not installed.
+    """
+    if name not in ENGINES:
+        raise UnknownNameError(f"no engine {name!r}: {did_you_mean(name, ENGINES)}")
+    engine: Callable[..., Engine] = globals()[ENGINES[name]]
+    given = {key: value for key, value in options.items() if value is not None}
+    known = list(inspect.signature(engine).parameters)[2:]
+    for key in given:
+        if key not in known:
+            raise InvalidArgumentError(
+                f"the engine {name!r} has no option {key!r}: {did_you_mean(key, known)}"
+            )
+    return engine(job, workers, **given)
