@@ -14,7 +14,7 @@ import pickletools
 import re
 import struct
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,9 @@ from nasbench_mr.errors import TableError, UnsafeFileError
 
 MAX_BYTES = 64 << 20
 #: A published table takes about 500,000. One operation makes at most an empty dict (64 bytes).
-MAX_OPERATIONS = 8_000_000
+MAX_OPERATIONS = 4_000_000
+#: Bound of the integers that are keys: larger ones can be chosen to have one hash, which stalls a dict.
+MAX_KEY = 1 << 60
 
 #: What pickled arrays and scalars name, in NumPy 1 and 2; `encode` is how protocol 2 writes bytes.
 _GLOBALS = {
@@ -104,6 +106,7 @@ class _Machine:
         self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, object] = {}
         self.budget = max_bytes
+        self.named = False  # whether it named anything
 
     def run(self) -> object:
         operations: dict[int, Callable[[], None]] = {
@@ -119,9 +122,23 @@ class _Machine:
             if code == 0x2E:  # STOP
                 if len(stack) != 1 or self.marks:
                     raise _MalformedError("it ends amid a value")
+                if self.named:
+                    self.check_plain(stack[0])
                 return stack[0]
             operations.get(code, self.refuse)()
         raise UnsafeFileError(f"more than {MAX_OPERATIONS:,} operations; refused")
+
+    def check_plain(self, value: object) -> None:
+        """Names and dtypes serve to make arrays; none may be left in the result."""
+        seen: set[int] = set()
+        waiting = [value]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, (_Global, _Dtype)):
+                raise UnsafeFileError(f"its result holds {_shown(value)}; only plain data is admitted")
+            if isinstance(value, (list, tuple, dict)) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.extend(value.values() if isinstance(value, dict) else value)
 
     def refuse(self) -> NoReturn:
         name = _NAMES.get(self.data[self.start])
@@ -293,7 +310,8 @@ class _Machine:
             raise _MalformedError(f"sets items of {_shown(target)}; expected a dict, keys and values")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Hashing a deeply nested tuple would overflow the C stack.
-            if not isinstance(key, (str, bytes, int)):
+            small = isinstance(key, int) and abs(key) < MAX_KEY
+            if not (small or isinstance(key, (str, bytes))):
                 raise _MalformedError(f"a key is {_shown(key)}; expected a string or an integer")
             target[key] = value
 
@@ -334,6 +352,7 @@ class _Machine:
             raise UnsafeFileError(
                 f"it asks for {full[:100]!r}; only plain data and numeric NumPy arrays are admitted"
             )
+        self.named = True
         self.push(_Global(_GLOBALS[full]))
 
     def op_reduce(self) -> None:
@@ -361,7 +380,7 @@ class _Machine:
             case np.ndarray(), (int(), tuple() as shape, _Dtype() as dtype, int() as fortran, raw):
                 filled = self.array(shape, dtype, bool(fortran), raw)
                 # In place, as other values may refer to the array; this state is ours, so it is sound.
-                target.__setstate__((1, filled.shape, filled.dtype, False, filled.tobytes()))
+                cast("Any", target).__setstate__((1, filled.shape, filled.dtype, False, filled.tobytes()))
             case _Dtype(), (int(), str() as order, None, None, None, int(), int(), int()) if order in _ORDERS:
                 target.dtype = np.dtype(order + target.kind)
             case _:
