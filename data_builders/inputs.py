@@ -51,6 +51,14 @@ class Share:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def gather(self, parts: list[Any]) -> list[Any]:
+        """The processes' lists, one after another."""
+        if self.world == 1:
+            return parts
+        lists: list[list[Any]] = [[] for _ in range(self.world)]
+        torch.distributed.all_gather_object(lists, parts)
+        return [part for each in lists for part in each]
+
 
 class Plan:
     """The batches of an epoch: which samples, in which order, augmented by which numbers.
@@ -78,15 +86,17 @@ class Plan:
 
 def split(recipe: str | Recipe, name: str, data: Folder = None) -> Dataset:
     """A split of a recipe's data set, whole: "train" or "val"."""
-    return _open(*_key(recipes.get(recipe), data), name)
+    return opened(*key(recipes.get(recipe), data), name)
 
 
-def _key(recipe: Recipe, data: Folder) -> tuple[str, str, str]:
+def key(recipe: Recipe, data: Folder) -> tuple[str, str, str]:
+    """What `opened` takes: hashable, so that what was read can be cached by it."""
     folder = datasets.locate(recipe.dataset, data)
     return recipe.dataset, str(folder), json.dumps(dict(recipe.data_options), sort_keys=True)
 
 
-def _open(dataset: str, folder: str, options: str, name: str) -> Dataset:
+def opened(dataset: str, folder: str, options: str, name: str) -> Dataset:
+    """A split with at least one sample."""
     known = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(options).items()}
     found = datasets.load(dataset, folder, name, **known)
     if not len(found):
@@ -112,17 +122,6 @@ def choose(total: int, count: int, labels: npt.ArrayLike | None = None) -> npt.N
     return np.sort(order[: count or total])
 
 
-def samples(recipe: Recipe, name: str, data: Folder = None) -> tuple[list[Sample], tuple[str, ...]]:
-    """The decoded samples of a split that a recipe uses, and the names of the classes; read once in a process."""
-    return _samples(*_key(recipe, data), name, recipe.train_samples if name == "train" else 0)
-
-
-@functools.lru_cache(maxsize=8)
-def _samples(dataset: str, folder: str, options: str, name: str, count: int) -> tuple[list[Sample], tuple[str, ...]]:
-    found = _open(dataset, folder, options, name)
-    return [found[int(i)] for i in choose(len(found), count)], found.classes
-
-
 @dataclass(frozen=True)
 class Held:
     """A split in memory: uint8 pictures `(n, H, W, 3)` or clips `(n, T, H, W, 3)` (grey, without the last axis,
@@ -140,7 +139,7 @@ def held(recipe: Recipe, name: str, data: Folder = None, device: torch.device | 
     """
     count = recipe.train_samples if name == "train" else 0
     test = (None, None) if name == "train" else (recipe.test_resize, recipe.test_crop)
-    return _held(*_key(recipe, data), name, count, *test, recipe.input == "motion", torch.device(device))
+    return _held(*key(recipe, data), name, count, *test, recipe.input == "motion", torch.device(device))
 
 
 @functools.lru_cache(maxsize=8)
@@ -155,7 +154,7 @@ def _held(
     grey: bool,
     device: torch.device,
 ) -> Held:
-    found = _open(dataset, folder, options, name)
+    found = opened(dataset, folder, options, name)
     arrays = found.arrays()
     pictures = torch.from_numpy(arrays.get("image", arrays.get("clip")))
     kept = torch.from_numpy(choose(len(found), count, arrays.get("label")))
@@ -222,7 +221,9 @@ class Streamed(Source):
             labels = [int(sample["label"]) for sample in train]
         kept = choose(len(train), recipe.train_samples, labels)
         self.count, self.classes = len(kept), len(train.classes)
-        self._stream = Stream(train, kept, functools.partial(transforms.training_sample, recipe), recipe.workers)
+        self._stream = Stream(
+            train, kept, functools.partial(transforms.training_sample, recipe), recipe.workers
+        )
 
     def training(self, plan: Plan, seed: int, epoch: int) -> Iterator[Batch]:
         for pictures, labels, u in self._moved(self._stream(plan.epoch(seed, epoch))):
@@ -262,7 +263,7 @@ class Stream:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Sequence[Sample] | Dataset,
         kept: npt.NDArray[np.int64] | None,
         transform: Callable[[Sample, Tensor], Any],
         workers: int,
@@ -300,7 +301,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class _Read:
-    dataset: Dataset
+    dataset: Sequence[Sample] | Dataset
     kept: npt.NDArray[np.int64] | None
     transform: Callable[[Sample, Tensor], Any]
 

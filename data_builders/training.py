@@ -236,7 +236,10 @@ def optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser of a network's parameters; `schedule` sets its rate."""
     decayed = [p for p in net.parameters() if p.ndim > 1 or recipe.decay_norm]
     others = [p for p in net.parameters() if not (p.ndim > 1 or recipe.decay_norm)]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
@@ -407,7 +410,9 @@ class _Run:
         loss_mean = self._mean(total) / plan.steps
         row = dict.fromkeys((m.name for m in self.work.task.metrics), math.nan)
         if not loss_mean <= EXPLODED * self.first_loss:
-            self.error = f"the loss is {loss_mean:.3g} in epoch {epoch + 1}, after {self.first_loss:.3g} at first"
+            self.error = (
+                f"the loss is {loss_mean:.3g} in epoch {epoch + 1}, after {self.first_loss:.3g} at first"
+            )
         elif (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
             row |= self.evaluate()
         return row | {"loss": loss_mean, "lr": rate}
@@ -470,7 +475,7 @@ class _Run:
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
             if any(about[k] != v for k, v in self._trial().items()):
                 raise InvalidArgumentError(
-                    f"{path} is the checkpoint of another trial: {({k: about[k] for k in self._trial()})}; "
+                    f"{path} is the checkpoint of another trial: { ({k: about[k] for k in self._trial()}) }; "
                     f"expected {self._trial()}"
                 )
             parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}}

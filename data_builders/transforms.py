@@ -72,7 +72,9 @@ def output_size(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
     return size if recipe.crop is None else recipe.crop
 
 
-def crop_batch(recipe: Recipe, images: Tensor, masks: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor | None]:
+def crop_batch(
+    recipe: Recipe, images: Tensor, masks: Tensor | None, u: Tensor
+) -> tuple[Tensor, Tensor | None]:
     """Crops and mirrors training samples of one size.
 
     Args:
@@ -132,7 +134,9 @@ def _sample(
     return cut, labels.to(torch.uint8)
 
 
-def crop_sample(recipe: Recipe, image: Tensor, mask: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor | None]:
+def crop_sample(
+    recipe: Recipe, image: Tensor, mask: Tensor | None, u: Tensor
+) -> tuple[Tensor, Tensor | None]:
     """As `crop_batch` for one sample of any size; scaling is antialiased. `(H, W, C)`, `(H, W)`, `(UNIFORMS,)`."""
     size = (image.shape[0], image.shape[1])
     if recipe.crop is None or (recipe.crop_mode == "jitter" and recipe.crop_scale == (1.0, 1.0)):
@@ -169,7 +173,9 @@ def test_sample(image: Tensor, short: int | None, crop: tuple[int, int] | None) 
     """
     if short is not None:
         smaller = min(image.shape[:2])
-        image = resize(image, (round(image.shape[0] * short / smaller), round(image.shape[1] * short / smaller)))
+        image = resize(
+            image, (round(image.shape[0] * short / smaller), round(image.shape[1] * short / smaller))
+        )
     if crop is not None:
         top, left = (image.shape[0] - crop[0]) // 2, (image.shape[1] - crop[1]) // 2
         if top < 0 or left < 0:
@@ -266,7 +272,9 @@ def training_sample(recipe: Recipe, sample: Mapping[str, Array], u: Tensor) -> t
     return cut, label if cropped is None else cropped, u
 
 
-def validation_sample(recipe: Recipe, sample: Mapping[str, Array], u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def validation_sample(
+    recipe: Recipe, sample: Mapping[str, Array], u: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """One sample to be evaluated, as in `training_sample`."""
     picture, label = _picture(recipe, sample, None)
     if label.ndim == 0:

@@ -1,0 +1,186 @@
+"""3D detection as a problem to train on: lidar scans in, average precision out.
+
+`training.train` uses it for tasks of this problem; the network, its losses and augmentation are in `detection`,
+the metric is in `kitti_eval`. Needs the extra `build`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nasbench_mr.data_builders import boxes as geometry
+from nasbench_mr.data_builders import detection, inputs, kitti_eval
+from nasbench_mr.data_builders.datasets import Sample
+from nasbench_mr.data_builders.detection import (
+    AnchorClass,
+    Batch,
+    DetectionConfig,
+    Detections,
+    ObjectBank,
+    Scene,
+)
+from nasbench_mr.data_builders.inputs import Folder, Plan, Share, Stream
+from nasbench_mr.data_builders.recipes import Recipe
+from nasbench_mr.data_builders.training import Problem
+from nasbench_mr.errors import RecipeError, did_you_mean
+
+
+def configure(recipe: Recipe) -> DetectionConfig:
+    """The detection settings of a recipe: `detection.KITTI` with its changes.
+
+    Raises:
+        RecipeError: an unknown or malformed setting.
+    """
+    known = DetectionConfig.__dataclass_fields__
+    for key in recipe.detection:
+        if key not in known:
+            raise RecipeError(f"recipe {recipe.name!r}: detection has no {key!r}: {did_you_mean(key, known)}")
+    try:
+        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.detection.items()}
+        if "classes" in changes:
+            changes["classes"] = tuple(
+                AnchorClass(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+                for fields in changes["classes"]
+            )
+        return DetectionConfig(**changes)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise RecipeError(f"recipe {recipe.name!r}: detection: {error}") from None
+
+
+def scene(sample: Sample, classes: Sequence[str], config: DetectionConfig) -> Scene:
+    """A data set's sample as `detection` has it, with the objects of the configured classes."""
+    wanted = {name: k for k, name in enumerate(config.names)}
+    label = np.array([wanted.get(name, -1) for name in classes], np.int64)[sample["label"]]
+    kept = label >= 0
+    return Scene(sample["points"], sample["boxes"][kept].astype(np.float64), label[kept])
+
+
+def annotation(sample: Sample, classes: Sequence[str]) -> kitti_eval.Objects:
+    """A data set's sample as the metric has it, objects of all classes included."""
+    names = [classes[k] for k in sample["label"]]
+    return kitti_eval.Objects(
+        names, sample["boxes"], sample["image_boxes"], sample["occlusion"], sample["truncation"]
+    )
+
+
+def prediction(found: Detections, sample: Mapping[str, Any], config: DetectionConfig) -> kitti_eval.Objects:
+    """Detections as the metric has them; what lies outside of the image is left out, as it is not annotated there."""
+    size = (int(sample["image_size"][0]), int(sample["image_size"][1]))
+    image_boxes = geometry.to_image(found.boxes, sample["projection"].astype(np.float64), size)
+    seen = ((image_boxes[:, 2:] - image_boxes[:, :2]) > 0).all(1)
+    names = [config.names[k] for k in found.labels[seen]]
+    return kitti_eval.Objects(names, found.boxes[seen], image_boxes[seen], scores=found.scores[seen])
+
+
+def average_precisions(ap: Mapping[str, float]) -> dict[str, float]:
+    """Metrics from those of `kitti_eval.evaluate`, in percent; NaN where no object counts.
+
+    `easy`, `moderate`, `hard`: of cars in 3D, as published; `mAP`, `mAP_bev`: the mean of the classes, moderate, in
+    3D and from above; and each class's own, moderate, in 3D, under its name.
+    """
+    known = {k: v for k, v in ap.items() if k.endswith("/moderate") and v == v}
+    found = {level: ap.get(f"Car/3d/{level}", float("nan")) for level in ("easy", "moderate", "hard")}
+    for name, metric in (("mAP", "3d"), ("mAP_bev", "bev")):
+        values = [v for k, v in known.items() if f"/{metric}/" in k]
+        found[name] = float(np.mean(values)) if values else float("nan")
+    return found | {k.split("/")[0].lower(): v for k, v in ap.items() if k.endswith("/3d/moderate")}
+
+
+class Scans(Problem):
+    """3D detection; batches are `detection.Batch`."""
+
+    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
+        super().__init__(recipe, data, device, share)
+        self.config = configure(recipe)
+        self.overlap = {name: recipe.min_overlap.get(name, 0.5) for name in self.config.names}
+        self.workers = 0 if recipe.resident else recipe.workers
+        prepared = _prepared if recipe.resident else _prepared.__wrapped__
+        self.data_set: Prepared = prepared(
+            *inputs.key(recipe, data), recipe.train_samples, recipe.resident, self.config
+        )
+        read = functools.partial(_training_scene, self.data_set, self.config)
+        self._stream = Stream(
+            self.data_set.train,
+            self.data_set.kept,
+            read,
+            self.workers,
+            functools.partial(_collate, self.config),
+        )
+        self.plan = Plan(len(self.data_set.kept), recipe.batch_size, share)
+
+    def network(self, code: object) -> nn.Module:
+        return detection.DetectionNet(code, self.config, self.recipe.width_mult)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        return (batch.to(self.device) for batch in self._stream(self.plan.epoch(seed, epoch)))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        # Under torchrun the model is wrapped, and only its forward is to be called.
+        maps = model(batch)
+        net = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        assert isinstance(net, detection.DetectionNet)
+        return net.loss(maps, batch).total
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, detection.DetectionNet)
+        val, classes = self.data_set.val, self.data_set.classes
+        order = torch.arange(self.share.rank, len(val), self.share.world)
+        size = self.recipe.eval_batch_size
+        stream = Stream(val, None, _sample, self.workers, list)
+        own: list[tuple[kitti_eval.Objects, kitti_eval.Objects]] = []
+        for samples in stream((index, torch.zeros(len(index), 1)) for index in order.split(size)):
+            batch = detection.collate([scene(s, classes, self.config) for s in samples], self.config)
+            for found, s in zip(model.decode(model(batch.to(self.device))), samples, strict=True):
+                own.append((prediction(found, s, self.config), annotation(s, classes)))
+        pairs = self.share.gather(own)
+        predictions, annotations = [p for p, _ in pairs], [a for _, a in pairs]
+        return average_precisions(kitti_eval.evaluate(predictions, annotations, self.overlap))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set for detection: samples, which of the training set's are used, classes, and objects to paste."""
+
+    train: Sequence[Sample]
+    kept: npt.NDArray[np.int64]
+    val: Sequence[Sample]
+    classes: tuple[str, ...]
+    bank: ObjectBank | None
+
+
+@functools.lru_cache(maxsize=4)
+def _prepared(
+    dataset: str, folder: str, options: str, count: int, resident: bool, config: DetectionConfig
+) -> Prepared:
+    train, val = (inputs.opened(dataset, folder, options, name) for name in ("train", "val"))
+    kept = inputs.choose(len(train), count)
+    found: Sequence[Sample] = train
+    held: Sequence[Sample] = val
+    if resident:
+        found, held, kept = [train[int(i)] for i in kept], list(val), np.arange(len(kept))
+    bank = None
+    if any(c.paste for c in config.classes):
+        bank = ObjectBank((scene(found[int(i)], train.classes, config) for i in kept), config)
+    return Prepared(found, kept, held, train.classes, bank)
+
+
+def _training_scene(data: Prepared, config: DetectionConfig, sample: Sample, u: Tensor) -> Scene:
+    # The sample's numbers are a seed, as pasting draws as many as it needs.
+    rng = np.random.default_rng(u.numpy().view(np.uint32))
+    return detection.augment(scene(sample, data.classes, config), config, rng, data.bank)
+
+
+def _sample(sample: Sample, u: Tensor) -> Sample:
+    return sample
+
+
+def _collate(config: DetectionConfig, scenes: list[Scene]) -> Batch:
+    return detection.collate(scenes, config)
