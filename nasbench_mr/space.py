@@ -192,7 +192,7 @@ def check(codes: object) -> Codes:
             raise OutOfSpaceError(f"codes are an (n, {DIM}) array; got {type(codes).__name__}")
         if len(codes) == 0:
             return np.empty((0, DIM), np.int16)
-        if isinstance(codes[0], (str, Mapping, Sequence, np.ndarray)):
+        if isinstance(codes[0], (str, Mapping, Sequence)) or getattr(codes[0], "ndim", 0):
             return np.array([_parse_row(i, code) for i, code in enumerate(codes)], np.int16)
         return np.array([parse(codes)], np.int16)
     if codes.ndim == 1:

@@ -3,17 +3,27 @@
 Fixtures (tests can't import each other, so what they share is here):
     shared        the folder of published tables and photos, or None
     home          an empty NASBENCH_MR_HOME, for every test
+    server        a file server on this machine, which can be told to misbehave
     tiny_release  the folder of a made-up release of two tasks, with seeds, a failed trial and curves
 """
 
 from __future__ import annotations
 
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from nasbench_mr import cost, release, space, table, tasks
+
+# The same examples in every run, and no time limit for one: the machine may be busy.
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("suite")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -30,6 +40,88 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("NASBENCH_MR_HOME", str(folder))
     return folder
+
+
+class FileServer(http.server.ThreadingHTTPServer):
+    """Serves `files` by path, such as "/a.bin", with ranges and ETags.
+
+    Attributes:
+        url: the base address, without a slash at the end.
+        files: path: content.
+        faults: what goes wrong with the coming requests, one entry each; the others are served well:
+            "status N": answers with this status, and asks for a second's patience.
+            "cut N": breaks off after N bytes of the body.
+            "hold N": sends N bytes of the body and waits for `gate` before the rest.
+            "whole": ignores the range that is asked for. "shifted": sends another range.
+            "endless": does not say how long the body is.
+        requests: (path, the range asked for or None) of every request so far.
+        gate: opens what "hold" holds.
+        held: is set while something is held.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.files: dict[str, bytes] = {}
+        self.faults: list[str] = []
+        self.requests: list[tuple[str, str | None]] = []
+        self.gate, self.held = threading.Event(), threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is part of the tests."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: FileServer
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        server, asked = self.server, self.headers.get("Range")
+        server.requests.append((self.path, asked))
+        fault, _, number = (server.faults.pop(0) if server.faults else "").partition(" ")
+        body = server.files.get(self.path)
+        if fault == "status" or body is None:
+            self.send_response(int(number or 404))
+            self.send_header("Retry-After", "1")
+            self.end_headers()
+            return
+        tag = f'"{hashlib.sha1(body).hexdigest()}"'
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        if fault == "whole" or self.headers.get("If-Range", tag) != tag:
+            start, asked = 0, None
+        if fault == "shifted":
+            start += 1
+        self.send_response(200 if asked is None else 206 if start < len(body) else 416)
+        if asked is not None:
+            span = f"{start}-{len(body) - 1}" if start < len(body) else "*"
+            self.send_header("Content-Range", f"bytes {span}/{len(body)}")
+        data = body[start:]
+        if fault != "endless":
+            self.send_header("Content-Length", str(len(data)))
+        self.send_header("ETag", tag)
+        self.end_headers()
+        self.wfile.write(data[: int(number)] if number else data)
+        if fault == "hold":
+            self.wfile.flush()
+            server.held.set()
+            server.gate.wait(60)
+            self.wfile.write(data[int(number) :])
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """A file server on this machine, which can be told to misbehave."""
+    with FileServer() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.gate.set()
+        running.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")
