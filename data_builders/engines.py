@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 from nasbench_mr.data_builders.trial import Job, Outcome, Trial, run_trial
-from nasbench_mr.errors import BuildError, InvalidArgumentError, UnknownNameError, did_you_mean
+from nasbench_mr.errors import BuildError, InvalidArgumentError, UnknownNameError, did_you_mean, missing_extra
 
 #: Workers that share one GPU, if not told: small networks leave most of it idle.
 PER_GPU = 4
@@ -279,8 +279,119 @@ def default_workers(gpus: list[str]) -> int:
     return min(cores, PER_GPU * len(gpus)) if gpus else cores
 
 
+# --- On a cluster -------------------------------------------------------------------------------------
+
+
+class Ray(Engine):
+    """Actors of a Ray cluster. This package must be installed on its nodes, and the data be there.
+
+    A worker whose node dies is placed anew, on whatever the cluster still has or gets; its trial fails, and
+    is one of those that are tried again.
+
+    Args:
+        job, workers: see `Engine`; by default as many workers as the cluster has room for now. More wait for
+            an autoscaling cluster to grow.
+        address: of the cluster; None: one that this process is connected to, or $RAY_ADDRESS, or a new one
+            on this machine, which ends with the engine.
+        gpus: share of a GPU that a worker takes, such as 0.25; above 1: whole numbers.
+        cpus: cores that a worker takes.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        InvalidArgumentError: a share is negative, or the cluster has no room for a worker.
+        BuildError: the cluster can't be reached.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        job: Job,
+        workers: int | None = None,
+        address: str | None = None,
+        gpus: float = 0.0,
+        cpus: float = 1.0,
+    ):
+        try:
+            import ray
+        except ImportError:
+            raise missing_extra("ray", "cluster", "the engine 'ray'") from None
+        if gpus < 0 or cpus < 0 or not gpus + cpus > 0:
+            raise InvalidArgumentError(f"gpus is {gpus}, cpus is {cpus}; expected positive shares")
+        self._ray = ray
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise BuildError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+        self._actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_Actor)
+        #: What each worker is busy with: a reference to its answer.
+        self._answer: dict[Any, _Worker] = {}
+        room = ray.cluster_resources()
+        places = [room.get(kind, 0) / share for kind, share in (("CPU", cpus), ("GPU", gpus)) if share]
+        try:
+            super().__init__(job, int(min(places)) if workers is None else workers)
+        except InvalidArgumentError:
+            if workers is None:
+                raise InvalidArgumentError(
+                    f"the cluster has no room for a worker of {cpus:g} cores and {gpus:g} GPUs"
+                ) from None
+            raise
+
+    def _start(self, slot: int) -> Any:
+        return self._actor.remote(self.job)
+
+    def _send(self, worker: _Worker, trial: Trial) -> None:
+        self._answer[worker.handle.run.remote(trial)] = worker
+
+    def _answers(self, timeout: float) -> Iterator[tuple[_Worker, Outcome | Exception | str | None]]:
+        for worker in self.workers:
+            if not worker.ready and worker not in self._answer.values():
+                self._answer[worker.handle.load.remote()] = worker
+        pending = list(self._answer)
+        first, _ = self._ray.wait(pending, num_returns=1, timeout=timeout)
+        # And those that are there as well.
+        done, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0) if first else ([], [])
+        for reference in done:
+            worker = self._answer.pop(reference)
+            try:
+                answer = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                answer = f"the worker or its node died: {str(error).strip().splitlines()[0]}"
+            yield worker, answer
+
+    def _stop(self, worker: _Worker) -> None:
+        self._answer = {k: w for k, w in self._answer.items() if w is not worker}
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(worker.handle)
+
+    def close(self) -> None:
+        super().close()
+        if self._ours and self._ray.is_initialized():
+            self._ray.shutdown()
+
+
+class _Actor:
+    """A worker of a Ray cluster."""
+
+    def __init__(self, job: Job):
+        self.job = job
+
+    def load(self) -> Exception | None:
+        """Imports what trains; what went wrong, or None."""
+        try:
+            self.train = self.job.load()
+        except Exception as error:
+            return error
+        return None
+
+    def run(self, trial: Trial) -> Outcome:
+        return run_trial(trial, self.job, self.train)
+
+
 #: Engine: what makes it, from a job, the number of workers and the engine's own options.
-ENGINES = {"local": "Local"}
+ENGINES = {"local": "Local", "ray": "Ray"}
 
 
 def make(name: str, job: Job, workers: int | None = None, **options: Any) -> Engine:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import importlib
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from tqdm import tqdm
 
 from nasbench_mr import cost, space, table, tasks
 from nasbench_mr import release as releases
-from nasbench_mr.data_builders import engines, recipes
+from nasbench_mr.data_builders import datasets, engines, recipes
 from nasbench_mr.data_builders.recipes import Recipe
 from nasbench_mr.data_builders.store import CURVE, Store, to_bytes, to_part
 from nasbench_mr.data_builders.trial import TRAINER, Job, Outcome, Trial, address
@@ -240,7 +241,6 @@ class Builder:
 
     Raises:
         RecipeError: no such recipe, two of one task, or `out` was built with another one.
-        DatasetError: the data are not there.
         StorageError: `out` can't be read or written.
     """
 
@@ -366,6 +366,7 @@ class Builder:
         """Trains those of the trials that have no result yet; all results are in `records` and in `out`.
 
         Raises:
+            DatasetError: the data are not there.
             StorageError: the disk is full. What is finished stays; the same command goes on from there.
             MissingExtraError, BuildError: the workers can't work.
         """
@@ -373,12 +374,18 @@ class Builder:
         report = self._report(trials)
         if not queue:
             return report
+        if self.job.trainer == TRAINER:
+            # Better one error now than one for each trial.
+            for recipe in self.recipes.values():
+                datasets.locate(recipe.dataset, self.job.data)
         for name, recipe in self.recipes.items():
             self.store.write_recipe(name, recipe)
         start = time.monotonic()
         if self._engine is None:
             self._engine = self._make()
         engine = self._engine
+        # pyarrow would import it for the first part, while all workers wait for their second trial.
+        importlib.import_module("pandas")
         report.workers = len(engine.workers)
         writer = _Writer(self.store, self.tasks)
         try:
@@ -386,14 +393,13 @@ class Builder:
                 while queue or engine.running:
                     while queue and engine.free:
                         engine.submit(queue.popleft())
-                    writer.flush(FLUSH)
                     for outcome in engine.wait(FLUSH):
                         if outcome.fatal:
                             raise StorageError(f"{outcome.trial}: {outcome.error}")
-                        outcome = self._fitting(outcome)
-                        writer.add(outcome)
-                        self._record([outcome])
                         report.busy += outcome.busy
+                        writer.add(outcome)
+                    for outcome in writer.flush(FLUSH if queue or engine.running else 0):
+                        self._record([outcome])
                         if self._settled(outcome.trial):
                             self._count(report, outcome)
                             bar.done(outcome.trial)
@@ -407,14 +413,6 @@ class Builder:
             writer.flush()
         report.wall = time.monotonic() - start
         return report
-
-    def _fitting(self, outcome: Outcome) -> Outcome:
-        """The outcome, as failed where its numbers do not fit the task."""
-        try:
-            to_part(self.tasks[outcome.trial.task], [outcome])
-        except TableError as error:
-            return Outcome(outcome.trial, "failed", f"TableError: {error}", busy=outcome.busy)
-        return outcome
 
     def _report(self, trials: Iterable[Trial]) -> Report:
         report = Report({name: Counts() for name in self.recipes})
@@ -456,19 +454,36 @@ class _Writer:
     def __init__(self, store: Store, names: Mapping[str, Task]):
         self.store, self.tasks = store, names
         self.waiting: dict[str, list[Outcome]] = {}
-        self.written = time.monotonic()
+        self.written = -math.inf
 
     def add(self, outcome: Outcome) -> None:
         self.waiting.setdefault(outcome.trial.task, []).append(outcome)
 
-    def flush(self, age: float = 0.0) -> None:
-        """Writes what is waiting, if the last time was `age` seconds ago."""
+    def flush(self, age: float = 0.0) -> list[Outcome]:
+        """Writes what is waiting, if the last time was `age` seconds ago; returns what was written.
+
+        An outcome whose numbers do not fit its task is written as failed.
+        """
+        written: list[Outcome] = []
         if not self.waiting or time.monotonic() - self.written < age:
-            return
-        for name in list(self.waiting):
-            self.store.add(self.tasks[name], self.waiting[name])
+            return written
+        for name, outcomes in list(self.waiting.items()):
+            try:
+                self.store.add(self.tasks[name], outcomes)
+            except TableError:
+                outcomes = [self._fitting(outcome) for outcome in outcomes]
+                self.store.add(self.tasks[name], outcomes)
             del self.waiting[name]
+            written += outcomes
         self.written = time.monotonic()
+        return written
+
+    def _fitting(self, outcome: Outcome) -> Outcome:
+        try:
+            to_part(self.tasks[outcome.trial.task], [outcome])
+        except TableError as error:
+            return Outcome(outcome.trial, "failed", f"TableError: {error}", busy=outcome.busy)
+        return outcome
 
 
 class _Bar:
@@ -602,8 +617,7 @@ def compact(store: Store, names: Iterable[Task]) -> None:
         StorageError: the disk is full.
     """
     for task in names:
-        parts = store.parts(task)
-        if not len(parts):
+        if (parts := store.parts(task)) is None:
             continue
         with tempfile.TemporaryDirectory() as scratch:
             joined = Path(scratch) / "joined.parquet"

@@ -146,8 +146,8 @@ class Store:
         name = f"parts/{task.name}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
         self.write(name, to_bytes(to_part(task, outcomes)))
 
-    def parts(self, task: Task) -> pa.Table:
-        """The trials of all parts, oldest part first; the same trial may be there several times.
+    def parts(self, task: Task) -> pa.Table | None:
+        """The trials of all parts, oldest part first, maybe several times the same; None without parts.
 
         Raises:
             TableError: a part is damaged.
@@ -155,14 +155,16 @@ class Store:
         import pyarrow as pa
 
         names = self.names(f"parts/{task.name}", ".parquet")
+        if not names:
+            return None
         with ThreadPoolExecutor(8 if self.local else 32) as pool:
             found = list(pool.map(lambda name: self._part(f"parts/{task.name}/{name}", task), names))
-        wanted = table.schema(task, [CURVE])
-        return pa.concat_tables([wanted.empty_table(), *found])
+        return pa.concat_tables(found)
 
     def outcomes(self, task: Task) -> Iterator[Outcome]:
         """What became of the trials of all parts, oldest part first."""
-        arrow = self.parts(task)
+        if (arrow := self.parts(task)) is None:
+            return
         names = [m.name for m in task.metrics]
         codes = np.stack([arrow[name].to_numpy() for name in space.NAMES], axis=1).tolist()
         columns = (*names, "seed", "status", "error", "epochs", "train_seconds", "device", CURVE)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import tasks
-from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, StorageError, missing_extra
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError, MissingExtraError, StorageError, missing_extra
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders.recipes import Recipe
@@ -140,14 +140,17 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
 
     Past the time limit the process ends itself, wherever it hangs: the engine notices, and starts another.
     """
-    checkpoint = None if job.checkpoints is None else Path(job.checkpoints) / f"{trial.key}.safetensors"
+    recipe = job.recipes[trial.task]
+    checkpoint = None
+    if job.checkpoints is not None:
+        checkpoint = Path(job.checkpoints) / f"{trial.key}-{recipe.digest}.safetensors"
     start = time.perf_counter()
     fatal = False
     try:
         with _limited(job.time_limit):
             result = train(
                 trial.code,
-                job.recipes[trial.task],
+                recipe,
                 trial.seed,
                 job.device,
                 data=job.data,
@@ -170,6 +173,8 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
     except (StorageError, MissingExtraError) as error:
         fatal, text = True, str(error)
     except Exception as error:
+        if checkpoint is not None and isinstance(error, IntegrityError):
+            checkpoint.unlink(missing_ok=True)  # Damaged: the next attempt starts anew.
         fatal = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         text = "out of memory: " if type(error).__name__ in ("OutOfMemoryError", "MemoryError") else ""
         text += f"{type(error).__name__}: {error}"
