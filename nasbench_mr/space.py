@@ -283,12 +283,27 @@ def sample(n: int, seed: int | np.random.Generator = 0, scheme: str = "uniform")
     return codes
 
 
+def in_stratum(codes: object, scheme: str) -> npt.NDArray[np.bool_]:
+    """Which codes lie on the grid of "coarse", "deep" or "fine" (grids overlap): `(n,)` bool."""
+    if scheme not in _STRATA:
+        raise OutOfSpaceError(f"no stratum {scheme!r}: {did_you_mean(scheme, _STRATA)}")
+    array = check(codes)
+    grids = _grids(scheme)
+    return np.all([np.isin(array[:, k], grids[name[0]]) for k, name in enumerate(NAMES)], axis=0)
+
+
+def _grids(stratum: str) -> dict[str, npt.NDArray[np.int16]]:
+    """A stratum's values by kind of dimension: i, c, o, b, n."""
+    _, i_values, c_values, b_values, n_values = _STRATA[stratum]
+    kinds = {"i": i_values, "c": c_values, "o": c_values, "b": b_values, "n": n_values}
+    return {kind: np.array(values, np.int16) for kind, values in kinds.items()}
+
+
 def _sample_stratum(n: int, rng: np.random.Generator, name: str) -> Codes:
-    _, i_values, c_values, b_values, n_values = _STRATA[name]
+    grids = _grids(name)
     codes = np.empty((n, DIM), np.int16)
     for k, dim in enumerate(NAMES):
-        values = {"i": i_values, "c": c_values, "o": c_values, "b": b_values, "n": n_values}[dim[0]]
-        codes[:, k] = rng.choice(np.asarray(values), size=n)
+        codes[:, k] = rng.choice(grids[dim[0]], size=n)
     if name == "deep":
         deepened = rng.integers(len(STAGES), size=n)
         codes[np.arange(n), np.array([stage.b for stage in STAGES])[deepened]] = 4

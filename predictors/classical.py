@@ -118,7 +118,7 @@ class _BoostedTrees(_ColumnModel):
             boosters.append(booster)
             predicted[k] = booster.predict(x, num_threads=1)
         error = y - predicted[fold, np.arange(n)]
-        return cls(boosters, noise_of(error, predicted.var(0)))
+        return cls(boosters, float(noise_of(error, predicted.var(0))))
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
         each = np.stack([booster.predict(x, num_threads=1) for booster in self.boosters])
@@ -200,7 +200,7 @@ class _Trees(_ColumnModel):
         trees_left = unseen.sum(1)
         error = np.where(trees_left, y - (each * unseen).sum(1) / np.maximum(trees_left, 1), np.nan)
         # A forest's mean varies little; the spread of its trees stands for the ignorance about a code.
-        model.noise = noise_of(error, cls._spread(each))
+        model.noise = float(noise_of(error, cls._spread(each)))
         return model
 
     def _each(self, x: Floats) -> Floats:
@@ -219,7 +219,7 @@ class _Trees(_ColumnModel):
 
     @staticmethod
     def _spread(each: Floats) -> Floats:
-        return each.var(1) / 4
+        return np.asarray(each.var(1) / 4)
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
         # In slices: a row visits a node of every tree.
