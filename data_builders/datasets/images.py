@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+
 from nasbench_mr.data_builders.datasets.base import (
     IGNORE,
     Array,
@@ -20,7 +21,6 @@ from nasbench_mr.data_builders.datasets.base import (
     read_image,
     read_mask,
 )
-
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 _PHOTOS = (".jpg", ".jpeg", ".png")

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from nasbench_mr.data_builders.datasets import generate
 from nasbench_mr.data_builders.datasets.generate import Floats
 from nasbench_mr.data_builders.datasets.images import Cityscapes
-
 from nasbench_mr.errors import missing_extra
 
 #: Options for scenes that suit trials of seconds.

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from nasbench_mr.data_builders.datasets import generate
 from nasbench_mr.data_builders.datasets.generate import Floats
-
 from nasbench_mr.errors import missing_extra
 
 #: Options for images that suit trials of seconds.

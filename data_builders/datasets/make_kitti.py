@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from nasbench_mr.data_builders import boxes as geometry
 from nasbench_mr.data_builders.boxes import Floats
 from nasbench_mr.data_builders.datasets import generate

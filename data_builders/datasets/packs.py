@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nasbench_mr.data_builders.datasets.base import Array, Dataset, Sample
 
 from nasbench_mr import tasks
+from nasbench_mr.data_builders.datasets.base import Array, Dataset, Sample
 from nasbench_mr.errors import DatasetError, IntegrityError, missing_extra
 from nasbench_mr.files import atomic
 
