@@ -62,6 +62,8 @@ class Predictor(abc.ABC):
     """
 
     kind: ClassVar[str]
+    #: Whether columns help each other; otherwise each is fitted by itself.
+    joint: ClassVar[bool] = True
 
     def __init__(self, seed: int = 0, space: Space = multi_resolution):
         self.seed, self.space = seed, space

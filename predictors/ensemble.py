@@ -13,11 +13,10 @@ import itertools
 import math
 from typing import Any
 
-from nasbench_mr.predictors import features
-from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, noise_of
-
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.predictors import features
+from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, noise_of
 from nasbench_mr.spaces import Space
 
 try:

@@ -17,11 +17,11 @@ which there is no closed form, that group is absent.
 from __future__ import annotations
 
 import numpy as np
-from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State
 
 from nasbench_mr import cost
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State
 from nasbench_mr.spaces import Space
 
 try:

@@ -1,0 +1,416 @@
+"""Scoring predictors on fixed splits: `evaluate`, and its table and plot.
+
+A split depends on nothing but the codes and its seed, so every predictor, machine and version sees the same
+one: `order` ranks the codes by a hash; the last fifth is the test, and a training set of any size is the
+beginning of the rest, so smaller ones are part of larger ones. `splits/` beside this module has the ranks of
+the published codes for the seeds 0 to 4, for use by other tools.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr import space as multi_resolution
+from nasbench_mr import spaces, table
+from nasbench_mr.benchmark import kendall_tau
+from nasbench_mr.errors import InvalidArgumentError, did_you_mean
+from nasbench_mr.predictors import base
+from nasbench_mr.predictors.base import Codes, Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+    from nasbench_mr.benchmark import Benchmark
+    from nasbench_mr.tasks import Task
+
+Rows = npt.NDArray[np.int64]
+
+#: The training sizes that papers report; 2005 is 80% of the published codes.
+SIZES = (25, 50, 100, 200, 500, 1000, 2005)
+#: random: test on a fifth of the codes. fine-to-coarse: train on the codes of the stratum "fine", test on
+#: those of "coarse", which are larger networks. best: as random, but without the best 5% of the table in
+#: the training set.
+SPLITS = ("random", "fine-to-coarse", "best")
+#: What `scores` measures, in its order.
+SCORES = (
+    "kendall",
+    "spearman",
+    "r2",
+    "mae",
+    "rmse",
+    "precision1",
+    "precision5",
+    "coverage50",
+    "coverage90",
+)
+#: The share of the table that the split "best" leaves out.
+BEST = 0.05
+
+
+def order(codes: Codes, seed: int) -> Rows:
+    """The rows of `(n, DIM)` codes in the random order of a split: by SHA-256 of the seed and the code.
+
+    A code's hash is that of "SEED:" and its integers joined by commas, as in "0:48,48,1,4,112". So the order
+    of two codes depends neither on the other codes nor on their place in a table.
+    """
+    digests = [
+        hashlib.sha256(f"{seed}:{','.join(map(str, code))}".encode()).digest() for code in codes.tolist()
+    ]
+    return np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows to train on and to test on; the first rows of `train` are the smaller training sets."""
+
+    train: Rows
+    test: Rows
+
+
+def make_split(
+    codes: Codes, seed: int, kind: str = "random", space: spaces.Space = multi_resolution
+) -> Split:
+    """A split of `(n, DIM)` distinct codes; see `SPLITS`. "best" is "random" here: what is best, tasks say.
+
+    Raises:
+        InvalidArgumentError: no such kind, or the codes have no strata.
+    """
+    if kind not in SPLITS:
+        raise InvalidArgumentError(f"no split {kind!r}: {did_you_mean(kind, SPLITS)}")
+    rows = order(codes, seed)
+    if kind != "fine-to-coarse":
+        train = len(rows) * 4 // 5
+        return Split(rows[:train], rows[train:])
+    if space.NAME != multi_resolution.NAME:
+        raise InvalidArgumentError(
+            f"codes of {space.NAME!r} have no strata; expected another split than {kind!r}"
+        )
+    fine, coarse = (multi_resolution.in_stratum(codes[rows], name) for name in ("fine", "coarse"))
+    if (fine & ~coarse).sum() < 2 or not (coarse & ~fine).any():
+        raise InvalidArgumentError(f"the split {kind!r} needs codes of the strata 'fine' and 'coarse'")
+    return Split(rows[fine & ~coarse], rows[coarse & ~fine])
+
+
+def ranks(codes: Codes, space: spaces.Space, seeds: int = 5) -> pa.Table:
+    """The splits of distinct codes as a table: their integers, and for each seed "split<seed>".
+
+    A code is in the training set of size N where its rank in the column is below N, and in the test set where
+    it is not below 4/5 of the number of codes, rounded down.
+    """
+    import pyarrow as pa
+
+    columns = dict(zip(space.NAMES, codes.T, strict=True))
+    for seed in range(seeds):
+        columns[f"split{seed}"] = np.argsort(order(codes, seed)).astype(np.int32)
+    return pa.table(columns)
+
+
+def scores(values: Floats, mean: Floats, std: Floats, sign: int = 1) -> dict[str, float]:
+    """Scores of a prediction of `(n,)` values; NaN where one is undefined.
+
+    kendall (tau-b), spearman, r2, mae, rmse; precision1 and precision5: of the 1% (5%) of codes predicted
+    best, the share that is among the best 1% (5%); coverage50 and coverage90: the share of values inside the
+    central interval of that probability.
+
+    Args:
+        values, mean, std: `(n,)` each.
+        sign: 1 where larger values are better, -1 where smaller ones are.
+    """
+    error = values - mean
+    spread = ((values - values.mean()) ** 2).sum()
+    found = {
+        "kendall": kendall_tau(values, mean),
+        "spearman": _correlation(_average_ranks(values), _average_ranks(mean)),
+        "r2": float(1 - (error**2).sum() / spread) if spread else float("nan"),
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+    }
+    for percent in (1, 5):
+        top = max(1, round(len(values) * percent / 100))
+        chosen = np.argsort(-sign * mean, kind="stable")[:top]
+        found[f"precision{percent}"] = float((sign * values[chosen] >= np.sort(sign * values)[-top]).mean())
+    for percent in (50, 90):
+        half = NormalDist().inv_cdf(0.5 + percent / 200) * std
+        found[f"coverage{percent}"] = float((np.abs(error) <= half).mean())
+    return found
+
+
+def _average_ranks(x: Floats) -> Floats:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts + 1) / 2)[which])
+
+
+def _correlation(x: Floats, y: Floats) -> float:
+    x, y = x - x.mean(), y - y.mean()
+    norm = np.sqrt((x**2).sum() * (y**2).sum())
+    return float((x * y).sum() / norm) if norm else float("nan")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What predictors are fitted on: a benchmark's tables as one.
+
+    Attributes:
+        space: of the codes.
+        tasks: in the order asked for.
+        codes: `(n, DIM)`, every code that one of the tasks has.
+        names: the columns, "task/metric"; the tasks' objectives are among them.
+        values: `(n, len(names))`, each the mean over the seeds; NaN where unknown.
+    """
+
+    space: spaces.Space
+    tasks: tuple[Task, ...]
+    codes: Codes
+    names: tuple[str, ...]
+    values: Floats
+
+    def objectives(self) -> list[int]:
+        """Each task's column of its objective."""
+        return [self.names.index(f"{task.name}/{task.objective}") for task in self.tasks]
+
+
+def gather(bench: Benchmark, tasks: str | Sequence[str] | None = None) -> Data:
+    """The tables of some tasks of one search space as one; by default all tasks of the first one's space.
+
+    Raises:
+        UnknownTaskError: the benchmark has no such task.
+        InvalidArgumentError: no task, one named twice, or tasks of different spaces.
+    """
+    if tasks is None:
+        first = bench.task(bench.tasks[0]).space
+        tasks = [name for name in bench.tasks if bench.task(name).space == first]
+    found = [bench.task(name) for name in ([tasks] if isinstance(tasks, str) else tasks)]
+    names = [task.name for task in found]
+    if not names or len(set(names)) < len(names):
+        raise InvalidArgumentError(f"tasks are {names}; expected distinct names, at least one")
+    if len({task.space for task in found}) > 1:
+        raise InvalidArgumentError(f"{', '.join(names)} are not of one search space")
+    codes = np.concatenate([bench.codes(name) for name in names])
+    codes = codes[np.sort(np.unique(codes, axis=0, return_index=True)[1])]
+    columns: dict[str, Floats] = {}
+    for task in found:
+        metrics = [metric.name for metric in task.metrics]
+        answers = bench.query_many(codes, task.name, metrics, source="table", missing="nan")
+        for metric in metrics:
+            # A metric that no one measured is left out.
+            if metric == task.objective or np.isfinite(answers[metric]).any():
+                columns[f"{task.name}/{metric}"] = answers[metric]
+    values = np.stack(list(columns.values()), axis=1)
+    return Data(spaces.get(found[0].space), tuple(found), codes, tuple(columns), values)
+
+
+def evaluate(
+    predictor: str | Sequence[str] = "ensemble",
+    bench: Benchmark | None = None,
+    tasks: str | Sequence[str] | None = None,
+    train: int | Sequence[int] | None = 1000,
+    seeds: int | Sequence[int] = 5,
+    split: str = "random",
+    options: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Scores predictors on fixed splits of tables.
+
+    All tasks are fitted together, on the same codes. A predictor whose columns help each other gets every
+    metric of every task, the others only what is scored: the tasks' objectives.
+
+    Args:
+        predictor: one of `predictors.names()`, or several.
+        bench: whose tables; the default release's by default.
+        tasks: a name or several, of one search space; by default all tasks of the first one's space.
+        train: how many codes to train on, or several such numbers; None for all that the split offers.
+        seeds: how many splits (0, 1, ...), or which. The seed is also the predictor's.
+        split: one of `SPLITS`.
+        options: the predictors' options.
+        progress: show a progress bar.
+
+    Returns:
+        One row for each predictor, training size, seed and task: "release", "predictor", "task", "metric",
+        "split", "train" and "test" (numbers of codes), "seed", the scores (see `scores`), and
+        "fit_seconds" and "predict_seconds", those of all tasks together divided by their number.
+
+    Raises:
+        UnknownNameError: no such predictor.
+        UnknownTaskError: no such task.
+        InvalidArgumentError: no such split, more codes to train on than there are, or wrong options.
+    """
+    import pandas as pd
+    from tqdm import tqdm
+
+    from nasbench_mr.benchmark import load
+
+    bench = load() if bench is None else bench
+    kinds = [predictor] if isinstance(predictor, str) else list(predictor)
+    for kind in kinds:
+        base.make(kind, **(options or {}))  # fails before an hour's work, not after it
+    data = gather(bench, tasks)
+    which = range(seeds) if isinstance(seeds, int) else seeds
+    splits = {seed: make_split(data.codes, seed, split, data.space) for seed in which}
+    most = min((len(s.train) for s in splits.values()), default=0)
+    sizes = [most if train is None else train] if train is None or isinstance(train, int) else list(train)
+    for size in sizes:
+        if not 2 <= size <= most:
+            raise InvalidArgumentError(
+                f"train is {size}; expected 2 to {most} codes, which this split offers"
+            )
+    runs = [(kind, size, seed) for size in sizes for kind in kinds for seed in splits]
+    rows = []
+    for kind, size, seed in tqdm(runs, "evaluate", disable=None if progress else True):
+        common = {
+            "release": str(bench.release),
+            "predictor": kind,
+            "split": split,
+            "train": size,
+            "seed": seed,
+        }
+        for row in _run(data, kind, size, seed, splits[seed], split, options or {}):
+            rows.append(common | row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+#: The columns of an evaluation.
+COLUMNS = (
+    "release",
+    "predictor",
+    "task",
+    "metric",
+    "split",
+    "train",
+    "test",
+    "seed",
+    *SCORES,
+    "fit_seconds",
+    "predict_seconds",
+)
+
+
+def _run(
+    data: Data, kind: str, size: int, seed: int, rows: Split, name: str, options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Fits and scores once: a row for each task."""
+    train, test = rows.train[:size], rows.test
+    predictor = base.make(kind, seed=seed, space=data.space, **options)
+    columns = list(range(len(data.names))) if predictor.joint else data.objectives()
+    values = _without_best(data) if name == "best" else data.values
+    targets = values[train]
+    # A side metric that the training codes lack can't help.
+    objectives = data.objectives()
+    columns = [k for k in columns if k in objectives or np.isfinite(targets[:, k]).sum() > 1]
+    start = time.perf_counter()
+    predictor.fit(data.codes[train], targets[:, columns], [data.names[k] for k in columns])
+    fitted = time.perf_counter()
+    mean, std = predictor.predict(data.codes[test])
+    done = time.perf_counter()
+    seconds = {"fit_seconds": fitted - start, "predict_seconds": done - fitted}
+    found = []
+    for task, column in zip(data.tasks, objectives, strict=True):
+        k = columns.index(column)
+        truth = data.values[test, column]
+        known = np.isfinite(truth)
+        if not known.any():
+            raise InvalidArgumentError(f"task {task.name!r} has no value for any of the split's test codes")
+        found.append(
+            {"task": task.name, "metric": task.objective, "test": int(known.sum())}
+            | scores(truth[known], mean[known, k], std[known, k], task.metric().sign)
+            | {key: value / len(data.tasks) for key, value in seconds.items()}
+        )
+    return found
+
+
+def _without_best(data: Data) -> Floats:
+    """The values, NaN in all of a task's columns where its objective is among the best."""
+    values = data.values.copy()
+    for task, column in zip(data.tasks, data.objectives(), strict=True):
+        score = task.metric().sign * data.values[:, column]
+        best = score >= np.nanquantile(score, 1 - BEST)
+        own = [name.startswith(f"{task.name}/") for name in data.names]
+        values[np.ix_(best, own)] = np.nan
+    return values
+
+
+def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Writes an evaluation as Parquet, atomically."""
+    import pyarrow as pa
+
+    table.write_arrow(pa.Table.from_pandas(frame, preserve_index=False), path)
+
+
+def read(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """The evaluation that `write` wrote.
+
+    Raises:
+        TableError: not a complete Parquet file.
+        InvalidArgumentError: no such file, or not an evaluation.
+    """
+    try:
+        frame: pd.DataFrame = table.read_arrow(path).to_pandas()
+    except FileNotFoundError:
+        raise InvalidArgumentError(
+            f"no file {os.fspath(path)}; nasbench-mr predict-eval --out writes one"
+        ) from None
+    lacking = [name for name in COLUMNS if name not in frame]
+    if lacking:
+        raise InvalidArgumentError(f"{os.fspath(path)} is no evaluation: it has no column {lacking[0]!r}")
+    return frame
+
+
+def draw(frame: pd.DataFrame, score: str = "kendall") -> Figure:
+    """A score against the number of training codes: a panel for each task, a line for each predictor.
+
+    Lines are means over the splits, bands their standard deviations.
+
+    Raises:
+        UnknownNameError: no such score.
+        InvalidArgumentError: the evaluation is empty.
+        MissingExtraError: matplotlib is not installed.
+    """
+    from nasbench_mr.errors import UnknownNameError
+    from nasbench_mr.plot import PAGE, figure
+
+    if score not in SCORES:
+        raise UnknownNameError(f"no score {score!r}: {did_you_mean(score, SCORES)}")
+    if frame.empty:
+        raise InvalidArgumentError("the evaluation has no rows to draw")
+    names = list(frame["task"].unique())
+    across = min(4, len(names))
+    down = -(-len(names) // across)
+    drawn = figure(PAGE, 0.4 + 1.6 * down)
+    panels = list(drawn.subplots(down, across, sharex=True, squeeze=False).flat)
+    for panel, name in zip(panels, names, strict=False):
+        for predictor in frame["predictor"].unique():
+            own = frame[(frame["task"] == name) & (frame["predictor"] == predictor)]
+            groups = own.groupby("train")[score]
+            mean, std = groups.mean(), groups.std().fillna(0)
+            (line,) = panel.plot(mean.index, mean, marker="o", markersize=2, linewidth=1, label=predictor)
+            panel.fill_between(
+                mean.index, mean - std, mean + std, color=line.get_color(), alpha=0.15, linewidth=0
+            )
+        panel.set_title(name, fontsize=8)
+        panel.set_xscale("log")
+        panel.tick_params(labelsize=7)
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    drawn.supxlabel("training codes", fontsize=8)
+    drawn.supylabel(score, fontsize=8)
+    handles, labels = drawn.axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=7, frameon=False)
+    return drawn
+
+
+def published_splits() -> Path:
+    """The folder of the published split files, one for each search space, as `ranks` makes them."""
+    return Path(__file__).parent / "splits"
