@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import inspect
+import logging
 import os
 import select
 import shutil
@@ -318,17 +319,19 @@ class Ray(Engine):
             raise missing_extra("ray", "cluster", "the engine 'ray'") from None
         if gpus < 0 or cpus < 0 or not gpus + cpus > 0:
             raise InvalidArgumentError(f"gpus is {gpus}, cpus is {cpus}; expected positive shares")
-        self._ray = ray
+        self._ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+                ray.init(
+                    address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False
+                )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise BuildError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
         self._actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_Actor)
         #: What each worker is busy with: a reference to its answer.
         self._answer: dict[Any, _Worker] = {}
-        room = ray.cluster_resources()
+        room = self._ray.cluster_resources()
         places = [room.get(kind, 0) / share for kind, share in (("CPU", cpus), ("GPU", gpus)) if share]
         try:
             super().__init__(job, int(min(places)) if workers is None else workers)

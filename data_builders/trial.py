@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import tasks
-from nasbench_mr.errors import IntegrityError, InvalidArgumentError, MissingExtraError, StorageError, missing_extra
+from nasbench_mr.errors import (
+    IntegrityError,
+    InvalidArgumentError,
+    MissingExtraError,
+    StorageError,
+    missing_extra,
+)
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders.recipes import Recipe
