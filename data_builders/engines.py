@@ -322,6 +322,8 @@ class Ray(Engine):
         self._ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:
+            # A cluster that starts here reports to no one.
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
                 ray.init(
                     address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False
