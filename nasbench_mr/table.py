@@ -271,7 +271,7 @@ def _check_unique(
         hashes += column.astype(np.uint64) * factor
     order = np.argsort(hashes, kind="stable")
     twins = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
-    for a, b in zip(order[twins], order[twins + 1], strict=True):
+    for a, b in sorted(zip(order[twins].tolist(), order[twins + 1].tolist(), strict=True)):
         if all(column[a] == column[b] for column in columns):
             shown = ", ".join(f"{name} {part[a]}" for name, part in zip(names, parts, strict=True))
             raise TableError(f"{where}: rows {a} and {b} are the same trial (code and {shown})")

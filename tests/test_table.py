@@ -1,0 +1,566 @@
+"""Tables: the schema, every check, appending and compacting, curves, and the copy that needs no Parquet."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasbench_mr import Metric, Task, cost, files, space, table, tasks
+from nasbench_mr.errors import IntegrityError, OutOfSpaceError, TableError
+
+SEG = tasks.get("seg")
+CODES = space.sample(6, seed=0)
+
+
+def columns(n: int = 6) -> dict[str, Any]:
+    """n trials of n codes: mIoU 10, 11, 12, ..."""
+    return {
+        "codes": CODES[:n],
+        "mIoU": 10.0 + np.arange(n),
+        "mAcc": 20.0 + np.arange(n),
+        "aAcc": 30.0 + np.arange(n),
+        "macs": cost.macs(CODES[:n]),
+        "params": cost.params(CODES[:n]),
+    }
+
+
+def good() -> pa.Table:
+    return table.to_arrow(SEG, columns())
+
+
+def with_column(name: str, values: list[Any], kind: pa.DataType | None = None) -> pa.Table:
+    arrow = good()
+    k = arrow.column_names.index(name)
+    kind = arrow.schema.field(name).type if kind is None else kind
+    return arrow.set_column(k, name, pa.array(values, kind))
+
+
+# --- Schema -------------------------------------------------------------------------------------------
+
+
+def test_schema() -> None:
+    fields = [(f.name, str(f.type)) for f in table.schema(SEG, ["stratum"])]
+    assert fields == [
+        *((name, "int16") for name in space.NAMES),
+        ("seed", "int32"),
+        *((name, "double") for name in ("mIoU", "mAcc", "aAcc")),
+        ("macs", "int64"),
+        ("params", "int64"),
+        ("epochs", "int32"),
+        ("train_seconds", "double"),
+        *((name, "string") for name in ("device", "status", "error", "stratum")),
+    ]
+
+
+def test_a_metric_can_not_take_a_columns_name() -> None:
+    for name in ("seed", "macs", "i1", "status"):
+        task = Task("x", "X", "d", "classification", (Metric(name),), name)
+        with pytest.raises(TableError, match=f"would have two columns '{name}'"):
+            table.schema(task)
+
+
+def test_a_file_explains_itself(tmp_path: Path) -> None:
+    """pandas, Polars or DuckDB see the task, its units and the schema version in the file's metadata."""
+    table.write(tmp_path / "seg.parquet", SEG, columns())
+    about = json.loads(pq.read_metadata(tmp_path / "seg.parquet").metadata[b"nasbench_mr"])
+    assert Task.from_dict(about["task"]) == SEG
+    assert about["schema_version"] == table.SCHEMA_VERSION
+    assert about["units"]["mIoU"] == "percent"
+    assert about["units"]["macs"] == "multiply-accumulates"
+    assert about["units"]["train_seconds"] == "s"
+    frame = pd.read_parquet(tmp_path / "seg.parquet")
+    assert list(frame.columns) == table.schema(SEG).names
+    assert frame["mIoU"].tolist() == [10, 11, 12, 13, 14, 15]
+
+
+def test_same_rows_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        table.write(tmp_path / name, SEG, columns())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_unknown_is_null(tmp_path: Path) -> None:
+    """What is not given, NaN and None are null, and NaN in memory."""
+    given_columns = columns() | {
+        "mAcc": [20.0, None, float("nan"), 23.0, 24.0, 25.0],
+        "epochs": [1, None, 3, 4, 5, 6],
+        "error": [None, "x", None, None, None, None],
+    }
+    arrow = table.write(tmp_path / "t", SEG, given_columns)
+    assert arrow["mAcc"].to_pylist() == [20.0, None, None, 23.0, 24.0, 25.0]
+    assert arrow["epochs"].to_pylist() == [1, None, 3, 4, 5, 6]
+    assert arrow["train_seconds"].null_count == arrow["device"].null_count == 6
+    assert arrow["seed"].to_pylist() == [0] * 6
+    assert arrow["status"].to_pylist() == ["ok"] * 6
+    read = table.read(tmp_path / "t", SEG)
+    assert np.isnan(read.values["mAcc"]).tolist() == [False, True, True, False, False, False]
+    assert np.isnan(read.values["train_seconds"]).all()
+    assert np.isnan(read.values["epochs"]).tolist() == [False, True, False, False, False, False]
+
+
+@given(st.data())
+def test_what_is_written_is_read(data: st.DataObject) -> None:
+    n = data.draw(st.integers(0, 6))
+    percent = st.floats(0, 100) | st.none()
+    values: dict[str, Any] = {
+        "codes": CODES[:n],
+        "seed": data.draw(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=n, max_size=n)),
+        "mIoU": data.draw(st.lists(st.floats(0, 100), min_size=n, max_size=n)),
+        "mAcc": data.draw(st.lists(percent, min_size=n, max_size=n)),
+        "train_seconds": data.draw(st.lists(st.floats(0, 1e9) | st.none(), min_size=n, max_size=n)),
+        "device": data.draw(st.lists(st.text() | st.none(), min_size=n, max_size=n)),
+    }
+    try:
+        arrow = table.to_arrow(SEG, values)
+    except UnicodeEncodeError:  # half of a surrogate pair is no text
+        return
+    for name in ("seed", "mIoU", "mAcc", "train_seconds", "device"):
+        assert arrow[name].to_pylist() == values[name]
+    checked = table.check(arrow, SEG)
+    assert (checked.codes == CODES[:n]).all()
+    assert checked.seed.tolist() == values["seed"]
+
+
+# --- Checks of what is given --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"top1": [1.0] * 6}, "task 'seg' has no column 'top1'; expected i1, i2, "),
+        ({"mIoU": [1.0] * 5}, "6 codes, but columns of other lengths: {'mIoU': 5}"),
+        ({"mIoU": ["high"] * 6}, "column 'mIoU': expected double"),
+        ({"mIoU": [[1.0]] * 6}, "column 'mIoU': expected double"),
+        ({"mIoU": [object()] * 6}, "column 'mIoU': expected double"),
+        ({"seed": [0.5] * 6}, "column 'seed': expected int32"),
+        ({"seed": [2**40] * 6}, "column 'seed': expected int32"),
+        ({"macs": [1.5] * 6}, "column 'macs': expected int64"),
+        ({"macs": [-1] * 6}, r"row 0: macs is -1.0; expected a number in \[0, inf\]"),
+        ({"mIoU": [1, 2, 101, 4, 5, 6]}, r"row 2: mIoU is 101.0; expected a number in \[0, 100\]"),
+        ({"mIoU": [1, 2, -1e-9, 4, 5, 6]}, r"row 2: mIoU is -1e-09; expected"),
+        ({"mIoU": [1, 2, float("inf"), 4, 5, 6]}, "row 2: mIoU is inf; expected"),
+        ({"train_seconds": [1, 2, 3, float("inf"), 5, 6]}, "row 3: train_seconds is inf; expected"),
+        ({"mIoU": [1, 2, None, 4, 5, 6]}, "row 2: status is 'ok' but mIoU is null"),
+        ({"status": ["ok", "OK"] * 3}, "row 1: status is 'OK'; expected one of ok, diverged, failed"),
+        ({"status": ["ok", None] * 3}, "row 1: status is None"),
+        ({"codes": CODES[[0, 1, 2, 1, 4, 5]]}, r"rows 1 and 3 are the same trial \(code and seed 0\)"),
+    ],
+)
+def test_bad_columns(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        table.to_arrow(SEG, columns() | change)
+
+
+def test_bad_codes() -> None:
+    codes = CODES.copy()
+    codes[3, 0] = 12
+    with pytest.raises(OutOfSpaceError, match=r"row 3: code\[0\] \(i1\) is 12"):
+        table.to_arrow(SEG, columns() | {"codes": codes})
+
+
+def test_a_failed_trial_needs_no_metrics() -> None:
+    arrow = table.to_arrow(SEG, columns() | {"mIoU": [None] * 6, "status": ["failed", "diverged"] * 3})
+    assert not table.check(arrow, SEG).ok.any()
+
+
+def test_seeds_tell_trials_of_one_code_apart() -> None:
+    arrow = table.to_arrow(SEG, columns() | {"codes": CODES[[0] * 6], "seed": range(6)})
+    assert len(table.check(arrow, SEG)) == 6
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=12))
+def test_duplicates_are_found(trials: list[tuple[int, int]]) -> None:
+    rows = {
+        "codes": CODES[[code for code, _ in trials]],
+        "seed": [seed for _, seed in trials],
+        "mIoU": [1.0] * len(trials),
+    }
+    if len(set(trials)) == len(trials):
+        assert len(table.to_arrow(SEG, rows)) == len(trials)
+    else:
+        with pytest.raises(TableError, match="are the same trial"):
+            table.to_arrow(SEG, rows)
+
+
+# --- Checks of what is read ---------------------------------------------------------------------------
+
+NAN = float("nan")
+BROKEN: dict[str, tuple[Callable[[], pa.Table], str]] = {
+    "missing": (lambda: good().drop_columns(["mAcc"]), "there is no column 'mAcc'; expected i1, "),
+    "missing code": (lambda: good().drop_columns(["o1"]), "there is no column 'o1'"),
+    "extra": (lambda: good().append_column("top1", pa.array([1.0] * 6)), "unexpected column 'top1'; exp"),
+    "twice": (lambda: good().append_column("mAcc", good()["mAcc"]), "unexpected column 'mAcc'"),
+    "float32": (lambda: with_column("mIoU", [1.0] * 6, pa.float32()), "'mIoU' is float; expected double"),
+    "int64": (lambda: with_column("seed", [0] * 6, pa.int64()), "'seed' is int64; expected int32"),
+    "text": (lambda: with_column("mIoU", ["1"] * 6, pa.string()), "'mIoU' is string; expected double"),
+    "null code": (lambda: with_column("i1", [8] * 5 + [None]), "column 'i1' has nulls"),
+    "null seed": (lambda: with_column("seed", [0] * 5 + [None]), "column 'seed' has nulls"),
+    "null status": (lambda: with_column("status", ["ok"] * 5 + [None]), "row 5: status is None"),
+    "bad status": (lambda: with_column("status", ["ok"] * 5 + ["fine"]), "row 5: status is 'fine'"),
+    "bad code": (lambda: with_column("i1", [8] * 5 + [9]), r"row 5: code\[0\] \(i1\) is 9"),
+    "NaN objective": (lambda: with_column("mIoU", [1.0] * 5 + [NAN]), "row 5: mIoU is nan; expected"),
+    "NaN metric": (lambda: with_column("aAcc", [1.0] * 5 + [NAN]), "row 5: aAcc is nan; expected"),
+    "too large": (lambda: with_column("mIoU", [1.0] * 5 + [100.1]), "row 5: mIoU is 100.1; expected"),
+    "no objective": (lambda: with_column("mIoU", [1.0] * 5 + [None]), "row 5: status is 'ok' but mIoU is"),
+    "duplicate": (lambda: pa.concat_tables([good(), good()]), "rows 0 and 6 are the same trial"),
+    "no columns": (lambda: pa.table({}), "there is no column 'i1'"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_files(kind: str, tmp_path: Path) -> None:
+    make, message = BROKEN[kind]
+    path = tmp_path / "seg.parquet"
+    pq.write_table(make(), path)
+    with pytest.raises(TableError, match=message) as raised:
+        table.read(path, SEG)
+    assert str(path) in str(raised.value)
+
+
+def test_the_order_of_columns_does_not_matter(tmp_path: Path) -> None:
+    arrow = good()
+    pq.write_table(arrow.select(arrow.column_names[::-1]), tmp_path / "t")
+    read = table.read(tmp_path / "t", SEG)
+    assert (read.codes == CODES).all()
+    assert read.values["mIoU"].tolist() == [10, 11, 12, 13, 14, 15]
+
+
+def test_extra_text_columns_stay(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    table.write(path, SEG, columns(4) | {"stratum": ["coarse"] * 4}, extra=["stratum"])
+    assert len(table.read(path, SEG)) == 4
+    late = {name: values[4:] for name, values in columns().items()}
+    table.append(path, SEG, late | {"stratum": ["fine", "fine"]})
+    assert table.read_arrow(path)["stratum"].to_pylist() == ["coarse"] * 4 + ["fine"] * 2
+
+
+@pytest.mark.parametrize("about", [b"", b"[]", b"{", b'{"extra": 3}', b'{"extra": [3]}', b"\xff\xfe"])
+def test_broken_metadata_is_not_needed(about: bytes) -> None:
+    arrow = good().replace_schema_metadata({b"nasbench_mr": about})
+    assert len(table.check(arrow, SEG)) == 6
+
+
+# --- Hostile files ------------------------------------------------------------------------------------
+
+
+def test_truncated_parquet(tmp_path: Path) -> None:
+    table.write(tmp_path / "whole", SEG, columns())
+    data = (tmp_path / "whole").read_bytes()
+    for end in range(0, len(data), len(data) // 40):
+        (tmp_path / "cut").write_bytes(data[:end])
+        with pytest.raises(TableError, match="is not a complete Parquet file"):
+            table.read(tmp_path / "cut", SEG)
+
+
+def test_damaged_parquet(tmp_path: Path) -> None:
+    """Random bytes in it get a named error, or leave a table that passes every check."""
+    table.write(tmp_path / "whole", SEG, columns())
+    data = (tmp_path / "whole").read_bytes()
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            damaged[rng.randrange(len(data))] = rng.randrange(256)
+        (tmp_path / "damaged").write_bytes(damaged)
+        try:
+            read = table.read(tmp_path / "damaged", SEG)
+        except TableError:
+            refused += 1
+            continue
+        space.check(read.codes)
+        assert ((read.values["mIoU"][read.ok] >= 0) & (read.values["mIoU"][read.ok] <= 100)).all()
+    assert refused > 100
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"i1,i2\n8,8\n", b"PAR1" + bytes(100) + b"PAR1"])
+def test_other_files(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(data)
+    with pytest.raises(TableError, match="is not a complete Parquet file"):
+        table.read(tmp_path / "t", SEG)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        table.read(tmp_path / "t", SEG)
+
+
+def test_a_file_that_claims_too_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.write(tmp_path / "t", SEG, columns())
+    monkeypatch.setattr(table, "MAX_ROWS", 5)
+    with pytest.raises(TableError, match="it has 6 rows and 38 columns; expected at most 5"):
+        table.read(tmp_path / "t", SEG)
+
+
+# --- Append and compact -------------------------------------------------------------------------------
+
+
+def rows(arrow: pa.Table) -> list[tuple[int, int, float | None, str]]:
+    """(number of the code, seed, mIoU, status) of every row."""
+    numbers = {tuple(code): k for k, code in enumerate(CODES.tolist())}
+    codes = zip(*(arrow[name].to_pylist() for name in space.NAMES), strict=True)
+    rest = (arrow[name].to_pylist() for name in ("seed", "mIoU", "status"))
+    return [(numbers[code], *values) for code, *values in zip(codes, *rest, strict=True)]  # type: ignore[misc]
+
+
+def part(path: Path, trials: list[tuple[int, int, float | None, str]]) -> Path:
+    """A part file with these trials, as `rows` gives them."""
+    codes, seeds, mious, states = zip(*trials, strict=True)
+    given_columns = {"codes": CODES[list(codes)], "seed": seeds, "mIoU": mious, "status": states}
+    table.write(path, SEG, given_columns)
+    return path
+
+
+def test_append_starts_and_extends(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    for k in range(3):
+        table.append(path, SEG, {"codes": CODES[[k]], "mIoU": [10.0 + k]})
+        assert rows(table.read_arrow(path)) == [(i, 0, 10.0 + i, "ok") for i in range(k + 1)]
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ({"codes": CODES[[3, 1]], "mIoU": [1.0, 2.0]}, "rows 1 and 4 are the same trial"),
+        ({"codes": CODES[[3]], "mIoU": [200.0]}, "mIoU is 200.0"),
+        ({"codes": CODES[[3]], "top1": [1.0]}, "no column 'top1'"),
+        ({"codes": CODES[[3]]}, "'ok' but mIoU is null"),
+    ],
+)
+def test_append_is_all_or_nothing(addition: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    table.write(path, SEG, columns(3))
+    before = path.read_bytes()
+    with pytest.raises(TableError, match=message):
+        table.append(path, SEG, addition)
+    assert path.read_bytes() == before
+
+
+def test_compact_keeps_the_first_good_trial_else_the_last(tmp_path: Path) -> None:
+    parts = [
+        part(tmp_path / "1", [(0, 0, 1.0, "ok"), (1, 0, None, "failed"), (2, 0, None, "failed")]),
+        part(tmp_path / "2", [(1, 0, 2.0, "ok"), (2, 0, None, "diverged"), (0, 1, 3.0, "ok")]),
+        part(tmp_path / "3", [(0, 0, 9.0, "ok"), (1, 0, 9.0, "ok"), (3, 0, 4.0, "ok")]),
+    ]
+    table.compact(parts, tmp_path / "all", SEG)
+    joined = table.read_arrow(tmp_path / "all")
+    assert sorted(rows(joined), key=str) == sorted(
+        [
+            (0, 0, 1.0, "ok"),
+            (1, 0, 2.0, "ok"),
+            (2, 0, None, "diverged"),
+            (0, 1, 3.0, "ok"),
+            (3, 0, 4.0, "ok"),
+        ],
+        key=str,
+    )
+    assert json.loads(joined.schema.metadata[b"nasbench_mr"])["task"]["name"] == "seg"
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.booleans()), max_size=6), max_size=4)
+)
+def test_compact_is_a_merge_by_trial(tmp_path_factory: Any, parts: list[list[tuple[int, int, bool]]]) -> None:
+    folder = tmp_path_factory.mktemp("parts")
+    expected: dict[tuple[int, int], tuple[float | None, str]] = {}
+    paths = []
+    for number, trials in enumerate(parts):
+        distinct = {(code, seed): good_one for code, seed, good_one in trials}
+        written: list[tuple[int, int, float | None, str]] = []
+        for (code, seed), good_one in distinct.items():
+            outcome: tuple[float | None, str] = (float(number), "ok") if good_one else (None, "failed")
+            written.append((code, seed, *outcome))
+            if expected.get((code, seed), (None, ""))[1] != "ok":
+                expected[code, seed] = outcome
+        if written:
+            paths.append(part(folder / str(number), written))
+    joined = table.compact(paths, folder / "all", SEG)
+    assert {(code, seed): (miou, status) for code, seed, miou, status in rows(joined)} == expected
+    assert len(joined) == len(expected)
+
+
+def test_compact_refuses_a_broken_part(tmp_path: Path) -> None:
+    table.write(tmp_path / "1", SEG, columns())
+    pq.write_table(good().drop_columns(["mAcc"]), tmp_path / "2")
+    (tmp_path / "3").write_bytes(b"half a file")
+    with pytest.raises(TableError, match="2: there is no column 'mAcc'"):
+        table.compact([tmp_path / "1", tmp_path / "2"], tmp_path / "all", SEG)
+    with pytest.raises(TableError, match="3 is not a complete Parquet file"):
+        table.compact([tmp_path / "1", tmp_path / "3"], tmp_path / "all", SEG)
+    assert not (tmp_path / "all").exists()
+
+
+# --- Curves -------------------------------------------------------------------------------------------
+
+
+def curve_columns() -> dict[str, Any]:
+    return {
+        "codes": np.repeat(CODES[:2], 3, axis=0),
+        "seed": [0] * 6,
+        "epoch": [1, 2, 3] * 2,
+        "mIoU": [1.0, 2.0, 3.0, 4.0, None, 6.0],
+        "loss": [3.0, 2.0, 1.0, float("inf"), 2.0, 1.0],
+    }
+
+
+def test_curves(tmp_path: Path) -> None:
+    table.write_curves(tmp_path / "c", SEG, curve_columns())
+    frame = pd.read_parquet(tmp_path / "c")
+    assert list(frame.columns) == [*space.NAMES, "seed", "epoch", "mIoU", "loss"]
+    assert frame["loss"].tolist() == curve_columns()["loss"]
+    assert frame["epoch"].dtype == np.int32
+    about = json.loads(pq.read_metadata(tmp_path / "c").metadata[b"nasbench_mr"])
+    assert about["task"]["name"] == "seg"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mIoU": None}, "there is no column 'mIoU', the task's objective"),
+        ({"mIoU": [101.0] * 6}, "row 0: mIoU is 101.0"),
+        ({"mIoU": [1, 2, float("inf"), 4, 5, 6]}, "row 2: mIoU is inf"),
+        ({"epoch": [1, 2, 0] * 2}, "row 2: epoch is 0; epochs count from 1"),
+        ({"epoch": [1, 2, 2] * 2}, r"rows 1 and 2 are the same trial \(code and seed 0, epoch 2\)"),
+        ({"epoch": None}, "column 'epoch' has nulls"),
+        ({"seed": None}, "column 'seed' has nulls"),
+        ({"epoch": [1, 2]}, "columns of other lengths: {'epoch': 2}"),
+        ({"loss": ["high"] * 6}, "column 'loss': expected double"),
+    ],
+)
+def test_bad_curves(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    changed = {k: v for k, v in (curve_columns() | change).items() if v is not None}
+    with pytest.raises(TableError, match=message):
+        table.write_curves(tmp_path / "c", SEG, changed)
+    assert not (tmp_path / "c").exists()
+
+
+# --- The copy that opens without Parquet --------------------------------------------------------------
+
+
+def same(a: table.Table, b: table.Table) -> bool:
+    return (
+        np.array_equal(a.codes, b.codes)
+        and np.array_equal(a.seed, b.seed)
+        and np.array_equal(a.ok, b.ok)
+        and list(a.values) == list(b.values)
+        and all(np.array_equal(a.values[k], b.values[k], equal_nan=True) for k in a.values)
+    )
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> tuple[Path, str, Path, Path]:
+    """A table with nulls, failed trials and seeds; its hash, the cache's folder, and the copy in it."""
+    path, cache = tmp_path / "seg.parquet", tmp_path / "cache"
+    table.write(path, SEG, columns() | {"mAcc": [None] * 6, "seed": range(6), "status": ["ok", "failed"] * 3})
+    digest = files.sha256(path)
+    table.read(path, SEG, digest, cache)
+    (copy,) = cache.iterdir()
+    return path, digest, cache, copy
+
+
+def test_the_copy_says_the_same(
+    cached: tuple[Path, str, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, digest, cache, _ = cached
+    direct = table.read(path, SEG)
+
+    def no_parquet(*args: object) -> None:
+        raise AssertionError("the copy was not used")
+
+    monkeypatch.setattr(table, "read_arrow", no_parquet)
+    read = table.read(path, SEG, digest, cache)
+    assert same(read, direct)
+    for array in (read.codes, read.seed, read.ok, *read.values.values()):
+        assert array.flags.aligned
+        assert not array.flags.writeable
+
+
+def test_the_copy_is_a_safetensors_file(cached: tuple[Path, str, Path, Path]) -> None:
+    from safetensors.numpy import load_file
+
+    arrays = load_file(cached[3])
+    assert np.array_equal(arrays["codes"], CODES)
+    assert arrays["mIoU"].tolist() == [10, 11, 12, 13, 14, 15]
+
+
+def test_a_damaged_copy_is_made_again(cached: tuple[Path, str, Path, Path]) -> None:
+    """Whatever byte of it changes, and wherever it is cut."""
+    path, digest, cache, copy = cached
+    whole, direct = copy.read_bytes(), table.read(path, SEG)
+    rng = random.Random(0)
+    cuts = [whole[:k] for k in (0, 4, 8, 40, len(whole) // 2, len(whole) - 1)]
+    flips = []
+    for k in [*range(8), *(rng.randrange(8, len(whole)) for _ in range(60))]:
+        flips.append(whole[:k] + bytes([whole[k] ^ (1 << rng.randrange(8))]) + whole[k + 1 :])
+    for damaged in (*cuts, *flips, b"[1]" * 100, b"\x02" + bytes(7) + b"{}", b"\x01" + bytes(7) + b"3"):
+        copy.write_bytes(damaged)
+        assert same(table.read(path, SEG, digest, cache), direct)
+        assert copy.read_bytes() == whole
+
+
+def test_a_copy_of_another_file_is_not_used(cached: tuple[Path, str, Path, Path]) -> None:
+    path, _, cache, _ = cached
+    table.write(path, SEG, columns(3))
+    assert len(table.read(path, SEG, files.sha256(path), cache)) == 3
+
+
+def test_a_copy_that_lacks_a_metric_is_not_used(cached: tuple[Path, str, Path, Path]) -> None:
+    """The key is the file; the task may have been described otherwise when the copy was made."""
+    path, digest, cache, _ = cached
+    more = Task("seg", "S", "d", "segmentation", (*SEG.metrics, Metric("extra")), "mIoU")
+    with pytest.raises(TableError, match="no column 'extra'"):
+        table.read(path, more, digest, cache)
+
+
+def test_an_altered_file_is_neither_read_nor_copied(tmp_path: Path) -> None:
+    path, cache = tmp_path / "seg.parquet", tmp_path / "cache"
+    table.write(path, SEG, columns())
+    digest = files.sha256(path)
+    table.write(path, SEG, columns() | {"mIoU": [99.0] * 6})
+    with pytest.raises(IntegrityError, match=f"seg.parquet has sha256 .*; expected {digest}"):
+        table.read(path, SEG, digest, cache)
+    assert not cache.exists()
+
+
+def test_a_cache_that_can_not_be_written_costs_only_speed(tmp_path: Path) -> None:
+    path = tmp_path / "seg.parquet"
+    table.write(path, SEG, columns())
+    in_the_way = tmp_path / "file"
+    in_the_way.write_bytes(b"")
+    for _ in range(2):
+        assert len(table.read(path, SEG, files.sha256(path), in_the_way / "cache")) == 6
+
+
+# --- Keys, and a fresh process ------------------------------------------------------------------------
+
+
+def test_keys() -> None:
+    assert table.keys_of(CODES) == [bytes(code) for code in CODES.tolist()]
+    assert table.keys_of(CODES[:0]) == []
+    assert table.keys_of(np.asfortranarray(CODES)) == table.keys_of(CODES)
+
+
+def test_checking_needs_no_import_by_others(tmp_path: Path) -> None:
+    """In a fresh process, where no one else has imported a part of pyarrow."""
+    table.write(tmp_path / "t", SEG, columns())
+    script = (
+        "import sys; from nasbench_mr import table, tasks; "
+        "print(len(table.read(sys.argv[1], tasks.get('seg'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, tmp_path / "t"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "6\n"
