@@ -7,10 +7,10 @@ together that are in two sets, by the samples' names.
 | data | labels | layout below its folder |
 |---|---|---|
 | indoor | segmentation, normals, depth, scene | NYUv2's, generated on first use (`aux_scenes`) |
-| nyuv2 | segmentation (40 classes), depth, normals, scene | nyu_depth_v2_labeled.mat, classMapping40.mat, splits.mat |
+| nyuv2 | segmentation, depth, normals, scene | nyu_depth_v2_labeled.mat, classMapping40.mat, splits.mat |
 | cityscapes | segmentation, disparity | Cityscapes' own |
 | camvid | segmentation, edges (of the image) | {train,val}/ and {train,val}annot/ |
-| taskonomy | normals, depth, segmentation, edges, object, scene | <domain>/<building>/point_*_domain_<domain>.png |
+| taskonomy | normals, depth, segmentation, edges, object, scene | <domain>/<building>/point_*_<domain>.png |
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ Floats = npt.NDArray[np.float32]
 NYU_CAMERA = (518.857901, 519.469611, 325.582449, 253.736166)
 #: Taskonomy: the folder (domain) of each label.
 _DOMAINS = {
-    "normals": "normal", "depth": "depth_zbuffer", "segmentation": "segment_semantic", "edges": "edge_texture",
-    "object": "class_object", "scene": "class_scene",
+    "normals": "normal", "depth": "depth_zbuffer", "segmentation": "segment_semantic",
+    "edges": "edge_texture", "object": "class_object", "scene": "class_scene",
 }  # fmt: skip
 
 
@@ -136,8 +136,8 @@ def check(data: AuxData, tasks: Sequence[str]) -> None:
 
     Raises:
         UnknownTaskError: no such task, or the data has no labels of it.
-        DatasetError: an empty set, arrays of other shapes or types, labels whose size is not the image's, class
-            labels out of range.
+        DatasetError: an empty set, arrays of other shapes or types, labels whose size is not the image's,
+            classes out of range.
         InvalidArgumentError: a task is named twice.
     """
     from nasbench_mr.search import aux_tasks
@@ -397,7 +397,7 @@ def _indoor(
 
 
 def edges_of(image: Array, share: float = 0.15) -> npt.NDArray[np.uint8]:
-    """Edges of a photo `(H, W, 3)`: the `share` of pixels with the steepest brightness, as `(H, W)` 0 and 1."""
+    """Edges of a photo `(H, W, 3)`: the `share` of pixels with the steepest brightness, `(H, W)` 0 and 1."""
     grey = np.pad(image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32), 1, "edge")
     # Sobel: smoothed across, differences along.
     rows = grey[:-2] + 2 * grey[1:-1] + grey[2:]
@@ -480,8 +480,8 @@ def _taskonomy(
     """Taskonomy (Zamir et al., 2018): folders `rgb`, `normal`, `depth_zbuffer`, ... of folders of buildings.
 
     `<building>/<domain>/` is read as well. Buildings go to validation by the SHA-256 of their names; with a
-    single building, its views do. Depth is stored in 1/512 m, 65535 unknown; normals in 8 bits a channel; 0 is
-    an uncertain pixel of `segment_semantic`; an edge is a pixel of `edge_texture` above 1/16 of the range.
+    single building, its views do. Depth is stored in 1/512 m, 65535 unknown; normals in 8 bits a channel; 0
+    is an uncertain pixel of `segment_semantic`; an edge is a pixel of `edge_texture` above 1/16 of its range.
 
     Options:
         labels: which to read, separated by commas.

@@ -98,8 +98,8 @@ class Links(nn.Module):
                 for j, _, p in found:
                     if p.stride != port.stride:
                         raise InvalidArgumentError(
-                            f"maps of stride {p.stride} (stage {j + 1}) and {port.stride} (stage {k + 1}) can't "
-                            "be linked; expected networks of equal strides"
+                            f"maps of stride {p.stride} (stage {j + 1}) and {port.stride} (stage {k + 1}) "
+                            "can't be linked; expected networks of equal strides"
                         )
                 if found:
                     self.inputs[k, slot] = [(j, s) for j, s, _ in found], len(edges)

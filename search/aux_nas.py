@@ -26,11 +26,11 @@ from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean, 
 
 if TYPE_CHECKING:
     import torch
-    from nasbench_mr.search.aux_data import AuxData
-    from nasbench_mr.search.aux_links import SearchNetwork
     from torch import nn
 
     from nasbench_mr.benchmark import Benchmark
+    from nasbench_mr.search.aux_data import AuxData
+    from nasbench_mr.search.aux_links import SearchNetwork
 
 VARIANTS = ("single", "aux-head", "aux-g", "aux-nas")
 BALANCES = ("sum", "pcgrad", "uncertainty", "gradnorm")
@@ -38,7 +38,7 @@ BALANCES = ("sum", "pcgrad", "uncertainty", "gradnorm")
 
 @dataclass(frozen=True)
 class AuxConfig:
-    """How a primary network is trained. The defaults are those of the published configuration (ViT-Base, NYUv2)."""
+    """How a primary network is trained; by default as published for ViT-Base on NYUv2."""
 
     #: What helps: nothing, heads on the primary's backbone, links from the primary, links both ways.
     variant: str = "aux-nas"
@@ -63,7 +63,8 @@ class AuxConfig:
     norm: bool = False
     gate_to_auxiliary: float = 0.5
     gate_to_primary: float = 0.001
-    #: Weight of the mean gate to the primary in the gates' loss, and when it rises to that (shares of the steps).
+    #: Weight of the mean gate to the primary in the gates' loss, and when it rises to that, in shares of the
+    #: training.
     penalty: float = 1000.0
     penalty_period: tuple[float, float] = (0.5, 0.8)
     #: Weight of the entropy of the gates to the auxiliaries, which makes them choose; off as published.
@@ -82,8 +83,8 @@ class AuxConfig:
     weight_decay: float = 0.0
     #: "float32", or "bfloat16" for mixed precision.
     precision: str = "float32"
-    #: Augmentation: how often images are mirrored; zoomed into, and by up to what factor; turned, and by up to
-    #: how many degrees.
+    #: Augmentation: how often images are mirrored; zoomed into, and by up to what factor; turned, and by up
+    #: to how many degrees.
     flip: float = 0.5
     crop_share: float = 0.3
     zoom: float = 1.5
@@ -220,9 +221,9 @@ class AuxResult:
             if self.open_gates:
                 worst = ", ".join(f"{k} {v:+.2f}" for k, v in self.drop.items())
                 lines.append(
-                    f"{len(self.open_gates)} of {len(self.edges['to_primary'])} gates to the primary are still "
-                    f"above {self.config.threshold:g} ({'; '.join(self.open_gates[:3])}, ...): the metrics are "
-                    f"those with the gates closed; closing them made worse by: {worst}"
+                    f"{len(self.open_gates)} of {len(self.edges['to_primary'])} gates to the primary are "
+                    f"still above {self.config.threshold:g} ({'; '.join(self.open_gates[:3])}, ...). The "
+                    f"metrics are those with the gates closed; closing made them worse by: {worst}"
                 )
             else:
                 lines.append(
@@ -275,13 +276,12 @@ def aux_nas(
         import torch
     except ImportError:
         raise missing_extra("torch", "auxnas", "Aux-NAS") from None
-    from nasbench_mr.search import aux_data, aux_training
+    from nasbench_mr.search import aux_data, aux_tasks, aux_training
 
     tasks = aux_training.tasks_of(primary, auxiliary)
     aux_data.check(data, [task.name for task in tasks])
     for name in (*config.weights, *config.start):
-        if name not in (primary, *auxiliary) and config.variant != "single":
-            raise InvalidArgumentError(f"weights or start name {name!r}, which is none of the tasks")
+        aux_tasks.get(name)
     network = search_network(tasks, data, config, seed)
     folder = None if out is None else Path(out)
     if folder is not None:

@@ -144,7 +144,7 @@ def _about_x(angle: float) -> Vector:
 def _walls(
     rng: np.random.Generator, eye: Vector, rays: Vector, room: Vector
 ) -> tuple[Vector, Vector, npt.NDArray[np.int64], Vector]:
-    """What rays meet of the empty room: distance `(n,)`, normal `(n, 3)`, label `(n,)` and colour `(n, 3)`."""
+    """What rays meet of the empty room: distance `(n,)`, normal `(n, 3)`, label `(n,)`, colour `(n, 3)`."""
     with np.errstate(divide="ignore"):
         exits = np.where(rays > 0, (room - eye) / rays, np.where(rays < 0, -eye / rays, np.inf))
     axis = exits.argmin(axis=1)
@@ -220,7 +220,7 @@ def _furnish(rng: np.random.Generator, kind: str, room: Vector) -> list[Solid]:
                 Solid(
                     label,
                     False,
-                    centre + [0, 0.6 + half[1], 0],
+                    centre + np.array([0, 0.6 + half[1], 0]),
                     np.array([0.02, 0.6, 0.02]),
                     0.0,
                     colour,
@@ -231,7 +231,7 @@ def _furnish(rng: np.random.Generator, kind: str, room: Vector) -> list[Solid]:
 
 
 def _hit(solid: Solid, eye: Vector, rays: Vector) -> tuple[Vector, Vector, Vector]:
-    """Where rays meet a solid: distance `(n,)`, inf where they miss; normal `(n, 3)`; place along it `(n,)`."""
+    """Where rays meet a solid: distance `(n,)`, inf for misses; normal `(n, 3)`; place along it `(n,)`."""
     turn = _about_y(solid.yaw)
     # In the solid's own frame, scaled so that it reaches from -1 to 1.
     origin = (eye - solid.centre) @ turn / solid.half

@@ -3,7 +3,7 @@
 | task | label of a sample | loss | metrics, the objective first |
 |---|---|---|---|
 | segmentation | (H, W) uint8 classes, 255 ignored | cross-entropy | mIoU, mAcc, aAcc (pixel accuracy) |
-| normals | (H, W, 3) float32 unit vectors, 0 unknown | 1 - cosine | mean, median, RMSE, % within 11.25, 22.5, 30 degrees |
+| normals | (H, W, 3) float32 unit vectors, 0 unknown | 1 - cosine | mean, median, rmse, % within limits |
 | depth | (H, W) float32 metres, 0 unknown | L1 | L1, % with a ratio below 1.25 |
 | disparity | (H, W) float32 pixels, 0 unknown | L1 | as depth |
 | edges | (H, W) uint8: 1 edge, 0 none, 255 ignored | balanced cross-entropy | F1 at the best threshold |
@@ -198,7 +198,7 @@ class Depth(LabelTask):
 
 
 class Ratios(Counts):
-    """Metrics of depth; `state` holds the number of pixels, their absolute errors' sum, and those within 1.25."""
+    """Metrics of depth; `state`: how many pixels, the sum of their absolute errors, how many within 1.25."""
 
     def __init__(self, device: torch.device | str = "cpu"):
         self.state = torch.zeros(3, dtype=torch.float64, device=device)

@@ -1,8 +1,8 @@
 """Training a primary network with auxiliary labels: single task, Aux-Head, Aux-G and Aux-NAS.
 
-`train` is what `search.aux_nas` calls. Aux-NAS alternates two steps (first order): the gates on a batch of one
-random half of the training set, with a penalty on the gates to the primary; then the weights on a batch of the
-other half. The halves are drawn anew each epoch. All else trains the weights on the whole set.
+`Training` is what `search.aux_nas` runs. Aux-NAS alternates two steps (first order): the gates on a batch of
+one random half of the training set, with a penalty on the gates to the primary; then the weights on a batch
+of the other half. The halves are drawn anew each epoch. All else trains the weights on the whole set.
 
 Everything random is a function of the seed and of the epoch or step, so a run that was killed and goes on
 ends as if it had not been.
@@ -11,7 +11,6 @@ ends as if it had not been.
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -194,18 +193,23 @@ class Balance(nn.Module):
         self.register_buffer("factors", torch.ones(count if kind == "gradnorm" else 0))
         self.register_buffer("first", torch.zeros(count if kind == "gradnorm" else 0))
 
-    def backward(self, losses: Tensor, weights: Sequence[nn.Parameter], rng: np.random.Generator) -> None:
-        """Sets the gradients of `weights` (and of its own) for `(tasks,)` losses."""
+    def backward(
+        self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter], rng: np.random.Generator
+    ) -> None:
+        """Sets the gradients of `weights` (and of its own) for one loss a task."""
         if self.kind == "sum" or len(losses) == 1:
-            losses.sum().backward()
+            torch.stack(list(losses)).sum().backward()
         elif self.kind == "uncertainty":
-            (0.5 * (torch.exp(-self.log_variance) * losses + self.log_variance)).sum().backward()
+            joined = torch.exp(-self.log_variance) * torch.stack(list(losses)) + self.log_variance
+            (0.5 * joined).sum().backward()
         elif self.kind == "pcgrad":
             self._pcgrad(losses, weights, rng)
         else:
             self._gradnorm(losses, weights)
 
-    def _pcgrad(self, losses: Tensor, weights: Sequence[nn.Parameter], rng: np.random.Generator) -> None:
+    def _pcgrad(
+        self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter], rng: np.random.Generator
+    ) -> None:
         grads = _gradients(losses, weights)
         shared = [k for k in range(len(weights)) if sum(g[k] is not None for g in grads) > 1]
         flat = (
@@ -235,8 +239,8 @@ class Balance(nn.Module):
             for k, part in zip(shared, parts, strict=True):
                 weights[k].grad = part.view_as(weights[k]).clone()
 
-    def _gradnorm(self, losses: Tensor, weights: Sequence[nn.Parameter]) -> None:
-        values = losses.detach()
+    def _gradnorm(self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> None:
+        values = torch.stack([loss.detach() for loss in losses])
         if not bool(self.first.any()):
             self.first.copy_(values)
         grads = _gradients(losses, weights)
@@ -257,12 +261,12 @@ class Balance(nn.Module):
         self.factors *= len(self.factors) / self.factors.sum()
 
 
-def _gradients(losses: Tensor, weights: Sequence[nn.Parameter]) -> list[tuple[Any, ...]]:
+def _gradients(losses: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> list[tuple[Any, ...]]:
     """Each loss's gradients, None for the weights that it does not reach."""
     last = len(losses) - 1
     return [
         torch.autograd.grad(loss, weights, retain_graph=i < last, allow_unused=True)
-        for i, loss in enumerate(losses.unbind())
+        for i, loss in enumerate(losses)
     ]
 
 
@@ -306,21 +310,14 @@ class Training:
         part = self.train_set.count // 2 if self.bilevel else self.train_set.count
         if part < 2:
             raise DatasetError(
-                f"{data.name}: {self.train_set.count} training samples; expected at least {4 if self.bilevel else 2}"
+                f"{data.name}: {self.train_set.count} training samples; "
+                f"expected at least {4 if self.bilevel else 2}"
             )
         self.batch = min(config.batch_size, part)
         self.per_epoch = part // self.batch
         self.total = config.steps or config.epochs * self.per_epoch
         self.balance = Balance(config.balance, len(self.tasks)).to(device)
-        self.factors = torch.tensor(
-            [
-                config.weights.get(t.name, t.weight)
-                if len(self.tasks) > 1 or t.name in config.weights
-                else 1.0
-                for t in self.tasks
-            ],
-            device=device,
-        )
+        self.factors = [config.weights.get(t.name, t.weight) for t in self.tasks]
         own = [*self.weights, *(p for p in self.balance.parameters() if p.numel())]
         self.optimizers = [torch.optim.Adam(own, config.lr, weight_decay=config.weight_decay)]
         self.rates = [config.lr]
@@ -376,20 +373,21 @@ class Training:
             self._search_gates(True)
             half = self.train_set.count // 2
             losses = self._losses(order[half + place * self.batch : half + (place + 1) * self.batch], rng)
-            total = losses.sum() + penalty(self.network, self.config, share)
+            total = torch.stack(losses).sum() + penalty(self.network, self.config, share)
             grads = torch.autograd.grad(total, self.alphas)
             for alpha, grad in zip(self.alphas, grads, strict=True):
                 alpha.grad = grad
             self.optimizers[1].step()
             self._search_gates(False)
         losses = self._losses(rows, rng)
-        if not bool(torch.isfinite(losses).all()):
+        values = torch.stack([loss.detach() for loss in losses])
+        if not bool(torch.isfinite(values).all()):
             self.diverged = True
             return
         self.optimizers[0].zero_grad()
         self.balance.backward(losses, self.weights, rng)
         self.optimizers[0].step()
-        self.running.append((losses.detach() / self.factors).tolist())
+        self.running.append((values / torch.tensor(self.factors)).tolist())
         self.step += 1
 
     def _search_gates(self, on: bool) -> None:
@@ -397,12 +395,14 @@ class Training:
         for alpha in self.alphas:
             alpha.requires_grad_(on)
 
-    def _losses(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+    def _losses(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> list[Tensor]:
         images, labels = self.train_set.get(rows, self.config, rng)
         with self._precision():
             outputs = self.network(images)
-        losses = [t.loss(o.float(), labels[t.name]) for t, o in zip(self.tasks, outputs, strict=True)]
-        return torch.stack(losses) * self.factors
+        return [
+            factor * task.loss(output.float(), labels[task.name])
+            for task, output, factor in zip(self.tasks, outputs, self.factors, strict=True)
+        ]
 
     def _precision(self) -> torch.autocast:
         low = self.config.precision == "bfloat16"

@@ -1,0 +1,253 @@
+"""Does the auxiliary help? `compare` trains all variants with several seeds and tests the difference.
+
+Each run is a folder of its own, kept as soon as it is done: called again with the same arguments, `compare`
+goes on where it stopped, and with more seeds it adds them. What runs found is also written as tables, like
+all trials, and `plot_runs` draws the primary's metric and the gates over training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasbench_mr import plot, release, space, table
+from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.search import aux_tasks
+from nasbench_mr.search.aux_data import AuxData
+from nasbench_mr.search.aux_nas import VARIANTS, AuxConfig, aux_nas
+from nasbench_mr.tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: A run: what `AuxResult.to_dict` gives.
+Run = dict[str, Any]
+
+#: Text columns of the tables, beside those of every trial.
+_TEXTS = ("auxiliary", "auxiliary_code", "balance", "config")
+_COLOURS = {"single": "0.4", "aux-head": "C0", "aux-g": "C2", "aux-nas": "C3"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All runs of a comparison.
+
+    Attributes:
+        primary: the task that counts.
+        runs: by variant, one a seed.
+    """
+
+    primary: str
+    runs: Mapping[str, Sequence[Run]]
+
+    def summary(self, metric: str | None = None) -> list[dict[str, Any]]:
+        """One row a variant: seeds, the metric's mean and standard deviation, the mean of its differences
+        from "single" on equal seeds (positive is better), and the two-sided p-value of a paired t-test.
+
+        Args:
+            metric: one of the primary's; its objective by default.
+        """
+        task = aux_tasks.get(self.primary)
+        chosen = next((m for m in task.metrics if m.name == metric), None) if metric else task.objective
+        if chosen is None:
+            raise InvalidArgumentError(f"{self.primary} has no metric {metric!r}")
+        values = {
+            variant: {run["seed"]: run["metrics"][self.primary][chosen.name] for run in runs}
+            for variant, runs in self.runs.items()
+        }
+        rows = []
+        for variant, of_seed in values.items():
+            every = np.array(list(of_seed.values()))
+            row = {
+                "variant": variant,
+                "seeds": len(every),
+                chosen.name: float(every.mean()),
+                "std": float(every.std(ddof=1)) if len(every) > 1 else float("nan"),
+                "better by": float("nan"),
+                "p": float("nan"),
+            }
+            base = values.get("single", {})
+            shared = sorted(set(of_seed) & set(base))
+            if variant != "single" and shared:
+                gains = chosen.sign * np.array([of_seed[s] - base[s] for s in shared])
+                row["better by"], row["p"] = float(gains.mean()), paired_p(gains)
+            rows.append(row)
+        return rows
+
+
+def paired_p(gains: Sequence[float] | np.ndarray[Any, Any]) -> float:
+    """The two-sided p-value of Student's t-test that differences have mean 0; NaN for fewer than two."""
+    if len(gains) < 2:
+        return float("nan")
+    try:
+        from scipy import stats
+    except ImportError:
+        raise missing_extra("scipy", "auxnas", "the paired test") from None
+    return float(stats.ttest_1samp(gains, 0.0).pvalue)
+
+
+def compare(
+    primary: str,
+    auxiliary: str | Sequence[str],
+    data: AuxData,
+    config: AuxConfig | Mapping[str, Any],
+    out: str | os.PathLike[str],
+    seeds: int | Sequence[int] = 5,
+    variants: Sequence[str] = VARIANTS,
+    device: str | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Trains every variant with every seed, all with the same number of updates of the weights.
+
+    Args:
+        config: of all runs; its variant is replaced. `steps` must be given, as an epoch has fewer updates in
+            Aux-NAS than in the others.
+        out: a folder: `<variant>-seed<k>/` for each run, and `release/` with the tables.
+        seeds: how many, from 0, or which.
+
+    Raises:
+        InvalidArgumentError: no seeds, or no steps.
+    """
+    config = config if isinstance(config, AuxConfig) else AuxConfig.of(config)
+    seeds = range(seeds) if isinstance(seeds, int) else list(seeds)
+    if not len(seeds):
+        raise InvalidArgumentError("no seeds to compare")
+    if not config.steps:
+        raise InvalidArgumentError("a comparison needs a number of steps, equal for all variants (steps=N)")
+    folder = Path(out)
+    runs: dict[str, list[Run]] = {variant: [] for variant in variants}
+    # Seed by seed, so that what is there after a while is a comparison already.
+    for seed in seeds:
+        for variant in variants:
+            own = AuxConfig.of(vars(config), {"variant": variant})
+            place = folder / f"{variant}-seed{seed}"
+            found = _finished(place, own)
+            if found is None:
+                aux_nas(primary, auxiliary, data, own, seed, device, place, progress)
+                found = json.loads((place / "result.json").read_text("utf-8"))
+            runs[variant].append(found)
+    if config.backbone == "multi-resolution":
+        write_tables(runs, folder / "release")
+    return Comparison(primary, runs)
+
+
+def _finished(place: Path, config: AuxConfig) -> Run | None:
+    """The run's result, if it is done and was trained like this."""
+    try:
+        run: Run = json.loads((place / "result.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return run if run["config"] == json.loads(json.dumps(dataclasses.asdict(config))) else None
+
+
+def table_task(run: Run) -> Task:
+    """The task whose table a run's row belongs to: its data, primary, auxiliaries and variant."""
+    kind = aux_tasks.get(run["primary"])
+    helped = "-".join(run["auxiliary"]) or "alone"
+    name = re.sub(
+        r"[^a-z0-9.-]+", "-", f"{run['data']}-{kind.name}-{run['config']['variant']}-{helped}".lower()
+    )
+    return Task(
+        name,
+        f"{kind.name} on {run['data']}, {run['config']['variant']}, auxiliary: {helped}",
+        run["data"],
+        "segmentation" if kind.dense else "classification",
+        kind.metrics,
+        kind.objective.name,
+        recipe="search.aux_nas; the column `config` tells configurations apart",
+        provenance="trained by nasbench-mr auxnas",
+        cost="table",
+    )
+
+
+def write_tables(runs: Mapping[str, Sequence[Run]], target: Path) -> release.Release:
+    """Writes runs of multi-resolution networks as a release: a task for each variant, a row for each run."""
+    tasks = []
+    for group in runs.values():
+        if not group:
+            continue
+        task = table_task(group[0])
+        codes = np.array([space.parse(run["config"]["primary_code"]) for run in group], np.int16)
+        columns: dict[str, Any] = {"codes": codes, "seed": [run["seed"] for run in group]}
+        for metric in task.metrics:
+            columns[metric.name] = [run["metrics"][run["primary"]][metric.name] for run in group]
+        columns |= {key: [run[key] for run in group] for key in ("macs", "params", "status", "device")}
+        columns["train_seconds"] = [run["seconds"] for run in group]
+        columns["auxiliary"] = [", ".join(run["auxiliary"]) for run in group]
+        columns |= {key: [run["config"][key] for run in group] for key in ("auxiliary_code", "balance")}
+        columns["config"] = [_digest(run["config"]) for run in group]
+        table.write(target / "tables" / f"{task.name}.parquet", task, columns, _TEXTS)
+        table.write_curves(target / "curves" / f"{task.name}.parquet", task, _curves(group, task))
+        tasks.append(task)
+    about = {"title": "Aux-NAS runs", "license": "CC0-1.0"}
+    return release.seal(target, "auxnas", "1.0.0", tasks, about)
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _curves(group: Sequence[Run], task: Task) -> dict[str, Any]:
+    """Learning curves; an "epoch" is an evaluation, and `step` says after how many updates."""
+    rows: dict[str, list[Any]] = {}
+    for run in group:
+        count = len(run["curve"]["step"])
+        columns = {
+            "seed": [run["seed"]] * count,
+            "epoch": list(range(1, count + 1)),
+            "step": run["curve"]["step"],
+        }
+        columns |= {m.name: run["curve"][f"{run['primary']}/{m.name}"] for m in task.metrics}
+        columns["loss"] = run["curve"][f"loss/{run['primary']}"]
+        for direction, gates in run["gates"].items():
+            # The first row is from before training.
+            columns[f"gates_{direction}"] = [float(np.mean(g)) if g else None for g in gates[1:]]
+        for key, values in columns.items():
+            rows.setdefault(key, []).extend(values)
+    codes = [space.parse(run["config"]["primary_code"]) for run in group for _ in run["curve"]["step"]]
+    return {"codes": np.array(codes, np.int16), **rows}
+
+
+def plot_runs(comparison: Comparison) -> Figure:
+    """The primary's objective over training, and the gates of Aux-NAS, as an empty-handed reader needs them.
+
+    Left: each variant's mean over seeds, with a band of one standard deviation. Right: the gates' mean over
+    seeds, each gate a thin line and their mean a thick one, on a logarithmic scale.
+    """
+    figure = plot.figure()
+    metric, gates = figure.subplots(1, 2)
+    objective = aux_tasks.get(comparison.primary).objective
+    for variant, runs in comparison.runs.items():
+        if not runs:
+            continue
+        steps = runs[0]["curve"]["step"]
+        values = np.array([r["curve"][f"{comparison.primary}/{objective.name}"] for r in runs])
+        mean, std = values.mean(0), values.std(0)
+        metric.plot(steps, mean, color=_COLOURS.get(variant), label=variant)
+        metric.fill_between(steps, mean - std, mean + std, color=_COLOURS.get(variant), alpha=0.15, lw=0)
+    metric.set(xlabel="updates of the weights", ylabel=f"{objective.name} ({objective.unit})")
+    metric.legend(frameon=False, fontsize=8)
+    for run_of, (direction, colour) in (
+        (comparison.runs.get("aux-nas", ()), pair) for pair in (("to_auxiliary", "C0"), ("to_primary", "C3"))
+    ):
+        if not run_of:
+            continue
+        steps = [0, *run_of[0]["curve"]["step"]]
+        each = np.array([r["gates"][direction] for r in run_of]).mean(0)  # (evaluations + 1, gates)
+        gates.plot(steps, each, color=colour, alpha=0.25, lw=0.6)
+        gates.plot(steps, each.mean(1), color=colour, lw=2, label=direction.replace("_", " ") + " (mean)")
+        threshold = run_of[0]["config"]["threshold"]
+    if comparison.runs.get("aux-nas"):
+        gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
+        gates.legend(frameon=False, fontsize=8)
+    gates.set(xlabel="updates of the weights", ylabel="gate", yscale="log")
+    return figure
