@@ -420,7 +420,17 @@ _OWN = "trained by nasbench-mr"
 
 def _mini(task: Task, data_options: Mapping[str, Any], about: str, dataset: str, **fields: Any) -> None:
     tasks.register(task)
-    shared: dict[str, Any] = {"resident": True, "zero_residual": True, "width_mult": 0.25}
+    shared: dict[str, Any] = {
+        "resident": True,
+        "zero_residual": True,
+        "width_mult": 0.5,
+        "epochs": 3,
+        "optimizer": "adamw",
+        "lr": 0.005,
+        "weight_decay": 0.01,
+        "schedule": "onecycle",
+        "warmup": 0.3,
+    }
     register(Recipe(task.name, task.name, about, dataset, data_options, **shared | fields))
 
 
@@ -433,11 +443,7 @@ _mini(
     "Photos of 32 x 32.",
     "cifar10",
     train_samples=2400,
-    epochs=3,
     batch_size=32,
-    lr=0.1,
-    weight_decay=5e-4,
-    warmup=0.1,
     pad=2,
 )  # fmt: skip
 _mini(
@@ -445,48 +451,43 @@ _mini(
         "mini-seg", "CamVid semantic segmentation, narrow networks trained briefly", "CamVid, 11 classes, 367 training frames",
         "segmentation", tasks.get("seg").metrics, "mIoU", 11, 101, "mini-seg", _OWN, ("camvid",),
     ),
-    {"size": [96, 128]},
-    "Frames of 96 x 128.",
+    {"size": [64, 80]},
+    "Frames of 64 x 80.",
     "camvid",
-    epochs=3,
     batch_size=8,
-    lr=0.1,
-    weight_decay=5e-4,
-    warmup=0.1,
     eval_batch_size=32,
 )  # fmt: skip
 _mini(
     Task(
         "mini-det3d", "3D detection in generated lidar scans, narrow networks trained briefly",
-        "scans generated in KITTI's layout, 3 classes", "detection",
+        "scans generated in KITTI's layout, cars", "detection",
         (
-            Metric("mAP", description="3D AP, moderate, mean over the classes, 40 recall points"),
-            Metric("mAP_bev", description="the same from above"),
-            Metric("car", description="3D AP of cars, moderate"),
-            Metric("pedestrian", description="3D AP of pedestrians, moderate"),
-            Metric("cyclist", description="3D AP of cyclists, moderate"),
+            Metric("moderate", description="3D AP of cars, moderate, 40 recall points, at an overlap of 0.5"),
+            Metric("easy", description="the same, easy"),
+            Metric("hard", description="the same, hard"),
+            Metric("bev", description="moderate, from above"),
         ),
-        "mAP", 3, 160, "mini-det3d", _OWN,
+        "moderate", 1, 160, "mini-det3d", _OWN,
     ),
     {},
-    "Pillars of 0.4 m.",
+    "Pillars of 0.8 m.",
     "kitti",
     detection={
         "point_range": [0.0, -12.8, -3.0, 25.6, 12.8, 1.0],
-        "pillar": [0.4, 0.4],
+        "pillar": [0.8, 0.8],
         "channels": 16,
         "norm_momentum": 0.1,
+        "rotation": 0.0,
+        "scaling": [1.0, 1.0],
+        "classes": [
+            {"name": "Car", "size": [3.9, 1.6, 1.56], "bottom": -1.78, "matched": 0.5, "unmatched": 0.35}
+        ],
     },
-    min_overlap={"Car": 0.5, "Pedestrian": 0.25, "Cyclist": 0.25},
+    min_overlap={"Car": 0.5},
     stem_strides=(2, 1),
     flip=False,
-    epochs=3,
-    batch_size=4,
-    optimizer="adamw",
+    batch_size=8,
     lr=0.01,
-    weight_decay=0.01,
-    schedule="onecycle",
-    warmup=0.3,
     clip_norm=10.0,
     eval_batch_size=16,
 )  # fmt: skip
@@ -502,9 +503,5 @@ _mini(
     flip=False,
     frames=3,
     input="motion",
-    epochs=3,
-    batch_size=24,
-    lr=0.1,
-    weight_decay=5e-4,
-    warmup=0.1,
+    batch_size=16,
 )  # fmt: skip

@@ -7,6 +7,7 @@ the metric is in `kitti_eval`. Needs the extra `build`.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,15 +84,15 @@ def prediction(found: Detections, sample: Mapping[str, Any], config: DetectionCo
 def average_precisions(ap: Mapping[str, float]) -> dict[str, float]:
     """Metrics from those of `kitti_eval.evaluate`, in percent; NaN where no object counts.
 
-    `easy`, `moderate`, `hard`: of cars in 3D, as published; `mAP`, `mAP_bev`: the mean of the classes, moderate, in
-    3D and from above; and each class's own, moderate, in 3D, under its name.
+    `easy`, `moderate`, `hard`: of cars in 3D, as published; `bev`: moderate, from above; `mAP`: moderate in 3D, the mean
+    of the classes that occur.
     """
-    known = {k: v for k, v in ap.items() if k.endswith("/moderate") and v == v}
-    found = {level: ap.get(f"Car/3d/{level}", float("nan")) for level in ("easy", "moderate", "hard")}
-    for name, metric in (("mAP", "3d"), ("mAP_bev", "bev")):
-        values = [v for k, v in known.items() if f"/{metric}/" in k]
-        found[name] = float(np.mean(values)) if values else float("nan")
-    return found | {k.split("/")[0].lower(): v for k, v in ap.items() if k.endswith("/3d/moderate")}
+    found = {level: ap.get(f"Car/3d/{level}", math.nan) for level in ("easy", "moderate", "hard")}
+    classes = [v for k, v in ap.items() if k.endswith("/3d/moderate") and not math.isnan(v)]
+    return found | {
+        "bev": ap.get("Car/bev/moderate", math.nan),
+        "mAP": float(np.mean(classes)) if classes else math.nan,
+    }
 
 
 class Scans(Problem):

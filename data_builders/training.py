@@ -12,6 +12,7 @@ loops. Needs the extra `build`.
 from __future__ import annotations
 
 import abc
+import atexit
 import contextlib
 import json
 import math
@@ -33,7 +34,7 @@ from nasbench_mr.data_builders import inputs, metrics, recipes
 from nasbench_mr.data_builders.datasets import IGNORE
 from nasbench_mr.data_builders.inputs import Folder, Plan, Share
 from nasbench_mr.data_builders.recipes import Recipe
-from nasbench_mr.errors import IntegrityError, InvalidArgumentError, RecipeError
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError, RecipeError, did_you_mean
 from nasbench_mr.network import MultiResolutionNet, ResidualUnit
 
 #: An epoch whose mean loss is this many times the first batch's has diverged.
@@ -100,7 +101,9 @@ def train(
         InvalidArgumentError: the checkpoint is another trial's.
         IntegrityError: the checkpoint is damaged.
     """
-    run = _Run(space.parse(code), recipes.get(recipe), int(seed), _device(device), data)
+    code, recipe, where = space.parse(code), recipes.get(recipe), _device(device)
+    _join(where)
+    run = _Run(code, recipe, int(seed), where, data)
     return run.train(None if checkpoint is None else Path(checkpoint), progress)
 
 
@@ -110,6 +113,13 @@ def _device(device: str | torch.device | None) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+
+def _join(device: torch.device) -> None:
+    """Joins the processes that torchrun started, if it did."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 def device_name(device: torch.device) -> str:
@@ -277,19 +287,26 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> 
             group["momentum"] = momentum
 
 
-class SyncBatchNorm(nn.BatchNorm2d):
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the batches of all processes, on any device (torch's own needs GPUs)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x)
+            return super().forward(input)
         from torch.distributed.nn.functional import all_reduce
 
-        count = x.numel() / x.shape[1] * torch.distributed.get_world_size()
-        # Two passes: the difference of mean square and squared mean would lose digits.
-        mean = all_reduce(x.sum((0, 2, 3))) / count
-        centred = x - mean[:, None, None]
-        variance = all_reduce((centred * centred).sum((0, 2, 3))) / count
+        axes = (0, *range(2, input.ndim))
+        shape = (-1, *[1] * (input.ndim - 2))
+        # Pillars differ in number between processes.
+        count = torch.tensor(float(input.numel() / input.shape[1]), device=input.device)
+        torch.distributed.all_reduce(count)
+        # Two passes, as the difference of mean square and squared mean would lose digits.
+        mean = all_reduce(input.sum(axes)) / count
+        centred = input - mean.view(shape)
+        variance = all_reduce((centred * centred).sum(axes)) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None
             assert self.num_batches_tracked is not None and self.momentum is not None
@@ -297,15 +314,14 @@ class SyncBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centred * scale.view(shape) + self.bias.view(shape)
 
     @classmethod
-    def convert(cls, module: nn.Module) -> nn.Module:
-        """Makes every 2D batch norm in a module one of these, in place."""
+    def convert(cls, module: nn.Module) -> None:
+        """Makes every batch norm in a module one of these."""
         for part in module.modules():
-            if type(part) is nn.BatchNorm2d:
-                part.__class__ = cls
-        return module
+            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                part.__class__ = cls  # type: ignore[assignment]
 
 
 class _Run:
@@ -426,6 +442,12 @@ class _Run:
         self.net.eval()
         with self._autocast():
             found = self.work.evaluate(self.net)
+        for metric in self.work.task.metrics:
+            if metric.name not in found:
+                raise RecipeError(
+                    f"task {self.work.task.name!r} has a metric {metric.name!r}, which is not measured: "
+                    f"{did_you_mean(metric.name, found)}"
+                )
         return {m.name: found[m.name] for m in self.work.task.metrics}
 
     def _result(self) -> TrainResult:

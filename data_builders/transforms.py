@@ -233,9 +233,12 @@ def select_frames(recipe: Recipe, clips: Tensor, u: Tensor | None) -> Tensor:
     sample = torch.arange(len(clips), device=clips.device)[:, None]
     if recipe.input == "rgb":
         return clips[sample, at]
-    around = at[:, :, None] + torch.arange(-1, 2, device=clips.device)
-    around = around.clamp(0, clips.shape[1] - 1)  # (B, K, 3)
-    return clips[sample[:, :, None], around].permute(0, 1, 3, 4, 2)
+    # Differences of uint8 are halved to stay in its range, 128 for none, and doubled for contrast where they are small.
+    now = clips[sample, at].short()
+    before = clips[sample, (at - 1).clamp(min=0)].short()
+    after = clips[sample, (at + 1).clamp(max=clips.shape[1] - 1)].short()
+    channels = [(now - before) * 2 + 128, now, (after - now) * 2 + 128]
+    return torch.stack(channels, -1).clamp_(0, 255).to(torch.uint8)
 
 
 def training_batch(recipe: Recipe, pictures: Tensor, labels: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
