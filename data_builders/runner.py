@@ -237,10 +237,12 @@ class Builder:
         data, device, checkpoints, time_limit: see `trial.Job`.
         trainer: what trains, with the signature of `training.train`; a function of a module, or its address.
         retries: how often a failed trial is tried again, over all runs.
+        unregistered: tasks of the recipes that are not in the registry.
         options: of the engine.
 
     Raises:
         RecipeError: no such recipe, two of one task, or `out` was built with another one.
+        UnknownTaskError: a recipe's task is not registered.
         StorageError: `out` can't be read or written.
     """
 
@@ -258,6 +260,7 @@ class Builder:
         checkpoints: str | os.PathLike[str] | None = None,
         trainer: str | Callable[..., Any] = TRAINER,
         filesystem: FileSystem | None = None,
+        unregistered: Iterable[Task] = (),
         **options: Any,
     ):
         if retries < 0:
@@ -265,7 +268,8 @@ class Builder:
         if time_limit is not None and not time_limit > 0:
             raise InvalidArgumentError(f"time_limit is {time_limit}; expected a positive number of seconds")
         self.recipes = chosen(names)
-        self.tasks = {name: tasks.get(name) for name in self.recipes}
+        own = {task.name: task for task in unregistered}
+        self.tasks = {name: own.get(name) or tasks.get(name) for name in self.recipes}
         self.store = Store(out, filesystem)
         self.retries = retries
         self.job = Job(
@@ -666,7 +670,7 @@ def release(
         ReleaseError: the name or version is malformed, or taken by other content.
     """
     store = Store(out, filesystem)
-    names = [tasks.get(name) for name in store.tasks() if store.read(f"tables/{name}.parquet") is not None]
+    names = [task for name in store.tasks() if (task := store.built(name)) is not None]
     if not names:
         raise InvalidArgumentError(f"no tables in {store}; build some first: nasbench-mr build")
 

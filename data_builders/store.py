@@ -136,6 +136,16 @@ class Store:
         if self.recipe(task) is None:
             self.write(f"recipes/{task}.json", (json.dumps(recipe.to_dict(), indent=2) + "\n").encode())
 
+    def built(self, name: str) -> Task | None:
+        """The task of a table that was made here, as the table describes it; None where there is none."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if (data := self.read(f"tables/{name}.parquet")) is None:
+            return None
+        about = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[b"nasbench_mr"])
+        return Task.from_dict(about["task"])
+
     def add(self, task: Task, outcomes: Sequence[Outcome]) -> None:
         """Writes outcomes as one new part.
 
