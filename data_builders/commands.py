@@ -77,6 +77,7 @@ class Build(Command):
         add("--time-limit", type=float, metavar="S", help="kill a trial after S seconds")
         add("--retries", type=int, default=2, metavar="N", help="try a failed trial N more times (default 2)")
         add("--checkpoints", metavar="DIR", help="keep trials in progress here, so that a killed one goes on")
+        add("--trainer", metavar="M:F", help="a function of yours that trains like data_builders.train")
         add("--dry-run", action="store_true", help="predict the cost from MACs and the trials in --out")
         add("--release", metavar="NAME@VERSION", help="make a release of all tables in --out at the end")
         add("--release-to", metavar="DIR", help="the release's new folder (default: install it)")
@@ -99,7 +100,8 @@ class Build(Command):
             codes = runner.draw_codes(int(args.codes), args.code_seed, args.scheme)
         else:
             codes = runner.read_codes(args.codes)
-        options = {k: getattr(args, k) for k in ("address", "gpus", "cpus") if getattr(args, k) is not None}
+        optional = ("address", "gpus", "cpus", "trainer")
+        options = {k: getattr(args, k) for k in optional if getattr(args, k) is not None}
         with runner.Builder(
             [recipes.override(recipes.get(n), *changes) for n in names],
             args.out,
