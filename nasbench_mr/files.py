@@ -176,7 +176,7 @@ def sync(path: Path) -> None:
 
 def _sync_all(paths: Sequence[Path]) -> None:
     """Flushes files to disk; many of them all at once, as one by one takes milliseconds each."""
-    if len(paths) > 100 and hasattr(os, "sync"):
+    if len(paths) > 20 and hasattr(os, "sync"):
         return os.sync()
     for path in paths:
         sync(path)

@@ -40,6 +40,8 @@ Size = int | tuple[int, int] | None
 IGNORE = 255
 #: More pixels than this is taken for a decompression bomb; the largest ImageNet photo has 45 million.
 MAX_PIXELS = 90_000_000
+#: What is decoded, whatever a file's name ends with; the fewer parsers, the safer.
+_FORMATS = ("JPEG", "PNG")
 #: Bytes of a text file (labels, lists); the largest official ones have a few hundred thousand.
 MAX_TEXT = 16 << 20
 
@@ -255,7 +257,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except ImportError:
         raise missing_extra("pillow", "build", "reading images") from None
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DatasetError(
                     f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS:,} in all"

@@ -30,6 +30,8 @@ from nasbench_mr.errors import DatasetError, IntegrityError, UnknownNameError, d
 
 #: The larger repository's tarball has less than 1 GiB.
 MAX_BYTES = 4 << 30
+#: "sha256": of the SHA-256 of all photos, in order; for each split and class, which photos (see `chosen`).
+_CIFAR10 = Path(__file__).with_name("cifar10.json")
 #: Height and width of CamVid's frames here.
 CAMVID_SIZE = (180, 240)
 
@@ -102,7 +104,7 @@ def chosen(mask: str) -> list[int]:
 
 
 def _arrange_cifar10(top: Path, folder: Path) -> None:
-    pinned = json.loads(Path(__file__).with_name("cifar10.json").read_text("utf-8"))
+    pinned = json.loads(_CIFAR10.read_text("utf-8"))
     digest = hashlib.sha256()
     for split, there in (("train", "train"), ("val", "val" if (top / "val").is_dir() else "test")):
         for label in Cifar10.CLASSES:

@@ -60,8 +60,8 @@ class Pack(Dataset):
         h5py = _h5py()
         if not self.path.is_file():
             raise DatasetError(f"no pack {self.path}; write one with: nasbench-mr data pack")
-        self._bytes: Array = np.memmap(self.path, np.uint8, "r")
         try:
+            self._bytes: Array = np.memmap(self.path, np.uint8, "r")
             with h5py.File(self.path, "r") as file:
                 if file.attrs.get("format") != FORMAT:
                     raise DatasetError(
@@ -192,6 +192,7 @@ def pack(dataset: Dataset, path: str | os.PathLike[str], workers: int = 2, progr
         file.attrs["format"] = FORMAT
         file.attrs["about"] = json.dumps(about)
         file["ids"] = np.frombuffer(json.dumps(dataset.ids).encode(), np.uint8)
+        group = file.create_group("samples", track_order=True)
         columns: dict[str, _Writer] = {}
         samples = tqdm(
             _ahead(dataset, workers),
@@ -203,7 +204,7 @@ def pack(dataset: Dataset, path: str | os.PathLike[str], workers: int = 2, progr
         for sample in samples:
             for key, value in sample.items():
                 if key not in columns:
-                    columns[key] = _Writer(file.create_group(f"samples/{key}"), value)
+                    columns[key] = _Writer(group.create_group(key), value)
                 columns[key].append(value)
         for column in columns.values():
             column.close()
