@@ -277,7 +277,8 @@ def _published(path: Path, task: Task, strata: Mapping[tuple[int, ...], str] | N
     with _reading(path):
         rows = plain_pickle.load(path)
         if not isinstance(rows, list) or not rows:
-            raise TableError(f"holds a {type(rows).__name__}; expected a list of dicts")
+            shown = "an empty list" if isinstance(rows, list) else f"a {type(rows).__name__}"
+            raise TableError(f"holds {shown}; expected a list of dicts")
         # NAS-Bench-201's costs are in other units than the settings'.
         second = task.space == nasbench201.NAME
         macs, macs_unit, params = ("Flops", 1e6, "Params") if second else ("flops", 1e9, "params")
@@ -519,6 +520,11 @@ def _columns(arrow: pa.Table, task: Task) -> tuple[dict[str, Any], list[str]]:
     columns |= {n: _numbers(arrow, n) for n in (*metrics, "train_seconds") if n in names}
     columns |= {n: _integers(arrow, n) for n in ("seed", "epochs") if n in names}
     columns |= {n: _texts(arrow, n) for n in (*table.TEXTS, *extra) if n in names}
+    for name in extra:
+        # Text because of a bad cell or two: what was meant is a metric.
+        texts = [text for text in columns[name] if text is not None]
+        if len(texts) > 2 * len(_no_numbers(texts)):
+            _numbers(arrow, name)  # says which cell
     if "flops" in names:
         if "macs" in names:
             raise TableError("it has both a column 'macs' and a column 'flops'; keep one")
@@ -566,12 +572,9 @@ def _numbers(arrow: pa.Table, name: str) -> Floats:
 
     column = arrow[name]
     if not _is_number(arrow, name) and not pa.types.is_null(column.type):
-        for row, value in enumerate(column.to_pylist()):
-            with contextlib.suppress(ValueError, TypeError):
-                float(value)
-                continue
-            if value is not None:
-                raise TableError(f"row {row}: {name} is {value!r:.60}; expected a number")
+        found = column.to_pylist()
+        for row in _no_numbers(found):
+            raise TableError(f"row {row}: {name} is {found[row]!r:.60}; expected a number")
         raise TableError(f"column {name!r} is {column.type}; expected numbers")
     try:
         values: Floats = column.cast(pa.float64()).to_numpy()
@@ -582,6 +585,18 @@ def _numbers(arrow: pa.Table, name: str) -> Floats:
         row = int(wrong.argmax())
         raise TableError(f"row {row}: {name} is {values[row]}; expected a number, or nothing where unknown")
     return values
+
+
+def _no_numbers(values: Sequence[Any]) -> list[int]:
+    """The rows of the values that are there, but neither numbers nor the text of one."""
+    rows = []
+    for row, value in enumerate(values):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            if value is not None:
+                rows.append(row)
+    return rows
 
 
 def _integers(arrow: pa.Table, name: str) -> Floats:
@@ -602,7 +617,8 @@ def _counts(arrow: pa.Table, name: str, unit: float) -> Floats:
         raise TableError(
             f"row {row}: {name} is {values[row]:.0f}; expected units of {unit:g} (counts: macs and params)"
         )
-    return np.rint(values * unit)
+    counts: Floats = np.rint(values * unit)
+    return counts
 
 
 def _texts(arrow: pa.Table, name: str) -> list[str | None]:

@@ -27,7 +27,8 @@ TIMEOUT = 30.0
 MAX_WAIT = 30.0
 #: HTTP statuses that may pass; others below 500 do not.
 _PASSING = (408, 425, 429)
-_CHUNK = 1 << 17
+#: Bytes written at once; where a connection breaks, those of the last chunk are lost.
+_CHUNK = 1 << 14
 _sleep = time.sleep
 
 #: A hash: what it is called, its value, and what computes it.
@@ -139,17 +140,26 @@ def _fetch(url: str, part: Path, max_bytes: int, attempts: int, progress: bool) 
                 return _attempt(session, url, part, max_bytes, validator, bar)
             except _BrokenError as error:
                 reason, wait = str(error), error.wait
-            except requests.ConnectionError as error:
-                # The cause alone: around it, requests repeats the address.
-                reason, wait = str(getattr(error.args[0], "reason", error)) if error.args else "broken", 0.0
-            except (requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                reason, wait = str(error), 0.0
+            except (
+                requests.ConnectionError,
+                requests.Timeout,
+                requests.exceptions.ChunkedEncodingError,
+            ) as error:
+                reason, wait = _cause(error), 0.0
             except requests.RequestException as error:
                 raise DownloadError(f"can't download {url}: {error}") from error
             if attempt + 1 < attempts:
                 _sleep(min(MAX_WAIT, max(wait, 2.0**attempt)))
     kept = "what has come is kept, and the same command goes on from there" if part.exists() else "try later"
     raise DownloadError(f"can't download {url} in {attempts} attempts: {reason}; {kept}")
+
+
+def _cause(error: requests.RequestException) -> str:
+    """What went wrong; requests puts the address and its own objects around it."""
+    cause = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", cause)
+    words = [word for word in getattr(cause, "args", ()) if isinstance(word, str)]
+    return words[0] if words else str(cause)
 
 
 def _attempt(
