@@ -18,7 +18,6 @@ import math
 import os
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -315,15 +314,8 @@ class Builder:
             self.rates.add(outcome.trial.task, macs, outcome.seconds or 0.0)
 
     def pending(self, trials: Iterable[Trial]) -> list[Trial]:
-        """Those that have no result and may still be tried, the longest first.
-
-        The long ones first, because one that starts last keeps all other workers waiting.
-        """
-        todo = [t for t in dict.fromkeys(trials) if not self._settled(t)]
-        if not todo:
-            return []
-        seconds = self.predict(todo)
-        return [todo[k] for k in np.argsort(-seconds, kind="stable")]
+        """Those that have no result and may still be tried."""
+        return [t for t in dict.fromkeys(trials) if not self._settled(t)]
 
     def _settled(self, trial: Trial) -> bool:
         record = self.records.get(trial)
@@ -331,6 +323,8 @@ class Builder:
 
     def predict(self, trials: Sequence[Trial]) -> Floats:
         """Predicted seconds of `(n,)` trials; where no rate is known, as if tasks differed only in MACs."""
+        if not trials:
+            return np.zeros(0)
         macs = macs_of(trials)
         names = np.array([t.task for t in trials])
         seconds = np.full(len(trials), np.nan)
@@ -363,7 +357,7 @@ class Builder:
             row |= {"to do": len(own), "seconds each": float(seconds.mean()) if own else 0.0}
             rows.append(row | {"worker hours": float(seconds.sum()) / 3600})
         known = not any(math.isnan(row["worker hours"]) for row in rows)
-        wall = makespan(self.predict(todo), workers) if known else math.nan
+        wall = makespan(sorted(self.predict(todo), reverse=True), workers) if known else math.nan
         return Forecast(rows, workers, wall)
 
     def run(self, trials: Sequence[Trial], progress: bool = False) -> Report:
@@ -374,7 +368,8 @@ class Builder:
             StorageError: the disk is full. What is finished stays; the same command goes on from there.
             MissingExtraError, BuildError: the workers can't work.
         """
-        queue = deque(self.pending(trials))
+        todo = self.pending(trials)
+        queue = _Queue(dict(zip(todo, self.predict(todo), strict=True)))
         report = self._report(trials)
         if not queue:
             return report
@@ -393,10 +388,10 @@ class Builder:
         report.workers = len(engine.workers)
         writer = _Writer(self.store, self.tasks)
         try:
-            with _Bar(queue, self, progress) as bar:
+            with _Bar(todo, self, progress) as bar:
                 while queue or engine.running:
                     while queue and engine.free:
-                        engine.submit(queue.popleft())
+                        engine.submit(queue.pop())
                     for outcome in engine.wait(FLUSH):
                         if outcome.fatal:
                             raise StorageError(f"{outcome.trial}: {outcome.error}")
@@ -408,7 +403,7 @@ class Builder:
                             self._count(report, outcome)
                             bar.done(outcome.trial)
                         else:
-                            queue.append(outcome.trial)
+                            queue.put_back(outcome.trial)
         except BaseException:
             self.close()
             raise
@@ -450,6 +445,29 @@ class Builder:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class _Queue:
+    """Trials to do, the longest first: one that starts last keeps all other workers waiting.
+
+    Args:
+        seconds: by trial, in any unit.
+    """
+
+    def __init__(self, seconds: Mapping[Trial, float]):
+        # The number keeps equals in order, and trials from being compared.
+        self._rank = {trial: (-s, k) for k, (trial, s) in enumerate(seconds.items())}
+        self._heap = [(*rank, trial) for trial, rank in self._rank.items()]
+        heapq.heapify(self._heap)
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def pop(self) -> Trial:
+        return heapq.heappop(self._heap)[2]
+
+    def put_back(self, trial: Trial) -> None:
+        heapq.heappush(self._heap, (*self._rank[trial], trial))
 
 
 class _Writer:
