@@ -187,7 +187,7 @@ def find(spec: str | os.PathLike[str] | None = None) -> Path:
         return home() / "releases" / name / (version or versions[-1])
     if name == "mini" and not version:
         return EMBEDDED
-    known = ["mini", *(f"{n}@{v}" for n, v in installed())]
+    known = [f"{name}@{v}" for v in versions] or ["mini", *dict(installed())]
     hint = "; nasbench-mr fetch gets the published tables" if name == DEFAULT else ""
     if os.sep in os.fspath(spec) or os.path.exists(spec):
         raise ReleaseNotFoundError(f"no release at {os.fspath(spec)!r}: expected a folder with {MANIFEST}")

@@ -1,0 +1,722 @@
+"""Releases: made whole or not at all, proven, packed to the byte, side by side, and never damaged."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import nasbench_mr
+from nasbench_mr import NasbenchMRError, cost, files, release, space, table, tasks
+from nasbench_mr.errors import (
+    IntegrityError,
+    ReleaseError,
+    ReleaseNotFoundError,
+    StorageError,
+    TableError,
+    UnsafeFileError,
+)
+from nasbench_mr.release import Release
+
+SEG = tasks.get("seg")
+
+
+def fill_with(miou: float = 50.0, n: int = 3, **more: Any) -> Callable[[Path], object]:
+    codes = space.sample(n, seed=0)
+    columns = {"codes": codes, "mIoU": [miou] * n, "macs": cost.macs(codes), "params": cost.params(codes)}
+    return lambda folder: table.write(folder / "tables/seg.parquet", SEG, columns | more)
+
+
+def make(version: str = "1.0.0", miou: float = 50.0, name: str = "mine", **options: Any) -> Release:
+    return release.create(fill_with(miou), name, version, [SEG], **options)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, and its content."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def copy(tiny_release: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny release that a test may damage."""
+    return Path(shutil.copytree(tiny_release, tmp_path / "copy"))
+
+
+# --- Making -------------------------------------------------------------------------------------------
+
+
+def test_create_installs(home: Path) -> None:
+    made = make(about={"title": "Mine", "license": "MIT"})
+    assert made.path == home / "releases" / "mine" / "1.0.0"
+    assert str(made) == "mine@1.0.0"
+    assert release.installed() == [("mine", "1.0.0")]
+    assert sorted(tree(made.path)) == [
+        "DATASET_CARD.md",
+        "croissant.json",
+        "release.json",
+        "tables/seg.parquet",
+    ]
+    release.verify(made)
+    assert nasbench_mr.load("mine").codes("seg").shape == (3, 27)
+
+
+def test_the_manifest_says_everything() -> None:
+    made = make(about={"title": "Mine"})
+    data = json.loads((made.path / "release.json").read_text())
+    assert (data["name"], data["version"], data["title"]) == ("mine", "1.0.0", "Mine")
+    assert data["schema_version"] == table.SCHEMA_VERSION
+    assert tasks.Task.from_dict(data["tasks"][0]) == SEG
+    entry = data["files"]["tables/seg.parquet"]
+    assert entry == {
+        "sha256": files.sha256(made.path / "tables/seg.parquet"),
+        "bytes": (made.path / "tables/seg.parquet").stat().st_size,
+        "rows": 3,
+    }
+    assert set(data["files"]) == set(tree(made.path)) - {"release.json"}
+    opened = Release.open(made.path)
+    assert opened == made
+    assert opened.tasks == {"seg": SEG}
+    assert opened.about == {"title": "Mine"}
+
+
+def test_the_card_and_croissant(copy: Path) -> None:
+    card = (copy / "DATASET_CARD.md").read_text()
+    assert card.startswith("# A small made-up release (tiny@1.0.0)\n")
+    assert "- license: CC0-1.0" in card
+    assert (
+        "| seg | Cityscapes, 19 classes | 81 | mIoU (percent), mAcc (percent), aAcc (percent) | mIoU |"
+        in card
+    )
+    croissant = json.loads((copy / "croissant.json").read_text())
+    assert (croissant["@type"], croissant["name"], croissant["version"]) == ("sc:Dataset", "tiny", "1.0.0")
+    files_by_name = {f["name"]: f["sha256"] for f in croissant["distribution"]}
+    assert files_by_name == {
+        name: files.sha256(copy / name) for name in tree(copy) if name.endswith(".parquet")
+    }
+    (seg,) = (r for r in croissant["recordSet"] if r["name"] == "seg")
+    assert [f["name"] for f in seg["field"]] == pq.read_schema(copy / "tables/seg.parquet").names
+    kinds = {f["name"]: f["dataType"] for f in seg["field"]}
+    assert (kinds["i1"], kinds["mIoU"], kinds["status"]) == ("sc:Integer", "sc:Float", "sc:Text")
+
+
+def test_extra_columns_are_in_the_card_of_columns() -> None:
+    columns = {"codes": space.sample(2), "mIoU": [1.0, 2.0], "stratum": ["coarse", "fine"]}
+    made = release.create(
+        lambda folder: table.write(folder / "tables/seg.parquet", SEG, columns, ["stratum"]),
+        "mine", "1.0.0", [SEG],
+    )  # fmt: skip
+    croissant = json.loads((made.path / "croissant.json").read_text())
+    assert croissant["recordSet"][0]["field"][-1]["name"] == "stratum"
+
+
+def test_a_failure_while_making_leaves_nothing(home: Path) -> None:
+    def fail(folder: Path) -> None:
+        fill_with()(folder)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        release.create(fail, "mine", "1.0.0", [SEG])
+    assert tree(home) == {}
+    assert release.installed() == []
+
+
+def test_the_same_again_is_fine_and_other_content_is_refused() -> None:
+    first = make()
+    before = tree(first.path)
+    assert make() == first
+    with pytest.raises(
+        ReleaseError, match=r"mine@1.0.0 is already at .* with other content; nothing was changed"
+    ):
+        make(miou=51.0)
+    with pytest.raises(ReleaseError, match="with other content"):
+        make(about={"title": "Other"})
+    assert tree(first.path) == before
+    assert release.installed() == [("mine", "1.0.0")]
+
+
+@pytest.mark.parametrize("name", ["", "Mine", "../x", "a/b", ".hidden", "a b", "x" * 65])
+def test_bad_names(name: str, home: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"release name .*: expected lower-case letters"):
+        make(name=name)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("version", ["", "1", "1.0", "v1.0.0", "1.0.0/..", "1.0.0-", "1.0.0 "])
+def test_bad_versions(version: str) -> None:
+    with pytest.raises(ReleaseError, match=r"release version .*: expected MAJOR.MINOR.PATCH"):
+        make(version)
+
+
+def test_a_task_without_a_table() -> None:
+    with pytest.raises(ReleaseError, match=r"the task 'video' has no tables/video.parquet"):
+        release.create(fill_with(), "mine", "1.0.0", [SEG, tasks.get("video")])
+
+
+def test_seal_in_place(tmp_path: Path) -> None:
+    fill_with()(tmp_path)
+    sealed = release.seal(tmp_path, "mine", "2.0.0", [SEG], card="# My card\n")
+    assert (tmp_path / "DATASET_CARD.md").read_text() == "# My card\n"
+    release.verify(sealed)
+    again = release.seal(tmp_path, "mine", "2.0.0", [SEG], card="# My card\n")
+    assert again == sealed
+
+
+# --- Versions -----------------------------------------------------------------------------------------
+
+ORDERED = (
+    "0.9.9 1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-partial.6 1.0.0-partial.10 1.0.0 "
+    "1.0.1-local.1 1.0.1-local.2 1.0.1-local.10 1.0.1 1.2.0 1.10.0 10.0.0"
+)
+
+
+def test_versions_are_ordered_as_in_semantic_versioning() -> None:
+    keys = [release.version_key(v) for v in ORDERED.split(" ")]
+    assert keys == sorted(keys)
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("version", "following"),
+    [
+        ("1.0.0", "1.0.1-local.1"),
+        ("1.0.1-local.1", "1.0.1-local.2"),
+        ("1.0.1-local.9", "1.0.1-local.10"),
+        ("1.0.0-partial.6", "1.0.0-partial.6.local.1"),
+        ("1.0.0-partial.6.local.1", "1.0.0-partial.6.local.2"),
+    ],
+)
+def test_next_version(version: str, following: str) -> None:
+    assert release.next_version(version) == following
+    assert release.version_key(version) < release.version_key(following)
+
+
+def test_versions_side_by_side() -> None:
+    for k, version in enumerate(("1.0.0", "1.10.0", "1.9.0", "2.0.0-rc.1")):
+        make(version, miou=10.0 + k)
+    assert release.installed() == [("mine", v) for v in ("1.0.0", "1.9.0", "1.10.0", "2.0.0-rc.1")]
+    code = space.sample(1)[0]
+    answers = {
+        v: nasbench_mr.load(f"mine@{v}").query(code, "seg")["mIoU"] for v in ("1.0.0", "1.9.0", "1.10.0")
+    }
+    assert answers == {"1.0.0": 10.0, "1.9.0": 12.0, "1.10.0": 11.0}
+    assert nasbench_mr.load("mine").release.version == "2.0.0-rc.1"
+
+
+# --- Finding ------------------------------------------------------------------------------------------
+
+
+def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NASBENCH_MR_HOME", "~/mine")
+    assert release.home() == tmp_path / "mine"
+    monkeypatch.delenv("NASBENCH_MR_HOME")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert release.home() == tmp_path / "data" / "nasbench-mr"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert release.home() == tmp_path / ".local/share/nasbench-mr"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert release.home() == tmp_path / "Library/Application Support/nasbench-mr"
+
+
+def test_the_default_release() -> None:
+    assert release.find() == release.EMBEDDED
+    assert release.find("mini") == release.EMBEDDED
+    make(name="nasbench-mr")
+    make("1.1.0", name="nasbench-mr")
+    assert release.find() == release.home() / "releases/nasbench-mr/1.1.0"
+    make(name="mini")
+    assert release.find("mini") == release.home() / "releases/mini/1.0.0"
+
+
+def test_find_by_folder(tiny_release: Path) -> None:
+    assert release.find(tiny_release) == tiny_release
+    assert release.find(str(tiny_release)) == tiny_release
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mime", "no release 'mime': did you mean 'mine'"),
+        ("mine@2.0.0", "no release 'mine@2.0.0': did you mean 'mine@1.0.0'"),
+        ("nasbench-mr", "no release 'nasbench-mr': .*; nasbench-mr fetch gets the published tables"),
+        ("mini@9.9.9", "no release 'mini@9.9.9'"),
+        ("zzz", "no release 'zzz': expected one of mini, mine"),
+        ("../elsewhere", r"no release at '../elsewhere': expected a folder with release.json"),
+        ("", "no release ''"),
+    ],
+)
+def test_find_says_what_there_is(spec: str, message: str) -> None:
+    make()
+    with pytest.raises(ReleaseNotFoundError, match=message):
+        release.find(spec)
+
+
+def test_strangers_in_the_home_are_ignored(home: Path) -> None:
+    make()
+    root = home / "releases"
+    for stranger in ("mine/notes", "mine/.1.0.1.part", ".install-x/release", "Other/1.0.0", "empty/1.0.0"):
+        (root / stranger).mkdir(parents=True)
+        if "empty" not in stranger:
+            shutil.copyfile(root / "mine/1.0.0/release.json", root / stranger / "release.json")
+    (root / "file").write_text("")
+    assert release.installed() == [("mine", "1.0.0")]
+    assert release.find("mine").name == "1.0.0"
+
+
+# --- Opening ------------------------------------------------------------------------------------------
+
+
+def edited(copy: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    data = json.loads((copy / "release.json").read_text())
+    edit(data)
+    (copy / "release.json").write_text(json.dumps(data))
+    return copy
+
+
+EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no version": (lambda d: d.pop("version"), "is malformed: KeyError"),
+    "no files": (lambda d: d.pop("files"), "is malformed"),
+    "no tasks": (lambda d: d.update(tasks=[]), "lists no tasks"),
+    "tasks of another kind": (lambda d: d.update(tasks="seg"), "malformed"),
+    "files of another kind": (lambda d: d.update(files=["tables/seg.parquet"]), "malformed"),
+    "a bad name": (lambda d: d.update(name="../evil"), "release name '../evil'"),
+    "a bad version": (lambda d: d.update(version="../../evil"), "release version"),
+    "a number as name": (lambda d: d.update(name=3), "malformed"),
+    "a newer schema": (lambda d: d.update(schema_version=99), "needs a newer nasbench-mr: pip install -U"),
+    "a schema of another kind": (lambda d: d.update(schema_version="new"), "malformed"),
+    "an absolute path": (lambda d: d["files"].update({"/etc/passwd": entry()}), "'/etc/passwd', which is"),
+    "a path that escapes": (lambda d: d["files"].update({"a/../../b": entry()}), "not inside the release"),
+    "a bad hash": (lambda d: d["files"].update({"x": entry(sha256="xyz")}), "malformed entry for 'x'"),
+    "a bad size": (lambda d: d["files"].update({"x": entry(bytes=-1)}), "malformed entry for 'x'"),
+    "no table": (lambda d: d["files"].pop("tables/seg.parquet"), "the task 'seg', but no table"),
+    "no rows": (lambda d: d["files"]["tables/seg.parquet"].pop("rows"), "the task 'seg', but no table"),
+    "a bad task": (lambda d: d["tasks"][0].update(objective="x"), "objective 'x' is not among its metrics"),
+}  # fmt: skip
+
+
+def entry(**change: Any) -> dict[str, Any]:
+    return {"sha256": "0" * 64, "bytes": 1, **change}
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_malformed_manifests(kind: str, copy: Path) -> None:
+    edit, message = EDITS[kind]
+    with pytest.raises(ReleaseError, match=message):
+        Release.open(edited(copy, edit))
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 100_000, b'{"name": "x"}']
+)
+def test_manifests_that_are_none(text: bytes, copy: Path) -> None:
+    (copy / "release.json").write_bytes(text)
+    with pytest.raises(ReleaseError, match=r"release.json"):
+        Release.open(copy)
+
+
+def test_folders_that_are_none(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ReleaseNotFoundError, match=r"is no release: it has no release.json"):
+            Release.open(folder)
+
+
+def test_a_table_that_is_gone_or_altered_is_noticed_when_asked(copy: Path) -> None:
+    path = copy / "tables/seg.parquet"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises((IntegrityError, TableError)):
+        Release.open(copy).table("seg")
+    path.unlink()
+    with pytest.raises(ReleaseError, match=r"seg.parquet is missing; install the release again"):
+        Release.open(copy).table("seg")
+    # What was altered has not reached the cache.
+    path.write_bytes(data)
+    assert len(Release.open(copy).table("seg")) == 81
+
+
+# --- Verifying ----------------------------------------------------------------------------------------
+
+
+def rewritten(copy: Path, edit: Callable[[Any], Any]) -> None:
+    """Changes a table and its hash in the manifest, as a careful forger would."""
+    path = copy / "tables/seg.parquet"
+    arrow = table.read_arrow(path)
+    frame = edit(arrow.to_pandas())
+    pq.write_table(pa.Table.from_pandas(frame, arrow.schema, preserve_index=False), path)
+    rehashed = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+    edited(copy, lambda d: d["files"]["tables/seg.parquet"].update(rehashed))
+
+
+ALTERATIONS: dict[str, tuple[Callable[[Path], object], type[NasbenchMRError], str]] = {
+    "one byte": (lambda p: flip(p / "tables/seg.parquet"), IntegrityError, "tables/seg.parquet has sha256"),
+    "the card": (lambda p: append(p / "DATASET_CARD.md"), IntegrityError, "DATASET_CARD.md has sha256"),
+    "croissant": (lambda p: append(p / "croissant.json"), IntegrityError, "croissant.json has sha256"),
+    "the curves": (lambda p: flip(p / "curves/seg.parquet"), IntegrityError, "curves/seg.parquet has sha256"),
+    "a missing file": (lambda p: (p / "curves/seg.parquet").unlink(), IntegrityError, "is missing"),
+    "an unlisted file": (lambda p: append(p / "tables/x"), IntegrityError, "tables/x is not listed"),
+    "the listed hash": (
+        lambda p: edited(p, lambda d: d["files"]["tables/seg.parquet"].update(sha256="0" * 64)),
+        IntegrityError, "tables/seg.parquet has sha256 .*; expected 0000"),
+    "the number of rows": (
+        lambda p: edited(p, lambda d: d["files"]["tables/seg.parquet"].update(rows=80)),
+        IntegrityError, "has 81 rows, not as many"),
+    "macs": (
+        lambda p: rewritten(p, lambda f: f.assign(macs=f["macs"] + (f.index == 3))),
+        TableError, r"row 3: macs is \d+; its code has \d+ \(1 such rows\)"),
+    "params": (
+        lambda p: rewritten(p, lambda f: f.assign(params=f["params"] - 1)),
+        TableError, r"row 0: params is .* \(81 such rows\)"),
+    "a code": (
+        lambda p: rewritten(p, lambda f: f.assign(i1=np.where(f.index == 5, 136, f["i1"]).astype("int16"))),
+        TableError, r"row 5: code\[0\] \(i1\) is 136"),
+    "a metric": (
+        lambda p: rewritten(p, lambda f: f.assign(mIoU=f["mIoU"] + 50)), TableError, "mIoU is"),
+}  # fmt: skip
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def append(path: Path) -> None:
+    with open(path, "a") as file:
+        file.write(" ")
+
+
+@pytest.mark.parametrize("kind", ALTERATIONS)
+def test_verify_notices(kind: str, copy: Path) -> None:
+    alter, error, message = ALTERATIONS[kind]
+    release.verify(Release.open(copy))
+    alter(copy)
+    with pytest.raises(error, match=message):
+        release.verify(Release.open(copy))
+
+
+def test_unknown_costs_are_no_error() -> None:
+    made = release.create(fill_with(macs=[None] * 3), "mine", "1.0.0", [SEG])
+    release.verify(made)
+
+
+def test_costs_of_another_rule_are_not_derived() -> None:
+    other = replace(SEG, cost="table")
+    fill = fill_with(macs=[1, 2, 3])
+    with pytest.raises(TableError, match="row 0: macs is 1"):
+        release.verify(release.create(fill, "mine", "1.0.0", [SEG]))
+    release.verify(release.create(fill, "mine", "1.0.1", [other]))
+
+
+# --- Extending ----------------------------------------------------------------------------------------
+
+VIDEO_CODES = space.sample(2, seed=9)
+
+
+def fill_video(folder: Path) -> None:
+    table.write(
+        folder / "tables/video.parquet", tasks.get("video"), {"codes": VIDEO_CODES, "top1": [1.0, 2.0]}
+    )
+
+
+def test_extend_adds_a_task() -> None:
+    base = make(about={"title": "Mine"})
+    before = tree(base.path)
+    more = release.extend(base, tasks.get("video"), fill_video)
+    assert str(more) == "mine@1.0.1-local.1"
+    assert list(more.tasks) == ["seg", "video"]
+    assert more.about == {"title": "Mine"}
+    assert more.files["tables/seg.parquet"] == base.files["tables/seg.parquet"]
+    release.verify(more)
+    assert tree(base.path) == before
+    assert str(release.extend(base, tasks.get("video"), fill_video)) == "mine@1.0.1-local.2"
+    assert str(release.extend(more, SEG, fill_with(60.0))) == "mine@1.0.1-local.3"
+
+
+def test_extend_replaces_all_that_is_about_a_task(copy: Path) -> None:
+    (copy / "surrogates").mkdir()
+    for name in ("seg", "video"):
+        (copy / f"surrogates/{name}.npz").write_bytes(b"a surrogate")
+    scores = {"seg": {"tau": 0.7}, "video": {"tau": 0.6}}
+    base = release.seal(copy, "tiny", "1.0.0", Release.open(copy).tasks.values(), {"surrogates": scores})
+    more = release.extend(base, SEG, fill_with(60.0))
+    assert more.files["tables/seg.parquet"]["rows"] == 3
+    assert "curves/seg.parquet" not in more.files
+    assert [n for n in more.files if n.startswith("surrogates/")] == ["surrogates/video.npz"]
+    assert more.about["surrogates"] == {"video": {"tau": 0.6}}
+    release.verify(more)
+    last = release.extend(more, tasks.get("video"), fill_video)
+    assert last.about["surrogates"] == {}
+
+
+def test_extend_by_other_files() -> None:
+    base = make(about={"title": "Mine"})
+
+    def fill(folder: Path) -> None:
+        files.write_bytes(folder / "surrogates/seg.npz", b"a surrogate")
+
+    more = release.extend(base, None, fill, {"surrogates": {"seg": {}}, "title": "With a surrogate"})
+    assert more.tasks == base.tasks
+    assert set(more.files) == {*base.files, "surrogates/seg.npz"}
+    assert more.about == {"title": "With a surrogate", "surrogates": {"seg": {}}}
+
+
+def test_extend_copies_nothing_altered(copy: Path) -> None:
+    base = Release.open(copy)
+    flip(copy / "tables/seg.parquet")
+    with pytest.raises(IntegrityError, match=r"tiny@1.0.0: tables/seg.parquet has sha256"):
+        release.extend(base, None, lambda folder: None)
+    (copy / "tables/seg.parquet").unlink()
+    with pytest.raises(IntegrityError, match=r"tables/seg.parquet is missing"):
+        release.extend(base, None, lambda folder: None)
+    assert release.installed() == []
+
+
+def test_extend_takes_the_next_version_when_another_process_was_faster() -> None:
+    base = make()
+
+    def fill(folder: Path) -> None:
+        # While ours is being made, another one appears under the version that was free.
+        if not (base.path.parent / "1.0.1-local.1").exists():
+            make("1.0.1-local.1", miou=70.0)
+        fill_video(folder)
+
+    assert str(release.extend(base, tasks.get("video"), fill)) == "mine@1.0.1-local.2"
+
+
+# --- Packing and installing ---------------------------------------------------------------------------
+
+
+def test_pack_is_reproducible(tiny_release: Path, tmp_path: Path) -> None:
+    """Other times, another folder, another order of files on disk: the same bytes."""
+    first = release.pack(Release.open(tiny_release), tmp_path / "a")
+    twin = tmp_path / "twin"
+    for name in sorted(tree(tiny_release), reverse=True):
+        (twin / name).parent.mkdir(parents=True, exist_ok=True)
+        (twin / name).write_bytes((tiny_release / name).read_bytes())
+        os.utime(twin / name, (10**9, 10**9))
+        (twin / name).chmod(0o600)
+    second = release.pack(Release.open(twin), tmp_path / "b.tar.gz")
+    assert first == tmp_path / "a" / "tiny-1.0.0.tar.gz"
+    assert second == tmp_path / "b.tar.gz"
+    assert first.read_bytes() == second.read_bytes()
+    digest, name = Path(f"{first}.sha256").read_text().split()
+    assert (digest, name) == (files.sha256(first), "tiny-1.0.0.tar.gz")
+    with tarfile.open(first) as tar:
+        members = tar.getmembers()
+    assert [m.name for m in members] == [f"tiny-1.0.0/{name}" for name in sorted(tree(tiny_release))]
+    assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {(0, 0, 0, "", "", 0o644)}
+
+
+def test_pack_verifies_first(copy: Path, tmp_path: Path) -> None:
+    flip(copy / "tables/seg.parquet")
+    with pytest.raises(IntegrityError):
+        release.pack(Release.open(copy), tmp_path / "x.tar.gz")
+    assert not (tmp_path / "x.tar.gz").exists()
+
+
+@pytest.fixture
+def tarball(tiny_release: Path, tmp_path: Path) -> Path:
+    return release.pack(Release.open(tiny_release), tmp_path / "tiny-1.0.0.tar.gz")
+
+
+def test_install_from_folder_and_tarball(tiny_release: Path, tarball: Path, home: Path) -> None:
+    from_tarball = release.install(tarball, files.sha256(tarball).upper())
+    assert tree(from_tarball.path) == tree(tiny_release)
+    assert from_tarball.path == home / "releases/tiny/1.0.0"
+    assert release.install(tiny_release) == from_tarball
+    shutil.rmtree(from_tarball.path)
+    assert tree(release.install(tiny_release).path) == tree(tiny_release)
+    assert [p.name for p in (home / "releases").iterdir()] == ["tiny"]
+
+
+def test_install_from_a_tarball_without_a_folder(tiny_release: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(tiny_release, arcname=".")
+    assert tree(release.install(tmp_path / "x.tar").path) == tree(tiny_release)
+
+
+def test_installing_a_folder_leaves_out_what_is_not_listed(copy: Path) -> None:
+    (copy / ".DS_Store").write_bytes(b"")
+    installed = release.install(copy)
+    assert set(tree(installed.path)) == {*installed.files, "release.json"}
+
+
+def test_load_in_place(tiny_release: Path, tarball: Path, home: Path) -> None:
+    bench = nasbench_mr.load(tarball)
+    expected = nasbench_mr.load(tiny_release)
+    code = expected.codes("seg")[0]
+    assert bench.query(code, "seg") == expected.query(code, "seg")
+    assert bench.curves("seg").equals(expected.curves("seg"))
+    assert release.installed() == []
+    unpacked = bench.release.path
+    assert unpacked.is_dir()
+    bench._scratch.cleanup()  # type: ignore[union-attr]
+    assert not unpacked.exists()
+
+
+def member(name: str, **fields: Any) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info
+
+
+HOSTILE: dict[str, tarfile.TarInfo] = {
+    "absolute path": member("/tmp/nasbench-mr-evil"),
+    "parent": member("tiny-1.0.0/../../evil"),
+    "symbolic link": member("tiny-1.0.0/tables", type=tarfile.SYMTYPE, linkname="/tmp"),
+    "hard link": member("tiny-1.0.0/x", type=tarfile.LNKTYPE, linkname="tiny-1.0.0/release.json"),
+    "device": member("tiny-1.0.0/x", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+    "pipe": member("tiny-1.0.0/x", type=tarfile.FIFOTYPE),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("use", [release.install, nasbench_mr.load])
+def test_hostile_tarballs(
+    kind: str, use: Callable[[Path], object], tiny_release: Path, tmp_path: Path, home: Path
+) -> None:
+    installed = make()
+    before = tree(home / "releases")
+    path = tmp_path / "evil.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(HOSTILE[kind])
+        for name, data in tree(tiny_release).items():
+            tar.addfile(member(f"tiny-1.0.0/{name}", size=len(data)), io.BytesIO(data))
+    with pytest.raises(UnsafeFileError, match=r"evil.tar.gz: "):
+        use(path)
+    assert tree(home / "releases") == before
+    assert release.installed() == [("mine", "1.0.0")]
+    assert [p.name for p in (home / "releases").iterdir()] == ["mine"]
+    assert not Path("/tmp/nasbench-mr-evil").exists()
+    release.verify(installed)
+
+
+def test_a_bomb(tarball: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "MAX_MEMBERS", 3)
+        with pytest.raises(UnsafeFileError, match="has more than 3 files; refused"):
+            release.install(tarball)
+    monkeypatch.setattr(files.extract_tar, "__defaults__", (1000,))
+    with pytest.raises(UnsafeFileError, match="unpacks to more than 1,000 bytes; refused"):
+        release.install(tarball)
+    assert tree(home) == {}
+
+
+def test_a_truncated_tarball(tarball: Path, home: Path) -> None:
+    data = tarball.read_bytes()
+    for end in (0, 10, 100, len(data) // 2, len(data) - 1):
+        tarball.write_bytes(data[:end])
+        with pytest.raises(UnsafeFileError, match="not a complete tarball"):
+            release.install(tarball)
+        assert tree(home) == {}
+
+
+def test_a_wrong_hash(tarball: Path, home: Path) -> None:
+    with pytest.raises(IntegrityError, match=f"has sha256 {files.sha256(tarball)}; expected {'0' * 64}"):
+        release.install(tarball, "0" * 64)
+    assert tree(home) == {}
+
+
+def test_a_tarball_with_an_altered_file(copy: Path, tmp_path: Path, home: Path) -> None:
+    flip(copy / "tables/seg.parquet")
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        tar.add(copy, arcname="tiny-1.0.0")
+    with pytest.raises(IntegrityError, match=r"tables/seg.parquet has sha256"):
+        release.install(tmp_path / "x.tar.gz")
+    with pytest.raises(IntegrityError, match=r"tables/seg.parquet has sha256"):
+        release.install(copy)
+    assert tree(home) == {}
+
+
+def test_a_tarball_of_something_else(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("notes/readme.txt"))
+    with pytest.raises(ReleaseError, match=r"x.tar.gz is no release: it has no release.json"):
+        release.install(tmp_path / "x.tar.gz")
+
+
+def test_a_manifest_without_files(tmp_path: Path) -> None:
+    manifest = {"name": "x", "version": "1.0.0", "schema_version": 1, "tasks": [], "files": {}}
+    (tmp_path / "release.json").write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseError, match="lists no tasks"):
+        release.install(tmp_path)
+
+
+def test_nothing_to_install(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseNotFoundError, match=r"no release at .*missing.tar.gz"):
+        release.install(tmp_path / "missing.tar.gz")
+    with pytest.raises(ReleaseNotFoundError, match="is no release"):
+        release.install(tmp_path)
+
+
+def test_another_release_of_that_version_stays(tarball: Path) -> None:
+    release.install(tarball)
+    make(name="tiny", version="1.0.1")
+    other = make(name="tiny", version="1.0.0", target=tarball.parent / "other")
+    before = tree(release.find("tiny@1.0.0"))
+    with pytest.raises(
+        ReleaseError, match=r"tiny@1.0.0 is already at .* with other content; nothing was changed"
+    ):
+        release.install(other.path)
+    assert tree(release.find("tiny@1.0.0")) == before
+
+
+@pytest.mark.parametrize("step", ["os.rename", "tempfile.mkdtemp", "shutil.copyfile", "pathlib.Path.mkdir"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_disk_or_read_only_home(
+    step: str, number: int, tiny_release: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make()
+    before = tree(home)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, fail)
+        with pytest.raises(StorageError, match="can't write"):
+            release.install(tiny_release)
+    assert tree(home) == before
+    assert release.installed() == [("mine", "1.0.0")]
+    assert not list((home / "releases").glob(".*"))
+
+
+def test_concurrent_installs(tarball: Path, tiny_release: Path, home: Path) -> None:
+    """Several processes install and load one release at once; all succeed, and it is whole."""
+    script = (
+        "import sys, nasbench_mr\n"
+        "from nasbench_mr import release\n"
+        "made = release.install(sys.argv[1])\n"
+        "print(made, len(nasbench_mr.load('tiny').codes('seg')))\n"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", script, source],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for source in (tarball, tiny_release) * 2
+    ]
+    for process in running:
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out) == (0, "tiny@1.0.0 60\n"), err
+    assert tree(home / "releases/tiny/1.0.0") == tree(tiny_release)
+    assert [p.name for p in (home / "releases").iterdir()] == ["tiny"]
+    assert [p.name for p in (home / "releases/tiny").iterdir()] == ["1.0.0"]
