@@ -24,9 +24,7 @@ SPLITS = ("train", "val")
 
 
 def same(a: datasets.Sample, b: datasets.Sample) -> bool:
-    return list(a) == list(b) and all(
-        a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k]) for k in a
-    )
+    return list(a) == list(b) and all(a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k]) for k in a)
 
 
 def opened(trees: Trees, name: str, split: str = "train") -> datasets.Dataset:
@@ -171,7 +169,9 @@ def test_an_incomplete_tree_is_named_with_what_is_missing(
     path = root / removed
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(DatasetError) as caught:
-        datasets.load(name, root, "val", **({"classes": 6, "per_class": 2} if name == "imagenet" else options))
+        datasets.load(
+            name, root, "val", **({"classes": 6, "per_class": 2} if name == "imagenet" else options)
+        )
     message = str(caught.value)
     assert removed in message
     assert str(root) in message
@@ -182,7 +182,7 @@ def test_an_incomplete_tree_is_named_with_what_is_missing(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_there_is_named_too(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="the folder .*nowhere itself"):
+    with pytest.raises(DatasetError, match=r"the folder .*nowhere itself"):
         datasets.load(name, tmp_path / "nowhere", "train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=f"{name} train in .*empty is incomplete: missing "):
@@ -204,7 +204,7 @@ def test_arrays_stack_a_split(trees: Trees) -> None:
     arrays = opened(trees, "imagenet").arrays()
     assert arrays["image"].shape == (8, 24, 24, 3)
     assert arrays["label"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    with pytest.raises(DatasetError, match="'points' of 000001 is .* don't stack"):
+    with pytest.raises(DatasetError, match=r"'points' of 000001 is .* don't stack"):
         opened(trees, "kitti").arrays()
 
 
@@ -214,9 +214,9 @@ def test_locate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> 
     monkeypatch.setenv("NASBENCH_MR_DATA", str(tmp_path / "mine"))
     assert datasets.folder("kitti") == tmp_path / "mine" / "kitti"
     assert datasets.folder("kitti", tmp_path / "other") == tmp_path / "other" / "kitti"
-    with pytest.raises(DatasetError, match="get one with: nasbench-mr data make kitti$"):
+    with pytest.raises(DatasetError, match=r"get one with: nasbench-mr data make kitti$"):
         datasets.locate("kitti")
-    with pytest.raises(DatasetError, match="get one with: nasbench-mr data fetch camvid .*other/camvid$"):
+    with pytest.raises(DatasetError, match=r"get one with: nasbench-mr data fetch camvid .*other/camvid$"):
         datasets.locate("camvid", tmp_path / "other")
     (tmp_path / "mine" / "kitti").mkdir(parents=True)
     assert datasets.locate("kitti") == tmp_path / "mine" / "kitti"

@@ -46,7 +46,7 @@ def test_cityscapes_label_ids_become_train_ids(tmp_path: Path) -> None:
 def test_cityscapes_refuses_what_is_no_label(tmp_path: Path) -> None:
     scene(tmp_path, np.full((2, 3), 34, np.uint8))
     data = datasets.load("cityscapes", tmp_path, "train")
-    with pytest.raises(DatasetError, match="labelIds.png: label 34; expected cityscapes labels 0 to 33"):
+    with pytest.raises(DatasetError, match=r"labelIds\.png: label 34; expected cityscapes labels 0 to 33"):
         data[0]
     scene(tmp_path, np.zeros((2, 3), np.uint8), photo=(4, 6))
     with pytest.raises(DatasetError, match="3 x 2 pixels; its photo has 6 x 4"):

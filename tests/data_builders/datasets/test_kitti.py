@@ -58,12 +58,15 @@ def test_a_box_becomes_the_lidars(tmp_path: Path) -> None:
     assert sample["label"].tolist() == [0, 8]
     assert sample["occlusion"].tolist() == [1, -1]
     assert sample["truncation"] == pytest.approx([0.25, -1])
-    assert sample["image_boxes"] == pytest.approx(np.array([[100, 110, 200, 210], [503.89, 169.71, 590.61, 190.13]]))
+    assert sample["image_boxes"] == pytest.approx(
+        np.array([[100, 110, 200, 210], [503.89, 169.71, 590.61, 190.13]])
+    )
     assert kitti.CLASSES[8] == "DontCare"
 
 
 @pytest.mark.parametrize(
-    ("rotation", "heading"), [(-math.pi / 2, 0.0), (0.0, -math.pi / 2), (math.pi / 2, -math.pi), (3.0, 1.5708)]
+    ("rotation", "heading"),
+    [(-math.pi / 2, 0.0), (0.0, -math.pi / 2), (math.pi / 2, -math.pi), (3.0, 1.5708)],
 )
 def test_headings_turn_the_other_way(rotation: float, heading: float) -> None:
     if rotation == 3.0:
@@ -120,7 +123,8 @@ def test_points_that_the_camera_does_not_see_are_dropped(tmp_path: Path) -> None
 def test_labels_undo_boxes() -> None:
     rng = np.random.default_rng(0)
     boxes = np.concatenate(
-        [rng.uniform(-30, 30, (50, 3)), rng.uniform(0.5, 5, (50, 3)), rng.uniform(-np.pi, np.pi, (50, 1))], axis=1
+        [rng.uniform(-30, 30, (50, 3)), rng.uniform(0.5, 5, (50, 3)), rng.uniform(-np.pi, np.pi, (50, 1))],
+        axis=1,
     )
     rows = dict(line.split(":") for line in OFFICIAL.splitlines())
     matrix = {k: np.array(v.split(), float) for k, v in rows.items()}

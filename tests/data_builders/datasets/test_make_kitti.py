@@ -97,7 +97,13 @@ def test_no_point_lies_behind_a_solid() -> None:
 
 def test_the_ground_is_where_it_is() -> None:
     empty = _Scene(
-        [], np.zeros((0, 7)), np.zeros((0, 7)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.array([0.01, 0])
+        [],
+        np.zeros((0, 7)),
+        np.zeros((0, 7)),
+        np.zeros(0, np.int64),
+        np.zeros(0),
+        np.zeros(0),
+        np.array([0.01, 0]),
     )
     points, met = _scan(np.random.default_rng(0), empty, ELEVATIONS, AZIMUTHS)
     assert (met == -1).all()

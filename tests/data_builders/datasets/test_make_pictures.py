@@ -74,7 +74,9 @@ def test_shapes_have_their_areas(shape: str, area: float) -> None:
 
 def test_a_filled_figure_is_labelled_exactly() -> None:
     canvas = make_cityscapes._Canvas(np.random.default_rng(0), (40, 80))
-    canvas.fill([(10, 5), (10, 14), (29, 14), (29, 5)], "car", lambda u, v: np.stack([u, v, u - v], -1) / 100, 0)
+    canvas.fill(
+        [(10, 5), (10, 14), (29, 14), (29, 5)], "car", lambda u, v: np.stack([u, v, u - v], -1) / 100, 0
+    )
     expected = np.zeros((40, 80), np.uint8)
     expected[5:15, 10:30] = 26
     assert np.array_equal(canvas.labels, expected)
@@ -173,7 +175,9 @@ def test_where_a_figure_is_says_nothing() -> None:
         make_hmdb51.clip(np.random.default_rng(k), make_hmdb51.MOTIONS["run_left"], 4, (16, 16))
         for k in range(300)
     ]
-    contrast = np.abs(np.stack(clips).astype(float) - np.median(clips, axis=(2, 3), keepdims=True)).mean((0, 4))
+    contrast = np.abs(np.stack(clips).astype(float) - np.median(clips, axis=(2, 3), keepdims=True)).mean(
+        (0, 4)
+    )
     columns = contrast.mean(1)  # (4, 16): by time and column
     assert columns.std() / columns.mean() < 0.06
 
@@ -205,7 +209,11 @@ def test_mini_options_are_options(name: str) -> None:
 
 
 def test_a_failed_generator_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), generate.new_folder(tmp_path / "x") as folder:
-        (folder / "half").touch()
-        1 / 0  # noqa: B018
+    def fill() -> None:
+        with generate.new_folder(tmp_path / "x") as folder:
+            (folder / "half").touch()
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        fill()
     assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == []

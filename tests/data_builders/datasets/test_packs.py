@@ -35,7 +35,11 @@ def test_anything_that_reads_hdf5_reads_a_pack(packed: Path, kitti: datasets.Dat
     sizes = [len(s["points"]) for s in kitti]
     with h5py.File(packed) as file:
         assert json.loads(file.attrs["about"])["options"] == {"in_image": True}
-        assert json.loads(file["ids"][()].tobytes()) == list(kitti.ids) == ["000000", "000001", "000002", "000003"]
+        assert (
+            json.loads(file["ids"][()].tobytes())
+            == list(kitti.ids)
+            == ["000000", "000001", "000002", "000003"]
+        )
         group = file["samples/points"]
         assert group["shapes"][()].tolist() == [[n, 4] for n in sizes]
         assert group["offsets"][()].tolist() == [0, *np.cumsum([4 * n for n in sizes])]
@@ -81,7 +85,7 @@ def test_altered_data_is_noticed(packed: Path, kitti: datasets.Dataset) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.97])
 def test_a_truncated_pack_is_refused(share: float, packed: Path) -> None:
     os.truncate(packed, int(os.path.getsize(packed) * share))
-    with pytest.raises(DatasetError, match="train.h5: not a complete pack"):
+    with pytest.raises(DatasetError, match=r"train\.h5: not a complete pack"):
         datasets.Pack(packed)
 
 
@@ -124,7 +128,7 @@ def test_a_pack_that_contradicts_itself_is_refused(
     change: Callable[[h5py.File], object], packed: Path
 ) -> None:
     rewrite(packed, change)
-    with pytest.raises(DatasetError, match="train.h5"):
+    with pytest.raises(DatasetError, match=r"train\.h5"):
         datasets.Pack(packed)
 
 
