@@ -287,6 +287,22 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> 
             group["momentum"] = momentum
 
 
+class _Summed(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the batches of all processes, on any device (torch's own needs GPUs)."""
 
@@ -296,17 +312,15 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        from torch.distributed.nn.functional import all_reduce
-
         axes = (0, *range(2, input.ndim))
         shape = (-1, *[1] * (input.ndim - 2))
         # Pillars differ in number between processes.
         count = torch.tensor(float(input.numel() / input.shape[1]), device=input.device)
         torch.distributed.all_reduce(count)
         # Two passes, as the difference of mean square and squared mean would lose digits.
-        mean = all_reduce(input.sum(axes)) / count
+        mean = _Summed.apply(input.sum(axes)) / count
         centred = input - mean.view(shape)
-        variance = all_reduce((centred * centred).sum(axes)) / count
+        variance = _Summed.apply((centred * centred).sum(axes)) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None
             assert self.num_batches_tracked is not None and self.momentum is not None
@@ -505,10 +519,14 @@ class _Run:
                 part, key = name.split("/", 1)
                 parts[part][key] = tensor
             self.net.load_state_dict(parts["network"])
+            weights = [p for group in self.optimizer.param_groups for p in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in parts["optimizer"].items():
                 index, name = key.split("/")
-                state.setdefault(int(index), {})[name] = tensor
+                # Fused optimisers walk through memory, so what belongs to a weight must lie as it does.
+                like = weights[int(index)]
+                own = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+                state.setdefault(int(index), {})[name] = own
             self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
             self.rows, self.first_loss, self.error = about["rows"], about["first_loss"], about["error"]
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
