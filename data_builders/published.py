@@ -166,7 +166,8 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
         StorageError: the release can't be written.
     """
     folder = Path(folder)
-    sources = {name: files.git_blob_id(folder / name) for name in BLOBS if (folder / name).is_file()}
+    with _reading(folder):
+        sources = {name: files.git_blob_id(folder / name) for name in BLOBS if (folder / name).is_file()}
     if not any(_file(setting) in sources for setting in SETTINGS):
         raise InvalidArgumentError(
             f"{folder} has no data/<setting>/trainval.pkl, with a setting of {', '.join(SETTINGS)}; "

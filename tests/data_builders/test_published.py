@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -31,6 +32,7 @@ from nasbench_mr.errors import (
     OutOfSpaceError,
     ReleaseError,
     ReleaseNotFoundError,
+    StorageError,
     TableError,
     UnknownMetricError,
     UnsafeFileError,
@@ -528,6 +530,41 @@ def test_a_file_that_is_no_table_does_nothing(
     assert snapshot(home) == before
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_what_can_not_be_written_changes_nothing(
+    full: bool, upstream: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = shutil.copytree(upstream, upstream.parent / "part")
+    drop(part, "seg")
+    published.import_release(part)
+    save(own())
+    before = snapshot(home)
+    real = os.open
+
+    def no_space(*arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def read_only(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, flags, *arguments, **more)
+
+    if full:
+        monkeypatch.setattr(pq, "write_table", no_space)
+    else:
+        monkeypatch.setattr(os, "open", read_only)
+    message = "the disk is full; free some space" if full else "read-only; set NASBENCH_MR_HOME"
+    with pytest.raises(StorageError, match=message):
+        published.import_release(upstream)
+    with pytest.raises(StorageError, match=message):
+        published.import_table("mine.csv", "mine", into="nasbench-mr")
+    monkeypatch.undo()
+    assert {home / "releases" / name: data for name, data in before.items()} == {
+        p: p.read_bytes() for p in (home / "releases").rglob("*") if p.is_file()
+    }
+    assert [p.name for p in (home / "releases" / "nasbench-mr").iterdir()] == ["1.0.0-partial.3"]
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.999])
 def test_a_truncated_file(part: float, upstream: Path) -> None:
     path = upstream / "data" / "seg" / "trainval.pkl"
@@ -746,6 +783,15 @@ def test_the_recovered_table_of_3ddet(shared: Path | None) -> None:
     assert (round(frame["moderate"].mean(), 1), round(frame["moderate"].max(), 2)) == (75.6, 80.34)
     # The first line of the file: flops 13.107868, params 8.265571.
     assert (frame["macs"][0], frame["params"][0]) == (13_107_868_000, 8_265_571)
+    # What its costs are of: the 19-class segmentation network whose second stem convolution has stride 1, at
+    # 128x128 pixels or, for most codes, 112x112. But for the first convolution (27 MACs and 2 of its norm a
+    # channel and pixel), that is the usual network at twice the side. The file has 7 digits.
+    codes = frame[list(space.NAMES)].to_numpy().astype(np.int64)
+    usual = {side: cost.macs(codes, 2 * side, 19, "segmentation") for side in (128, 112)}
+    macs = {side: usual[side] - 29 * codes[:, 0] * (side**2 - (side // 2) ** 2) for side in usual}
+    near = {side: np.isclose(frame["macs"], macs[side], rtol=1e-5) for side in usual}
+    assert (near[128].sum(), near[112].sum()) == (996, 1511)
+    assert np.isclose(frame["params"], cost.params(codes, 19), rtol=1e-4).all()
 
 
 def test_a_known_task_keeps_what_is_known_of_it() -> None:
