@@ -36,7 +36,8 @@ class AuxNAS(Command):
     folder of that name in $NASBENCH_MR_DATA. The code of a multi-resolution backbone is given, or is the best
     one of --task in a release (with --joint: NCP's code for several) under --max-macs.
 
-    --out keeps the configuration, the weights and a checkpoint: the same command goes on after it was killed.
+    --out keeps config.json, result.json, the exported weights (primary.safetensors), the run as a table
+    (release/, for backbones with a code), and a checkpoint: the same command goes on after it was killed.
     --compare N trains the single task and all variants with N seeds and tests the differences. --rank TASK
     trains nothing: it lists what a release's tables say about helpers for a task.
 
@@ -111,6 +112,10 @@ class AuxNAS(Command):
             args.out,
             progress=True,
         )
+        if args.out and result.config.backbone == "multi-resolution":
+            from nasbench_mr.search import aux_compare
+
+            aux_compare.write_tables({result.config.variant: [result.to_dict()]}, Path(args.out) / "release")
         if args.json:
             return print_json(result.to_dict())
         print(result.report())
@@ -119,7 +124,7 @@ class AuxNAS(Command):
             f"exported: {macs}{result.params:,} parameters; {result.steps} updates in {result.seconds:.0f} s"
         )
         if args.out:
-            print(f"kept in {args.out}: config.json, result.json, primary.safetensors")
+            print(f"kept in {args.out}")
         return None
 
     def _config(self, args: argparse.Namespace) -> AuxConfig:

@@ -406,7 +406,8 @@ def edges_of(image: Array, share: float = 0.15) -> npt.NDArray[np.uint8]:
     limit = np.partition(steep.ravel(), -max(1, round(share * steep.size)))[
         -max(1, round(share * steep.size))
     ]
-    return ((steep >= limit) & (steep > 0)).astype(np.uint8)
+    edges: npt.NDArray[np.uint8] = ((steep >= limit) & (steep > 0)).astype(np.uint8)
+    return edges
 
 
 def _camvid(root: Path, size: Pixels | None, limit: int, share: float = 0.15) -> AuxData:

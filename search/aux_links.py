@@ -22,7 +22,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +136,7 @@ class Links(nn.Module):
         inputs, _ = self.inputs[k, slot]
         maps = [history[j][s] for j, s in inputs]
         joined = maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
-        fusion, *norm = self.fusions[_name(k, slot)]
+        fusion, *norm = self._layers(k, slot)
         weight = fusion.weight
         if self.alpha is not None:
             # Scaling the weights is the same as scaling the maps, and there are fewer of them.
@@ -148,9 +148,13 @@ class Links(nn.Module):
         """What is added with all gates closed: `(C,)` in evaluation mode, or None where it is nothing."""
         if not self.norm or (k, slot) not in self.inputs:
             return None
-        bn = self.fusions[_name(k, slot)][1]
+        _, bn = self._layers(k, slot)
         zero = bn.bias - bn.running_mean * bn.weight / (bn.running_var + bn.eps).sqrt()
         return self._activated(zero)
+
+    def _layers(self, k: int, slot: int) -> list[Any]:
+        """The 1x1 convolution, and the norm if there is one."""
+        return list(self.fusions[_name(k, slot)].children())
 
     def _activated(self, y: Tensor) -> Tensor:
         # A ReLU whose gradient at 0 is 1: with a plain one, a link that starts at 0 would never learn.
@@ -271,7 +275,7 @@ class Linked(SearchNetwork):
         return tuple(self.out)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        nets: list[Staged] = [self.primary, *self.auxiliaries]  # type: ignore[list-item]
+        nets: list[Any] = [self.primary, *self.auxiliaries]
         # Into each network: the links, the network they come from, and their gates.
         into = [[(links, 1 + a, links.gates()) for a, links in enumerate(self.to_primary())]]
         into += [[(links, 0, links.gates())] for links in self.to_auxiliary()]

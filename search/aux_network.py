@@ -74,7 +74,9 @@ class Staged(nn.Module, abc.ABC):
 
     def new_head(self, outputs: int, dense: bool) -> Head:
         """A second head for this network's features."""
-        made = _head([self.head.conv[0].in_channels], self.head.classifier.in_channels, outputs, dense)
+        joined = self.head.conv[0]
+        assert isinstance(joined, nn.Conv2d)
+        made = _head([joined.in_channels], self.head.classifier.in_channels, outputs, dense)
         initialize(made)
         return made
 
@@ -115,7 +117,7 @@ class StagedMultiResolution(Staged):
         return [self.net.stem(x)]
 
     def stage(self, k: int, maps: Maps) -> Maps:
-        *modules, last = self.net.stages[k]
+        *modules, last = self._modules_of(k)
         for module in modules:
             maps = module(maps)
         sums = []
@@ -126,11 +128,15 @@ class StagedMultiResolution(Staged):
             sums.append(final.before_relu(x))
         return sums
 
+    def _modules_of(self, k: int) -> list[Any]:
+        """Stage k's fusion and parallel modules in order, a parallel one last."""
+        return list(self.net.stages[k].children())
+
     def gather(self, finished: Sequence[Maps], size: Sequence[int]) -> Maps:
         return finished[-1]
 
     def shift(self, k: int, slot: int, constant: Tensor) -> None:
-        self.net.stages[k][-1].branches[slot][-1].bn2.bias.data += constant
+        self._modules_of(k)[-1].branches[slot][-1].bn2.bias.data += constant
 
     def plain(self) -> nn.Module:
         return self.net
@@ -188,7 +194,8 @@ class VGG16(_Chain):
         return [self.convs[k](x)]
 
     def shift(self, k: int, slot: int, constant: Tensor) -> None:
-        self.convs[k][1].bias.data += constant
+        norm: Any = self.convs[k].get_submodule("1")
+        norm.bias.data += constant
 
 
 class ResNet(_Chain):
@@ -220,11 +227,12 @@ class ResNet(_Chain):
         return [self.embedder(x)]
 
     def stage(self, k: int, maps: Maps) -> Maps:
-        block = self.blocks[k]
+        block: Any = self.blocks[k]
         return [block.layer(maps[0]) + block.shortcut(maps[0])]
 
     def shift(self, k: int, slot: int, constant: Tensor) -> None:
-        self.blocks[k].layer[-1].normalization.bias.data += constant
+        block: Any = self.blocks[k]
+        block.layer[-1].normalization.bias.data += constant
 
 
 class ViT(_Chain):
@@ -280,7 +288,8 @@ class ViT(_Chain):
     def gather(self, finished: Sequence[Maps], size: Sequence[int]) -> Maps:
         maps = super().gather(finished, size)
         maps[-1] = _as_map(self.layernorm(_as_tokens(maps[-1])))
-        return [m[:, :, 1:, 0].unflatten(2, (size[0] // self.patch, size[1] // self.patch)) for m in maps]
+        height, width = size[0] // self.patch, size[1] // self.patch
+        return [m[:, :, 1:, 0].reshape(*m.shape[:2], height, width) for m in maps]
 
     def shift(self, k: int, slot: int, constant: Tensor) -> None:
         *_, last = (m for m in self.blocks[k].modules() if isinstance(m, nn.Linear))

@@ -185,11 +185,11 @@ def _furnish(rng: np.random.Generator, kind: str, room: Vector) -> list[Solid]:
     for name in rng.choice(list(weights), size=rng.integers(4, 9), p=chances):
         *ranges, above = _SHAPES[name]
         half = np.array([rng.uniform(*r) for r in ranges])
-        yaw = rng.uniform(-0.3, 0.3) + rng.integers(4) * np.pi / 2
+        yaw = rng.uniform(-0.3, 0.3) + float(rng.integers(4)) * np.pi / 2
         x, z = rng.uniform(half[0], room[0] - half[0]), rng.uniform(1.6, room[2] - half[2])
         if name == "picture":
             # Flat on the far wall.
-            yaw, z = 0.0, room[2] - half[2]
+            yaw, z = 0.0, float(room[2] - half[2])
         centre = np.array([x, room[1] - above - half[1], z])
         colour = rng.uniform(0.15, 0.9) * rng.uniform(0.6, 1.0, 3)
         stripes = (rng.uniform(0.1, 0.3), rng.uniform(2, 6)) if name in _STRIPED else (0.0, 1.0)

@@ -186,6 +186,9 @@ class Balance(nn.Module):
     #: Exponent and learning rate of GradNorm.
     ALPHA, RATE = 1.5, 0.025
 
+    factors: Tensor
+    first: Tensor
+
     def __init__(self, kind: str, count: int):
         super().__init__()
         self.kind = kind
@@ -198,10 +201,10 @@ class Balance(nn.Module):
     ) -> None:
         """Sets the gradients of `weights` (and of its own) for one loss a task."""
         if self.kind == "sum" or len(losses) == 1:
-            torch.stack(list(losses)).sum().backward()
+            torch.autograd.backward(torch.stack(list(losses)).sum())
         elif self.kind == "uncertainty":
             joined = torch.exp(-self.log_variance) * torch.stack(list(losses)) + self.log_variance
-            (0.5 * joined).sum().backward()
+            torch.autograd.backward((0.5 * joined).sum())
         elif self.kind == "pcgrad":
             self._pcgrad(losses, weights, rng)
         else:

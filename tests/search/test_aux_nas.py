@@ -206,7 +206,9 @@ def test_open_gates_are_reported(data: AuxData) -> None:
     opened = training.evaluate(network)[0]
     assert result.drop["mIoU"] == pytest.approx(opened["mIoU"] - result.metrics["segmentation"]["mIoU"])
     assert result.drop["mIoU"] != 0
-    closed = aux_nas("segmentation", "normals", data, TINY, steps=40, gate_lr=0.5, penalty_period=(0.0, 0.1))
+    closing = {"gate_to_primary": 0.5, "gate_lr": 1.0, "penalty_period": (0.0, 0.1)}
+    closed = aux_nas("segmentation", "normals", data, TINY, steps=12, **closing)
+    assert (closed.gates["to_primary"][0] == pytest.approx(0.5))
     assert not closed.open_gates
     assert closed.gates["to_primary"][-1].max() < 0.01
     assert "removed" in closed.report()
@@ -466,6 +468,9 @@ def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "segmentation (aux-nas): mIoU" in out
     assert f"{cost.params([CODE], 40, 0.25)[0]:,} parameters; 4 updates" in out
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 2
+    bench = nasbench_mr.load(tmp_path / "run" / "release")
+    found = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["segmentation"]
+    assert bench.query(CODE, "indoor-segmentation-aux-nas-normals")["mIoU"] == pytest.approx(found["mIoU"])
     compare = [*common, "--compare", "2", "--set=steps=1", "--out", str(tmp_path / "runs")]
     assert main([*compare, "--plot", str(tmp_path / "plot.png"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
