@@ -1,10 +1,11 @@
 """What all tests share: published data where a checkout has it beside, a home each, and a small release.
 
 Fixtures (tests can't import each other, so what they share is here):
-    shared        the folder of published tables and photos, or None
-    home          an empty NASBENCH_MR_HOME, for every test
-    server        a file server on this machine, which can be told to misbehave
-    tiny_release  the folder of a made-up release of two tasks, with seeds, a failed trial and curves
+    shared             the folder of published tables and photos, or None
+    home               an empty NASBENCH_MR_HOME, for every test
+    server             a file server on this machine, which can be told to misbehave
+    tiny_release       the folder of a made-up release of two tasks, with seeds, a failed trial and curves
+    published_release  the folder of the published tables as a release, or None
 """
 
 from __future__ import annotations
@@ -184,6 +185,18 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     about = {"title": "A small made-up release", "license": "CC0-1.0"}
     chosen = [tasks.get("seg"), tasks.get("video")]
     return release.create(fill, "tiny", "1.0.0", chosen, about, target).path
+
+
+@pytest.fixture(scope="session")
+def published_release(shared: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """The release "nasbench-mr" of the published tables in `shared`, or None. Not to be changed."""
+    if shared is None:
+        return None
+    from nasbench_mr.data_builders import published
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NASBENCH_MR_HOME", str(tmp_path_factory.mktemp("published")))
+        return published.import_release(shared / "upstream").path
 
 
 def pytest_report_header() -> str:

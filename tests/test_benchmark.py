@@ -660,14 +660,9 @@ def test_tasks_over_the_same_codes_share_one_index(tiny_release: Path) -> None:
     assert len(bench._indexes) == 1
 
 
-def test_laws_on_real_tables(shared: Path | None) -> None:
+def test_laws_on_real_tables(published_release: Path | None) -> None:
     """The published tables where they are at hand, else the embedded release."""
-    if shared is None:
-        bench = nasbench_mr.load("mini")
-    else:
-        from nasbench_mr.data_builders import published
-
-        bench = Benchmark(published.import_release(shared / "upstream"))
+    bench = nasbench_mr.load(published_release or "mini")
     names = [t for t in bench.tasks if bench.task(t).space == space.NAME]
     for task in names:
         codes = bench.codes(task)
