@@ -12,11 +12,13 @@ values it is told, nothing else, so the same search runs on all three sources an
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +76,21 @@ class Measured:
     values: Floats
     cost: Floats
     unit: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an objective says of n codes.
+
+    Attributes:
+        values: `(n,)` finite, larger is better.
+        evaluations: `(n,)` the share of a full training that each took.
+        cost: `(n,)` what each cost, in the objective's `unit`.
+    """
+
+    values: Floats
+    evaluations: Floats
+    cost: Floats
 
 
 class Source(Protocol):
@@ -181,6 +198,7 @@ class Domain:
         #: `(n, DIM)` the codes within the limits, where there is a list of them; else None.
         self.codes: Codes | None = None
         self._costs: tuple[Ints, Ints] | None = None
+        self._near: dict[tuple[bytes, int], Codes] = {}
         if codes is not None:
             self._restrict(self.space.check(codes), macs, params)
         elif self.space.NAME != "nasbench-mr":
@@ -307,7 +325,7 @@ class Domain:
         if not len(outside):
             return codes
         space = self.space
-        spread = codes[outside] - space.LOWER.astype(np.float64)
+        spread = (codes[outside] - space.LOWER).astype(np.float64)
         low, high = np.zeros(len(outside)), np.ones(len(outside))
         for _ in range(8):
             middle = (low + high) / 2
@@ -320,31 +338,62 @@ class Domain:
         return self._fix(self.space.project(self.space.LOWER + factor[:, None] * spread))
 
     @cached_property
+    def categorical(self) -> bool:
+        """Whether the space's integers are choices without an order, which `relax` writes as one-hot."""
+        return bool(self.space.relax(self.space.LOWER[None]).shape[1] > self.space.DIM)
+
+    @cached_property
     def _points(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """The list's codes as points, each coordinate scaled to the range it has in the list."""
         assert self.codes is not None
-        points = self.space.relax(self.codes)
-        scale = np.ptp(points, axis=0)
+        scale = np.ptp(self.codes, axis=0).astype(np.float32)
         scale[scale == 0] = 1
-        return (points / scale).astype(np.float32), scale.astype(np.float32)
+        return np.asarray(self.codes / scale, np.float32), scale
 
     def distances(self, code: Codes) -> npt.NDArray[np.float32]:
-        """L1 distances of one code to all of the list `self.codes`: `(n,)`."""
+        """L1 distances of one code to the list `self.codes`, `(n,)`; of choices, how many differ."""
+        if self.categorical:
+            assert self.codes is not None
+            return np.asarray((self.codes != code).sum(axis=1, dtype=np.float32))
         points, scale = self._points
-        distance: npt.NDArray[np.float32] = np.abs(points - self.space.relax(code)[0] / scale).sum(axis=1)
-        return distance
+        return np.asarray(np.abs(points - code / scale).sum(axis=1))
 
     def neighbors(self, code: Codes, count: int = 24) -> Codes:
-        """The codes one step away, within the limits; from a list the `count` nearest ones, nearest first.
+        """The codes one step away, within the limits; from a list with gaps the `count` nearest ones.
 
-        Never `code` itself. May be empty in a whole space under limits.
+        Never `code` itself, `(DIM,)`. May be empty in a whole space under limits.
         """
         if self.codes is None:
             around = self._fix(self.space.neighbors(code))
-            return around[self._within(around) & (around != code).any(axis=1)]
-        distance = self.distances(code)
-        nearest = np.argsort(distance, kind="stable")[: count + 1]
-        return self.codes[nearest[(self.codes[nearest] != code).any(axis=1)][:count]]
+            allowed: npt.NDArray[np.bool_] = self._within(around) & (around != code).any(axis=1)
+            return around[allowed]
+        # Searches come back to the same codes, and side by side many searches share a domain.
+        key = (code.tobytes(), count)
+        if key not in self._near:
+            near = self.space.neighbors(code)
+            near = near[self.contains(near)]
+            if len(near) < count / 2:
+                # A list with gaps: a sample of its space, not most of it.
+                near = self.codes[np.argsort(self.distances(code), kind="stable")[: count + 1]]
+                near = near[(near != code).any(axis=1)]
+            self._near[key] = near[:count]
+        return self._near[key]
+
+    def walk(self) -> Iterator[Codes]:
+        """Every code that may be asked for, `(DIM,)`, once; the smallest first."""
+        if self.codes is not None:
+            yield from self.codes
+            return
+        # No cost falls as a dimension grows, so single steps within the limits reach every allowed code.
+        queue = deque([self._fix(self.space.LOWER[None].copy())[0]])
+        seen = {queue[0].tobytes()}
+        while queue:
+            code = queue.popleft()
+            yield code
+            for near in self.neighbors(code):
+                if near.tobytes() not in seen:
+                    seen.add(near.tobytes())
+                    queue.append(near)
 
     def mutate(self, codes: Codes, rng: np.random.Generator) -> Codes:
         """A changed copy of each code: `(n, DIM)`; from a list, one of its nearest neighbours."""
@@ -453,10 +502,17 @@ class Objective:
 
         A training that failed or diverged counts as the worst value that its metric can have.
 
+        Args:
+            epoch: a point of the learning curve; None for the end.
+
         Raises:
             OutOfSpaceError: a code is not in the domain.
             InvalidArgumentError: there is no such epoch.
         """
+        return self.measure(codes, epoch).values
+
+    def measure(self, codes: Codes, epoch: int | None = None) -> Evaluation:
+        """`evaluate`, with what each code cost."""
         codes = self.domain.space.check(codes)
         if epoch is not None and epoch not in self.epochs:
             listed = ", ".join(map(str, self.epochs)) or "none: there are no learning curves"
@@ -467,11 +523,16 @@ class Objective:
                 f"code {codes[outside][0].tolist()} is not in the domain: not tabulated, or beyond the limits"
             )
         measured = self.source.measure(codes, self.goals, epoch)
-        self.evaluations += len(codes) * (1 if epoch is None else epoch / self.epochs[-1])
+        values = np.where(np.isfinite(measured.values), measured.values, self._worst)
+        share = 1.0 if epoch is None else epoch / self.epochs[-1]
+        self.evaluations += len(codes) * share
         self.spent += float(measured.cost.sum())
         self.unit = measured.unit
-        worst = np.array([worst_value(goal) for goal in self.goals])
-        return combine(np.where(np.isfinite(measured.values), measured.values, worst), self.goals)
+        return Evaluation(combine(values, self.goals), np.full(len(codes), share), measured.cost)
+
+    @cached_property
+    def _worst(self) -> Floats:
+        return np.array([worst_value(goal) for goal in self.goals])
 
     def best(self) -> float:
         """The largest value in the domain: known for a table, else NaN. Analysis only: nothing is charged."""
@@ -494,7 +555,7 @@ def whole_space(
     max_params: float | None = None,
     fixed: Mapping[str, int] | None = None,
 ) -> Domain:
-    """The whole space that the terms' tasks share; a space without a cost formula is as its table lists it."""
+    """The whole space of the terms' tasks; one without a cost formula is as its table lists it."""
     space = spaces.get(terms[0].task.space)
     if space.NAME == "nasbench-mr":
         return Domain(space, None, None, None, max_macs, max_params, fixed)
@@ -549,11 +610,12 @@ class TableSource:
                 return {}
             names = list(spaces.get(goal.task.space).NAMES)
             means = curves.groupby([*names, "epoch"])[goal.metric.name].mean().reset_index()
-            for epoch, group in means.groupby("epoch"):
-                rows = [self._rows.get(key, -1) for key in keys(group[names].to_numpy(np.int16))]
-                at = by_epoch.setdefault(int(epoch), np.full(self._values.shape, np.nan))  # type: ignore[call-overload]
-                here = np.array(rows) >= 0
-                at[np.array(rows)[here], k] = group[goal.metric.name].to_numpy()[here]
+            rows = np.array([self._rows.get(key, -1) for key in keys(means[names].to_numpy(np.int16))])
+            epochs, column = means["epoch"].to_numpy(), means[goal.metric.name].to_numpy()
+            for epoch in np.unique(epochs).tolist():
+                here = (epochs == epoch) & (rows >= 0)
+                at = by_epoch.setdefault(epoch, np.full(self._values.shape, np.nan))
+                at[rows[here], k] = column[here]
         return {epoch: values for epoch, values in by_epoch.items() if np.isfinite(values).all()}
 
     @property
@@ -591,3 +653,13 @@ class SurrogateSource:
             cost.macs(codes) / 1e9 if self._gmacs is None else np.array([self._gmacs[k] for k in keys(codes)])
         )
         return Measured(np.stack(columns, axis=1), gmacs * len(goals), "GMACs")
+
+
+def live(recipe: object, engine: str = "local", **options: Any) -> Objective:
+    """An objective that trains codes by recipes and adds what it trains to a table.
+
+    Needs the extra `build`; what `recipe`, `engine` and the options mean: `data_builders.live.live`.
+    """
+    builders = importlib.import_module("nasbench_mr.data_builders.live")
+    made: Objective = builders.live(recipe, engine, **options)
+    return made

@@ -7,21 +7,25 @@ Propagating Network Codes", ICLR 2022); the default goes beyond it. `docs/search
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import cost, objective, spaces
+from nasbench_mr import __version__, cost, objective, release
 from nasbench_mr import tasks as registry
 from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
+    StorageError,
     UnknownNameError,
     did_you_mean,
     missing_extra,
@@ -30,10 +34,11 @@ from nasbench_mr.objective import Codes, Domain, Floats, Goal, Ints, Tasks, keys
 from nasbench_mr.tasks import Metric, Task
 
 if TYPE_CHECKING:
-    from nasbench_mr.predictors.base import GradientPredictor, Predictor
     from torch import Tensor
 
     from nasbench_mr.benchmark import Benchmark
+    from nasbench_mr.predictors.base import Predictor
+    from nasbench_mr.predictors.evaluation import Data
 
 PRESETS = ("paper",)
 #: The published algorithm's settings.
@@ -78,8 +83,10 @@ class Trajectory:
 class NCPResult(Candidates):
     """What `ncp` found; the arrays of `Candidates` hold the best distinct codes, best first.
 
+    With the preset "paper" they are those of its one path, the last first, since that is its answer.
+
     Attributes:
-        best: the best code, within the limits.
+        best: the first of them: the best code, within the limits.
         names: the tasks, columns of `predicted` and `std`.
         trajectory: every step.
         pareto: the codes seen that no other one beats in both score and MACs, by rising MACs.
@@ -96,33 +103,54 @@ def fit(
 ) -> Predictor:
     """A predictor for `ncp`, fitted on the tables of all tasks that share the space of `tasks`.
 
-    Tasks help each other, so all are fitted together: the objectives of all, and what `tasks` names.
+    Tasks help each other, so all metrics of all of them are fitted together, in columns named "task/metric".
+    Kept in the cache of `release.home()`, so the same question is fitted once.
     """
+    from nasbench_mr.predictors.evaluation import gather
+
+    space = objective.goals(bench, tasks)[0].task.space
+    data = gather(bench, [name for name in bench.tasks if bench.task(name).space == space])
+    known = np.isfinite(data.values).sum(axis=0) > 1
+    return _fit(bench, data, [*np.array(data.names)[known].tolist()], seed, predictor, options)
+
+
+def fit_paper(bench: Benchmark, terms: Sequence[Goal], seed: int = 0) -> Predictor:
+    """The published predictor: one model for each task, its main metric first, the others beside it."""
+    from nasbench_mr.predictors.evaluation import gather
+
+    if len({goal.task.name for goal in terms}) < len(terms):
+        raise InvalidArgumentError("the paper's preset optimises one metric of a task; two are given")
+    data = gather(bench, [goal.task.name for goal in terms])
+    names = []
+    for goal in terms:
+        main = f"{goal.task.name}/{goal.metric.name}"
+        beside = [n for n in data.names if n.startswith(f"{goal.task.name}/") and n != main]
+        names += [main, *beside]
+    return _fit(bench, data, names, seed, "ncp-mlp", {})
+
+
+def _fit(
+    bench: Benchmark, data: Data, names: list[str], seed: int, kind: str, options: Mapping[str, Any]
+) -> Predictor:
+    """A predictor fitted on some of the columns, or the same one from the cache."""
     from nasbench_mr import predictors
 
-    terms = objective.goals(bench, tasks)
-    space = terms[0].task.space
-    wanted = {goal.key: goal for goal in terms}
-    for name in bench.tasks:
-        if bench.task(name).space == space and not any(
-            g.task.name == name and g.metric.name == g.task.objective for g in terms
-        ):
-            wanted[name] = objective.goals(bench, name)[0]
-    codes, values = training_data(bench, list(wanted.values()))
-    model = predictors.make(predictor, seed=seed, space=spaces.get(space), **options)
-    return model.fit(codes, values, names=tuple(wanted))
-
-
-def training_data(bench: Benchmark, terms: Sequence[Goal]) -> tuple[Codes, Floats]:
-    """The codes that any of the tables has, `(n, DIM)`, and their metrics, `(n, m)`, NaN where missing."""
-    every = np.concatenate([bench.codes(name) for name in dict.fromkeys(goal.task.name for goal in terms)])
-    first = {key: row for row, key in reversed(list(enumerate(keys(every))))}
-    codes = every[sorted(first.values())]
-    columns = [
-        bench.query_many(codes, g.task.name, (g.metric.name,), source="table", missing="nan")[g.metric.name]
-        for g in terms
-    ]
-    return codes, np.stack(columns, axis=1)
+    described = {
+        "tables": [bench.release.files[f"tables/{task.name}.parquet"]["sha256"] for task in data.tasks],
+        "columns": names,
+        "predictor": [kind, seed, sorted(options.items())],
+        "versions": [__version__, _torch().__version__],
+    }
+    digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    path = release.home() / "cache" / "predictors" / f"{kind}-{digest[:32]}.npz"
+    if path.is_file():
+        with contextlib.suppress(InvalidArgumentError):  # Damaged: fitted again.
+            return predictors.load(path)
+    model = predictors.make(kind, seed=seed, space=data.space, **options)
+    model.fit(data.codes, data.values[:, [data.names.index(name) for name in names]], names=names)
+    with contextlib.suppress(StorageError):  # A cache that can't be written costs time, not the answer.
+        model.save(path)
+    return model
 
 
 def ncp(
@@ -148,7 +176,7 @@ def ncp(
         tasks: a name, several, or names with weights.
         max_macs, max_params: limits on the code's exact cost, inclusive. MACs always mean `cost.macs`.
         seed: of the starts and of the predictor that is fitted.
-        preset: None, or "paper": the published algorithm, with its predictor, its one start and its step count.
+        preset: None, or "paper": the published algorithm, with its predictor and its one start.
         start: a code to improve; the default begins at random codes.
         fixed: dimensions to keep, by name, such as `{"i1": 16, "i2": 16}`.
         starts: codes edited at once.
@@ -183,18 +211,27 @@ def ncp(
     return _conclude(problem, trajectory, polish, rng)
 
 
+class Model(Protocol):
+    """What is followed: a `GradientPredictor`, or anything else that answers as one does."""
+
+    names: tuple[str, ...]
+
+    def predict(self, codes: Codes) -> tuple[Floats, Floats]: ...
+    def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
 @dataclass(frozen=True)
 class Problem:
     """A predictor, what to maximise of it, and where.
 
     Attributes:
-        predictor: has a column for each goal.
+        predictor: a model with a column for each goal.
         goals: the terms of what to maximise.
         domain: the codes allowed.
         caution: standard deviations by which means are lowered; negative raises them.
     """
 
-    predictor: GradientPredictor
+    predictor: Model
     goals: tuple[Goal, ...]
     domain: Domain
     caution: float = 1.0
@@ -202,7 +239,7 @@ class Problem:
     @cached_property
     def columns(self) -> list[int]:
         """The goals' columns of the predictor."""
-        return [_column(self.predictor, goal) for goal in self.goals]
+        return [_column(self.predictor.names, goal) for goal in self.goals]
 
     @cached_property
     def _affine(self) -> tuple[Floats, Floats]:
@@ -270,14 +307,12 @@ def _problem(
     return Problem(predictor, terms, domain, caution)
 
 
-def _column(predictor: Predictor, goal: Goal) -> int:
+def _column(names: tuple[str, ...], goal: Goal) -> int:
     """The predictor's column of a goal: named by its key, or "task/metric"."""
     for name in (goal.key, f"{goal.task.name}/{goal.metric.name}"):
-        if name in predictor.names:
-            return predictor.names.index(name)
-    raise UnknownNameError(
-        f"the predictor has no column {goal.key!r}: {did_you_mean(goal.key, predictor.names)}"
-    )
+        if name in names:
+            return names.index(name)
+    raise UnknownNameError(f"the predictor has no column {goal.key!r}: {did_you_mean(goal.key, names)}")
 
 
 def _predicted_goals(predictor: Predictor, tasks: Tasks, seed: int) -> tuple[Goal, ...]:
@@ -294,7 +329,7 @@ def _predicted_goals(predictor: Predictor, tasks: Tasks, seed: int) -> tuple[Goa
             measured = Metric(metric or "value")
             task = Task(name, name, "", "classification", (measured,), measured.name)
         goal = Goal(key, task, task.metric(metric or None), weight)
-        values = mean[:, _column(predictor, goal)]
+        values = mean[:, _column(predictor.names, goal)]
         terms.append(replace(goal, mean=float(values.mean()), std=float(values.std()) or 1.0))
     return tuple(terms)
 
@@ -461,21 +496,29 @@ def _macs_anywhere(domain: Domain, codes: Codes) -> Ints:
 
 
 def _conclude(problem: Problem, trajectory: Trajectory, polish: int, rng: np.random.Generator) -> NCPResult:
-    """Picks the best of the codes seen that are exactly within the limits, after a last search around them."""
-    codes = trajectory.codes.reshape(-1, trajectory.codes.shape[-1])
-    scores = trajectory.score.ravel()
-    codes, first = np.unique(codes, axis=0, return_index=True)
-    scores = scores[first]
-    inside = problem.domain.contains(codes)
-    if not inside.any():
+    """Picks the best of the codes seen that are within the limits, after a last search around them."""
+    codes, scores = _seen(problem, trajectory)
+    if polish:
+        codes, scores = _polish(problem, codes, scores, polish, rng)
+    return _result(problem, trajectory, codes, scores, np.argsort(-scores, kind="stable"))
+
+
+def _seen(problem: Problem, trajectory: Trajectory) -> tuple[Codes, Floats]:
+    """The distinct codes of a trajectory that are exactly within the limits, the last seen first."""
+    codes = trajectory.codes.reshape(-1, trajectory.codes.shape[-1])[::-1]
+    _, first = np.unique(codes, axis=0, return_index=True)
+    first.sort()
+    first = first[problem.domain.contains(codes[first])]
+    if not len(first):
         raise InfeasibleError(
             "no step came within the limits: try other limits or another start"
             + (", or the default preset" if trajectory.codes.shape[1] == 1 else "")
         )
-    codes, scores = codes[inside], scores[inside]
-    if polish:
-        codes, scores = _polish(problem, codes, scores, polish, rng)
-    order = np.argsort(-scores, kind="stable")
+    return codes[first], trajectory.score.ravel()[::-1][first]
+
+
+def _result(problem: Problem, trajectory: Trajectory, codes: Codes, scores: Floats, order: Ints) -> NCPResult:
+    """The result for `codes`, of which `order` says which come first."""
     best = problem.candidates(codes[order[:64]])
     macs = problem.domain.macs(codes)
     by_macs = np.lexsort((-scores, macs))
@@ -493,7 +536,7 @@ def _conclude(problem: Problem, trajectory: Trajectory, polish: int, rng: np.ran
 def _polish(
     problem: Problem, codes: Codes, scores: Floats, rounds: int, rng: np.random.Generator, width: int = 8
 ) -> tuple[Codes, Floats]:
-    """Adds the neighbours, by one dimension and by random pairs of them, of the `width` best codes, repeatedly."""
+    """Adds the neighbours, by one dimension and by random pairs, of the `width` best codes, repeatedly."""
     domain = problem.domain
     expanded: set[bytes] = set()
     for _ in range(rounds):
@@ -519,25 +562,6 @@ def _polish(
     return codes, scores
 
 
-def fit_paper(bench: Benchmark, terms: Sequence[Goal], seed: int = 0) -> Predictor:
-    """The published predictor: one model for each task, its main metric first, its other metrics beside it."""
-    from nasbench_mr import predictors
-
-    wanted = []
-    for goal in terms:
-        others = [metric for metric in goal.task.metrics if metric != goal.metric]
-        wanted += [
-            replace(goal, key=f"{goal.task.name}/{metric.name}", metric=metric)
-            for metric in (goal.metric, *others)
-        ]
-    names = [goal.key for goal in wanted]
-    if len(set(names)) < len(names):
-        raise InvalidArgumentError("the paper's preset optimises one metric of a task; two are given")
-    codes, values = training_data(bench, wanted)
-    model = predictors.make("ncp-mlp", seed=seed, space=spaces.get(terms[0].task.space))
-    return model.fit(codes, values, names=names)
-
-
 def _paper(problem: Problem, first: Codes | None, steps: int) -> NCPResult:
     """The published editing loop, from one code.
 
@@ -550,17 +574,18 @@ def _paper(problem: Problem, first: Codes | None, steps: int) -> NCPResult:
 
     if not isinstance(problem.predictor, NcpMlp):
         raise InvalidArgumentError(
-            f"the paper's preset needs the predictor 'ncp-mlp'; got {problem.predictor.kind!r}"
+            f"the paper's preset needs the predictor 'ncp-mlp'; got a {type(problem.predictor).__name__}"
         )
+    published = problem.predictor
     problem = replace(problem, caution=0.0)
     domain, space = problem.domain, problem.domain.space
     low, span, pinned = _box(domain)
     # Each goal's model, and its metric's position among the model's outputs.
     parts = []
     for goal, column in zip(problem.goals, problem.columns, strict=True):
-        owner = next(k for k, columns in enumerate(problem.predictor.columns) if column in columns)
-        where = problem.predictor.columns[owner].index(column)
-        parts.append((goal, problem.predictor.models[owner], where))
+        owner = next(k for k, columns in enumerate(published.columns) if column in columns)
+        where = published.columns[owner].index(column)
+        parts.append((goal, published.models[owner], where))
     mean, scale = parts[0][1].x_mean, parts[0][1].x_scale
     x = torch.from_numpy(space.relax(_paper_start(domain) if first is None else first))
     kept = x[:, pinned].clone()
@@ -588,7 +613,9 @@ def _paper(problem: Problem, first: Codes | None, steps: int) -> NCPResult:
     trajectory = Trajectory(
         visited, problem.score(flat).reshape(shape), _macs_anywhere(domain, flat).reshape(shape)
     )
-    return _conclude(problem, trajectory, 0, np.random.default_rng(0))
+    seen, scores = _seen(problem, trajectory)
+    # The published loop returns where it ends.
+    return _result(problem, trajectory, seen, scores, np.arange(len(seen)))
 
 
 def _paper_start(domain: Domain) -> Codes:

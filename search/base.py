@@ -1,0 +1,373 @@
+"""What every search is: `ask` for codes, `tell` their values; and `run`, which does both on an objective.
+
+    objective = Objective.table(bench, "seg", max_macs=2e9)
+    search = make("evolution", objective, seed=0)
+    trace = run(search, objective, budget=300)
+
+A search knows the domain and what it was told, nothing else, so it runs on tables, surrogates and live
+training, on any space, for one task or several. It never asks for a code twice (`halving` does, for longer
+trainings). A new search subclasses `Searcher` and gets a row in `REGISTRY`.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr.errors import ExhaustedError, InvalidArgumentError, UnknownNameError, did_you_mean
+from nasbench_mr.objective import Codes, Domain, Floats, Ints, Objective, keys
+
+#: Name: (module, class).
+REGISTRY: dict[str, tuple[str, str]] = {
+    "random": ("nasbench_mr.search.baselines", "Random"),
+    "local": ("nasbench_mr.search.baselines", "LocalSearch"),
+    "evolution": ("nasbench_mr.search.baselines", "Evolution"),
+    "tpe": ("nasbench_mr.search.tpe", "TPE"),
+    "guided": ("nasbench_mr.search.guided", "GuidedEvolution"),
+    "ncp": ("nasbench_mr.search.guided", "NCPSearch"),
+    "halving": ("nasbench_mr.search.halving", "SuccessiveHalving"),
+}
+
+#: How often a search that proposes only codes it has asked for is asked for others, before random ones do.
+_ATTEMPTS = 8
+
+
+class Searcher(abc.ABC):
+    """Proposes codes and learns from their values, which are the larger the better.
+
+    Args:
+        domain: the codes it may ask for.
+        seed: of all its randomness; the same seed and the same values told give the same codes.
+        epochs: the points of the learning curves that may be asked for; only `halving` uses them.
+
+    Attributes:
+        name: its name in the registry.
+        fidelity: `(n,)` for the codes asked last, the epoch up to which to train each; 0 is the end.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
+        self.domain, self.seed = domain, seed
+        self.rng = np.random.default_rng(seed)
+        self.fidelity: Ints = np.empty(0, np.int64)
+        self._asked: set[bytes] = set()
+        #: Of a listed domain's codes, those never asked for: `(n,)`.
+        self._free = np.ones(0 if domain.codes is None else len(domain.codes), bool)
+        #: Asked for and not told yet: the code's key, and its fidelity.
+        self._pending: dict[bytes, int] = {}
+        self._codes: list[Codes] = []
+        self._values: list[float] = []
+
+    def ask(self, n: int = 1) -> Codes:
+        """The next `n` codes to measure, distinct and within the domain: `(n, DIM)`.
+
+        May be called again before the values of the last ones are told.
+
+        Raises:
+            InvalidArgumentError: n is no positive integer.
+            ExhaustedError: the domain has fewer codes that were never asked for.
+        """
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+            raise InvalidArgumentError(f"n is {n!r}; expected a positive number of codes")
+        codes, fidelity = self._ask(int(n))
+        assert len(codes) == n
+        self.fidelity = fidelity
+        for key, epoch in zip(keys(codes), fidelity.tolist(), strict=True):
+            self._pending[key] = epoch
+            self._asked.add(key)
+        if len(self._free):
+            self._free[self.domain.rows(codes)] = False
+        return codes
+
+    def tell(self, codes: object, values: object) -> None:
+        """The values of codes asked for, in any order and in as many calls as one likes.
+
+        Args:
+            codes: `(n, DIM)`.
+            values: `(n,)`, finite; the larger the better.
+
+        Raises:
+            InvalidArgumentError: a value is missing or not finite, or a code was not asked for, or was told
+                before. Nothing is learnt then.
+        """
+        checked = self.domain.space.check(codes)
+        try:
+            told = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            raise InvalidArgumentError("values are an (n,) array of numbers") from None
+        if told.shape != (len(checked),):
+            raise InvalidArgumentError(
+                f"values have shape {told.shape}; expected ({len(checked)},): one for each code"
+            )
+        if not np.isfinite(told).all():
+            row = int(np.flatnonzero(~np.isfinite(told))[0])
+            raise InvalidArgumentError(
+                f"values[{row}] is {told[row]}; expected finite numbers. A training that failed still needs "
+                "a value, such as its metric's worst (Objective.evaluate gives that)"
+            )
+        named = keys(checked)
+        seen: set[bytes] = set()
+        for row, key in enumerate(named):
+            if key not in self._pending or key in seen:
+                why = "was told already" if key in self._asked else "was never asked for"
+                raise InvalidArgumentError(f"codes[{row}], {checked[row].tolist()}, {why}")
+            seen.add(key)
+        self._tell(checked, told, np.array([self._pending.pop(key) for key in named], np.int64))
+
+    @property
+    def codes(self) -> Codes:
+        """The codes whose values were told, in that order: `(n, DIM)`."""
+        return np.array(self._codes, np.int16).reshape(-1, self.domain.space.DIM)
+
+    @property
+    def values(self) -> Floats:
+        """Their values: `(n,)`."""
+        return np.array(self._values)
+
+    @property
+    def left(self) -> int:
+        """How many codes were never asked for; in a whole space under limits an upper bound."""
+        return self.domain.size - len(self._asked)
+
+    def _ask(self, n: int) -> tuple[Codes, Ints]:
+        """`n` codes and their fidelities. By default new ones that `_propose` names, trained to the end."""
+        self._check_left(n)
+        found: dict[bytes, Codes] = {}
+        for _ in range(_ATTEMPTS):
+            self._add_new(self._propose(n - len(found)), found, n)
+            if len(found) == n:
+                break
+        else:
+            found |= {code.tobytes(): code for code in self._random(n - len(found), found)}
+        return np.array([*found.values()]), np.zeros(n, np.int64)
+
+    @abc.abstractmethod
+    def _propose(self, n: int) -> Codes:
+        """Codes of the domain to ask for, best first; some may be known, and there may be more than `n`."""
+
+    def _tell(self, codes: Codes, values: Floats, fidelity: Ints) -> None:
+        """Learns what was told, already checked. Overrides begin with this one: it keeps full trainings."""
+        full = fidelity == 0
+        self._codes.extend(codes[full])
+        self._values.extend(values[full].tolist())
+
+    def _check_left(self, n: int) -> None:
+        if n > self.left:
+            raise ExhaustedError(
+                f"asked for {n} more codes, but only {self.left} of {self.domain.size} are left"
+            )
+
+    def _random(self, n: int, exclude: Mapping[bytes, Codes] | None = None) -> list[Codes]:
+        """`n` random codes that were never asked for and are not among `exclude`."""
+        found = dict(exclude or {})
+        wanted = len(found) + n
+        if self.domain.codes is None:
+            for _ in range(_ATTEMPTS):
+                self._add_new(self.domain.sample(n, self.rng), found, wanted)
+            # Limits that leave next to nothing: go through what there is.
+            candidates = self.domain.walk()
+        else:
+            free = np.flatnonzero(self._free)
+            candidates = iter(self.domain.codes[self.rng.permutation(free)])
+        while len(found) < wanted:
+            chunk = np.array([*islice(candidates, 256)])
+            if not len(chunk):
+                raise ExhaustedError(
+                    f"asked for {n} more codes, but {wanted - len(found)} of them do not exist"
+                )
+            self._add_new(chunk, found, wanted)
+        return [*found.values()][wanted - n :]
+
+    def _add_new(self, codes: Codes, found: dict[bytes, Codes], wanted: int) -> None:
+        """Adds those of `codes` that were never asked for to `found`, until it has `wanted`."""
+        for key, code in zip(keys(codes), codes, strict=True):
+            if len(found) == wanted:
+                return
+            if key not in self._asked:
+                found.setdefault(key, code)
+
+    def nearest_new(self, codes: Codes) -> Codes:
+        """The nearest allowed code to each; from a list one never asked for: at most `(n, DIM)`."""
+        listed = self.domain.codes
+        if listed is None:
+            return self.domain.repair(codes)
+        free = self._free.copy()
+        rows = []
+        for code, row in zip(codes, self.domain.rows(codes).tolist(), strict=True):
+            if row < 0 or not free[row]:
+                row = int(np.where(free, self.domain.distances(code), np.inf).argmin())
+            if free[row]:
+                rows.append(row)
+                free[row] = False
+        return listed[rows]
+
+
+def names() -> tuple[str, ...]:
+    """All registered searches."""
+    return tuple(REGISTRY)
+
+
+def make(
+    name: str, objective_or_domain: Objective | Domain | None = None, seed: int = 0, **options: Any
+) -> Searcher:
+    """A new search.
+
+    Args:
+        name: one of `names()`.
+        objective_or_domain: where it searches; the whole space of the 27 integers by default.
+        seed: of its randomness.
+        options: keyword arguments of the search's class.
+
+    Raises:
+        UnknownNameError: no such search.
+        InvalidArgumentError: it has no such option, or needs learning curves that are not there.
+        MissingExtraError: a library it needs is not installed.
+    """
+    if name not in REGISTRY:
+        raise UnknownNameError(f"no search {name!r}: {did_you_mean(name, REGISTRY)}")
+    module, cls = REGISTRY[name]
+    where = objective_or_domain
+    if isinstance(where, Objective):
+        options = {"epochs": where.epochs, **options}
+    domain = where.domain if isinstance(where, Objective) else Domain() if where is None else where
+    try:
+        made: Searcher = getattr(importlib.import_module(module), cls)(domain, seed=seed, **options)
+    except TypeError as error:
+        raise InvalidArgumentError(f"search {name!r}: {error}") from None
+    return made
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one run measured, in that order; row k of every array is its k-th measurement.
+
+    Attributes:
+        codes: `(n, DIM)` int16.
+        values: `(n,)` as the objective gave them, the larger the better.
+        fidelity: `(n,)` the epoch each was trained to; 0 is the end.
+        evaluations: `(n,)` full trainings used so far; a shorter training counts as its share.
+        spent: `(n,)` the simulated cost so far.
+        unit: of `spent`.
+        best_value: the largest value of a full training; NaN without one.
+        best_code: its code.
+    """
+
+    codes: Codes
+    values: Floats
+    fidelity: Ints
+    evaluations: Floats
+    spent: Floats
+    unit: str
+
+    @cached_property
+    def best(self) -> Floats:
+        """`(n,)` the largest value of a full training so far; NaN before the first."""
+        full = np.where(self.fidelity == 0, self.values, -np.inf)
+        running = np.maximum.accumulate(full)
+        return np.where(np.isfinite(running), running, np.nan)
+
+    @property
+    def best_value(self) -> float:
+        return float(self.best[-1]) if len(self.best) else math.nan
+
+    @property
+    def best_code(self) -> tuple[int, ...] | None:
+        rows = np.flatnonzero((self.fidelity == 0) & (self.values == self.best_value))
+        return tuple(self.codes[rows[0]].tolist()) if len(rows) else None
+
+
+def run(search: Searcher, objective: Objective, budget: float, batch: int = 1) -> Trace:
+    """Lets a search ask the objective until the budget is used up, or every code of the domain is measured.
+
+    Args:
+        budget: full trainings; shorter ones count as their share.
+        batch: codes asked for at a time.
+
+    Raises:
+        InvalidArgumentError: the budget or the batch is not positive.
+    """
+    return run_all([search], objective, budget, batch)[0]
+
+
+def run_all(searches: Sequence[Searcher], objective: Objective, budget: float, batch: int = 1) -> list[Trace]:
+    """`run` for independent searches side by side, which measures faster: one question for all of them."""
+    check_budget(budget, batch)
+    records = [_Record(search) for search in searches]
+    active = records
+    while active:
+        for record in active:
+            record.ask(budget, batch)
+        active = [record for record in active if len(record.asked)]
+        _measure(active, objective)
+    return [record.trace(objective.unit) for record in records]
+
+
+def check_budget(budget: float, batch: int) -> None:
+    """Raises `InvalidArgumentError` where one of them is not positive."""
+    if not (budget > 0 and math.isfinite(budget)):
+        raise InvalidArgumentError(f"budget is {budget}; expected a positive number of evaluations")
+    if batch < 1:
+        raise InvalidArgumentError(f"batch is {batch}; expected at least 1")
+
+
+class _Record:
+    """A search, what it asked for just now, and what it has measured so far."""
+
+    def __init__(self, search: Searcher):
+        self.search = search
+        self.used = 0.0
+        self.asked: Codes = np.empty((0, search.domain.space.DIM), np.int16)
+        none = np.empty(0)
+        #: Codes, values, fidelities, evaluations and costs, in pieces.
+        self.columns: tuple[list[Any], ...] = ([self.asked], [none], [none.astype(np.int64)], [none], [none])
+
+    def ask(self, budget: float, batch: int) -> None:
+        """Asks for at most `batch` codes; for none if the budget or the codes are used up."""
+        # Shares such as 1/3 add up to a hair less than the budget.
+        wanted = min(batch, math.ceil(budget - self.used - 1e-9))
+        while wanted > 0:
+            try:
+                self.asked = self.search.ask(wanted)
+                return
+            except ExhaustedError:
+                wanted //= 2
+        self.asked = self.asked[:0]
+
+    def tell(self, values: Floats, evaluations: Floats, cost: Floats) -> None:
+        fidelity = self.search.fidelity
+        self.used += float(evaluations.sum())
+        self.search.tell(self.asked, values)
+        for column, more in zip(self.columns, (self.asked, values, fidelity, evaluations, cost), strict=True):
+            column.append(more)
+
+    def trace(self, unit: str) -> Trace:
+        codes, values, fidelity, evaluations, cost = map(np.concatenate, self.columns)
+        return Trace(codes, values, fidelity, np.cumsum(evaluations), np.cumsum(cost), unit)
+
+
+def _measure(records: Sequence[_Record], objective: Objective) -> None:
+    """Measures what all have asked for, one question for each fidelity, and tells them."""
+    if not records:
+        return
+    codes = np.concatenate([record.asked for record in records])
+    fidelity = np.concatenate([record.search.fidelity for record in records])
+    answers: npt.NDArray[np.float64] = np.empty((3, len(codes)))
+    for epoch in np.unique(fidelity).tolist():
+        here = fidelity == epoch
+        found = objective.measure(codes[here], epoch or None)
+        answers[:, here] = found.values, found.evaluations, found.cost
+    start = 0
+    for record in records:
+        stop = start + len(record.asked)
+        record.tell(*answers[:, start:stop])
+        start = stop

@@ -1,0 +1,134 @@
+"""Searches without a model: the ones every comparison should have, `random`, `local` and `evolution`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.objective import Codes, Domain, Floats, Ints
+from nasbench_mr.search.base import Searcher
+
+
+class Random(Searcher):
+    """Random codes, each at most once; under limits as `Domain.sample` draws them."""
+
+    name = "random"
+
+    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
+        super().__init__(domain, seed, epochs)
+        self._ready: deque[Codes] = deque()
+
+    def _propose(self, n: int) -> Codes:
+        # Drawn ahead: a hundred codes take little longer than one.
+        if len(self._ready) < n:
+            self._ready.extend(self.domain.sample(max(n, 128), self.rng))
+        return np.array([self._ready.popleft() for _ in range(min(n, len(self._ready)))])
+
+
+class LocalSearch(Searcher):
+    """Hill climbing: the neighbours of the best code in random order, moving as soon as one is better.
+
+    White et al., "Exploring the Loss Landscape in Neural Architecture Search", UAI 2021. Where no neighbour
+    is better it starts again.
+
+    Args:
+        domain, seed, epochs: see `Searcher`.
+        initial: random codes at every start, the best of which it climbs from.
+    """
+
+    name = "local"
+
+    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), initial: int = 10):
+        super().__init__(domain, seed, epochs)
+        self.initial = at_least("initial", initial, 1)
+        self._start()
+
+    def _start(self) -> None:
+        self._scouted: list[tuple[float, Codes]] = []
+        self._top = -np.inf
+        self._around: deque[Codes] = deque()
+
+    def _propose(self, n: int) -> Codes:
+        found: list[Codes] = []
+        while self._around and len(found) < n:
+            code = self._around.popleft()
+            if code.tobytes() not in self._asked:
+                found.append(code)
+        if found:
+            return np.array(found)
+        if len(self._scouted) >= self.initial:
+            self._start()
+        return self.domain.sample(n, self.rng)
+
+    def _tell(self, codes: Codes, values: Floats, fidelity: Ints) -> None:
+        super()._tell(codes, values, fidelity)
+        climbing = len(self._scouted) >= self.initial
+        self._scouted += [*zip(values.tolist(), codes, strict=True)][: self.initial - len(self._scouted)]
+        if len(self._scouted) < self.initial:
+            return
+        if not climbing:
+            self._move(*max(self._scouted, key=lambda pair: pair[0]))
+        best = int(values.argmax())
+        if values[best] > self._top:
+            self._move(float(values[best]), codes[best])
+
+    def _move(self, value: float, code: Codes) -> None:
+        self._top = value
+        near = self.domain.neighbors(code)
+        self._around = deque(near[self.rng.permutation(len(near))])
+
+
+class Evolution(Searcher):
+    """Regularised evolution: the best of a sample of the population has a mutated child; the oldest dies.
+
+    Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019.
+
+    Args:
+        domain, seed, epochs: see `Searcher`.
+        population: codes alive, at first random ones.
+        sample: codes of which the best becomes a parent.
+    """
+
+    name = "evolution"
+
+    def __init__(
+        self,
+        domain: Domain,
+        seed: int = 0,
+        epochs: Sequence[int] = (),
+        population: int = 50,
+        sample: int = 10,
+    ):
+        super().__init__(domain, seed, epochs)
+        at_least("population", population, 1)
+        self.sample = at_least("sample", sample, 1)
+        self._alive: deque[tuple[float, Codes]] = deque(maxlen=population)
+
+    def _propose(self, n: int) -> Codes:
+        grown = self._alive.maxlen or 0
+        young = min(n, max(0, grown - len(self._asked)))
+        if young or not self._alive:
+            return self.domain.sample(young or n, self.rng)
+        parents = []
+        for _ in range(n):
+            drawn = self.rng.integers(len(self._alive), size=self.sample).tolist()
+            parents.append(max((self._alive[k] for k in drawn), key=lambda pair: pair[0])[1])
+        return self.domain.mutate(np.array(parents), self.rng)
+
+    def _tell(self, codes: Codes, values: Floats, fidelity: Ints) -> None:
+        super()._tell(codes, values, fidelity)
+        self._alive.extend(zip(values.tolist(), codes, strict=True))
+
+
+def at_least(name: str, value: int, least: int) -> int:
+    """`value`, checked.
+
+    Raises:
+        InvalidArgumentError: it is less than `least`.
+    """
+    if value < least:
+        raise InvalidArgumentError(f"{name} is {value}; expected at least {least}")
+    return value

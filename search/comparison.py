@@ -1,0 +1,277 @@
+"""`Comparison`: what `compare` found, as tables, regret curves, ranks and significance tests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasbench_mr import files
+from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean, missing_extra
+from nasbench_mr.objective import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+ABOUT, TRACE, RUNS = "comparison.json", "trace.parquet", "runs.parquet"
+BANDS = ("quartiles", "confidence")
+BLOCKS = ("tasks", "runs")
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Significance tests of a comparison.
+
+    Attributes:
+        blocks: what was ranked in: "tasks", each by its mean regret, or "runs", one for each task and seed.
+        count: how many blocks.
+        statistic, p: Friedman's test that all searches rank alike; NaN for two searches.
+        pairs: a row for each pair `a`, `b`: `better`, the probability that a run of a ends better than a run
+            of b on the same task (half for a tie; 0.5: no difference), averaged over the tasks; `p` of
+            Wilcoxon's signed-rank test over the blocks; and `p_holm`, corrected for the number of pairs.
+    """
+
+    blocks: str
+    count: int
+    statistic: float
+    p: float
+    pairs: pd.DataFrame
+
+
+class Comparison:
+    """The runs of some searches on some tasks.
+
+    Attributes:
+        trace: one row for each measurement: task, searcher, seed, fidelity (epoch; 0: the end), evaluations
+            and spent (so far), values, and best (the best full training so far).
+        runs: one row for each run: task, searcher, seed, its best value and that code.
+        about: how it was run (release, source, budget, limits, ...), and by task the "best" value there is
+            (None where unknown), the "spread" (standard deviation) of the table's values, and their "unit".
+        tasks, searchers: in the order they were asked for.
+    """
+
+    def __init__(self, trace: pd.DataFrame, runs: pd.DataFrame, about: dict[str, Any]):
+        self.trace, self.runs, self.about = trace, runs, about
+        self.tasks: list[str] = about["tasks"]
+        self.searchers: list[str] = about["searchers"]
+
+    @classmethod
+    def of(cls, parts: Sequence[pa.Table], about: dict[str, Any]) -> Comparison:
+        """From the tables that `compare.Part.run` writes."""
+        import pandas as pd
+
+        traces: list[pd.DataFrame] = []
+        runs: list[pd.DataFrame] = []
+        for part in parts:
+            told = json.loads(part.schema.metadata[b"nasbench_mr"])
+            trace = part.to_pandas()
+            last = trace.groupby("seed")["best"].last()
+            run = pd.DataFrame({"seed": last.index, "best": last.to_numpy(), "code": told["codes"]})
+            for frame, found in ((trace, traces), (run, runs)):
+                frame.insert(0, "task", told["task"])
+                frame.insert(1, "searcher", told["searcher"])
+                found.append(frame)
+        trace, run = (pd.concat(found, ignore_index=True) for found in (traces, runs))
+        return cls(trace, run, {**about, "cost_unit": told["unit"]})
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes trace.parquet, runs.parquet and comparison.json; `open` reads them."""
+        for name, frame in ((TRACE, self.trace), (RUNS, self.runs)):
+            with files.atomic(Path(folder) / name) as temporary:
+                frame.to_parquet(temporary, index=False)
+        files.write_text(Path(folder) / ABOUT, json.dumps(self.about, indent=2) + "\n")
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Comparison:
+        """What `save` wrote.
+
+        Raises:
+            InvalidArgumentError: the folder has no finished comparison.
+        """
+        import pandas as pd
+
+        path = Path(folder)
+        try:
+            about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+            return cls(pd.read_parquet(path / TRACE), pd.read_parquet(path / RUNS), about)
+        except (OSError, ValueError, KeyError) as error:
+            raise InvalidArgumentError(f"{path} holds no finished comparison: {error}") from None
+
+    @cached_property
+    def best(self) -> dict[str, float]:
+        """By task the best value within reach: of the table, or, where no one knows it, of all runs here."""
+        known: dict[str, float | None] = self.about["best"]
+        best = {}
+        for task in self.tasks:
+            there = known[task]
+            seen = self.runs.loc[self.runs["task"] == task, "best"]
+            best[task] = float(seen.max()) if there is None else there
+        return best
+
+    @property
+    def grid(self) -> Floats:
+        """1, 2, ... to the budget, in evaluations: where regret is looked at."""
+        return np.arange(1.0, np.ceil(self.about["budget"]) + 1)
+
+    @cached_property
+    def regret(self) -> dict[tuple[str, str], Floats]:
+        """By task and search, how far each run's best is below the best within reach: `(seeds, grid)`.
+
+        In the task's unit (`about["unit"]`); NaN before a run's first full training. A run that measured
+        every code before its budget was used up keeps its regret.
+        """
+        found = {}
+        groups = dict(iter(self.trace.groupby(["task", "searcher"])))
+        for task, searcher in product(self.tasks, self.searchers):
+            runs = []
+            for _, run in groups[task, searcher].groupby("seed"):
+                last = np.searchsorted(run["evaluations"].to_numpy(), self.grid + 1e-9, side="right") - 1
+                best = run["best"].to_numpy()[np.maximum(last, 0)]
+                runs.append(np.where(last >= 0, self.best[task] - best, np.nan))
+            found[task, searcher] = np.array(runs)
+        return found
+
+    def curves(self, band: str = "quartiles") -> pd.DataFrame:
+        """Regret curves: task, searcher, evaluations, and the median, low and high of the regret.
+
+        Args:
+            band: "quartiles" of the runs, or the 95% "confidence" interval of the median (by its order
+                statistics; with fewer than six runs the least and the largest).
+        """
+        import pandas as pd
+
+        if band not in BANDS:
+            raise UnknownNameError(f"no band {band!r}: {did_you_mean(band, BANDS)}")
+        frames = []
+        for task in self.tasks:
+            for searcher in self.searchers:
+                # Nothing trained to the end yet is worse than anything that is.
+                runs = np.sort(np.nan_to_num(self.regret[task, searcher], nan=np.inf), axis=0)
+                low, high = (
+                    (_quantile(runs, 0.25), _quantile(runs, 0.75)) if band == "quartiles" else _interval(runs)
+                )
+                columns = {"median": _quantile(runs, 0.5), "low": low, "high": high}
+                columns = {name: np.where(np.isfinite(c), c, np.nan) for name, c in columns.items()}
+                here = {"task": task, "searcher": searcher, "evaluations": self.grid}
+                frames.append(pd.DataFrame({**here, **columns}))
+        return pd.concat(frames, ignore_index=True)
+
+    def final(self) -> pd.DataFrame:
+        """Median regret at the end of the budget: tasks x searches."""
+        import pandas as pd
+
+        medians = [[float(np.median(self._last(t, s))) for s in self.searchers] for t in self.tasks]
+        return pd.DataFrame(medians, self.tasks, self.searchers)
+
+    def ranks(self) -> pd.DataFrame:
+        """Mean rank at the end of the budget, 1 the best, ties shared: tasks x searches."""
+        import pandas as pd
+
+        rows = []
+        for task in self.tasks:
+            runs = pd.DataFrame({s: self._last(task, s) for s in self.searchers})
+            rows.append(runs.rank(axis=1).mean())
+        return pd.DataFrame(rows, self.tasks)
+
+    def tests(self, blocks: str | None = None) -> Tests:
+        """Do the searches differ at the end of the budget?
+
+        Args:
+            blocks: "tasks" asks whether they differ on tasks like these, and needs several; "runs" whether
+                they differ on these tasks. By default "tasks" from six tasks on: with fewer, Wilcoxon's test
+                could not tell even where all agree.
+
+        Raises:
+            InvalidArgumentError: there is one search.
+            MissingExtraError: SciPy is not installed.
+        """
+        if len(self.searchers) < 2:
+            raise InvalidArgumentError("tests need at least two searches")
+        if blocks is None:
+            blocks = "tasks" if len(self.tasks) >= 6 else "runs"
+        if blocks not in BLOCKS:
+            raise UnknownNameError(f"no blocks {blocks!r}: {did_you_mean(blocks, BLOCKS)}")
+        spread = self.about["spread"]
+        # (tasks, seeds, searches), comparable between tasks.
+        regret = np.array(
+            [np.stack([self._last(t, s) / spread[t] for s in self.searchers], 1) for t in self.tasks]
+        )
+        values = regret.mean(axis=1) if blocks == "tasks" else regret.reshape(-1, len(self.searchers))
+        statistic, p = _friedman(values)
+        return Tests(blocks, len(values), statistic, p, self._pairs(values, regret))
+
+    def _pairs(self, values: Floats, regret: Floats) -> pd.DataFrame:
+        import pandas as pd
+
+        rows = []
+        for a, b in combinations(range(len(self.searchers)), 2):
+            # Every run of a against every run of b.
+            gap = regret[:, None, :, b] - regret[:, :, None, a]
+            better = float(((gap > 0) + (gap == 0) / 2).mean())
+            names = {"a": self.searchers[a], "b": self.searchers[b]}
+            rows.append({**names, "better": better, "p": _wilcoxon(values[:, a], values[:, b])})
+        frame = pd.DataFrame(rows)
+        frame["p_holm"] = holm(frame["p"].to_numpy())
+        return frame
+
+    def _last(self, task: str, searcher: str) -> Floats:
+        """Each run's regret at the end: `(seeds,)`; the largest seen where nothing was trained to the end."""
+        last = self.regret[task, searcher][:, -1]
+        if np.isnan(last).any():
+            worst = max(np.nanmax(self.regret[task, s], initial=0.0) for s in self.searchers)
+            last = np.nan_to_num(last, nan=worst)
+        return last
+
+
+def _quantile(ordered: Floats, share: float) -> Floats:
+    """Linearly interpolated quantile of sorted columns, `(n, B)`; infinities stay infinite, never NaN."""
+    at = share * (len(ordered) - 1)
+    low, high = ordered[int(np.floor(at))], ordered[int(np.ceil(at))]
+    finite = np.isfinite(high)
+    return np.asarray(np.where(finite, low + (at % 1) * (np.where(finite, high, low) - low), high))
+
+
+def _interval(ordered: Floats) -> tuple[Floats, Floats]:
+    """The 95% confidence interval of the median of sorted columns, by order statistics."""
+    rank = max(1, int(_stats().binom.ppf(0.025, len(ordered), 0.5)))
+    return ordered[rank - 1], ordered[len(ordered) - rank]
+
+
+def _friedman(values: Floats) -> tuple[float, float]:
+    """Statistic and p of Friedman's test of `(blocks, searches)`; NaN where it can't be computed."""
+    if values.shape[1] < 3 or len(values) < 2:
+        return float("nan"), float("nan")
+    if (values == values[:, :1]).all():
+        return 0.0, 1.0
+    found = _stats().friedmanchisquare(*values.T)
+    return float(found.statistic), float(found.pvalue)
+
+
+def _wilcoxon(a: Floats, b: Floats) -> float:
+    """p of the signed-rank test; 1 where nothing differs."""
+    return 1.0 if (a == b).all() else float(_stats().wilcoxon(a, b).pvalue)
+
+
+def holm(p: Floats) -> Floats:
+    """Holm's correction of several p-values: `(n,)`."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected
+
+
+def _stats() -> Any:
+    try:
+        from scipy import stats
+    except ImportError:
+        raise missing_extra("scipy", "search", "significance tests") from None
+    return stats

@@ -1,0 +1,150 @@
+"""Writing a code's network as one Python file that needs nothing but PyTorch."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import textwrap
+from pathlib import Path
+
+from nasbench_mr import cost, files, space
+from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.tasks import Task
+
+_HEADER = '''\
+"""{title}
+
+Code: {code}
+{macs:,} MACs for a 1x3x128x128 input and {params:,} parameters, with a {classes}-class classifier.
+`build()` gives the network with random weights; its parameters are named as those of
+nasbench_mr.network.MultiResolutionNet, so weights go from one to the other. Written by nasbench-mr {version}.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+'''
+
+_NETWORK = '''\
+STEM = {stem}
+#: (modules, residual units of each branch, channels of each branch) of the four stages.
+STAGES = {stages}
+
+
+class Network(nn.Module):
+    """{task}: {shapes}."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(
+            ConvBNReLU({in_channels}, STEM[0], stride={strides[0]}),
+            ConvBNReLU(STEM[0], STEM[1], stride={strides[1]}),
+        )
+        inputs = [(STEM[1],), *(c for _, _, c in STAGES[:-1])]
+        self.stages = nn.ModuleList(Stage(c_in, *stage) for c_in, stage in zip(inputs, STAGES))
+        self.head = {head}
+        initialize(self)
+
+    def branches(self, x):
+        maps = [self.stem(x)]
+        for stage in self.stages:
+            maps = stage(maps)
+        return maps
+
+    def forward(self, x):
+{forward}
+
+
+def build():
+    """The network, randomly initialised."""
+    return Network()
+
+
+if __name__ == "__main__":
+    network = build()
+    print(f"{{sum(p.numel() for p in network.parameters()):,}} parameters")
+'''
+
+#: By kind of problem: what comes in and goes out, and the body of `forward`.
+_FORWARD = {
+    "classification": (
+        "(B, 3, H, W) to logits (B, classes)",
+        "return self.head(self.branches(x), x.shape[-2:])",
+    ),
+    "segmentation": (
+        "(B, 3, H, W) to logits (B, classes, H, W)",
+        "return self.head(self.branches(x), x.shape[-2:])",
+    ),
+    "video": (
+        "(B, T, 3, H, W) to logits (B, classes)",
+        "batch, frames = x.shape[:2]\n"
+        "logits = self.head(self.branches(x.flatten(0, 1)), x.shape[-2:])\n"
+        "return logits.unflatten(0, (batch, frames)).mean(1)",
+    ),
+    "detection": (
+        "pillars' pseudo-image (B, 64, H, W) to four maps at 1/2 ... 1/16 of it",
+        "return self.branches(x)",
+    ),
+}
+
+
+def source(code: object, task: Task) -> str:
+    """The text of a Python module that builds the network of a code, with the head that a task trains.
+
+    A detection task's network is the trunk alone: the detector around it is `data_builders.detection`.
+
+    Raises:
+        OutOfSpaceError: not a code.
+        InvalidArgumentError: the task is of another search space.
+        MissingExtraError: torch is not installed.
+    """
+    if task.space != space.NAME:
+        raise InvalidArgumentError(f"task {task.name!r} has no multi-resolution networks to export")
+    try:
+        from nasbench_mr import __version__, network
+    except ImportError:
+        raise missing_extra("torch", "search", "exporting a network") from None
+    stem, stages, head = space.split(code)
+    trunk = task.problem == "detection"
+    classes = cost.NUM_CLASSES if task.num_classes is None else task.num_classes
+    shapes, forward = _FORWARD[task.problem]
+    parts = [
+        _HEADER.format(
+            title=f"A multi-resolution network for {task.title}.",
+            code=space.to_string(code),
+            macs=int(cost.macs(code)[0]),
+            params=int(cost.params(code)[0]),
+            classes=cost.NUM_CLASSES,
+            version=__version__,
+        )
+    ]
+    used = ["ConvBNReLU", "ResidualUnit", "Fusion", "ParallelModule", "Stage", "Head", "resize", "initialize"]
+    parts += [inspect.getsource(getattr(network, name)) for name in used if not (trunk and name == "Head")]
+    parts.append(
+        _NETWORK.format(
+            stem=stem,
+            stages=stages,
+            task=task.title,
+            shapes=shapes,
+            in_channels=64 if trunk else 3,
+            strides=(2, 1) if trunk else (2, 2),
+            head="None" if trunk else f"Head(STAGES[-1][2], {head}, {classes}, {task.problem!r})",
+            forward=textwrap.indent(forward, " " * 8),
+        )
+    )
+    return "\n\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def export(code: object, task: Task, path: str | os.PathLike[str]) -> Path:
+    """Writes `source` to a file.
+
+    Raises:
+        InvalidArgumentError: the name does not end in .py; and as `source`.
+    """
+    target = Path(path)
+    if target.suffix != ".py":
+        raise InvalidArgumentError(f"{target}: expected a name that ends in .py")
+    files.write_text(target, source(code, task))
+    return target

@@ -1,0 +1,70 @@
+"""The tree-structured Parzen estimator (`tpe`), as Optuna has it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from nasbench_mr.errors import missing_extra
+from nasbench_mr.objective import Codes, Domain, Floats, Ints
+from nasbench_mr.search.base import Searcher
+from nasbench_mr.search.baselines import at_least
+
+
+class TPE(Searcher):
+    """Optuna's multivariate TPE over the code's integers; operations of a cell are categories.
+
+    Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011. What the sampler suggests
+    may be tabulated nowhere or exceed a limit: the nearest allowed code is asked for instead, and the
+    sampler learns from that one.
+
+    Args:
+        domain, seed, epochs: see `Searcher`.
+        initial: random codes before the first suggestion.
+    """
+
+    name = "tpe"
+
+    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), initial: int = 20):
+        super().__init__(domain, seed, epochs)
+        self.initial = at_least("initial", initial, 1)
+        try:
+            import optuna
+        except ImportError:
+            raise missing_extra("optuna", "search", "the search 'tpe'") from None
+        space = domain.space
+        self._distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+        for name, low, high, step in zip(
+            space.NAMES, *(a.tolist() for a in (space.LOWER, space.UPPER, space.STEP)), strict=True
+        ):
+            self._distributions[name] = (
+                optuna.distributions.CategoricalDistribution(range(low, high + 1, step))
+                if domain.categorical
+                else optuna.distributions.IntDistribution(low, high, step=step)
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, multivariate=True)
+        storage = optuna.storages.InMemoryStorage()
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._study = optuna.create_study(storage=storage, sampler=sampler, direction="maximize")
+        optuna.logging.set_verbosity(verbosity)
+        self._trial = optuna.trial.create_trial
+
+    def _propose(self, n: int) -> Codes:
+        if len(self._values) < self.initial:
+            return self.domain.sample(n, self.rng)
+        suggested = []
+        for _ in range(n):
+            trial = self._study.ask(self._distributions)
+            suggested.append([trial.params[name] for name in self._distributions])
+        return self.nearest_new(np.array(suggested, np.int16))
+
+    def _tell(self, codes: Codes, values: Floats, fidelity: Ints) -> None:
+        super()._tell(codes, values, fidelity)
+        for code, value in zip(codes.tolist(), values.tolist(), strict=True):
+            params = dict(zip(self._distributions, code, strict=True))
+            self._study.add_trial(self._trial(params=params, distributions=self._distributions, value=value))
