@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from nasbench_mr import cost, space, tasks
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.errors import InvalidArgumentError, missing_extra
+
+try:
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor, nn
+except ImportError:
+    raise missing_extra("torch", "search", "nasbench_mr.network") from None
 
 HEADS = (*cost.HEADS, "video")
 

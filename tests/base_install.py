@@ -21,15 +21,27 @@ MODULES = (
     "nasbench_mr.cost",
     "nasbench_mr.download",
     "nasbench_mr.errors",
+    "nasbench_mr.files",
     "nasbench_mr.nasbench201",
+    "nasbench_mr.objective",
+    "nasbench_mr.plot",
     "nasbench_mr.release",
     "nasbench_mr.space",
+    "nasbench_mr.spaces",
     "nasbench_mr.table",
     "nasbench_mr.tasks",
     "nasbench_mr.data_builders",
+    "nasbench_mr.data_builders.commands",
+    "nasbench_mr.data_builders.datasets",
+    "nasbench_mr.data_builders.plain_pickle",
     "nasbench_mr.data_builders.published",
+    "nasbench_mr.data_builders.recipes",
+    "nasbench_mr.data_builders.runner",
     "nasbench_mr.predictors",
+    "nasbench_mr.predictors.commands",
+    "nasbench_mr.predictors.evaluation",
     "nasbench_mr.search",
+    "nasbench_mr.search.commands",
 )
 EXTRAS = ("torch", "sklearn", "lightgbm", "optuna", "h5py", "PIL", "av", "ray", "matplotlib", "ConfigSpace")
 
@@ -39,7 +51,7 @@ def main() -> None:
     assert not present, f"not a base install: it has {', '.join(present)}"
     for name in MODULES:
         importlib.import_module(name)
-    from nasbench_mr import cost, load, release, space, table, tasks
+    from nasbench_mr import cli, cost, load, release, space, table, tasks
     from nasbench_mr.errors import MissingExtraError
 
     codes, task = space.sample(4), tasks.get("seg")
@@ -55,7 +67,8 @@ def main() -> None:
         )
         assert load(target).query(codes[2], "seg")["mIoU"] == 3.0
         command = [str(Path(sys.executable).parent / "nasbench-mr")]
-        for arguments in (["--help"], ["query", "#1", "--task", "seg", "--release", str(target)]):
+        question = ["query", "#1", "--task", "seg", "--release", str(target)]
+        for arguments in (["--help"], *([name, "--help"] for name in cli.COMMANDS), question):
             done = subprocess.run(command + arguments, capture_output=True, text=True, check=True)
             assert done.stdout.strip(), arguments
     try:

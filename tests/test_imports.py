@@ -1,0 +1,223 @@
+"""What importing costs, which way dependencies point, and what a wheel holds."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nasbench_mr
+from nasbench_mr.errors import MissingExtraError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+#: Folder in the repository: import name.
+PACKAGES = {
+    "nasbench_mr": "nasbench_mr",
+    "data_builders": "nasbench_mr.data_builders",
+    "predictors": "nasbench_mr.predictors",
+    "search": "nasbench_mr.search",
+}
+HEAVY = (
+    "torch",
+    "pandas",
+    "pyarrow",
+    "requests",
+    "tqdm",
+    "scipy",
+    "sklearn",
+    "lightgbm",
+    "matplotlib",
+    "ray",
+)
+
+
+def python(script: str, *arguments: object, **environment: str) -> str:
+    """The output of a fresh Python process."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, *map(str, arguments)],
+        capture_output=True, text=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded(script: str, *arguments: object) -> set[str]:
+    """Top-level modules that a fresh process has loaded after running a script."""
+    report = "\nimport json as _j, sys as _s; print(_j.dumps(sorted({m.split('.')[0] for m in _s.modules})))"
+    return set(json.loads(python(script + report, *arguments).splitlines()[-1]))
+
+
+# --- Cost of importing --------------------------------------------------------------------------------
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    assert not loaded("import nasbench_mr; dir(nasbench_mr)") & {*HEAVY, "numpy"}
+
+
+def test_queries_load_numpy_alone(tiny_release: Path) -> None:
+    script = (
+        "import sys, nasbench_mr\n"
+        "bench = nasbench_mr.load(sys.argv[1])\n"
+        "for task in bench.tasks:\n"
+        "    codes = bench.codes(task)\n"
+        "    bench.query(tuple(codes[0].tolist()), task)\n"
+        "    bench.query_many(codes, task)\n"
+        "    bench.best(task, max_macs=1e10)\n"
+    )
+    # The first load of a table reads Parquet, and leaves a copy that needs none.
+    assert "pyarrow" in loaded(script, tiny_release)
+    assert loaded(script, tiny_release) & {*HEAVY, "numpy"} == {"numpy"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "space",
+        "cost",
+        "tasks",
+        "release",
+        "table",
+        "objective",
+        "search",
+        "predictors",
+        "data_builders",
+        "cli",
+    ],
+)
+def test_modules_that_are_light_to_import(module: str) -> None:
+    assert not loaded(f"import nasbench_mr.{module}") & set(HEAVY)
+
+
+# --- Public names -------------------------------------------------------------------------------------
+
+
+def test_every_public_name_is_there() -> None:
+    for name in nasbench_mr.__all__:
+        assert getattr(nasbench_mr, name) is not None
+        assert name in dir(nasbench_mr)
+    with pytest.raises(AttributeError, match="module 'nasbench_mr' has no attribute 'nothing'"):
+        nasbench_mr.nothing  # noqa: B018
+    scope: dict[str, object] = {}
+    exec("from nasbench_mr import *", scope)
+    assert set(nasbench_mr.__all__) <= set(scope)
+
+
+def test_the_network_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "nasbench_mr.network", raising=False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nasbench-mr\[search\]'"):
+        __import__("nasbench_mr.network")
+
+
+# --- Which way dependencies point ---------------------------------------------------------------------
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted(p for p in (REPOSITORY / folder).rglob("*.py") if "__pycache__" not in p.parts)
+
+
+def imports(path: Path, everywhere: bool) -> Iterator[str]:
+    """What a module imports: when it is imported itself, or `everywhere` in it, but for type checkers."""
+
+    def walk(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not everywhere:
+                continue
+            yield child
+            yield from walk(child)
+
+    for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+#: Which packages each may import when it is imported, and anywhere.
+MAY: dict[str, tuple[set[str], set[str]]] = {
+    "nasbench_mr": (set(), {"data_builders", "predictors", "search"}),
+    "data_builders": ({"data_builders"}, {"data_builders"}),
+    "predictors": ({"predictors"}, {"predictors"}),
+    "search": ({"search", "predictors", "data_builders"}, {"search", "predictors", "data_builders"}),
+}
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_dependencies_point_one_way(folder: str, everywhere: bool) -> None:
+    allowed = MAY[folder][everywhere]
+    for path in sources(folder):
+        for name in imports(path, everywhere):
+            for other in ("data_builders", "predictors", "search"):
+                if name == f"nasbench_mr.{other}" or name.startswith(f"nasbench_mr.{other}."):
+                    assert other in allowed, f"{path.relative_to(REPOSITORY)} imports {name}"
+                assert name.split(".")[0] != other, f"{path.relative_to(REPOSITORY)} imports {name}"
+
+
+# --- The wheel ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An unpacked wheel of a copy of the sources; building leaves traces where it runs."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(REPOSITORY / name, source / name)
+    for folder in PACKAGES:
+        shutil.copytree(REPOSITORY / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    script = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, out], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = out.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(out / "unpacked")
+    return out / "unpacked"
+
+
+def test_the_wheel_has_every_file_and_nothing_else(wheel: Path) -> None:
+    """Also data files: what a package reads must be in setup.cfg's package_data."""
+    expected = set()
+    for folder, name in PACKAGES.items():
+        for path in (REPOSITORY / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts and path.name != "README.md":
+                expected.add(Path(*name.split("."), path.relative_to(REPOSITORY / folder)).as_posix())
+    found = {p.relative_to(wheel).as_posix() for p in wheel.rglob("*") if p.is_file()}
+    version = f"nasbench_mr-{nasbench_mr.__version__}.dist-info"
+    assert {f for f in found if not f.startswith(version)} == expected
+    assert {p.name for p in wheel.iterdir()} == {"nasbench_mr", version}
+    assert "nasbench_mr/py.typed" in found
+    metadata = (wheel / version / "METADATA").read_text()
+    assert "License-Expression: MIT" in metadata or "License: MIT" in metadata
+    assert "nasbench-mr = nasbench_mr.cli:main" in (wheel / version / "entry_points.txt").read_text()
+
+
+def test_every_module_of_the_wheel_imports(wheel: Path) -> None:
+    names = [
+        ".".join(p.relative_to(wheel).with_suffix("").parts).removesuffix(".__init__")
+        for p in sorted(wheel.rglob("*.py"))
+    ]
+    assert {m.name for m in pkgutil.iter_modules([str(wheel / "nasbench_mr")], "nasbench_mr.")} <= set(names)
+    script = (
+        "import importlib, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "for name in sys.argv[2:]:\n"
+        "    module = importlib.import_module(name)\n"
+        "    assert module.__file__.startswith(sys.argv[1]), module.__file__\n"
+        "    assert module.__doc__, f'{name} has no docstring'\n"
+    )
+    python(script, wheel, *names)
