@@ -165,6 +165,7 @@ def cluster() -> Iterator[object]:
 
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_worker_niceness", "0")
     # Its workers find the trainers by this, as on a cluster by an installed package.
     patch.setenv("PYTHONPATH", str(Path(__file__).parent))
     # Not below tmp_path: the names of sockets are limited to 107 bytes.
