@@ -1,7 +1,7 @@
 """The documents say what is true: every Python snippet and `nasbench-mr` command in them runs, in order.
 
-Fenced blocks are run as follows; those of one document share variables, a folder, and a home where the published
-tables are installed (if they are at hand).
+Fenced blocks are run as follows; those of one document share variables, a folder, and a home that has the
+published tables (if they are at hand).
     ```python    with >>> prompts as a doctest, else executed
     ```console   each `$ nasbench-mr ...` is run; lines below it, if there are any, are its output
 "..." in an output stands for anything. A comment before a block says what it needs:
