@@ -105,6 +105,8 @@ def make(
     classes: int = 16,
     length: int = 16,
     size: tuple[int, int] = (120, 160),
+    pace: float = 1.0,
+    clutter: float = 1.0,
     workers: int = 1,
     progress: bool = False,
 ) -> Path:
@@ -116,6 +118,9 @@ def make(
         classes: the first so many of `MOTIONS`.
         length: frames of a clip.
         size: height and width of the frames, even numbers.
+        pace: factor on all motions; small frames need more to show them.
+        clutter: how much distracts from the motion, 0 to 1: patterned grounds, other blobs, noise. At 0
+            bright blobs move on plain dark ground, so that every edge tells the motion's direction.
         workers: processes.
         progress: show a bar on stderr, if that is a terminal.
     """
@@ -130,6 +135,8 @@ def make(
     for side in size:
         generate.need(side, "size", 16, 1024)
         generate.need(side % 2, "size modulo 2", 0, 0)
+    generate.need(pace, "pace", 0.1, 10)
+    generate.need(clutter, "clutter", 0, 1)
     names = list(MOTIONS)[:classes]
     total = train + val
     with generate.new_folder(root) as folder:
@@ -144,18 +151,26 @@ def make(
                 tested = {(train + fold * val + k) % total for k in range(val)}
                 lines = (f"{clip} {2 if k in tested else 1} \n" for k, clip in enumerate(clips))
                 (lists / f"{name}_test_split{fold + 1}.txt").write_text("".join(lines))
-        generate.each(functools.partial(_write, seed, length, size), jobs, "hmdb51", workers, progress)
+        write = functools.partial(_write, seed, length, size, pace, clutter)
+        generate.each(write, jobs, "hmdb51", workers, progress)
     return Path(root)
 
 
-def _write(seed: int, length: int, size: tuple[int, int], job: tuple[int, int, Path]) -> None:
+def _write(
+    seed: int, length: int, size: tuple[int, int], pace: float, clutter: float, job: tuple[int, int, Path]
+) -> None:
     label, index, path = job
     rng = generate.stream(seed, label, index)
-    encode(path, clip(rng, list(MOTIONS.values())[label], length, size))
+    encode(path, clip(rng, list(MOTIONS.values())[label], length, size, pace, clutter))
 
 
 def clip(
-    rng: np.random.Generator, motion: _Motion, length: int, size: tuple[int, int]
+    rng: np.random.Generator,
+    motion: _Motion,
+    length: int,
+    size: tuple[int, int],
+    pace: float = 1.0,
+    clutter: float = 1.0,
 ) -> npt.NDArray[np.uint8]:
     """The frames of one clip: `(length, height, width, 3)`."""
     height, width = size
@@ -163,17 +178,18 @@ def clip(
     y, x = np.mgrid[:height, :width] / height  # one unit is the frame's height
     x, y = np.broadcast_to(x, (length, height, width)), np.broadcast_to(y, (length, height, width))
     pan = rng.normal(0, 0.004, 2)[:, None] * t if rng.random() < 0.3 else np.zeros((2, length))
-    image = generate.Waves(rng, (0.1, 1.0), sharp=_sharp(rng))(x - _in_time(pan[0]), y - _in_time(pan[1]))
-    for _ in range(rng.integers(3)):
+    ground = generate.Waves(rng, (0.1, 1.0), sharp=_sharp(rng))(x - _in_time(pan[0]), y - _in_time(pan[1]))
+    image = np.asarray(0.2 + clutter * (ground - 0.2))
+    for _ in range(int(clutter * 3 * rng.random())):
         aside = np.zeros((4, length))
         aside[:2] = rng.normal(0, 0.015, (2, 1)) * t
-        image = _placed(rng, image, x, y, aside, rng.uniform(0.06, 0.11))
+        image = _placed(rng, image, x, y, aside, rng.uniform(0.06, 0.11), clutter)
     # Which of its sizes a growing object has at which time must not matter.
-    path = motion(rng, t)
+    path = pace * motion(rng, t)
     path[3] -= path[3, rng.integers(length)]
-    image = _placed(rng, image, x, y, path, float(generate.log_uniform(rng, 0.2, 0.36, 1)[0]))
+    image = _placed(rng, image, x, y, path, float(generate.log_uniform(rng, 0.2, 0.36, 1)[0]), clutter)
     light = 1 + rng.normal(0, 0.02, (length, 1, 1, 1))
-    noise = rng.normal(0, rng.uniform(0.005, 0.03), image.shape)
+    noise = rng.normal(0, 0.005 + clutter * rng.uniform(0, 0.025), image.shape)
     return generate.to_uint8(image * light + noise)
 
 
@@ -186,7 +202,7 @@ def _sharp(rng: np.random.Generator) -> float:
 
 
 def _placed(
-    rng: np.random.Generator, image: Floats, x: Floats, y: Floats, path: Floats, radius: float
+    rng: np.random.Generator, image: Floats, x: Floats, y: Floats, path: Floats, radius: float, clutter: float
 ) -> Floats:
     """The frames with a random blob in front, at a random place, moved along `path`."""
     width = x.shape[2] / x.shape[1]
@@ -199,7 +215,9 @@ def _placed(
     u, v = right * cos + down * sin, down * cos - right * sin
     texture = generate.Waves(rng, (0.35, 1.6), contrast=0.2, sharp=_sharp(rng))
     inside = generate.Blob(rng)(u, v, _in_time(1.5 / (reach * x.shape[1])))[..., None]
-    return np.asarray(image * (1 - inside) + texture(u, v) * inside)
+    # The lighter, the less clutter.
+    colour = 1 - (1 - texture(u, v)) * (1 + clutter) / 2
+    return np.asarray(image * (1 - inside) + colour * inside)
 
 
 def encode(path: Path, frames: npt.NDArray[np.uint8], rate: int = 30) -> None:

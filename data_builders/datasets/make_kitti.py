@@ -152,6 +152,7 @@ def make(
     reach: float = 60.0,
     objects: float = 14.0,
     clutter: float = 1.0,
+    variety: float = 1.0,
     workers: int = 1,
     progress: bool = False,
 ) -> Path:
@@ -166,6 +167,7 @@ def make(
         reach: metres to the farthest labelled objects.
         objects: how many a street has on average; not all of them are in view.
         clutter: how much of the unlabelled things there is; 1 is about one and a half for an object.
+        variety: spread of the objects' sizes and headings, 0 to 1; at 0 all cars are alike and stand along x.
         workers: processes.
         progress: show a bar on stderr, if that is a terminal.
     """
@@ -177,6 +179,7 @@ def make(
     generate.need(reach, "reach", 10, 100)
     generate.need(objects, "objects", 1, 100)
     generate.need(clutter, "clutter", 0, 10)
+    generate.need(variety, "variety", 0, 1)
     with generate.new_folder(root) as folder:
         for name in ("velodyne", "calib", "label_2"):
             (folder / "training" / name).mkdir(parents=True)
@@ -187,7 +190,7 @@ def make(
         elevations = np.radians(np.linspace(2.0, -24.8, rings))
         azimuths = np.radians(np.arange(-view / 2, view / 2, resolution))
         write = functools.partial(
-            _write, folder / "training", seed, elevations, azimuths, reach, objects, clutter
+            _write, folder / "training", seed, elevations, azimuths, reach, objects, clutter, variety
         )
         jobs = [(0, k, scans[k]) for k in range(train)] + [(1, k, scans[train + k]) for k in range(val)]
         generate.each(write, jobs, "kitti", workers, progress)
@@ -202,12 +205,13 @@ def _write(
     reach: float,
     objects: float,
     clutter: float,
+    variety: float,
     job: tuple[int, int, str],
 ) -> None:
     split, index, scan = job
     rng = generate.stream(seed, split, index)
     calibration = _calibration(rng)
-    scene = _street(rng, reach, objects, clutter)
+    scene = _street(rng, reach, objects, clutter, variety)
     points, met = _scan(rng, scene, elevations, azimuths)
     points.astype("<f4").tofile(folder / "velodyne" / f"{scan}.bin")
     (folder / "calib" / f"{scan}.txt").write_text(_calibration_text(calibration))
@@ -219,19 +223,23 @@ def _write(
 # --- The street ---------------------------------------------------------------------------------------
 
 
-def _street(rng: np.random.Generator, reach: float, objects: float, clutter: float) -> _Scene:
+def _street(
+    rng: np.random.Generator, reach: float, objects: float, clutter: float, variety: float = 1.0
+) -> _Scene:
     """Objects and clutter that do not stand in each other, more or less along a road ahead."""
-    road = rng.uniform(-0.3, 0.3)
+    road = variety * rng.uniform(-0.3, 0.3)
     slope = rng.normal(0, 0.008, 2)
     free: list[tuple[float, float, float]] = []  # x, y, radius of what stands already
     names: list[str] = []
     boxes, parts, owner, solid, shine = [], [], [], [], []
 
     def place(kind: _Kind, far: float, name: str | None) -> None:
-        size = np.array(kind.size) + np.clip(rng.normal(size=3), -2.5, 2.5) * kind.spread
+        spread = 1.0 if name is None else variety
+        size = np.array(kind.size) + spread * np.clip(rng.normal(size=3), -2.5, 2.5) * kind.spread
         heading = rng.uniform(-np.pi, np.pi)
-        if kind.aligned and rng.random() < 0.8:
-            heading = road + rng.normal(0, 0.12) + np.pi * rng.integers(2) + np.pi / 2 * (rng.random() < 0.12)
+        if kind.aligned and rng.random() > 0.2 * spread:
+            across = np.pi / 2 * (rng.random() < 0.12 * spread)
+            heading = road + spread * rng.normal(0, 0.12) + np.pi * rng.integers(2) + across
         radius = float(np.hypot(size[0], size[1])) / 2
         for _ in range(20):
             distance = 4 + radius + (far - 4) * rng.beta(1.1, 1.3)
@@ -254,23 +262,25 @@ def _street(rng: np.random.Generator, reach: float, objects: float, clutter: flo
             solid.append(kind.solid)
             shine.append(bright)
 
+    if clutter and rng.random() < 0.6:
+        # A wall along one side of the road; everything else keeps off it.
+        side = rng.choice([-1.0, 1.0])
+        away = reach * rng.uniform(0.4, 0.7)
+        length, height = rng.uniform(0.5, 1.5) * reach, rng.uniform(1.0, 4.0)
+        x, y = reach / 2 - side * away * np.sin(road), side * away * np.cos(road)
+        z = -_HEIGHT + slope @ (x, y) + height / 2
+        parts.append(np.array([x, y, z, length, 0.3, height, road]))
+        owner.append(-1)
+        solid.append(1.0)
+        shine.append(rng.uniform(0.1, 0.5))
+        for step in np.arange(-length / 2, length / 2 + 1):
+            free.append((x + step * np.cos(road), y + step * np.sin(road), 0.6))
     wanted = 1 + rng.poisson(objects - 1)
     for name in rng.choice(list(_OBJECTS), wanted, p=_shares(_OBJECTS)):
         # Some stand beyond the reach; they are not for detecting.
         place(_OBJECTS[name], reach * 1.15, str(name))
     for name in rng.choice(list(_CLUTTER), rng.poisson(1.5 * clutter * objects), p=_shares(_CLUTTER)):
         place(_CLUTTER[name], reach * 1.3, None)
-    if clutter and rng.random() < 0.6:
-        # A wall along one side of the road, behind everything.
-        side = rng.choice([-1.0, 1.0])
-        away = reach * rng.uniform(0.5, 0.8)
-        height = rng.uniform(1.0, 4.0)
-        x, y = reach / 2 - side * away * np.sin(road), side * away * np.cos(road)
-        z = -_HEIGHT + slope @ (x, y) + height / 2
-        parts.append(np.array([x, y, z, rng.uniform(0.5, 1.5) * reach, 0.3, height, road]))
-        owner.append(-1)
-        solid.append(1.0)
-        shine.append(rng.uniform(0.1, 0.5))
     return _Scene(
         names,
         np.array(boxes).reshape(-1, 7),

@@ -194,6 +194,14 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         datasets.make("kitti", target)
 
 
+def test_without_variety_cars_are_alike() -> None:
+    for seed in range(5):
+        scene = _street(generate.stream(seed), 40.0, 12.0, 1.0, variety=0.0)
+        cars = scene.boxes[[name == "Car" for name in scene.names]]
+        assert cars[:, 3:6] == pytest.approx(np.tile([3.9, 1.63, 1.53], (len(cars), 1)))
+        assert np.sin(cars[:, 6]) == pytest.approx(0, abs=1e-9)
+
+
 def test_mini_scans_are_small_and_mostly_cars(trees: Trees) -> None:
     assert make_kitti.MINI["reach"] == 26.0
     scans = [s for split in ("train", "val") for s in datasets.load("kitti", trees["kitti"][0], split)]

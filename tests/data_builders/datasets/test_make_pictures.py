@@ -118,7 +118,7 @@ def placed(path: np.ndarray, radius: float = 0.3) -> np.ndarray:
     y, x = np.mgrid[:40, :40] / 40
     x, y = (np.broadcast_to(a, (path.shape[1], 40, 40)) for a in (x, y))
     black = np.zeros((path.shape[1], 40, 40, 3))
-    return make_hmdb51._placed(rng, black, x, y, path, radius).mean(-1)
+    return make_hmdb51._placed(rng, black, x, y, path, radius, 1.0).mean(-1)
 
 
 def test_a_figure_moves_along_its_path() -> None:
@@ -128,6 +128,17 @@ def test_a_figure_moves_along_its_path() -> None:
     frames = placed(path)
     assert frames[1] == pytest.approx(np.roll(frames[0], (-8, 4), (0, 1)), abs=1e-4)
     assert frames[2] == pytest.approx(np.roll(frames[0], 28, 1), abs=1e-4)
+
+
+def test_without_clutter_a_bright_figure_moves_on_dark_ground() -> None:
+    motion = make_hmdb51.MOTIONS["run_right"]
+    for seed in range(5):
+        clip = make_hmdb51.clip(np.random.default_rng(seed), motion, 4, (32, 32), clutter=0.0).mean(-1) / 255
+        dark, bright = clip < 0.27, clip > 0.45
+        assert bright.mean() > 0.1
+        # Between the two lies the soft edge alone.
+        assert (dark | bright).mean() > 0.9
+        assert dark.mean() > 0.5
 
 
 def test_a_figure_turns_and_grows() -> None:
