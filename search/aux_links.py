@@ -224,13 +224,8 @@ class Shared(SearchNetwork):
         self.heads = nn.ModuleList(primary.new_head(outputs, dense) for outputs, dense in heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        net, size = self.primary, x.shape[-2:]
-        maps, finished = net.begin(x), []
-        for k in range(len(net.ports)):
-            maps = net.finish(net.stage(k, maps))
-            finished.append(maps)
-        joined = net.gather(finished, size)
-        return tuple(head(joined, size) for head in (net.head, *self.heads))
+        features = self.primary.features(x)
+        return tuple(head(features, x.shape[-2:]) for head in (self.primary.head, *self.heads))
 
 
 class Linked(SearchNetwork):

@@ -80,12 +80,16 @@ class Staged(nn.Module, abc.ABC):
         initialize(made)
         return made
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Maps:
+        """The head's input, from the image."""
         maps, finished = self.begin(x), []
         for k in range(len(self.ports)):
             maps = self.finish(self.stage(k, maps))
             finished.append(maps)
-        return self.head(self.gather(finished, x.shape[-2:]), x.shape[-2:])  # type: ignore[no-any-return]
+        return self.gather(finished, x.shape[-2:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x), x.shape[-2:])  # type: ignore[no-any-return]
 
 
 def _head(c_in: Sequence[int], channels: int, outputs: int, dense: bool) -> Head:

@@ -376,7 +376,7 @@ class Training:
             self._search_gates(True)
             half = self.train_set.count // 2
             losses = self._losses(order[half + place * self.batch : half + (place + 1) * self.batch], rng)
-            total = torch.stack(losses).sum() + penalty(self.network, self.config, share)
+            total = torch.stack(self._weighted(losses)).sum() + penalty(self.network, self.config, share)
             grads = torch.autograd.grad(total, self.alphas)
             for alpha, grad in zip(self.alphas, grads, strict=True):
                 alpha.grad = grad
@@ -388,9 +388,9 @@ class Training:
             self.diverged = True
             return
         self.optimizers[0].zero_grad()
-        self.balance.backward(losses, self.weights, rng)
+        self.balance.backward(self._weighted(losses), self.weights, rng)
         self.optimizers[0].step()
-        self.running.append((values / torch.tensor(self.factors)).tolist())
+        self.running.append(values.tolist())
         self.step += 1
 
     def _search_gates(self, on: bool) -> None:
@@ -402,10 +402,10 @@ class Training:
         images, labels = self.train_set.get(rows, self.config, rng)
         with self._precision():
             outputs = self.network(images)
-        return [
-            factor * task.loss(output.float(), labels[task.name])
-            for task, output, factor in zip(self.tasks, outputs, self.factors, strict=True)
-        ]
+        return [t.loss(o.float(), labels[t.name]) for t, o in zip(self.tasks, outputs, strict=True)]
+
+    def _weighted(self, losses: Sequence[Tensor]) -> list[Tensor]:
+        return [factor * loss for factor, loss in zip(self.factors, losses, strict=True)]
 
     def _precision(self) -> torch.autocast:
         low = self.config.precision == "bfloat16"

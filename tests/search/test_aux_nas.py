@@ -206,9 +206,9 @@ def test_open_gates_are_reported(data: AuxData) -> None:
     opened = training.evaluate(network)[0]
     assert result.drop["mIoU"] == pytest.approx(opened["mIoU"] - result.metrics["segmentation"]["mIoU"])
     assert result.drop["mIoU"] != 0
-    closing = {"gate_to_primary": 0.5, "gate_lr": 1.0, "penalty_period": (0.0, 0.1)}
+    closing = {"gate_to_primary": 0.5, "gate_lr": 4.0, "penalty_period": (0.0, 0.1)}
     closed = aux_nas("segmentation", "normals", data, TINY, steps=12, **closing)
-    assert (closed.gates["to_primary"][0] == pytest.approx(0.5))
+    assert closed.gates["to_primary"][0].max() == pytest.approx(0.5)
     assert not closed.open_gates
     assert closed.gates["to_primary"][-1].max() < 0.01
     assert "removed" in closed.report()
