@@ -1,4 +1,8 @@
+import argparse
 import json
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +11,7 @@ import pytest
 
 from nasbench_mr import cli, cost, release, space
 from nasbench_mr.data_builders import recipes, runner
+from nasbench_mr.data_builders.commands import Build
 
 CODES = runner.draw_codes(3)
 
@@ -114,3 +119,31 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def fenced(language: str) -> list[str]:
+    """The code blocks of docs/cluster.md in a language."""
+    text = (Path(__file__).parents[2] / "docs/cluster.md").read_text("utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_builds_of_the_cluster_guide_are_well_formed() -> None:
+    text = "\n".join(fenced("sh") + fenced("bash")).replace("\\\n", " ")
+    commands = re.findall(r"nasbench-mr build ([^\"\n]*(?:\"\$[^\n]*)?)", text)
+    assert len(commands) == 7
+    command = Build()
+    for line in commands:
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        command.arguments(parser)
+        args = parser.parse_args(shlex.split(line))
+        assert set(args.tasks) <= set(recipes.names())
+
+
+def test_the_scripts_of_the_cluster_guide_are_well_formed() -> None:
+    [script] = fenced("bash")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    util = pytest.importorskip("ray.autoscaler._private.util")
+    yaml = pytest.importorskip("yaml")
+    [cluster] = fenced("yaml")
+    # The launcher adds the list of files itself.
+    util.validate_config({**yaml.safe_load(cluster), "cluster_synced_files": []})
