@@ -61,7 +61,8 @@ class Hmdb51(Reader):
         self.classes = tuple(f.name[: -len(ending)] for f in lists)
         missing = [] if lists else [f"{_SPLITS}/<class>{ending}"]
         # A class without a list would go unnoticed.
-        missing += [f"{_SPLITS}/{c}{ending}" for c in folders(self.root) if c not in {*self.classes, _SPLITS}]
+        others = [c for c in folders(self.root) if c not in {*self.classes, _SPLITS}]
+        missing += [f"{_SPLITS}/{c}{ending}" for c in others if listing(self.root / c, (".avi",))]
         self._samples: list[tuple[Path, int]] = []
         for label, (name, file) in enumerate(zip(self.classes, lists, strict=True)):
             chosen = _chosen(file, split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from nasbench_mr import tasks
 from nasbench_mr.data_builders import datasets
-from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError
+from nasbench_mr.errors import DatasetError, InvalidArgumentError, MissingExtraError, UnknownNameError
 
 Trees = dict[str, tuple[Path, dict[str, Any]]]
 NAMES = datasets.names()
@@ -198,6 +199,54 @@ def test_names_are_checked(tmp_path: Path) -> None:
         datasets.load("kity", tmp_path, "train")
     with pytest.raises(UnknownNameError, match="no generated data set 'camvid'"):
         datasets.make("camvid", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("PIL", lambda trees, path: opened(trees, "cifar10")[0]),
+        ("av", lambda trees, path: opened(trees, "hmdb51")[0]),
+        ("av", lambda trees, path: datasets.make("hmdb51", path / "x")),
+        ("PIL", lambda trees, path: datasets.make("imagenet", path / "x")),
+        ("PIL", lambda trees, path: datasets.make("cityscapes", path / "x")),
+        ("h5py", lambda trees, path: datasets.pack(opened(trees, "kitti"), path / "x")),
+        ("h5py", lambda trees, path: datasets.Pack(path / "x")),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    module: str,
+    use: Callable[[Trees, Path], object],
+    trees: Trees,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nasbench-mr\[build\]'"):
+        use(trees, tmp_path)
+    assert not (tmp_path / "x").exists()
+
+
+def test_point_clouds_need_no_library(trees: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("PIL", "av", "h5py", "torch"):
+        monkeypatch.setitem(sys.modules, module, None)
+    datasets.make("kitti", tmp_path / "kitti", train=1, val=1, view=60.0)
+    datasets.load("kitti", tmp_path / "kitti", "train").verify()
+
+
+def test_two_may_make_the_same_at_once(tmp_path: Path) -> None:
+    """One makes it, the other either has it too or is told that it is there."""
+
+    def make(_: int) -> str:
+        try:
+            return str(datasets.make("imagenet", tmp_path / "x", train=2, val=1, classes=2, size=16))
+        except DatasetError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        said = set(pool.map(make, range(8)))
+    assert said <= {str(tmp_path / "x"), f"{tmp_path / 'x'} exists; a data set is made in a new folder"}
+    assert len(datasets.load("imagenet", tmp_path / "x", "train", classes=2, per_class=2)) == 4
+    assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == ["x"]
 
 
 def test_arrays_stack_a_split(trees: Trees) -> None:

@@ -63,6 +63,8 @@ def test_a_damaged_split_file_is_named(line: str, grown: Callable[[str], Path]) 
 
 def test_a_class_without_a_list_is_missed(grown: Callable[[str], Path]) -> None:
     root = grown("hmdb51")
+    (root / "packs").mkdir()  # of no concern
+    datasets.load("hmdb51", root, "train")
     (root / LISTS / "run_left_test_split1.txt").unlink()
     with pytest.raises(DatasetError, match=rf"missing {LISTS}/run_left_test_split1\.txt"):
         datasets.load("hmdb51", root, "train")
