@@ -67,13 +67,15 @@ class Plan:
         count: samples of the training set.
         size: of a batch; with fewer samples, all of them. What does not fill the last batch is left out.
         share: each process has its part of every batch.
+        samples: drawn anew for every epoch; 0 for all.
     """
 
-    def __init__(self, count: int, size: int, share: Share):
-        self.batch = min(size, count) // share.world * share.world
+    def __init__(self, count: int, size: int, share: Share, samples: int = 0):
+        used = min(samples or count, count)
+        self.batch = min(size, used) // share.world * share.world
         if not self.batch:
-            raise RecipeError(f"a batch of {min(size, count)} can't be shared by {share.world} processes")
-        self.count, self.steps, self.share = count, count // self.batch, share
+            raise RecipeError(f"a batch of {min(size, used)} can't be shared by {share.world} processes")
+        self.count, self.steps, self.share = count, used // self.batch, share
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's part of each batch: `(b,)` indices and `(b, UNIFORMS)` numbers."""
@@ -86,16 +88,17 @@ class Plan:
 
 def split(recipe: str | Recipe, name: str, data: Folder = None) -> Dataset:
     """A split of a recipe's data set, whole: "train" or "val"."""
-    return opened(*key(recipes.get(recipe), data), name)
+    return opened(*key(recipes.get(recipe), name, data))
 
 
-def key(recipe: Recipe, data: Folder) -> tuple[str, str, str]:
+def key(recipe: Recipe, name: str, data: Folder) -> tuple[str, str, str, str]:
     """What `opened` takes: hashable, so that what was read can be cached by it."""
+    options = {**recipe.data_options, **(recipe.train_options if name == "train" else {})}
     folder = datasets.locate(recipe.dataset, data)
-    return recipe.dataset, str(folder), json.dumps(dict(recipe.data_options), sort_keys=True)
+    return recipe.dataset, str(folder), name, json.dumps(options, sort_keys=True)
 
 
-def opened(dataset: str, folder: str, options: str, name: str) -> Dataset:
+def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
     """A split with at least one sample."""
     known = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(options).items()}
     found = datasets.load(dataset, folder, name, **known)
@@ -139,22 +142,22 @@ def held(recipe: Recipe, name: str, data: Folder = None, device: torch.device | 
     """
     count = recipe.train_samples if name == "train" else 0
     test = (None, None) if name == "train" else (recipe.test_resize, recipe.test_crop)
-    return _held(*key(recipe, data), name, count, *test, recipe.input == "motion", torch.device(device))
+    return _held(*key(recipe, name, data), count, *test, recipe.input == "motion", torch.device(device))
 
 
 @functools.lru_cache(maxsize=8)
 def _held(
     dataset: str,
     folder: str,
-    options: str,
     name: str,
+    options: str,
     count: int,
     test_resize: int | None,
     test_crop: tuple[int, int] | None,
     grey: bool,
     device: torch.device,
 ) -> Held:
-    found = opened(dataset, folder, options, name)
+    found = opened(dataset, folder, name, options)
     arrays = found.arrays()
     pictures = torch.from_numpy(arrays.get("image", arrays.get("clip")))
     kept = torch.from_numpy(choose(len(found), count, arrays.get("label")))

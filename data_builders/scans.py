@@ -105,7 +105,10 @@ class Scans(Problem):
         self.workers = 0 if recipe.resident else recipe.workers
         prepared = _prepared if recipe.resident else _prepared.__wrapped__
         self.data_set: Prepared = prepared(
-            *inputs.key(recipe, data), recipe.train_samples, recipe.resident, self.config
+            *(inputs.key(recipe, name, data) for name in ("train", "val")),
+            recipe.train_samples,
+            recipe.resident,
+            self.config,
         )
         read = functools.partial(_training_scene, self.data_set, self.config)
         self._stream = Stream(
@@ -115,7 +118,7 @@ class Scans(Problem):
             self.workers,
             functools.partial(_collate, self.config),
         )
-        self.plan = Plan(len(self.data_set.kept), recipe.batch_size, share)
+        self.plan = Plan(len(self.data_set.kept), recipe.batch_size, share, recipe.epoch_samples)
 
     def network(self, code: object) -> nn.Module:
         return detection.DetectionNet(code, self.config, self.recipe.width_mult)
@@ -159,9 +162,13 @@ class Prepared:
 
 @functools.lru_cache(maxsize=4)
 def _prepared(
-    dataset: str, folder: str, options: str, count: int, resident: bool, config: DetectionConfig
+    train_key: tuple[str, str, str, str],
+    val_key: tuple[str, str, str, str],
+    count: int,
+    resident: bool,
+    config: DetectionConfig,
 ) -> Prepared:
-    train, val = (inputs.opened(dataset, folder, options, name) for name in ("train", "val"))
+    train, val = inputs.opened(*train_key), inputs.opened(*val_key)
     kept = inputs.choose(len(train), count)
     found: Sequence[Sample] = train
     held: Sequence[Sample] = val

@@ -188,7 +188,7 @@ class Pictures(Problem):
         super().__init__(recipe, data, device, share)
         source = inputs.Resident if recipe.resident else inputs.Streamed
         self.source: inputs.Source = source(recipe, data, device, share)
-        self.plan = Plan(self.source.count, recipe.batch_size, share)
+        self.plan = Plan(self.source.count, recipe.batch_size, share, recipe.epoch_samples)
         if self.task.num_classes is None or self.source.classes > self.task.num_classes:
             raise RecipeError(
                 f"recipe {recipe.name!r}: the data set has {self.source.classes} classes; "
