@@ -3,15 +3,15 @@
 A scan is ray-cast: every ray of the lidar ends at the first surface it meets, so what stands in front hides
 what stands behind. Objects are built of parts within their labelled box (a car has a body and a cabin), in
 sizes spread as KITTI's are. Trees, hedges, bushes, walls, poles and bins are not labelled and must be told
-apart from them. The ground slopes gently; ranges are noisy, some rays are lost, windows and leaves let many
-through.
+apart from them. The ground slopes gently; ranges are noisy, some rays are lost, and leaves let many through.
 
 Labels follow KITTI's rules: objects of which the camera sees nothing are not labelled; those beyond `reach`
 and those that no ray meets are DontCare regions. Occlusion is the share of the object's picture that others
 hide, found with rays of the camera. Calibration differs from scan to scan, as from drive to drive.
 
-Sizes: `MINI` suits trials on a CPU: about 4,000 points and 5 labelled objects a scan, within a range of
-[0, -12.8, -3, 25.6, 12.8, 1] m, which pillars of 0.4 m make a pseudo-image of 64 x 64.
+Sizes: `MINI` suits trials on a CPU: about 3,000 points and 5 labelled objects a scan in view, within a range
+of [0, -12.8, -3, 25.6, 12.8, 1] m, which pillars of 0.4 m make a pseudo-image of 64 x 64. Where training is
+brief, less `clutter` and `variety` make boxes easier to place.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ MINI: dict[str, object] = {
 #: Height of the lidar above the ground, metres.
 _HEIGHT = 1.73
 _MAX_RANGE = 120.0
+_GROUND_SHINE = 0.28
 #: Rays an object's picture is tried with, across and down, to see how much of it is hidden.
 _TRIES = 24
 #: The visible share below which an object is partly occluded, largely occluded, hardly to be seen.
@@ -364,11 +365,11 @@ def _scan(
     kept = (distance < _MAX_RANGE) & (rng.random(distance.shape) > 0.04)
     rays, distance, part = rays[kept], distance[kept], part[kept]
     distance = distance + rng.normal(0, 0.02, distance.shape)
-    shine = np.where(part >= 0, scene.shine[part] if len(scene.shine) else 0.0, 0.28)
+    # Part -1, the ground, is the last of each list.
+    shine = np.append(scene.shine, _GROUND_SHINE)[part]
     shine = np.clip(shine + rng.normal(0, 0.06, shine.shape), 0, 0.99)
     points = np.concatenate([rays * distance[:, None], np.round(shine, 2)[:, None]], axis=1)
-    owner = np.where(part >= 0, scene.owner[part] if len(scene.owner) else -1, -1)
-    return points.astype(np.float32), owner
+    return points.astype(np.float32), np.append(scene.owner, -1)[part]
 
 
 def _across(box: Floats, azimuths: Floats) -> npt.NDArray[np.bool_]:
@@ -406,7 +407,7 @@ def _small_rotation(rng: np.random.Generator, size: float) -> Floats:
 
 
 def _calibration_text(calibration: Calibration) -> str:
-    """The file's eight lines; the other cameras stand where KITTI's stand."""
+    """The file's seven lines; the other cameras stand where KITTI's stand."""
     matrices = {}
     for k, baseline in enumerate((0.0, -0.537, 0.0597, -0.473)):
         camera = calibration.camera.copy()
