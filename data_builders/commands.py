@@ -74,7 +74,12 @@ class Build(Command):
             metavar="FIELD=VALUE",
             help="a field to override, after --recipe",
         )
-        add("--time-limit", type=float, metavar="S", help="kill a trial after S seconds")
+        add(
+            "--time-limit",
+            type=float,
+            metavar="S",
+            help="kill a trial after S seconds, reading data included",
+        )
         add("--retries", type=int, default=2, metavar="N", help="try a failed trial N more times (default 2)")
         add("--checkpoints", metavar="DIR", help="keep trials in progress here, so that a killed one goes on")
         add("--trainer", metavar="M:F", help="a function of yours that trains like data_builders.train")
@@ -116,6 +121,8 @@ class Build(Command):
         ) as builder:
             trials = runner.plan(builder.tasks, codes, runner.as_seeds(args.seeds))
             if args.dry_run:
+                if args.engine == "ray" and args.workers is None:
+                    raise InvalidArgumentError("--dry-run with --engine ray needs --workers N")
                 return print_forecast(builder.forecast(trials, args.workers), args.json)
             report = builder.run(trials, progress=True)
             runner.compact(builder.store, builder.tasks.values())

@@ -19,7 +19,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from nasbench_mr.data_builders import datasets, engines, recipes
 from nasbench_mr.data_builders.recipes import Recipe
 from nasbench_mr.data_builders.store import CURVE, Store, to_bytes, to_part
 from nasbench_mr.data_builders.trial import TRAINER, Job, Outcome, Trial, address
-from nasbench_mr.errors import InvalidArgumentError, RecipeError, StorageError, TableError
+from nasbench_mr.errors import InvalidArgumentError, RecipeError, TableError
 from nasbench_mr.tasks import Task
 
 if TYPE_CHECKING:
@@ -167,7 +167,12 @@ def draw_codes(n: int, seed: int = 0, scheme: str = "published") -> space.Codes:
 
     Returns:
         `(n, 27)` int16.
+
+    Raises:
+        InvalidArgumentError: n is less than 1.
     """
+    if n < 1:
+        raise InvalidArgumentError(f"{n} codes; expected at least 1")
     found: dict[bytes, space.Code] = {}
     chunk = 0
     while len(found) < n:
@@ -275,15 +280,16 @@ class Builder:
             self.recipes,
             tuple(self.tasks.values()),
             address(trainer),
-            None if data is None else os.path.abspath(data),
+            None if data is None else os.path.abspath(os.path.expanduser(data)),
             device,
-            None if checkpoints is None else os.path.abspath(checkpoints),
+            None if checkpoints is None else os.path.abspath(os.path.expanduser(checkpoints)),
             time_limit,
         )
         self._check_recipes()
         self._make: Callable[[], engines.Engine] = functools.partial(
             engines.make, engine, self.job, workers, **options
         )
+        self._name = engine
         self._engine: engines.Engine | None = None
         self.records: dict[Trial, Record] = {}
         self.rates = Rates()
@@ -366,6 +372,7 @@ class Builder:
         Raises:
             DatasetError: the data are not there.
             StorageError: the disk is full. What is finished stays; the same command goes on from there.
+            RecipeError: a recipe does not fit its data.
             MissingExtraError, BuildError: the workers can't work.
         """
         todo = self.pending(trials)
@@ -373,8 +380,8 @@ class Builder:
         report = self._report(trials)
         if not queue:
             return report
-        if self.job.trainer == TRAINER:
-            # Better one error now than one for each trial.
+        if self.job.trainer == TRAINER and self._name == "local":
+            # Better one error now than one for each trial. A cluster's data need not be here.
             for recipe in self.recipes.values():
                 datasets.locate(recipe.dataset, self.job.data)
         for name, recipe in self.recipes.items():
@@ -393,12 +400,13 @@ class Builder:
                     while queue and engine.free:
                         engine.submit(queue.pop())
                     for outcome in engine.wait(FLUSH):
-                        if outcome.fatal:
-                            raise StorageError(f"{outcome.trial}: {outcome.error}")
+                        if outcome.fatal is not None:
+                            raise outcome.fatal
                         report.busy += outcome.busy
                         writer.add(outcome)
                     for outcome in writer.flush(FLUSH if queue or engine.running else 0):
-                        self._record([outcome])
+                        # Curves are on disk; in memory they would add up.
+                        self._record([replace(outcome, curve={})])
                         if self._settled(outcome.trial):
                             self._count(report, outcome)
                             bar.done(outcome.trial)

@@ -172,22 +172,21 @@ class Store:
         return pa.concat_tables(found)
 
     def outcomes(self, task: Task) -> Iterator[Outcome]:
-        """What became of the trials of all parts, oldest part first."""
+        """What became of the trials of all parts, oldest part first; without their learning curves."""
         if (arrow := self.parts(task)) is None:
             return
         names = [m.name for m in task.metrics]
         codes = np.stack([arrow[name].to_numpy() for name in space.NAMES], axis=1).tolist()
-        columns = (*names, "seed", "status", "error", "epochs", "train_seconds", "device", CURVE)
+        columns = (*names, "seed", "status", "error", "epochs", "train_seconds", "device")
         for code, row in zip(codes, arrow.select(columns).to_pylist(), strict=True):
             yield Outcome(
                 Trial(tuple(code), task.name, row["seed"]),
                 row["status"],
                 row["error"],
                 {name: row[name] for name in names if row[name] is not None},
-                json.loads(row[CURVE]) if row[CURVE] else {},
-                row["epochs"],
-                row["train_seconds"],
-                row["device"],
+                epochs=row["epochs"],
+                seconds=row["train_seconds"],
+                device=row["device"],
             )
 
     def _part(self, name: str, task: Task) -> pa.Table:

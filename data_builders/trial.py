@@ -26,6 +26,8 @@ from nasbench_mr.errors import (
     IntegrityError,
     InvalidArgumentError,
     MissingExtraError,
+    NasbenchMRError,
+    RecipeError,
     StorageError,
     missing_extra,
 )
@@ -109,8 +111,7 @@ class Outcome:
     Attributes:
         status: "ok", "diverged" or "failed"; `error` says why.
         busy: seconds that the worker spent on it.
-        fatal: no fault of the trial, and every other one would meet it too: the build stops. Such as a
-            full disk.
+        fatal: an error that is no fault of the trial, so that others would meet it too: the build stops.
     """
 
     trial: Trial
@@ -122,7 +123,7 @@ class Outcome:
     seconds: float | None = None
     device: str | None = None
     busy: float = 0.0
-    fatal: bool = False
+    fatal: NasbenchMRError | None = None
 
 
 def address(trainer: str | Callable[..., Any]) -> str:
@@ -151,7 +152,7 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
     if job.checkpoints is not None:
         checkpoint = Path(job.checkpoints) / f"{trial.key}-{recipe.digest}.safetensors"
     start = time.perf_counter()
-    fatal = False
+    fatal: NasbenchMRError | None = None
     try:
         with _limited(job.time_limit):
             result = train(
@@ -176,12 +177,13 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
             str(result.device),
             time.perf_counter() - start,
         )
-    except (StorageError, MissingExtraError) as error:
-        fatal, text = True, str(error)
+    except (StorageError, MissingExtraError, RecipeError) as error:
+        fatal, text = error, str(error)
     except Exception as error:
         if checkpoint is not None and isinstance(error, IntegrityError):
             checkpoint.unlink(missing_ok=True)  # Damaged: the next attempt starts anew.
-        fatal = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fatal = StorageError(f"{error}; free some space and run the same command again")
         text = "out of memory: " if type(error).__name__ in ("OutOfMemoryError", "MemoryError") else ""
         text += f"{type(error).__name__}: {error}"
     return Outcome(trial, "failed", _line(text), busy=time.perf_counter() - start, fatal=fatal)

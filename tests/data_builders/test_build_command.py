@@ -74,6 +74,14 @@ def test_a_dry_run_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len((tmp_path / "trials").read_text().splitlines()) == 2
 
 
+def test_a_dry_run_does_not_guess_the_size_of_a_cluster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["build", "--tasks", "mini-cls", "--codes", "1", "--out", str(tmp_path), "--dry-run"]
+    assert cli.main([*command, "--engine", "ray"]) == 2
+    assert "--dry-run with --engine ray needs --workers N" in capsys.readouterr().err
+
+
 def test_recipes_are_overridden_by_file_then_flags(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +114,7 @@ def test_a_release_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     [
         (("--codes", "1", "--release", "mine"), "'mine'; expected NAME@VERSION"),
         (("--codes", "nowhere.txt"), "can't read codes from nowhere.txt"),
-        (("--codes", "1", "--set", "epoch=3"), "has no field 'epoch': did you mean 'epochs'?"),
+        (("--codes", "1", "--set", "momentums=1"), "has no field 'momentums': did you mean 'momentum'?"),
         (("--codes", "1", "--engine", "slurm"), "no engine 'slurm'"),
         (("--codes", "1", "--seeds", "0"), "seeds are 0"),
         (("--codes", "1", "--time-limit", "0"), "time_limit is 0"),
