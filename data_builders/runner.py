@@ -399,11 +399,13 @@ class Builder:
                 while queue or engine.running:
                     while queue and engine.free:
                         engine.submit(queue.pop())
-                    for outcome in engine.wait(FLUSH):
-                        if outcome.fatal is not None:
-                            raise outcome.fatal
+                    outcomes = engine.wait(FLUSH)
+                    for outcome in outcomes:
                         report.busy += outcome.busy
-                        writer.add(outcome)
+                        if outcome.fatal is None:
+                            writer.add(outcome)
+                    for error in (o.fatal for o in outcomes if o.fatal is not None):
+                        raise error
                     for outcome in writer.flush(FLUSH if queue or engine.running else 0):
                         # Curves are on disk; in memory they would add up.
                         self._record([replace(outcome, curve={})])

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nasbench_mr import cost
-from nasbench_mr.errors import DatasetError, IntegrityError, StorageError
+from nasbench_mr.errors import DatasetError, IntegrityError, RecipeError, StorageError
 
 #: Seeds of `faulty`.
 OK, CORRUPT, DIVERGED, MEMORY, HANGS, HANGS_IN_C, EXITS, KILLED, BEYOND, ONCE = range(10)
@@ -90,12 +90,14 @@ def faulty(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None
     return result
 
 
-def full_disk(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
-    """Finds the disk full from seed 1 on."""
+def stopping(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
+    """Meets what stops a build: a full disk (seeds 1 and 2), a recipe that does not fit (3)."""
     if seed == 1:
         raise OSError(errno.ENOSPC, "No space left on device")
     if seed == 2:
         raise StorageError("can't write weights: the disk is full")
+    if seed == 3:
+        raise RecipeError("the data set has 4 classes")
     return instant(code, recipe, seed)
 
 

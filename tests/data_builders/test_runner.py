@@ -218,10 +218,21 @@ def test_a_full_disk_stops_the_build_and_loses_nothing(
     assert len(rows(tmp_path)) == 20
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_disk_that_is_full_for_a_trainer_stops_the_build(tmp_path: Path, seed: int) -> None:
-    with pytest.raises(StorageError, match=r"No space left on device; free some|the disk is full"):
-        run(tmp_path, "full_disk", 1, [0, seed], workers=1)
+@pytest.mark.parametrize(
+    ("seed", "error", "message"),
+    [
+        (1, StorageError, "No space left on device; free some space and run the same command again"),
+        (2, StorageError, "can't write weights: the disk is full"),
+        (3, RecipeError, "the data set has 4 classes"),
+    ],
+)
+def test_what_every_trial_would_meet_stops_the_build(
+    tmp_path: Path, seed: int, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(tmp_path, "stopping", 1, [0, seed], workers=1)
+    # What was finished before is kept.
+    assert [key[-1] for key in table_of_parts(tmp_path)] == [0]
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
