@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from nasbench_mr.data_builders import boxes as geometry
 from torch import Tensor, nn
 
+from nasbench_mr.data_builders import boxes as geometry
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.network import MultiResolutionNet, initialize
 

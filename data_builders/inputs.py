@@ -1,8 +1,8 @@
 """Batches for training and validation: held in memory, or streamed by worker processes.
 
 A recipe with `resident` data has them decoded once in a process, on the device, and batches are cut out of
-one tensor. Other data sets are read sample by sample in worker processes that run ahead. Either way the order and
-the augmentation of an epoch follow from the seed alone. Needs the extra `build`.
+one tensor. Other data sets are read sample by sample in worker processes that run ahead. Either way the
+order and the augmentation of an epoch follow from the seed alone. Needs the extra `build`.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
 
 
 def choose(total: int, count: int, labels: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
-    """Indices of `count` of `total` samples, always the same ones, balanced over the classes if there are labels.
+    """Indices of `count` of `total` samples (0 for all), always the same ones.
 
-    0 for all.
+    labels: `(total,)`; the choice is balanced over them.
     """
     if count > total:
         raise RecipeError(f"train_samples is {count:,}; the data set has {total:,}")
@@ -127,8 +127,13 @@ def choose(total: int, count: int, labels: npt.ArrayLike | None = None) -> npt.N
 
 @dataclass(frozen=True)
 class Held:
-    """A split in memory: uint8 pictures `(n, H, W, 3)` or clips `(n, T, H, W, 3)` (grey, without the last axis,
-    where the input is motion), labels `(n,)` or masks `(n, H, W)`, and the number of classes."""
+    """A split in memory.
+
+    Attributes:
+        pictures: uint8 images `(n, H, W, 3)`, clips `(n, T, H, W, 3)`, or grey clips `(n, T, H, W)`.
+        labels: `(n,)` int64, or masks `(n, H, W)` uint8.
+        classes: how many there are.
+    """
 
     pictures: Tensor
     labels: Tensor

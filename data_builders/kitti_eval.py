@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from nasbench_mr.data_builders import boxes as geometry
 
+from nasbench_mr.data_builders import boxes as geometry
 from nasbench_mr.errors import InvalidArgumentError
 
 Floats = npt.NDArray[np.float64]

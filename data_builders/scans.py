@@ -1,7 +1,7 @@
 """3D detection as a problem to train on: lidar scans in, average precision out.
 
-`training.train` uses it for tasks of this problem; the network, its losses and augmentation are in `detection`,
-the metric is in `kitti_eval`. Needs the extra `build`.
+`training.train` uses it for tasks of this problem; the network, its losses and augmentation are in
+`detection`, the metric is in `kitti_eval`. Needs the extra `build`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def annotation(sample: Sample, classes: Sequence[str]) -> kitti_eval.Objects:
 
 
 def prediction(found: Detections, sample: Mapping[str, Any], config: DetectionConfig) -> kitti_eval.Objects:
-    """Detections as the metric has them; what lies outside of the image is left out, as it is not annotated there."""
+    """Detections as the metric has them, without those outside of the image: nothing is annotated there."""
     size = (int(sample["image_size"][0]), int(sample["image_size"][1]))
     image_boxes = geometry.to_image(found.boxes, sample["projection"].astype(np.float64), size)
     seen = ((image_boxes[:, 2:] - image_boxes[:, :2]) > 0).all(1)
@@ -84,8 +84,8 @@ def prediction(found: Detections, sample: Mapping[str, Any], config: DetectionCo
 def average_precisions(ap: Mapping[str, float]) -> dict[str, float]:
     """Metrics from those of `kitti_eval.evaluate`, in percent; NaN where no object counts.
 
-    `easy`, `moderate`, `hard`: of cars in 3D, as published; `bev`: moderate, from above; `mAP`: moderate in 3D, the mean
-    of the classes that occur.
+    `easy`, `moderate`, `hard`: of cars in 3D, as published; `bev`: moderate, from above; `mAP`: moderate in
+    3D, the mean of the classes that occur.
     """
     found = {level: ap.get(f"Car/3d/{level}", math.nan) for level in ("easy", "moderate", "hard")}
     classes = [v for k, v in ap.items() if k.endswith("/3d/moderate") and not math.isnan(v)]
@@ -151,7 +151,7 @@ class Scans(Problem):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set for detection: samples, which of the training set's are used, classes, and objects to paste."""
+    """A data set: samples, which of the training set's are used, names of classes, objects to paste."""
 
     train: Sequence[Sample]
     kept: npt.NDArray[np.int64]

@@ -1,11 +1,11 @@
 """From stored samples to network inputs: augmentation in training, resizing and cropping in tests.
 
 Everything random is a function of a row of numbers in [0, 1) that `draw` makes for each sample, so a sample
-is augmented alike whether it is transformed alone in a loader's worker, in a batch that is held on the device,
-or on one of several processes.
+is augmented alike whether it is transformed alone in a loader's worker, in a batch that is held on the
+device, or on one of several processes.
 
 `crop_batch` and `crop_sample` do the geometry, on a batch of equal sizes and on one sample of any size;
-`finish` does what needs no resizing, on batches: photometric distortion and normalisation. Images are `(B, H, W, 3)` uint8
+`finish` does the rest on batches: photometric distortion and normalisation. Images are `(B, H, W, 3)` uint8
 until `finish` makes them `(B, 3, H, W)` float32; masks are `(B, H, W)` uint8. Lidar scenes are augmented by
 `detection.augment`. Needs the extra `build`.
 """
@@ -137,7 +137,7 @@ def _sample(
 def crop_sample(
     recipe: Recipe, image: Tensor, mask: Tensor | None, u: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """As `crop_batch` for one sample of any size; scaling is antialiased. `(H, W, C)`, `(H, W)`, `(UNIFORMS,)`."""
+    """As `crop_batch` for one sample of any size, with antialiasing: `(H, W, C)`, `(H, W)`, `(UNIFORMS,)`."""
     size = (image.shape[0], image.shape[1])
     if recipe.crop is None or (recipe.crop_mode == "jitter" and recipe.crop_scale == (1.0, 1.0)):
         cut, labels = crop_batch(recipe, image[None], None if mask is None else mask[None], u[None])
@@ -195,8 +195,9 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def frame_indices(length: int, frames: int, u: Tensor | None = None) -> Tensor:
-    """Which frames of clips are seen: one of each of `frames` equal spans, the middle one or, in training, one at
-    the same random place of each.
+    """Which frames of clips are seen: one of each of `frames` equal spans.
+
+    It is the middle one or, in training, one at the same random place of each span.
 
     Args:
         length: frames of a clip.
@@ -225,15 +226,14 @@ def select_frames(recipe: Recipe, clips: Tensor, u: Tensor | None) -> Tensor:
         u: `(B, UNIFORMS)` in training.
 
     Returns:
-        `(B, K, H, W, 3)` uint8, K = `recipe.frames`. For "motion" the channels are the grey frames before, at and after
-        each chosen one: a network that sees frame by frame is otherwise blind to motion.
+        `(B, K, H, W, 3)` uint8, K = `recipe.frames`. For "motion" the channels are twice the difference
+        to the frame before (128 for none), the grey frame, and twice the difference to the frame after.
     """
     at = frame_indices(clips.shape[1], recipe.frames, None if u is None else u[:, _TIME])
     at = at.to(clips.device).expand(len(clips), -1)  # (B, K)
     sample = torch.arange(len(clips), device=clips.device)[:, None]
     if recipe.input == "rgb":
         return clips[sample, at]
-    # Differences of uint8 are halved to stay in its range, 128 for none, and doubled for contrast where they are small.
     now = clips[sample, at].short()
     before = clips[sample, (at - 1).clamp(min=0)].short()
     after = clips[sample, (at + 1).clamp(max=clips.shape[1] - 1)].short()

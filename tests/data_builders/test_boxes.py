@@ -44,7 +44,7 @@ def polygon(b):
         (box(dx=4, dy=4), box(dx=1, dy=1, heading=0.3), 1.0),  # one inside the other
         # Unit squares, one turned by 45 degrees: a regular octagon, 2 * sqrt(2) - 2.
         (box(dx=1), box(dx=1, heading=math.pi / 4), 2 * math.sqrt(2) - 2),
-        # Its corner at (sqrt(2) / 2, 0) reaches over the edge x = 0.5: a right-angled triangle of that height.
+        # Its corner at (sqrt(2) / 2, 0) reaches over the edge x = 0.5: a right angle of that height.
         (box(x=1, dx=1, dy=4), box(dx=1, heading=math.pi / 4), (math.sqrt(0.5) - 0.5) ** 2),
     ],
 )

@@ -73,11 +73,7 @@ def statistics(metric, found, truth, name, difficulty, minimum, threshold=None):
         if ignored_truth[j] == 0 and ignored_found[best] == 0:
             tp += 1
             scores.append(found.scores[best])
-    free = [
-        i
-        for i in range(len(found.names))
-        if not assigned[i] and ignored_found[i] == 0 and not below[i]
-    ]
+    free = [i for i in range(len(found.names)) if not assigned[i] and ignored_found[i] == 0 and not below[i]]
     fp = len(free)
     if metric == "image":
         for j, kind in enumerate(truth.names):
@@ -152,7 +148,13 @@ def random_scenes(rng, count):
         low = rng.uniform(0, 300, (m, 2))
         image = np.column_stack([low, low + rng.choice([24, 30, 60, 90, 120], (m, 2))])
         annotations.append(
-            annotated(names, boxes, image, rng.choice([0, 0, 0, 1, 2, 3], m), rng.choice([0, 0, 0.1, 0.2, 0.4, 0.7], m))
+            annotated(
+                names,
+                boxes,
+                image,
+                rng.choice([0, 0, 0, 1, 2, 3], m),
+                rng.choice([0, 0, 0.1, 0.2, 0.4, 0.7], m),
+            )
         )
         # Copies of the objects, more or less moved, some twice, some of another class; and inventions.
         copies = rng.integers(0, m, int(rng.integers(m, 2 * m + 1))) if m else np.zeros(0, int)
@@ -160,7 +162,9 @@ def random_scenes(rng, count):
         moved = boxes[copies] + rng.normal(0, 0.06, (k, 7)) * rng.integers(0, 2, (k, 1))
         shown = image[copies] + rng.normal(0, 3, (k, 4)) * rng.integers(0, 2, (k, 1))
         kind = [
-            names[c] if rng.random() < 0.95 and names[c] in MIN_OVERLAP else str(rng.choice(list(MIN_OVERLAP)))
+            names[c]
+            if rng.random() < 0.95 and names[c] in MIN_OVERLAP
+            else str(rng.choice(list(MIN_OVERLAP)))
             for c in copies
         ]
         extra = int(rng.integers(0, 2))
@@ -228,7 +232,7 @@ def test_a_false_one_in_every_scene_halves_precision():
 
 
 def test_limits_of_the_difficulties():
-    """An object at each limit: the limit of height is left out, those of occlusion and truncation are within."""
+    """An object at each limit: that of height is excluded, those of occlusion and truncation are not."""
 
     def ap(image, occlusion=0, truncation=0.0):
         scenes = [annotated(["Car"], [CAR], [image], [occlusion], [truncation])] * 40

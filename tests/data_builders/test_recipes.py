@@ -9,7 +9,17 @@ from nasbench_mr import tasks
 from nasbench_mr.data_builders import recipes
 from nasbench_mr.errors import RecipeError
 
-PUBLISHED = ("cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "seg", "seg-4x", "3ddet", "video", "video-p")
+PUBLISHED = (
+    "cls-50-1000",
+    "cls-50-100",
+    "cls-10-1000",
+    "cls-10c",
+    "seg",
+    "seg-4x",
+    "3ddet",
+    "video",
+    "video-p",
+)
 MINI = ("mini-cls", "mini-seg", "mini-det3d", "mini-video")
 
 

@@ -19,7 +19,9 @@ def pictures(count=6, height=20, width=24, channels=3, seed=0):
 
 
 def masks(count=6, height=20, width=24, seed=1):
-    return torch.randint(0, 11, (count, height, width), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+    return torch.randint(0, 11, (count, height, width), generator=torch.Generator().manual_seed(seed)).to(
+        torch.uint8
+    )
 
 
 def numbers(count=6, seed=2):
@@ -183,8 +185,12 @@ def test_motion_is_the_difference_to_the_neighbours():
 
 
 def test_grey_is_a_weighted_mean():
-    colours = torch.tensor([[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], dtype=torch.uint8)
-    assert transforms.grey(colours).numpy() == pytest.approx(255 * np.array([1, 0.299, 0.587, 0.114, 0]), abs=1.5)
+    colours = torch.tensor(
+        [[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], dtype=torch.uint8
+    )
+    assert transforms.grey(colours).numpy() == pytest.approx(
+        255 * np.array([1, 0.299, 0.587, 0.114, 0]), abs=1.5
+    )
 
 
 def test_photometric_distortion():
@@ -213,7 +219,9 @@ def test_input_is_normalised():
     images = torch.tensor([[[[0, 127, 255]]]], dtype=torch.uint8)
     found = transforms.finish(PLAIN, images)
     assert found.shape == (1, 3, 1, 1)
-    expected = [(v / 255 - m) / s for v, m, s in zip((0, 127, 255), transforms.MEAN, transforms.STD, strict=True)]
+    expected = [
+        (v / 255 - m) / s for v, m, s in zip((0, 127, 255), transforms.MEAN, transforms.STD, strict=True)
+    ]
     assert found.flatten().tolist() == pytest.approx(expected, rel=1e-5)
 
 
