@@ -486,8 +486,7 @@ _mini(
         "moderate", 1, 200, "mini-det3d", _OWN,
     ),
     {},
-    "Our choice. Pillars of 0.8 m: nasbench-mr data make kitti --train 400 --val 200 --view 90 --reach 26 "
-    "--rings 32 --resolution 0.4 --clutter 0.2 --objects 8 --variety 0.4.",
+    "Our choice. Pillars of 0.8 m: nasbench-mr data make kitti --mini.",
     "kitti",
     detection={
         "point_range": [0.0, -12.8, -3.0, 25.6, 12.8, 1.0],
@@ -514,8 +513,7 @@ _mini(
         tasks.get("video").metrics, "top1", 16, 640, "mini-video", _OWN,
     ),
     {"frames": 16},
-    "Our choice. Clips of 32 x 40: nasbench-mr data make hmdb51 --train 60 --val 40 --size 32,40 --pace 2 "
-    "--clutter 0.5.",
+    "Our choice. Clips of 32 x 40: nasbench-mr data make hmdb51 --mini.",
     "hmdb51",
     flip=False,
     frames=2,

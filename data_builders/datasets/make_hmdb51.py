@@ -7,7 +7,7 @@ changes between frames alone: a network that sees single frames can only guess. 
 frames tell most classes; walking and running differ in speed only, and some classes change their motion
 within the clip.
 
-Sizes: `MINI` suits trials on a CPU: 8 frames of 32 x 40 pixels, motions faster and with less to distract, so
+Sizes: `MINI` suits trials on a CPU: 16 frames of 32 x 40 pixels, motions faster and with less to distract, so
 that a few hundred steps learn them.
 """
 
@@ -27,12 +27,12 @@ from nasbench_mr.errors import missing_extra
 
 #: Options for clips that suit trials of seconds.
 MINI: dict[str, object] = {
-    "train": 80,
+    "train": 60,
     "val": 40,
     "classes": 16,
-    "length": 8,
+    "length": 16,
     "size": (32, 40),
-    "pace": 1.5,
+    "pace": 2.0,
     "clutter": 0.5,
 }
 

@@ -10,8 +10,8 @@ and those that no ray meets are DontCare regions. Occlusion is the share of the 
 hide, found with rays of the camera. Calibration differs from scan to scan, as from drive to drive.
 
 Sizes: `MINI` suits trials on a CPU: about 3,000 points and 5 labelled objects a scan in view, within a range
-of [0, -12.8, -3, 25.6, 12.8, 1] m, which pillars of 0.4 m make a pseudo-image of 64 x 64. Where training is
-brief, less `clutter` and `variety` make boxes easier to place.
+of [0, -12.8, -3, 25.6, 12.8, 1] m, which pillars of 0.8 m make a pseudo-image of 32 x 32; with little
+`clutter` and `variety`, so that a brief training places boxes.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ from nasbench_mr.data_builders.datasets.kitti import CLASSES, IMAGE_SIZE, Calibr
 
 #: Options for scans that suit trials of seconds.
 MINI: dict[str, object] = {
-    "train": 384,
-    "val": 192,
-    "rings": 40,
-    "resolution": 0.45,
+    "train": 400,
+    "val": 200,
+    "rings": 32,
+    "resolution": 0.4,
     "view": 90.0,
     "reach": 26.0,
     "objects": 8.0,
+    "clutter": 0.2,
+    "variety": 0.4,
 }
 
 #: Height of the lidar above the ground, metres.
