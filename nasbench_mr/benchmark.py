@@ -3,13 +3,15 @@
     bench = nasbench_mr.load()
     bench.query(code, "seg")["mIoU"]
 
-Queries answer from a release's tables, or from its surrogates for codes that no one trained. They load NumPy
-and nothing else; the views for analysis (`to_pandas`, `pareto`, ...) load pandas.
+Queries answer from a release's tables, or from its surrogates for codes that no one trained. A first query
+takes milliseconds, so nothing is imported before it is needed: asking for a tuple in a table with one trial a
+code does without NumPy; the views for analysis (`to_pandas`, `pareto`, ...) load pandas.
 """
 
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from nasbench_mr import cost as cost_module
-from nasbench_mr import spaces, tasks
-from nasbench_mr import table as tables
+from nasbench_mr import tasks
 from nasbench_mr.errors import (
     CodeNotFoundError,
     InfeasibleError,
@@ -34,14 +31,20 @@ from nasbench_mr.errors import (
     did_you_mean,
 )
 from nasbench_mr.release import Release, find, unpack
+from nasbench_mr.trials import COSTS, Table, keys
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
     from nasbench_mr.predictors.surrogate import Surrogate
+    from nasbench_mr.spaces import Space
     from nasbench_mr.tasks import Task
 
-Floats = npt.NDArray[np.float64]
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+
 SOURCES = ("auto", "table", "surrogate")
 #: `query_many` looks codes up in pieces of this many rows, which stay in the processor's cache.
 _CHUNK = 1 << 15
@@ -135,76 +138,103 @@ class Result(Mapping[str, float]):
 
 
 class _View:
-    """One task's trials, grouped by code. Only "ok" trials count as answers."""
+    """One task's trials, grouped by code. Only "ok" trials count as answers.
 
-    def __init__(self, task: Task, table: tables.Table, indexes: dict[bytes, dict[bytes, int]]):
-        self.task = task
-        self.space = spaces.get(task.space)
-        self.table = table
-        rows = np.flatnonzero(table.ok)
-        every = table.codes if len(rows) == len(table) else table.codes[rows]
+    Attributes:
+        index: the number of each code, in order of appearance, by its bytes.
+        single: whether each code has one trial.
+        names: the columns of an answer: metrics, and costs that some trial knows.
+        integers: those that are whole numbers.
+    """
+
+    def __init__(self, task: Task, table: Table, indexes: dict[bytes, dict[bytes, int]]):
+        self.task, self.table = task, table
+        codes, ok = table.columns["codes"], bytes(table.columns["ok"])
+        #: The table's row of each "ok" trial.
+        self.good: Sequence[int] = range(len(ok))
+        every: bytes | memoryview = codes
+        if 0 in ok:
+            self.good = [row for row, good in enumerate(ok) if good]
+            every = b"".join(codes[row * table.width : (row + 1) * table.width] for row in self.good)
         # Tasks over the same codes share one index.
-        digest = hashlib.sha1(np.ascontiguousarray(every).data, usedforsecurity=False).digest()
+        digest = hashlib.sha1(every, usedforsecurity=False).digest()
         if digest not in indexes:
-            indexes[digest] = _numbered(every)
-        self.index = index = indexes[digest]
-        #: Every code once, in table order: `(n, DIM)` uint8; `rows[starts[k] : starts[k + 1]]`: code k's.
-        if len(index) == len(rows):
-            self.codes, self.rows, self.starts = every, rows, np.arange(len(rows) + 1)
-        else:
-            order, self.starts = _grouped(every, index)
-            self.rows = rows[order]
-            self.codes = table.codes[self.rows[self.starts[:-1]]]
-        self.single = len(self.rows) == len(self.codes)
-        self.names = [n for n, values in table.values.items() if n not in tables.COSTS or _any_known(values)]
-        self.integers = {n for n in ("macs", "params") if n in self.names and _all_known(table.values[n])}
-        self.means: dict[str, Floats] = {}
+            indexes[digest] = _numbered(keys(every, table.width))
+        self.index = indexes[digest]
+        self.single = len(self.index) == len(self.good)
+        self.names = [n for n, lacking in table.unknown.items() if n not in COSTS or lacking < len(table)]
+        self.integers = [n for n in ("macs", "params") if n in self.names and not table.unknown[n]]
         self.metrics = [m.name for m in task.metrics]
         self.no_std = MappingProxyType(dict.fromkeys(self.metrics, float("nan")))
+        self._means: dict[str, Floats] = {}
+
+    @cached_property
+    def space(self) -> Space:
+        from nasbench_mr import spaces
+
+        return spaces.get(self.task.space)
+
+    @cached_property
+    def groups(self) -> tuple[Ints, Ints]:
+        """`rows` and `starts`: the table's rows of code number k are `rows[starts[k] : starts[k + 1]]`."""
+        import numpy as np
+
+        good = np.flatnonzero(self.table.ok)
+        if self.single:
+            return good, np.arange(len(good) + 1)
+        order, starts = _grouped(keys(self.table.codes[good].data.cast("B"), self.table.width), self.index)
+        return good[order], starts
+
+    @cached_property
+    def codes(self) -> npt.NDArray[np.uint8]:
+        """Every code once, in table order: `(n_codes, DIM)`."""
+        rows, starts = self.groups
+        return self.table.codes[rows[starts[:-1]]]
 
     def mean(self, name: str) -> Floats:
         """Each code's mean over its seeds of one column: `(n_codes,)`; unknown values do not count."""
-        if name not in self.means:
-            values = self.table.values[name][self.rows]
+        if name not in self._means:
+            import numpy as np
+
+            rows, starts = self.groups
+            values = self.table.values[name][rows]
             if not self.single:
                 known = ~np.isnan(values)
-                sums = np.add.reduceat(np.where(known, values, 0.0), self.starts[:-1])
-                counts = np.add.reduceat(known.astype(np.int64), self.starts[:-1])
+                sums = np.add.reduceat(np.where(known, values, 0.0), starts[:-1])
+                counts = np.add.reduceat(known.astype(np.int64), starts[:-1])
                 values = sums / np.where(counts, counts, np.nan)
-            self.means[name] = values
-        return self.means[name]
+            self._means[name] = values
+        return self._means[name]
 
     @cached_property
-    def seed_of(self) -> tuple[int, ...]:
-        """The seed of the single trial of each code."""
-        return tuple(self.table.seed[self.rows].tolist())
-
-    @cached_property
-    def getters(self) -> list[tuple[str, Any]]:
-        """(name, function from code number to Python number) for `result`, the hot path."""
-        columns = []
-        for name in self.names:
-            values = self.mean(name)
-            columns.append((name, (values.astype(np.int64) if name in self.integers else values).item))
-        return columns
+    def cells(self) -> list[tuple[str, memoryview]]:
+        """Names and values for `result`, the hot path: by the table's rows where that will do, or by code."""
+        if self.single:
+            return [(name, self.table.columns[name]) for name in self.names]
+        return [(name, memoryview(self.mean(name))) for name in self.names]
 
     def result(self, k: int, code: tuple[int, ...]) -> Result:
         """The answer for code number k, over all its seeds."""
-        values = {name: get(k) for name, get in self.getters}
+        at = self.good[k] if self.single else k
+        values = {name: column[at] for name, column in self.cells}
+        for name in self.integers:
+            values[name] = int(values[name])
         if self.single:
-            return Result(values, code, self.task.name, "table", self.no_std, (self.seed_of[k],))
+            seed = self.table.columns["seed"][at]
+            return Result(values, code, self.task.name, "table", self.no_std, (seed,))
         rows = self.trials(k)
-        std = self.no_std
+        std: Mapping[str, float] = self.no_std
         if len(rows) > 1:
             std = MappingProxyType({m: _mean_std(self.table.values[m][rows])[1] for m in self.metrics})
         return Result(values, code, self.task.name, "table", std, tuple(self.table.seed[rows].tolist()))
 
-    def trials(self, k: int, seed: int | None = None) -> npt.NDArray[np.int64]:
+    def trials(self, k: int, seed: int | None = None) -> Ints:
         """The table's rows with the "ok" trials of code number k, or with that of one seed."""
-        rows: npt.NDArray[np.int64] = self.rows[self.starts[k] : self.starts[k + 1]]
+        every, starts = self.groups
+        rows: Ints = every[starts[k] : starts[k + 1]]
         if seed is None:
             return rows
-        of_seed: npt.NDArray[np.int64] = rows[self.table.seed[rows] == seed]
+        of_seed: Ints = rows[self.table.seed[rows] == seed]
         if not len(of_seed):
             seeds = ", ".join(map(str, self.table.seed[rows].tolist()))
             raise CodeNotFoundError(
@@ -215,12 +245,10 @@ class _View:
 
     def seed_result(self, k: int, code: tuple[int, ...], seed: int) -> Result:
         """The answer of one seed's trial."""
-        row = self.trials(k, seed)[0]
-        values = {
-            name: int(v[row]) if name in self.integers else float(v[row])
-            for name, v in self.table.values.items()
-            if name in self.names
-        }
+        row = int(self.trials(k, seed)[0])
+        values = {name: self.table.columns[name][row] for name in self.names}
+        for name in self.integers:
+            values[name] = int(values[name])
         return Result(values, code, self.task.name, "table", self.no_std, (seed,))
 
 
@@ -229,15 +257,17 @@ class _Curves:
 
     def __init__(self, frame: pd.DataFrame, view: _View):
         names = view.space.NAMES
-        codes = frame[list(names)].to_numpy(np.uint8)
-        self.index = _numbered(codes)
-        self.rows, self.starts = _grouped(codes, self.index)
+        every = keys(frame[list(names)].to_numpy("uint8").tobytes(), len(names))
+        self.index = _numbered(every)
+        self.rows, self.starts = _grouped(every, self.index)
         self.seed, self.epoch = (frame[name].to_numpy() for name in ("seed", "epoch"))
         rest = [name for name in frame.columns if name not in (*names, "seed", "epoch")]
-        self.values: dict[str, Floats] = {name: frame[name].to_numpy(np.float64) for name in rest}
+        self.values: dict[str, Floats] = {name: frame[name].to_numpy("float64") for name in rest}
 
-    def points(self, code: tuple[int, ...], seeds: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    def points(self, code: tuple[int, ...], seeds: npt.NDArray[np.int32]) -> Ints:
         """The rows of a code's trials with these seeds, every epoch."""
+        import numpy as np
+
         k = self.index.get(bytes(code))
         rows = self.rows[:0] if k is None else self.rows[self.starts[k] : self.starts[k + 1]]
         return rows[np.isin(self.seed[rows], seeds)]
@@ -288,7 +318,7 @@ class Benchmark:
 
     def codes(self, task: str) -> npt.NDArray[np.int16]:
         """Every code with an "ok" trial, once, in table order: `(n, 27)` int16."""
-        return self._view(task).codes.astype(np.int16)
+        return self._view(task).codes.astype("int16")
 
     def query(
         self,
@@ -331,17 +361,15 @@ class Benchmark:
     ) -> Result:
         if source not in SOURCES:
             raise InvalidArgumentError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
-        for name, value in (("seed", seed), ("epoch", epoch)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
-                raise InvalidArgumentError(f"{name} is {value!r}; expected an integer or None")
+        seed, epoch = _integer("seed", seed), _integer("epoch", epoch)
         k = view.index.get(bytes(code), -1)
         of_trial = seed is not None or epoch is not None
         if source == "surrogate" and of_trial:
             raise InvalidArgumentError("a surrogate has no seeds or epochs; use source='table'")
         if source != "surrogate" and k >= 0:
             if epoch is not None:
-                return self._query_curve(view, k, code, seed, int(epoch))
-            return view.result(k, code) if seed is None else view.seed_result(k, code, int(seed))
+                return self._query_curve(view, k, code, seed, epoch)
+            return view.result(k, code) if seed is None else view.seed_result(k, code, seed)
         if source == "table" or of_trial:
             raise self._not_found(view, code)
         surrogate = self._surrogate(view.task.name)
@@ -352,16 +380,19 @@ class Benchmark:
                     f"nasbench-mr surrogate fit {self.release.name}"
                 )
             raise self._not_found(view, code)
-        mean, std = surrogate.predict(np.array([code], np.int16))
+        from nasbench_mr import cost
+
+        asked = view.space.check([code])
+        mean, std = surrogate.predict(asked)
         values = dict(zip(surrogate.names, mean[0].tolist(), strict=True))
         if view.task.cost == "code":
-            values |= {"macs": int(cost_module.macs(code)[0]), "params": int(cost_module.params(code)[0])}
+            values |= {"macs": int(cost.macs(asked)[0]), "params": int(cost.params(asked)[0])}
         spread = dict(zip(surrogate.names, std[0].tolist(), strict=True))
-        distance = float(surrogate.distance(np.array([code], np.int16))[0])
+        distance = float(surrogate.distance(asked)[0])
         return Result(values, code, view.task.name, "surrogate", spread, (), distance)
 
     def _not_found(self, view: _View, code: tuple[int, ...]) -> CodeNotFoundError:
-        failed = int((view.table.codes == np.array(code, np.uint8)).all(axis=1).sum())
+        failed = int((view.table.codes == view.space.check([code])).all(axis=1).sum())
         why = (
             f"all {failed} of its trials failed"
             if failed
@@ -389,7 +420,7 @@ class Benchmark:
         moments = {column: _mean_std(values[rows]) for column, values in curves.values.items()}
         values = {column: mean for column, (mean, _) in moments.items()}
         final = view.result(k, code)
-        values |= {cost: final[cost] for cost in ("macs", "params") if cost in final}
+        values |= {name: final[name] for name in ("macs", "params") if name in final}
         std = {m: moments[m][1] if m in moments else float("nan") for m in view.metrics}
         return Result(values, code, name, "table", std, tuple(curves.seed[rows].tolist()))
 
@@ -427,6 +458,10 @@ class Benchmark:
         Raises:
             As `query`.
         """
+        import numpy as np
+
+        from nasbench_mr.table import keys_of
+
         view = self._view(task)
         if source not in SOURCES:
             raise InvalidArgumentError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
@@ -436,8 +471,8 @@ class Benchmark:
             metrics = (metrics,)
         names = [*view.metrics, "macs", "params"] if metrics is None else list(metrics)
         for name in names:
-            if name not in view.table.values:
-                options = [*view.metrics, *tables.COSTS]
+            if name not in view.table.unknown:
+                options = [*view.metrics, *COSTS]
                 raise UnknownMetricError(
                     f"task {view.task.name!r} has no metric {name!r}: {did_you_mean(name, options)}"
                 )
@@ -446,8 +481,8 @@ class Benchmark:
         if source != "surrogate":
             get = view.index.get
             for start in range(0, len(array), _CHUNK):
-                keys = tables.keys_of(array[start : start + _CHUNK])
-                found[start : start + _CHUNK] = np.fromiter(map(get, keys, repeat(-1)), np.int64, len(keys))
+                chunk = keys_of(array[start : start + _CHUNK])
+                found[start : start + _CHUNK] = np.fromiter(map(get, chunk, repeat(-1)), np.int64, len(chunk))
         tabulated = found >= 0
         everywhere = bool(tabulated.all())
         out: dict[str, npt.NDArray[Any]] = {}
@@ -468,7 +503,9 @@ class Benchmark:
             mean, _ = surrogate.predict(asked)
             columns = dict(zip(surrogate.names, mean.T, strict=True))
             if view.task.cost == "code":
-                for name, exact in (("macs", cost_module.macs), ("params", cost_module.params)):
+                from nasbench_mr import cost
+
+                for name, exact in (("macs", cost.macs), ("params", cost.params)):
                     if name in names:
                         columns[name] = exact(asked)
             for name in names:
@@ -496,6 +533,8 @@ class Benchmark:
         Raises:
             InfeasibleError: no tabulated code meets the limits.
         """
+        import numpy as np
+
         view = self._view(task)
         if k < 1:
             raise InvalidArgumentError(f"k is {k}; expected at least 1")
@@ -527,7 +566,10 @@ class Benchmark:
             One row for each, by rising cost: "code" (tuple), each task's objective in a column named after
             the task, and the cost.
         """
+        import numpy as np
         import pandas as pd
+
+        from nasbench_mr.analysis import non_dominated
 
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
@@ -549,20 +591,26 @@ class Benchmark:
 
     def _common(self, names: Sequence[str]) -> tuple[npt.NDArray[np.int16], Floats]:
         """The codes that all tasks have, `(n, 27)`, and their objectives, `(n, tasks)`."""
+        import numpy as np
+
+        from nasbench_mr.table import keys_of
+
         views = [self._view(t) for t in names]
         if len({v.task.space for v in views}) > 1:
             raise InvalidArgumentError(f"{', '.join(names)} are not of one search space")
         first = views[0]
-        keys = tables.keys_of(first.codes)
-        shared = [i for i, key in enumerate(keys) if all(key in v.index for v in views)]
-        at = [[v.index[keys[i]] for i in shared] for v in views]
+        every = keys_of(first.codes)
+        shared = [i for i, key in enumerate(every) if all(key in v.index for v in views)]
+        at = [[v.index[every[i]] for i in shared] for v in views]
         values = [v.mean(v.task.objective)[rows] for v, rows in zip(views, at, strict=True)]
         return first.codes[shared].astype(np.int16), np.stack(values, axis=1)
 
     def to_pandas(self, task: str) -> pd.DataFrame:
         """All trials of a task, one row each, with every column of the table."""
-        name = self._view(task).task.name
-        frame: pd.DataFrame = tables.read_arrow(self.release.path / f"tables/{name}.parquet").to_pandas()
+        from nasbench_mr.table import read_arrow
+
+        name = self.task(task).name
+        frame: pd.DataFrame = read_arrow(self.release.path / f"tables/{name}.parquet").to_pandas()
         return frame
 
     def curves(self, task: str) -> pd.DataFrame:
@@ -578,7 +626,9 @@ class Benchmark:
             file = f"curves/{name}.parquet"
             if file not in self.release.files:
                 raise CodeNotFoundError(f"{self.release}: task {name!r} has no learning curves")
-            self._frames[name] = tables.read_arrow(self.release.path / file).to_pandas()
+            from nasbench_mr.table import read_arrow
+
+            self._frames[name] = read_arrow(self.release.path / file).to_pandas()
         return self._frames[name]
 
     def correlation(self, method: str = "kendall", tasks: Sequence[str] | None = None) -> pd.DataFrame:
@@ -588,7 +638,10 @@ class Benchmark:
             method: "kendall" (tau-b), "spearman" or "pearson". Where smaller is better, the sign is flipped.
             tasks: which; by default all tasks of the first one's search space.
         """
+        import numpy as np
         import pandas as pd
+
+        from nasbench_mr.analysis import kendall_tau
 
         if method not in ("kendall", "spearman", "pearson"):
             raise InvalidArgumentError(f"method is {method!r}; expected kendall, spearman or pearson")
@@ -611,85 +664,38 @@ class Benchmark:
         return pd.DataFrame(out, names, names)
 
 
-def _numbered(codes: npt.NDArray[np.uint8]) -> dict[bytes, int]:
-    """The number of each different code, in order of appearance."""
-    keys = tables.keys_of(codes)
-    index = dict(zip(keys, range(len(keys)), strict=True))
-    return index if len(index) == len(keys) else {key: k for k, key in enumerate(index)}
+def _integer(name: str, value: object) -> int | None:
+    """A seed or an epoch, checked."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidArgumentError(f"{name} is {value!r}; expected an integer or None") from None
 
 
-def _grouped(
-    codes: npt.NDArray[np.uint8], index: dict[bytes, int]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """`rows` and `starts`: the rows of code number k are `rows[starts[k] : starts[k + 1]]`."""
-    groups = np.fromiter(map(index.__getitem__, tables.keys_of(codes)), np.int64, len(codes))
+def _numbered(every: list[bytes]) -> dict[bytes, int]:
+    """The number of each different key, in order of appearance."""
+    index = dict(zip(every, range(len(every)), strict=True))
+    return index if len(index) == len(every) else {key: k for k, key in enumerate(index)}
+
+
+def _grouped(every: list[bytes], index: dict[bytes, int]) -> tuple[Ints, Ints]:
+    """`rows` and `starts`: the rows of key number k are `rows[starts[k] : starts[k + 1]]`."""
+    import numpy as np
+
+    groups = np.fromiter(map(index.__getitem__, every), np.int64, len(every))
     order = np.argsort(groups, kind="stable")
     return order, np.searchsorted(groups[order], np.arange(len(index) + 1))
 
 
 def _mean_std(values: Floats) -> tuple[float, float]:
     """Of the known values; NaN where there are too few."""
-    known = values[~np.isnan(values)]
+    known = values[values == values]
     nan = float("nan")
     return (
         float(known.mean()) if len(known) else nan,
         float(known.std(ddof=1)) if len(known) > 1 else nan,
     )
-
-
-def _any_known(values: Floats) -> bool:
-    return not np.isnan(values).all()
-
-
-def _all_known(values: Floats) -> bool:
-    return not np.isnan(values).any()
-
-
-def non_dominated(losses: Floats) -> npt.NDArray[np.int64]:
-    """The rows of `(n, m)` losses that no other row is at most equal to everywhere and below somewhere."""
-    order = np.lexsort(losses.T[::-1])
-    rows = losses[order]
-    front: list[int] = []
-    kept = np.empty((0, losses.shape[1]))
-    for i, row in enumerate(rows):
-        # In lexicographic order a row can only be dominated by an earlier one; equal rows all stay.
-        worse = (kept <= row).all(axis=1) & (kept < row).any(axis=1)
-        if not np.isnan(row).any() and not worse.any():
-            front.append(i)
-            kept = rows[front]
-    return np.sort(order[front])
-
-
-def kendall_tau(x: Floats, y: Floats) -> float:
-    """Kendall's tau-b of two `(n,)` arrays, in O(n log^2 n) (Knight, 1966); NaN where one is constant."""
-    n = len(x)
-    order = np.lexsort((y, x))
-    x, y = x[order], y[order]
-    pairs = n * (n - 1) / 2
-    ties_x, ties_y = _tied_pairs(x), _tied_pairs(np.sort(y))
-    new = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(y) != 0)]) if n else np.empty(0, bool)
-    ties_both = _tied_pairs(np.cumsum(new))
-    discordant = _inversions(np.unique(y, return_inverse=True)[1])
-    agreement = pairs - ties_x - ties_y + ties_both - 2 * discordant
-    spread = np.sqrt((pairs - ties_x) * (pairs - ties_y))
-    return float(agreement / spread) if spread else float("nan")
-
-
-def _tied_pairs(ordered: npt.NDArray[Any]) -> float:
-    counts = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(ordered) != 0, [True]])))
-    return float((counts * (counts - 1) / 2).sum())
-
-
-def _inversions(ranks: npt.NDArray[np.int64]) -> int:
-    """Pairs i < j with ranks[i] > ranks[j], counted one bit of the ranks at a time."""
-    total = 0
-    for bit in range(int(ranks.max(initial=0)).bit_length()):
-        # Pairs whose ranks agree above `bit` and differ in it, the larger one first.
-        group = ranks >> (bit + 1)
-        order = np.argsort(group, kind="stable")
-        ones = (ranks[order] >> bit) & 1
-        seen = np.cumsum(ones)
-        start = np.searchsorted(group[order], group[order])
-        before = seen - (seen[start] - ones[start])
-        total += int(before[ones == 0].sum())
-    return total

@@ -24,9 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
-from nasbench_mr import cost, files, spaces, table
+from nasbench_mr import files, trials
 from nasbench_mr.errors import (
     IntegrityError,
     ReleaseError,
@@ -96,7 +94,7 @@ class Release:
         except (ValueError, RecursionError) as error:
             raise ReleaseError(f"{folder / MANIFEST} is not JSON: {error}") from None
         try:
-            if data.pop("schema_version") > table.SCHEMA_VERSION:
+            if data.pop("schema_version") > trials.SCHEMA_VERSION:
                 raise ReleaseError(f"{folder} needs a newer nasbench-mr: pip install -U nasbench-mr")
             tasks = {t["name"]: Task.from_dict(t) for t in data.pop("tasks")}
             listed = data.pop("files")
@@ -117,8 +115,8 @@ class Release:
             raise ReleaseError(f"{folder / MANIFEST} is malformed: {error!r}") from None
         return release
 
-    def table(self, task: str) -> table.Table:
-        """A task's trials.
+    def table(self, task: str) -> trials.Table:
+        """A task's trials, from their cached copy or from Parquet.
 
         Raises:
             ReleaseError: the table's file is gone.
@@ -128,7 +126,7 @@ class Release:
         name = f"tables/{task}.parquet"
         cache = home() / "cache" / "tables"
         try:
-            return table.read(self.path / name, self.tasks[task], self.files[name]["sha256"], cache)
+            return trials.load(self.path / name, self.tasks[task], self.files[name]["sha256"], cache)
         except FileNotFoundError:
             raise ReleaseError(
                 f"{self}: {self.path / name} is missing; install the release again (nasbench-mr fetch)"
@@ -252,7 +250,7 @@ def seal(
     manifest = {
         "name": name,
         "version": version,
-        "schema_version": table.SCHEMA_VERSION,
+        "schema_version": trials.SCHEMA_VERSION,
         **about,
         "tasks": [t.to_dict() for t in tasks],
         "files": dict(sorted(listed.items())),
@@ -369,6 +367,8 @@ def verify(release: Release, progress: bool = False) -> None:
     """
     from tqdm import tqdm
 
+    from nasbench_mr import table
+
     present = {p.relative_to(release.path).as_posix() for p in release.path.rglob("*") if p.is_file()}
     for name in sorted(present - set(release.files) - {MANIFEST}):
         raise IntegrityError(f"{release}: {name} is not listed in {MANIFEST}")
@@ -379,20 +379,24 @@ def verify(release: Release, progress: bool = False) -> None:
         files.check_sha256(path, entry["sha256"], f"{release}: {name}")
     for task in release.tasks.values():
         where = f"{release}: tables/{task.name}.parquet"
-        trials = table.check(table.read_arrow(release.path / f"tables/{task.name}.parquet"), task, where)
-        if len(trials) != release.files[f"tables/{task.name}.parquet"]["rows"]:
-            raise IntegrityError(f"{where} has {len(trials)} rows, not as many as {MANIFEST} says")
+        rows = table.check(table.read_arrow(release.path / f"tables/{task.name}.parquet"), task, where)
+        if len(rows) != release.files[f"tables/{task.name}.parquet"]["rows"]:
+            raise IntegrityError(f"{where} has {len(rows)} rows, not as many as {MANIFEST} says")
         curves = release.path / f"curves/{task.name}.parquet"
         if curves.exists():
             table.check_curves(table.read_arrow(curves), task, f"{release}: curves/{task.name}.parquet")
         if task.cost == "code":
-            check_cost(trials, where)
+            check_cost(rows, where)
 
 
-def check_cost(trials: table.Table, where: str) -> None:
+def check_cost(table: trials.Table, where: str) -> None:
     """Raises `TableError` where a row's macs or params are not those of its code."""
+    import numpy as np
+
+    from nasbench_mr import cost
+
     for name, exact in (("macs", cost.macs), ("params", cost.params)):
-        found, expected = trials.values[name], exact(trials.codes.astype(np.int16))
+        found, expected = table.values[name], exact(table.codes.astype(np.int16))
         wrong = np.flatnonzero(~(np.isnan(found) | (found == expected)))
         if len(wrong):
             row = wrong[0]
@@ -495,6 +499,8 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Releas
 
 def card_text(release: Release) -> str:
     """DATASET_CARD.md of a release, from what its manifest says."""
+    from nasbench_mr import spaces
+
     about = release.about
     lines = [f"# {about.get('title', release.name)} ({release})", ""]
     lines += [about["description"], ""] if "description" in about else []
@@ -512,7 +518,7 @@ def card_text(release: Release) -> str:
         names = spaces.get(name).NAMES
         lines += [f"- `{names[0]}` ... `{names[-1]}`: the code's {len(names)} integers ({name})"]
     lines += ["- `seed`: of the trial; a code has one row for each"]
-    lines += [f"- `{name}`: {unit}" for name, unit in table.COSTS.items()]
+    lines += [f"- `{name}`: {unit}" for name, unit in trials.COSTS.items()]
     lines += ["- `device`, `status` (ok, diverged, failed), `error`: of the trial", "", "## Provenance", ""]
     for text in dict.fromkeys(task.provenance for task in release.tasks.values() if task.provenance):
         of = ", ".join(t.name for t in release.tasks.values() if t.provenance == text)

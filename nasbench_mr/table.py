@@ -1,4 +1,4 @@
-"""Tables: a task's trials, as Parquet on disk and as NumPy arrays in memory.
+"""Tables: a task's trials as Parquet.
 
 A row is one trial: one training of one code with one seed. Columns, in order:
 
@@ -9,21 +9,14 @@ A row is one trial: one training of one code with one seed. Columns, in order:
 Unknown is null, never 0 or -1. `status` is "ok", "diverged" or "failed"; an "ok" trial has its objective.
 A curve file has the code's columns, `seed`, `epoch` (int32) and any number of float64 columns, the metrics
 among them. Both carry key-value metadata (task, units, schema version), so that pandas, Polars or DuckDB can
-make sense of them alone.
-
-`read` keeps a copy of what queries need in the cache folder, in the safetensors layout, because importing a
-Parquet reader takes longer than everything else a query does. The copy is found by the Parquet file's
-SHA-256, so it can't go stale.
+make sense of them alone. `trials.py` holds them in memory.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
-import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,43 +24,21 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import files, spaces
-from nasbench_mr.errors import StorageError, TableError
+from nasbench_mr.errors import TableError
 from nasbench_mr.tasks import Task
+from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
 #: Limits for Parquet files: a few bytes can claim any number of rows.
 MAX_ROWS = 100_000_000
 MAX_COLUMNS = 1000
 STATUSES = ("ok", "diverged", "failed")
-#: Numeric columns that every table has beside the metrics, and their units.
-COSTS = {"macs": "multiply-accumulates", "params": "parameters", "epochs": "epochs", "train_seconds": "s"}
 TEXTS = ("device", "status", "error")
 
 Floats = npt.NDArray[np.float64]
 Columns = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A task's trials, as much of them as queries need.
-
-    Attributes:
-        codes: `(n, DIM)` uint8.
-        seed: `(n,)` int32.
-        ok: `(n,)` bool, whether the trial's status is "ok".
-        values: `(n,)` float64 for each metric and each of `COSTS`; NaN where unknown.
-    """
-
-    codes: npt.NDArray[np.uint8]
-    seed: npt.NDArray[np.int32]
-    ok: npt.NDArray[np.bool_]
-    values: dict[str, Floats]
-
-    def __len__(self) -> int:
-        return len(self.codes)
 
 
 def keys_of(codes: npt.NDArray[np.integer]) -> list[bytes]:
@@ -168,24 +139,33 @@ def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
             not finite or outside its metric's bounds; an "ok" trial has no objective; a status is unknown;
             two rows have the same code and seed. Names the column, and the row where there is one.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     _check_columns(arrow, schema(task, _extra_columns(arrow)), where)
     codes = _check_codes(arrow, task, where)
     seed = arrow["seed"].to_numpy().astype(np.int32)
+    ok = _check_status(arrow, where)
+    values = {name: _check_numbers(arrow, task, name, where) for name in (*_metric_names(task), *COSTS)}
+    lacking = ok & np.isnan(values[task.objective])
+    if lacking.any():
+        raise TableError(f"{where}: row {lacking.argmax()}: status is 'ok' but {task.objective} is null")
+    _check_unique([*codes.T, seed], ("seed",), where)
+    columns = {"codes": memoryview(np.ascontiguousarray(codes).reshape(-1)), "seed": memoryview(seed)}
+    columns |= {"ok": memoryview(ok), **{name: memoryview(v) for name, v in values.items()}}
+    unknown = {name: int(np.isnan(column).sum()) for name, column in values.items()}
+    return Table(codes.shape[1], columns, unknown)
+
+
+def _check_status(arrow: pa.Table, where: str) -> npt.NDArray[np.bool_]:
+    """`(n,)`, whether a trial is "ok"."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     status = pc.index_in(arrow["status"], pa.array(STATUSES)).to_numpy().astype(np.float64)
     if (unknown := np.isnan(status)).any():
         row = int(unknown.argmax())
         found = arrow["status"][row].as_py()
         raise TableError(f"{where}: row {row}: status is {found!r}; expected one of {', '.join(STATUSES)}")
-    ok = status == 0
-    values = {name: _check_numbers(arrow, task, name, where) for name in (*_metric_names(task), *COSTS)}
-    lacking = ok & np.isnan(values[task.objective])
-    if lacking.any():
-        raise TableError(f"{where}: row {lacking.argmax()}: status is 'ok' but {task.objective} is null")
-    _check_unique(codes, [seed], ("seed",), where)
-    return Table(codes, seed, ok, values)
+    ok: npt.NDArray[np.bool_] = status == 0
+    return ok
 
 
 def check_curves(arrow: pa.Table, task: Task, where: str = "the curves") -> None:
@@ -203,7 +183,7 @@ def check_curves(arrow: pa.Table, task: Task, where: str = "the curves") -> None
     if (early := steps[1] < 1).any():
         row = int(early.argmax())
         raise TableError(f"{where}: row {row}: epoch is {steps[1][row]}; epochs count from 1")
-    _check_unique(codes, steps, ("seed", "epoch"), where)
+    _check_unique([*codes.T, *steps], ("seed", "epoch"), where)
 
 
 def _metric_names(task: Task) -> list[str]:
@@ -250,30 +230,33 @@ def _check_columns(arrow: pa.Table, wanted: pa.Schema, where: str) -> None:
 
 
 def _check_codes(arrow: pa.Table, task: Task, where: str) -> npt.NDArray[np.uint8]:
+    """`(n, DIM)`, checked; in memory column by column, as they come from the file."""
     space = spaces.get(task.space)
-    codes = np.empty((len(arrow), space.DIM), np.int16)
+    columns = np.empty((space.DIM, len(arrow)), np.int16)
     for k, name in enumerate(space.NAMES):
-        codes[:, k] = arrow[name].to_numpy()
+        columns[k] = arrow[name].to_numpy()
     try:
-        return space.check(codes).astype(np.uint8)
+        return space.check(columns.T).astype(np.uint8)
     except ValueError as error:
         raise TableError(f"{where}: {error}") from None
 
 
-def _check_unique(
-    codes: npt.NDArray[np.uint8], parts: list[npt.NDArray[Any]], names: tuple[str, ...], where: str
-) -> None:
+def _check_unique(columns: list[npt.NDArray[Any]], names: tuple[str, ...], where: str) -> None:
+    """Raises `TableError` where two rows are equal in all columns; the last ones are called `names`."""
     # Only rows whose 64-bit hashes agree are compared in full.
-    columns = [codes[:, k] for k in range(codes.shape[1])] + parts
     factors = np.random.default_rng(0).integers(1, 2**63, size=len(columns), dtype=np.uint64) | np.uint64(1)
-    hashes = np.zeros(len(codes), np.uint64)
+    hashes = np.zeros(len(columns[0]), np.uint64)
     for column, factor in zip(columns, factors, strict=True):
         hashes += column.astype(np.uint64) * factor
+    ordered = np.sort(hashes)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return
     order = np.argsort(hashes, kind="stable")
     twins = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
     for a, b in sorted(zip(order[twins].tolist(), order[twins + 1].tolist(), strict=True)):
         if all(column[a] == column[b] for column in columns):
-            shown = ", ".join(f"{name} {part[a]}" for name, part in zip(names, parts, strict=True))
+            parts = zip(names, columns[-len(names) :], strict=True)
+            shown = ", ".join(f"{name} {part[a]}" for name, part in parts)
             raise TableError(f"{where}: rows {a} and {b} are the same trial (code and {shown})")
 
 
@@ -380,91 +363,20 @@ def compact(parts: Iterable[str | os.PathLike[str]], path: str | os.PathLike[str
     return joined
 
 
-# --- In memory, and its cache -------------------------------------------------------------------------
-
-
-def read(
-    path: str | os.PathLike[str], task: Task, sha256: str | None = None, cache: Path | None = None
-) -> Table:
-    """A task's trials, checked.
+def read(path: str | os.PathLike[str], task: Task, sha256: str | None = None) -> Table:
+    """The trials in a task's table file, checked.
 
     Args:
         path: the Parquet file.
         task: whose trials these are.
-        sha256: the hash that the file must have; with `cache`, a folder, lets the next `read` skip Parquet.
+        sha256: the hash that the file must have.
 
     Raises:
         IntegrityError: the file has another hash.
         TableError: see `check` and `read_arrow`.
+        FileNotFoundError: no such file.
     """
-    copy = cache / f"{sha256}-v{SCHEMA_VERSION}.safetensors" if sha256 and cache else None
-    table = _read_copy(copy, task) if copy else None
-    if table is not None:
-        return table
     arrow = read_arrow(path)
     if sha256:
         files.check_sha256(path, sha256)
-    table = check(arrow, task, str(path))
-    del arrow
-    if copy is None:
-        return table
-    _write_copy(copy, table)
-    import pyarrow as pa
-
-    # The copy is mapped, not read: the memory that Parquet took can go back to the system.
-    table = _read_copy(copy, task) or table
-    pa.default_memory_pool().release_unused()
-    return table
-
-
-def _write_copy(path: Path, table: Table) -> None:
-    arrays: dict[str, tuple[str, npt.NDArray[Any]]] = {
-        "codes": ("U8", table.codes),
-        "ok": ("BOOL", table.ok),
-        "seed": ("I32", table.seed),
-        **{name: ("F64", values) for name, values in table.values.items()},
-    }
-    header: dict[str, Any] = {}
-    chunks, offset = [], 0
-    # Wide types first, so that every array is aligned to its size.
-    for name, (kind, array) in sorted(arrays.items(), key=lambda item: -item[1][1].itemsize):
-        data = np.ascontiguousarray(array).tobytes()
-        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": (offset, offset + len(data))}
-        chunks.append(data)
-        offset += len(data)
-    body = b"".join(chunks)
-    header["__metadata__"] = {"crc32": str(_checksum(header, body))}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    try:
-        files.write_bytes(path, len(text).to_bytes(8, "little") + text + body)
-    except (StorageError, OSError):
-        return  # A folder that can't be written only costs speed.
-
-
-def _read_copy(path: Path, task: Task) -> Table | None:
-    """The copy at `path`, or None where there is none that fits."""
-    try:
-        with open(path, "rb") as file:
-            raw = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        start = 8 + int.from_bytes(raw[:8], "little")
-        header = json.loads(bytes(raw[8:start]))
-        body = raw[start:]
-        if int(header.pop("__metadata__")["crc32"]) != _checksum(header, body):
-            return None
-        kinds = {"U8": np.uint8, "BOOL": np.bool_, "I32": np.int32, "F64": np.float64}
-        arrays = {
-            name: np.frombuffer(body[slice(*entry["data_offsets"])], kinds[entry["dtype"]]).reshape(
-                entry["shape"]
-            )
-            for name, entry in header.items()
-        }
-        codes, seed, ok = (arrays.pop(name) for name in ("codes", "seed", "ok"))
-        values = {name: arrays[name] for name in (*(m.name for m in task.metrics), *COSTS)}
-        return Table(codes, seed, ok, values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _checksum(header: Mapping[str, Any], body: bytes | memoryview) -> int:
-    return zlib.crc32(body, zlib.crc32(json.dumps(header).encode()))
+    return check(arrow, task, str(path))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import spaces, table
-from nasbench_mr.benchmark import kendall_tau
+from nasbench_mr.analysis import kendall_tau
 from nasbench_mr.errors import InvalidArgumentError, did_you_mean
 from nasbench_mr.predictors import base
 from nasbench_mr.predictors.base import Codes, Floats

@@ -432,7 +432,7 @@ def rank_auxiliary(bench: Benchmark, primary: str, top: float = 0.1) -> list[Hel
     """
     if not 0 < top <= 1:
         raise InvalidArgumentError(f"top is {top}; expected a share above 0, at most 1")
-    from nasbench_mr.benchmark import kendall_tau
+    from nasbench_mr.analysis import kendall_tau
 
     task = bench.task(primary)
     helpers = []

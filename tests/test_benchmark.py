@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nasbench_mr
-from nasbench_mr import Metric, Task, benchmark, cost, release, space, table, tasks
+from nasbench_mr import Metric, Task, analysis, benchmark, cost, release, space, table, tasks
 from nasbench_mr.benchmark import Benchmark, Result
 from nasbench_mr.errors import (
     CodeNotFoundError,
@@ -474,7 +474,7 @@ def brute_front(losses: np.ndarray[Any, Any]) -> list[int]:
 )
 def test_non_dominated_against_brute_force(rows: list[tuple[float, ...]], m: int) -> None:
     losses = np.array(rows, float).reshape(-1, 3)[:, :m]
-    assert benchmark.non_dominated(losses).tolist() == brute_front(losses)
+    assert analysis.non_dominated(losses).tolist() == brute_front(losses)
 
 
 @pytest.mark.parametrize("cost_name", ["macs", "params", None])
@@ -570,16 +570,16 @@ small_floats = st.integers(-3, 3).map(float)
 def test_kendall_tau_against_scipy(pairs: list[tuple[float, float]]) -> None:
     x, y = (np.array([p[i] for p in pairs], float) for i in (0, 1))
     expected = scipy.stats.kendalltau(x, y).statistic if len(pairs) > 1 else float("nan")
-    assert benchmark.kendall_tau(x, y) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert analysis.kendall_tau(x, y) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_kendall_tau_of_many() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=5000)
     y = x + rng.normal(size=5000)
-    assert benchmark.kendall_tau(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic, abs=1e-12)
-    assert benchmark.kendall_tau(x, x) == pytest.approx(1)
-    assert benchmark.kendall_tau(x, -x) == pytest.approx(-1)
+    assert analysis.kendall_tau(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic, abs=1e-12)
+    assert analysis.kendall_tau(x, x) == pytest.approx(1)
+    assert analysis.kendall_tau(x, -x) == pytest.approx(-1)
 
 
 # --- Tasks of other spaces, and smaller is better -----------------------------------------------------

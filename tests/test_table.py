@@ -1,4 +1,4 @@
-"""Tables: the schema, every check, appending and compacting, curves, and the copy that needs no Parquet."""
+"""Tables: the schema, every check, appending and compacting, and curves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasbench_mr import Metric, Task, cost, files, space, table, tasks
+from nasbench_mr import Metric, Task, cost, files, space, table, tasks, trials
 from nasbench_mr.errors import IntegrityError, OutOfSpaceError, TableError
 
 SEG = tasks.get("seg")
@@ -293,6 +293,16 @@ def test_other_files(data: bytes, tmp_path: Path) -> None:
         table.read(tmp_path / "t", SEG)
 
 
+def test_an_altered_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "seg.parquet"
+    table.write(path, SEG, columns())
+    digest = files.sha256(path)
+    assert len(table.read(path, SEG, digest)) == 6
+    table.write(path, SEG, columns() | {"mIoU": [99.0] * 6})
+    with pytest.raises(IntegrityError, match=f"seg.parquet has sha256 .*; expected {digest}"):
+        table.read(path, SEG, digest)
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         table.read(tmp_path / "t", SEG)
@@ -377,8 +387,8 @@ def test_compact_is_a_merge_by_trial(tmp_path_factory: Any, parts: list[list[tup
     folder = tmp_path_factory.mktemp("parts")
     expected: dict[tuple[int, int], tuple[float | None, str]] = {}
     paths = []
-    for number, trials in enumerate(parts):
-        distinct = {(code, seed): good_one for code, seed, good_one in trials}
+    for number, drawn in enumerate(parts):
+        distinct = {(code, seed): good_one for code, seed, good_one in drawn}
         written: list[tuple[int, int, float | None, str]] = []
         for (code, seed), good_one in distinct.items():
             outcome: tuple[float | None, str] = (float(number), "ok") if good_one else (None, "failed")
@@ -447,108 +457,14 @@ def test_bad_curves(change: dict[str, Any], message: str, tmp_path: Path) -> Non
     assert not (tmp_path / "c").exists()
 
 
-# --- The copy that opens without Parquet --------------------------------------------------------------
-
-
-def same(a: table.Table, b: table.Table) -> bool:
-    return (
-        np.array_equal(a.codes, b.codes)
-        and np.array_equal(a.seed, b.seed)
-        and np.array_equal(a.ok, b.ok)
-        and list(a.values) == list(b.values)
-        and all(np.array_equal(a.values[k], b.values[k], equal_nan=True) for k in a.values)
-    )
-
-
-@pytest.fixture
-def cached(tmp_path: Path) -> tuple[Path, str, Path, Path]:
-    """A table with nulls, failed trials and seeds; its hash, the cache's folder, and the copy in it."""
-    path, cache = tmp_path / "seg.parquet", tmp_path / "cache"
-    table.write(path, SEG, columns() | {"mAcc": [None] * 6, "seed": range(6), "status": ["ok", "failed"] * 3})
-    digest = files.sha256(path)
-    table.read(path, SEG, digest, cache)
-    (copy,) = cache.iterdir()
-    return path, digest, cache, copy
-
-
-def test_the_copy_says_the_same(
-    cached: tuple[Path, str, Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, digest, cache, _ = cached
-    direct = table.read(path, SEG)
-
-    def no_parquet(*args: object) -> None:
-        raise AssertionError("the copy was not used")
-
-    monkeypatch.setattr(table, "read_arrow", no_parquet)
-    read = table.read(path, SEG, digest, cache)
-    assert same(read, direct)
-    for array in (read.codes, read.seed, read.ok, *read.values.values()):
-        assert array.flags.aligned
-        assert not array.flags.writeable
-
-
-def test_the_copy_is_a_safetensors_file(cached: tuple[Path, str, Path, Path]) -> None:
-    from safetensors.numpy import load_file
-
-    arrays = load_file(cached[3])
-    assert np.array_equal(arrays["codes"], CODES)
-    assert arrays["mIoU"].tolist() == [10, 11, 12, 13, 14, 15]
-
-
-def test_a_damaged_copy_is_made_again(cached: tuple[Path, str, Path, Path]) -> None:
-    """Whatever byte of it changes, and wherever it is cut."""
-    path, digest, cache, copy = cached
-    whole, direct = copy.read_bytes(), table.read(path, SEG)
-    rng = random.Random(0)
-    cuts = [whole[:k] for k in (0, 4, 8, 40, len(whole) // 2, len(whole) - 1)]
-    flips = []
-    for k in [*range(8), *(rng.randrange(8, len(whole)) for _ in range(60))]:
-        flips.append(whole[:k] + bytes([whole[k] ^ (1 << rng.randrange(8))]) + whole[k + 1 :])
-    for damaged in (*cuts, *flips, b"[1]" * 100, b"\x02" + bytes(7) + b"{}", b"\x01" + bytes(7) + b"3"):
-        copy.write_bytes(damaged)
-        assert same(table.read(path, SEG, digest, cache), direct)
-        assert copy.read_bytes() == whole
-
-
-def test_a_copy_of_another_file_is_not_used(cached: tuple[Path, str, Path, Path]) -> None:
-    path, _, cache, _ = cached
-    table.write(path, SEG, columns(3))
-    assert len(table.read(path, SEG, files.sha256(path), cache)) == 3
-
-
-def test_a_copy_that_lacks_a_metric_is_not_used(cached: tuple[Path, str, Path, Path]) -> None:
-    """The key is the file; the task may have been described otherwise when the copy was made."""
-    path, digest, cache, _ = cached
-    more = Task("seg", "S", "d", "segmentation", (*SEG.metrics, Metric("extra")), "mIoU")
-    with pytest.raises(TableError, match="no column 'extra'"):
-        table.read(path, more, digest, cache)
-
-
-def test_an_altered_file_is_neither_read_nor_copied(tmp_path: Path) -> None:
-    path, cache = tmp_path / "seg.parquet", tmp_path / "cache"
-    table.write(path, SEG, columns())
-    digest = files.sha256(path)
-    table.write(path, SEG, columns() | {"mIoU": [99.0] * 6})
-    with pytest.raises(IntegrityError, match=f"seg.parquet has sha256 .*; expected {digest}"):
-        table.read(path, SEG, digest, cache)
-    assert not cache.exists()
-
-
-def test_a_cache_that_can_not_be_written_costs_only_speed(tmp_path: Path) -> None:
-    path = tmp_path / "seg.parquet"
-    table.write(path, SEG, columns())
-    in_the_way = tmp_path / "file"
-    in_the_way.write_bytes(b"")
-    for _ in range(2):
-        assert len(table.read(path, SEG, files.sha256(path), in_the_way / "cache")) == 6
-
-
 # --- Keys, and a fresh process ------------------------------------------------------------------------
 
 
 def test_keys() -> None:
-    assert table.keys_of(CODES) == [bytes(code) for code in CODES.tolist()]
+    expected = [bytes(code) for code in CODES.tolist()]
+    assert table.keys_of(CODES) == expected
+    assert trials.keys(CODES.astype(np.uint8).tobytes(), 27) == expected
+    assert trials.keys(b"", 27) == []
     assert table.keys_of(CODES[:0]) == []
     assert table.keys_of(np.asfortranarray(CODES)) == table.keys_of(CODES)
 

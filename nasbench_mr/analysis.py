@@ -1,0 +1,60 @@
+"""Arithmetic of the views: the Pareto front and Kendall's tau."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+def non_dominated(losses: Floats) -> npt.NDArray[np.int64]:
+    """The rows of `(n, m)` losses that no other row is at most equal to everywhere and below somewhere."""
+    order = np.lexsort(losses.T[::-1])
+    rows = losses[order]
+    front: list[int] = []
+    kept = np.empty((0, losses.shape[1]))
+    for i, row in enumerate(rows):
+        # In lexicographic order a row can only be dominated by an earlier one; equal rows all stay.
+        worse = (kept <= row).all(axis=1) & (kept < row).any(axis=1)
+        if not np.isnan(row).any() and not worse.any():
+            front.append(i)
+            kept = rows[front]
+    return np.sort(order[front])
+
+
+def kendall_tau(x: Floats, y: Floats) -> float:
+    """Kendall's tau-b of two `(n,)` arrays, in O(n log^2 n) (Knight, 1966); NaN where one is constant."""
+    n = len(x)
+    order = np.lexsort((y, x))
+    x, y = x[order], y[order]
+    pairs = n * (n - 1) / 2
+    ties_x, ties_y = _tied_pairs(x), _tied_pairs(np.sort(y))
+    new = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(y) != 0)]) if n else np.empty(0, bool)
+    ties_both = _tied_pairs(np.cumsum(new))
+    discordant = _inversions(np.unique(y, return_inverse=True)[1])
+    agreement = pairs - ties_x - ties_y + ties_both - 2 * discordant
+    spread = np.sqrt((pairs - ties_x) * (pairs - ties_y))
+    return float(agreement / spread) if spread else float("nan")
+
+
+def _tied_pairs(ordered: npt.NDArray[Any]) -> float:
+    counts = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(ordered) != 0, [True]])))
+    return float((counts * (counts - 1) / 2).sum())
+
+
+def _inversions(ranks: npt.NDArray[np.int64]) -> int:
+    """Pairs i < j with ranks[i] > ranks[j], counted one bit of the ranks at a time."""
+    total = 0
+    for bit in range(int(ranks.max(initial=0)).bit_length()):
+        # Pairs whose ranks agree above `bit` and differ in it, the larger one first.
+        group = ranks >> (bit + 1)
+        order = np.argsort(group, kind="stable")
+        ones = (ranks[order] >> bit) & 1
+        seen = np.cumsum(ones)
+        start = np.searchsorted(group[order], group[order])
+        before = seen - (seen[start] - ones[start])
+        total += int(before[ones == 0].sum())
+    return total
