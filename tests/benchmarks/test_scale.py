@@ -1,31 +1,16 @@
-import importlib.util
 import math
-import sys
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+import scale
 
 import nasbench_mr
 from nasbench_mr.data_builders import runner
 
-PATH = Path(__file__).resolve().parents[2] / "benchmarks/scale.py"
 
-
-@pytest.fixture(scope="module")
-def scale() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scale", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scale"] = module  # Dataclasses look their module up.
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_without_failures_it_is_list_scheduling(scale: ModuleType) -> None:
+def test_without_failures_it_is_list_scheduling() -> None:
     # Longest first: 5 and 4, then 3 after 4 (at 7), 3 after 5 (at 8), 1 after 7.
     run = scale.simulate(np.array([3.0, 1, 4, 3, 5]), 2)
     assert (run.makespan, run.ideal, run.idle_from) == (8, 8, 7)
@@ -35,7 +20,7 @@ def test_without_failures_it_is_list_scheduling(scale: ModuleType) -> None:
     assert scale.simulate(hours, 8, longest_first=False).makespan == pytest.approx(runner.makespan(hours, 8))
 
 
-def test_a_node_that_fails_loses_its_trials_until_it_is_back(scale: ModuleType) -> None:
+def test_a_node_that_fails_loses_its_trials_until_it_is_back() -> None:
     # Two nodes of one GPU: node 1 starts the 10 h, node 0 the 6 h. Node 1 fails at 4, loses 4 h, is back at 5
     # and starts again.
     hours = np.array([10.0, 6])
@@ -46,7 +31,7 @@ def test_a_node_that_fails_loses_its_trials_until_it_is_back(scale: ModuleType) 
     assert (run.makespan, run.lost) == (12, 1)
 
 
-def test_a_trial_is_given_up_after_its_retries(scale: ModuleType) -> None:
+def test_a_trial_is_given_up_after_its_retries() -> None:
     failing = [(2.0, 0), (4.0, 0), (6.0, 0), (8.0, 0)]
     run = scale.simulate(np.array([3.0]), 1, failing, retries=2, per_node=1)
     # 0-2, 3-4 and 5-6 are lost.
@@ -55,12 +40,12 @@ def test_a_trial_is_given_up_after_its_retries(scale: ModuleType) -> None:
     assert (run.makespan, run.given_up) == (12, 0)
 
 
-def test_a_node_has_eight_gpus(scale: ModuleType) -> None:
+def test_a_node_has_eight_gpus() -> None:
     run = scale.simulate(np.full(16, 2.0), 16, [(1.0, 0)])
     assert (run.failures, run.lost, run.makespan) == (1, 8, 4)
 
 
-def test_failures_come_at_their_rate(scale: ModuleType) -> None:
+def test_failures_come_at_their_rate() -> None:
     some = [next(f) for f in [scale.failures(100.0, 50, np.random.default_rng(0))] for _ in range(5000)]
     assert all(a[0] <= b[0] for a, b in pairwise(some))
     assert some[-1][0] / 5000 == pytest.approx(100 / 50, rel=0.05)
@@ -68,7 +53,7 @@ def test_failures_come_at_their_rate(scale: ModuleType) -> None:
     assert list(scale.failures(math.inf, 1, np.random.default_rng(0))) == []
 
 
-def test_the_law_is_that_of_the_trials(scale: ModuleType) -> None:
+def test_the_law_is_that_of_the_trials() -> None:
     rng = np.random.default_rng(0)
     macs = rng.uniform(1e8, 5e9, 3000)
     law = scale.fit(macs, (5 + 2e-9 * macs) * np.exp(0.1 * rng.standard_normal(3000)))
@@ -78,7 +63,7 @@ def test_the_law_is_that_of_the_trials(scale: ModuleType) -> None:
 
 
 def test_the_table_from_a_release(
-    scale: ModuleType, tiny_release: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_release: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scale, "GPUS", (64,))
     monkeypatch.setattr(scale, "CODES", 100)
