@@ -100,8 +100,7 @@ def key(recipe: Recipe, name: str, data: Folder) -> tuple[str, str, str, str]:
 
 def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
     """A split with at least one sample."""
-    known = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(options).items()}
-    found = datasets.load(dataset, folder, name, **known)
+    found = datasets.load(dataset, folder, name, **recipes.tuples(json.loads(options)))
     if not len(found):
         raise DatasetError(f"{found}: no samples")
     return found
@@ -213,7 +212,7 @@ class Resident(Source):
         own = slice(self.share.rank, None, self.share.world)
         size = self.recipe.eval_batch_size
         for pictures, labels in zip(
-            self.val.pictures[own].split(size), self.val.labels[own].split(size), strict=True
+            torch.split(self.val.pictures[own], size), torch.split(self.val.labels[own], size), strict=True
         ):
             yield transforms.test_batch(self.recipe, pictures), labels
 
@@ -239,7 +238,7 @@ class Streamed(Source):
 
     def validation(self) -> Iterator[Batch]:
         order = torch.arange(self.share.rank, len(self._val), self.share.world)
-        batches = order.split(self.recipe.eval_batch_size)
+        batches = torch.split(order, self.recipe.eval_batch_size)
         # Its workers end with the evaluation: between them they would only hold memory.
         read = functools.partial(transforms.validation_sample, self.recipe)
         stream = Stream(self._val, None, read, self.recipe.workers)
@@ -280,7 +279,7 @@ class Stream:
         self._plan: list[list[tuple[int, Tensor]]] = []
         self._loader: DataLoader[Any] = DataLoader(
             _Read(dataset, kept, transform),  # type: ignore[arg-type]
-            batch_sampler=self._Batches(self),  # type: ignore[arg-type]
+            batch_sampler=self._Batches(self),
             num_workers=workers,
             collate_fn=collate or _stack,
             persistent_workers=workers > 0,

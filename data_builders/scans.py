@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nasbench_mr.data_builders import boxes as geometry
 from nasbench_mr.data_builders import detection, inputs, kitti_eval
-from nasbench_mr.data_builders.datasets import Sample
+from nasbench_mr.data_builders.datasets import Dataset, Sample
 from nasbench_mr.data_builders.detection import (
     AnchorClass,
     Batch,
@@ -29,7 +29,7 @@ from nasbench_mr.data_builders.detection import (
     Scene,
 )
 from nasbench_mr.data_builders.inputs import Folder, Plan, Share, Stream
-from nasbench_mr.data_builders.recipes import Recipe
+from nasbench_mr.data_builders.recipes import Recipe, tuples
 from nasbench_mr.data_builders.training import Problem
 from nasbench_mr.errors import RecipeError, did_you_mean
 
@@ -45,12 +45,9 @@ def configure(recipe: Recipe) -> DetectionConfig:
         if key not in known:
             raise RecipeError(f"recipe {recipe.name!r}: detection has no {key!r}: {did_you_mean(key, known)}")
     try:
-        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.detection.items()}
+        changes = tuples(recipe.detection)
         if "classes" in changes:
-            changes["classes"] = tuple(
-                AnchorClass(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-                for fields in changes["classes"]
-            )
+            changes["classes"] = tuple(AnchorClass(**tuples(fields)) for fields in changes["classes"])
         return DetectionConfig(**changes)
     except (TypeError, AttributeError, ValueError) as error:
         raise RecipeError(f"recipe {recipe.name!r}: detection: {error}") from None
@@ -140,7 +137,7 @@ class Scans(Problem):
         size = self.recipe.eval_batch_size
         stream = Stream(val, None, _sample, self.workers, list)
         own: list[tuple[kitti_eval.Objects, kitti_eval.Objects]] = []
-        for samples in stream((index, torch.zeros(len(index), 1)) for index in order.split(size)):
+        for samples in stream((index, torch.zeros(len(index), 1)) for index in torch.split(order, size)):
             batch = detection.collate([scene(s, classes, self.config) for s in samples], self.config)
             for found, s in zip(model.decode(model(batch.to(self.device))), samples, strict=True):
                 own.append((prediction(found, s, self.config), annotation(s, classes)))
@@ -153,9 +150,9 @@ class Scans(Problem):
 class Prepared:
     """A data set: samples, which of the training set's are used, names of classes, objects to paste."""
 
-    train: Sequence[Sample]
+    train: Sequence[Sample] | Dataset
     kept: npt.NDArray[np.int64]
-    val: Sequence[Sample]
+    val: Sequence[Sample] | Dataset
     classes: tuple[str, ...]
     bank: ObjectBank | None
 
@@ -170,8 +167,8 @@ def _prepared(
 ) -> Prepared:
     train, val = inputs.opened(*train_key), inputs.opened(*val_key)
     kept = inputs.choose(len(train), count)
-    found: Sequence[Sample] = train
-    held: Sequence[Sample] = val
+    found: Sequence[Sample] | Dataset = train
+    held: Sequence[Sample] | Dataset = val
     if resident:
         found, held, kept = [train[int(i)] for i in kept], list(val), np.arange(len(kept))
     bank = None

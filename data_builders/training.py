@@ -18,7 +18,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class TrainResult:
         curve: `(epochs,)` arrays: `epoch` from 1, the metrics (NaN where the recipe does not evaluate), the
             mean training `loss`, the `lr` of the epoch's last step, `seconds` since the start.
         epochs: trained.
-        seconds: of training and evaluation, over all resumptions; reading data set files is not in it.
+        seconds: of training and evaluation, over all resumptions; without reading files and pretraining.
         device: what it ran on.
         status: "ok" or "diverged".
         error: what diverged, else None.
@@ -143,9 +143,11 @@ class Problem(abc.ABC):
 
     Attributes:
         plan: the batches of an epoch.
+        fixed_shapes: whether all batches are tuples of tensors of the same shapes.
     """
 
     plan: Plan
+    fixed_shapes = False
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         self.recipe, self.data, self.device, self.share = recipe, data, device, share
@@ -183,6 +185,8 @@ def problem(
 
 class Pictures(Problem):
     """Classification and segmentation of images, classification of clips. Batches are `inputs.Batch`."""
+
+    fixed_shapes = True
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         super().__init__(recipe, data, device, share)
@@ -314,13 +318,14 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         axes = (0, *range(2, input.ndim))
         shape = (-1, *[1] * (input.ndim - 2))
+        summed: Callable[[Tensor], Tensor] = _Summed.apply
         # Pillars differ in number between processes.
         count = torch.tensor(float(input.numel() / input.shape[1]), device=input.device)
         torch.distributed.all_reduce(count)
         # Two passes, as the difference of mean square and squared mean would lose digits.
-        mean = _Summed.apply(input.sum(axes)) / count
+        mean = summed(input.sum(axes)) / count
         centred = input - mean.view(shape)
-        variance = _Summed.apply((centred * centred).sum(axes)) / count
+        variance = summed((centred * centred).sum(axes)) / count
         with torch.no_grad():
             unbiased = variance * (count / (count - 1))
             for running, value in ((self.running_mean, mean), (self.running_var, unbiased)):
@@ -339,6 +344,41 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
                 part.__class__ = cls  # type: ignore[assignment]
 
 
+class _Graph:
+    """Forward and backward pass of a batch as one CUDA graph.
+
+    A small network on a GPU otherwise spends its time on launching kernels one by one.
+
+    Args:
+        backward: sets the gradients of a batch and returns its loss.
+        net: the network; its running statistics are left as they were.
+        example: a batch; all others have its shapes.
+    """
+
+    def __init__(self, backward: Callable[[Any], Tensor], net: nn.Module, example: tuple[Tensor, ...]):
+        self.batch = tuple(t.clone() for t in example)
+        before = [b.clone() for b in net.buffers()]
+        # Libraries choose their kernels and allocate at first use, which a graph must not record.
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                backward(self.batch)
+        torch.cuda.current_stream().wait_stream(side)
+        net.zero_grad()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = backward(self.batch)
+        for buffer, value in zip(net.buffers(), before, strict=True):
+            buffer.copy_(value)
+
+    def __call__(self, batch: tuple[Tensor, ...]) -> Tensor:
+        for mine, new in zip(self.batch, batch, strict=True):
+            mine.copy_(new)
+        self.graph.replay()
+        return self.loss
+
+
 class _Run:
     """One trial, from its start or from a checkpoint, to its result."""
 
@@ -347,13 +387,12 @@ class _Run:
         self.work = problem(recipe, data, device)
         self.share = self.work.share
         net = network(self.work, code, seed)
-        if recipe.pretrained:
-            _start_from(net, _pretrained(code, recipe.pretrained, seed, device, data))
-        self.net = net.to(device, memory_format=torch.channels_last)
+        self.net: nn.Module = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = optimizer(self.net, recipe)
         #: Rows of the curve so far: the metrics, then loss, lr, seconds.
         self.rows: list[dict[str, float]] = []
         self.first_loss = math.nan
+        self._graph: _Graph | None = None
         self.error: str | None = None
 
     def train(self, checkpoint: Path | None, progress: bool) -> TrainResult:
@@ -361,6 +400,8 @@ class _Run:
 
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
+        elif self.recipe.pretrained:
+            self._pretrain(checkpoint, progress)
         model = self._parallel()
         done = len(self.rows)
         bar = tqdm(
@@ -385,6 +426,15 @@ class _Run:
                 bar.update()
         return self._result()
 
+    def _pretrain(self, checkpoint: Path | None, progress: bool) -> None:
+        """Starts from the weights that the recipe `pretrained` gives, but for the classifier's."""
+        first = _Run(self.code, recipes.get(self.recipe.pretrained), self.seed, self.device, self.work.data)
+        own = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{first.recipe.name}")
+        first.train(own, progress)
+        weights = first.net.state_dict().items()
+        kept = {k: v for k, v in weights if not k.startswith("head.classifier.")}
+        self.net.load_state_dict(kept, strict=False)
+
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
         """Settings of torch that training wants, put back afterwards."""
@@ -403,17 +453,19 @@ class _Run:
         if self.share.world == 1:
             return self.net
         if self.device.type == "cuda":
-            self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
         else:
             SyncBatchNorm.convert(self.net)
-        return nn.parallel.DistributedDataParallel(
+        shared: nn.Module = nn.parallel.DistributedDataParallel(
             self.net, [self.device] if self.device.type == "cuda" else None, broadcast_buffers=False
         )
+        return shared
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         # On a CPU, small networks gain nothing by it.
         enabled = self.recipe.mixed_precision and self.device.type == "cuda"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        # A cache of cast weights would outlive the graph that filled it.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
     def _epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
         """Trains one epoch; its row of the curve."""
@@ -425,14 +477,11 @@ class _Run:
         for k, batch in enumerate(self.work.batches(self.seed, epoch)):
             rate, momentum = schedule(recipe, epoch * plan.steps + k, steps)
             set_rate(self.optimizer, rate, momentum)
-            with self._autocast():
-                loss = self.work.loss(model, batch)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = self._gradients(model, batch)
             if recipe.clip_norm:
                 nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip_norm)
             self.optimizer.step()
-            total += loss.detach()
+            total += loss
             if epoch == k == 0:
                 self.first_loss = self._mean(total)
             # Reading the loss waits for the device, so not at every step.
@@ -447,6 +496,21 @@ class _Run:
         elif (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
             row |= self.evaluate()
         return row | {"loss": loss_mean, "lr": rate}
+
+    def _gradients(self, model: nn.Module, batch: Any) -> Tensor:
+        """Sets the gradients of a batch and returns its loss."""
+        if self.device.type == "cuda" and self.work.fixed_shapes and self.share.world == 1:
+            if self._graph is None:
+                self._graph = _Graph(lambda example: self._backward(model, example), self.net, batch)
+            return self._graph(batch)
+        return self._backward(model, batch)
+
+    def _backward(self, model: nn.Module, batch: Any) -> Tensor:
+        self.optimizer.zero_grad()
+        with self._autocast():
+            loss = self.work.loss(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _mean(self, loss: Tensor) -> float:
         return self.share.add(loss.clone()).item() / self.share.world
@@ -534,15 +598,3 @@ class _Run:
             if isinstance(error, InvalidArgumentError):
                 raise
             raise IntegrityError(f"{path}: not a complete checkpoint ({error}); delete it") from error
-
-
-def _pretrained(code: space.Code, recipe: str, seed: int, device: torch.device, data: Folder) -> nn.Module:
-    run = _Run(code, recipes.get(recipe), seed, device, data)
-    run.train(None, progress=False)
-    return run.net
-
-
-def _start_from(net: nn.Module, trained: nn.Module) -> None:
-    """Copies the weights of all layers but the classifier."""
-    weights = {k: v for k, v in trained.state_dict().items() if not k.startswith("head.classifier.")}
-    net.load_state_dict(weights, strict=False)

@@ -304,7 +304,7 @@ def _frames_last(clips: Tensor) -> Tensor:
 
 def _frames_first(pictures: Tensor, frames: int) -> Tensor:
     """The inverse of `_frames_last`."""
-    return pictures.unflatten(3, (frames, 3)).permute(0, 3, 1, 2, 4)
+    return pictures.view(*pictures.shape[:3], frames, 3).permute(0, 3, 1, 2, 4)
 
 
 def photometric(images: Tensor, u: Tensor) -> Tensor:

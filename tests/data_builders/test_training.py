@@ -292,19 +292,21 @@ def test_optimisers():
     assert [(len(g["params"]), g["weight_decay"]) for g in split.param_groups] == [(1, 0.01), (3, 0.0)]
 
 
-def test_pretrained_trunks(data):
+def test_pretrained_trunks(data, tmp_path):
     first = recipes.register(
         dataclasses.replace(RECIPES["classification"], name="first", epochs=1, stem_strides=(2, 2))
     )
     try:
         recipe = dataclasses.replace(RECIPES["video"], pretrained="first")
         run = training._Run(CODE, recipe, 0, torch.device("cpu"), data)
+        run._pretrain(tmp_path / "checkpoint", progress=False)
         trunk = training._Run(CODE, first, 0, torch.device("cpu"), data)
         trunk.train(None, progress=False)
         for name, value in run.net.state_dict().items():
             if not name.startswith("head.classifier."):
                 assert torch.equal(value, trunk.net.state_dict()[name]), name
         assert run.net.head.classifier.out_channels == 16
+        assert epochs_of(tmp_path / "checkpoint.first") == 1
     finally:
         del recipes._RECIPES["first"]
 
