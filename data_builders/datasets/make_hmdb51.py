@@ -1,11 +1,11 @@
 """A generated stand-in for HMDB51: clips in which something moves, and the class is how.
 
 A textured blob moves before a textured background; smaller ones drift about at random. Shapes, textures,
-sizes, places, brightness and noise say nothing about the class: places wrap around the frame and orientations
-are uniform, so that they are distributed alike in every class at every time. The classes differ in what
-changes between frames alone: a network that sees single frames can only guess. Two or three consecutive
-frames tell most classes; walking and running differ in speed only, and some classes change their motion
-within the clip.
+places, brightness and noise say nothing about the class: places wrap around the frame and orientations are
+uniform, so that they are distributed alike in every class at every time (sizes nearly so: what grows or
+shrinks has a wider range). The classes differ in what changes between frames: a network that sees single
+frames can only guess. Two or three consecutive frames tell most classes; walking and running differ in speed
+only, and some classes change their motion within the clip.
 
 Sizes: `MINI` suits trials on a CPU: 16 frames of 32 x 40 pixels, motions faster and with less to distract, so
 that a few hundred steps learn them.
