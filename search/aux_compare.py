@@ -66,7 +66,7 @@ class Comparison:
         }
         rows = []
         for variant, of_seed in values.items():
-            every = np.array(list(of_seed.values()))
+            every = np.array(list(of_seed.values()), float)
             row = {
                 "variant": variant,
                 "seeds": len(every),
@@ -78,7 +78,7 @@ class Comparison:
             base = values.get("single", {})
             shared = sorted(set(of_seed) & set(base))
             if variant != "single" and shared:
-                gains = chosen.sign * np.array([of_seed[s] - base[s] for s in shared])
+                gains = chosen.sign * np.array([[of_seed[s], base[s]] for s in shared], float) @ [1, -1]
                 row["better by"], row["p"] = float(gains.mean()), paired_p(gains)
             rows.append(row)
         return rows
@@ -226,27 +226,28 @@ def plot_runs(comparison: Comparison) -> Figure:
     figure = plot.figure()
     metric, gates = figure.subplots(1, 2)
     objective = aux_tasks.get(comparison.primary).objective
-    for variant, runs in comparison.runs.items():
+    finished = {v: [r for r in runs if r["status"] == "ok"] for v, runs in comparison.runs.items()}
+    for variant, runs in finished.items():
         if not runs:
             continue
         steps = runs[0]["curve"]["step"]
-        values = np.array([r["curve"][f"{comparison.primary}/{objective.name}"] for r in runs])
+        values = np.array([r["curve"][f"{comparison.primary}/{objective.name}"] for r in runs], float)
         mean, std = values.mean(0), values.std(0)
         metric.plot(steps, mean, color=_COLOURS.get(variant), label=variant)
         metric.fill_between(steps, mean - std, mean + std, color=_COLOURS.get(variant), alpha=0.15, lw=0)
     metric.set(xlabel="updates of the weights", ylabel=f"{objective.name} ({objective.unit})")
     metric.legend(frameon=False, fontsize=8)
     for run_of, (direction, colour) in (
-        (comparison.runs.get("aux-nas", ()), pair) for pair in (("to_auxiliary", "C0"), ("to_primary", "C3"))
+        (finished.get("aux-nas", []), pair) for pair in (("to_auxiliary", "C0"), ("to_primary", "C3"))
     ):
         if not run_of:
             continue
         steps = [0, *run_of[0]["curve"]["step"]]
-        each = np.array([r["gates"][direction] for r in run_of]).mean(0)  # (evaluations + 1, gates)
+        each = np.array([r["gates"][direction] for r in run_of], float).mean(0)  # (evaluations + 1, gates)
         gates.plot(steps, each, color=colour, alpha=0.25, lw=0.6)
         gates.plot(steps, each.mean(1), color=colour, lw=2, label=direction.replace("_", " ") + " (mean)")
         threshold = run_of[0]["config"]["threshold"]
-    if comparison.runs.get("aux-nas"):
+    if finished.get("aux-nas"):
         gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
         gates.legend(frameon=False, fontsize=8, loc="center")
     gates.set(xlabel="updates of the weights", ylabel="gate", yscale="log")

@@ -207,11 +207,12 @@ class AuxResult:
         return self.network.export()
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the network, JSON-ready."""
+        """Everything but the network, JSON-ready; NaN becomes None."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "network"}
         plain["config"] = dataclasses.asdict(self.config)
         plain["gates"] = {key: values.round(6).tolist() for key, values in self.gates.items()}
-        return plain
+        strict: dict[str, Any] = json.loads(json.dumps(plain), parse_constant=lambda _: None)
+        return strict
 
     def report(self) -> str:
         """A few lines for people: the primary's metrics, and what became of the gates."""

@@ -284,7 +284,6 @@ class Training:
         seed: of the batches and the augmentation.
         device: where.
         out: folder for the checkpoint; None for none.
-        name: shown by the progress bar.
     """
 
     CHECKPOINT = "checkpoint.safetensors"
@@ -299,14 +298,8 @@ class Training:
         device: torch.device,
         out: Path | None = None,
     ):
-        self.network, self.tasks, self.data, self.config, self.seed = (
-            network.to(device),
-            tuple(tasks),
-            data,
-            config,
-            seed,
-        )
-        self.device, self.out = device, out
+        self.network, self.tasks, self.data = network.to(device), tuple(tasks), data
+        self.config, self.seed, self.device, self.out = config, seed, device, out
         self.train_set, self.val_set = (Batches(part, tasks, device) for part in (data.train, data.val))
         self.alphas, self.weights = network.alphas(), network.weights()
         self.bilevel = bool(self.alphas)
@@ -358,6 +351,8 @@ class Training:
                     bar.set_postfix_str(self._status())
                 if self.out is not None and self.step % self.config.save_every == 0:
                     self._save()
+        if not self.curve:
+            self._record()  # diverged before the first evaluation
         if self.out is not None:
             self._save()
         return self._conclude()

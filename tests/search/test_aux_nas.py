@@ -266,13 +266,16 @@ def test_mixed_precision(data: AuxData) -> None:
     assert 0 < abs(a - b) < 0.05 * a
 
 
-def test_diverged(data: AuxData) -> None:
+def test_diverged(data: AuxData, tmp_path: Path) -> None:
     bad = dict(data.train.arrays)
     bad["depth"] = bad["depth"] * np.float32(1e36)
     broken = AuxData(dataclasses.replace(data.train, arrays=bad), data.val)
     result = aux_nas("depth", "normals", broken, TINY, lr=1e6)
     assert result.status == "diverged"
     assert result.steps < 4
+    run = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    made = aux_compare.write_tables({"aux-nas": [run]}, tmp_path / "release")
+    assert not made.table("indoor-depth-aux-nas-normals").ok.any()
 
 
 def test_transformer_with_norms(data: AuxData) -> None:
