@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from nasbench_mr.data_builders import datasets, recipes, transforms
 from nasbench_mr.data_builders.datasets import Dataset, Sample
 from nasbench_mr.data_builders.recipes import Recipe
-from nasbench_mr.errors import DatasetError, RecipeError
+from nasbench_mr.errors import DatasetError, NasbenchMRError, RecipeError
 
 Folder = str | os.PathLike[str] | None
 #: Input and labels: `(B, 3, H, W)` or `(B, K, 3, H, W)` float32, and `(B,)` or `(B, H, W)`.
@@ -281,7 +281,7 @@ class Stream:
             _Read(dataset, kept, transform),  # type: ignore[arg-type]
             batch_sampler=self._Batches(self),
             num_workers=workers,
-            collate_fn=collate or _stack,
+            collate_fn=_Collate(collate or _stack),
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available() and collate is None,
             # Otherwise a loader draws a seed from torch's global generator.
@@ -289,9 +289,16 @@ class Stream:
         )
 
     def __call__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[Any]:
-        """The batches with these indices `(b,)` and numbers `(b, k)`."""
+        """The batches with these indices `(b,)` and numbers `(b, k)`.
+
+        Raises:
+            DatasetError: a sample can't be read.
+        """
         self._plan = [list(zip(index.tolist(), u, strict=True)) for index, u in batches]
-        return iter(self._loader)
+        for batch in self._loader:
+            if isinstance(batch, NasbenchMRError):
+                raise batch
+            yield batch
 
     class _Batches:
         """The plan as it is when an epoch starts: workers persist, so it can't be a new loader's."""
@@ -317,7 +324,22 @@ class _Read:
 
     def __getitem__(self, item: tuple[int, Tensor]) -> Any:
         index, u = item
-        return self.transform(self.dataset[index if self.kept is None else int(self.kept[index])], u)
+        try:
+            return self.transform(self.dataset[index if self.kept is None else int(self.kept[index])], u)
+        except NasbenchMRError as error:
+            # Raised in a worker, its message would come wrapped in a traceback.
+            return error
+
+
+@dataclass(frozen=True)
+class _Collate:
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, samples: list[Any]) -> Any:
+        for sample in samples:
+            if isinstance(sample, NasbenchMRError):
+                return sample
+        return self.collate(samples)
 
 
 def _stack(batch: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

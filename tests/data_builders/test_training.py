@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,15 @@ def test_streamed_data_equal_held_data(data, problem, workers):
     held = training.train(CODE, recipe, device="cpu", data=data)
     streamed = recipes.override(recipe, {"resident": False, "workers": workers})
     same(held, training.train(CODE, streamed, device="cpu", data=data))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_corrupt_picture_is_named(data, tmp_path, resident):
+    shutil.copytree(data / "cifar10", tmp_path / "cifar10")
+    (tmp_path / "cifar10" / "train" / "cat" / "3.png").write_bytes(b"no picture")
+    recipe = recipes.override(RECIPES["classification"], {"resident": resident, "workers": 1})
+    with pytest.raises(DatasetError, match=r"^[^\n]*cat/3\.png: not a readable image[^\n]*$"):
+        training.train(CODE, recipe, device="cpu", data=tmp_path)
 
 
 _KILLED = """
