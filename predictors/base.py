@@ -213,6 +213,28 @@ def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
+def at_least(least: int, name: str, value: int) -> int:
+    """An integer option, checked.
+
+    Raises:
+        InvalidArgumentError: it is no integer, or smaller.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InvalidArgumentError(f"{name} is {value!r}; expected an integer, at least {least}")
+    return int(value)
+
+
+def share(name: str, value: float) -> float:
+    """An option in [0, 1), checked.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise InvalidArgumentError(f"{name} is {value!r}; expected 0 <= {name} < 1")
+    return float(value)
+
+
 def _check_values(values: object, n: int) -> Floats:
     try:
         table = np.array(values, np.float64)
@@ -236,10 +258,17 @@ class Scaler:
 
     @classmethod
     def of(cls, x: Floats) -> Scaler:
-        mean, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
-        # A column without variation says nothing; leave it at 0 rather than magnify its rounding errors.
-        scale[scale <= 1e-9 * np.maximum(1, np.abs(mean))] = 1
-        return cls(mean, scale)
+        mean = np.nanmean(x, axis=0)
+        return cls(mean, _positive(np.nanstd(x, axis=0), mean, 1.0))
+
+    @classmethod
+    def robust(cls, x: Floats) -> Scaler:
+        """The same by the median and the 10% and 90% quantiles, as if normal: a few failed trainings, far
+        below all others, then do not set the scale.
+        """
+        low, middle, high = np.nanquantile(x, (0.1, 0.5, 0.9), axis=0)
+        # Where most values are equal, the others must set it.
+        return cls(middle, _positive((high - low) / 2.563, middle, cls.of(x).scale))
 
     def apply(self, x: Floats) -> Floats:
         return (x - self.mean) / self.scale
@@ -251,6 +280,11 @@ class Scaler:
     @classmethod
     def restore(cls, state: State, prefix: str) -> Scaler:
         return cls(state[f"{prefix}_mean"], state[f"{prefix}_scale"])
+
+
+def _positive(scale: Floats, centre: Floats, otherwise: Floats | float) -> Floats:
+    # A column without variation says nothing; leave it at 0 rather than magnify its rounding errors.
+    return np.where(scale > 1e-9 * np.maximum(1, np.abs(centre)), scale, otherwise)
 
 
 def noise_of(error: Floats, variance: Floats) -> Floats:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.errors import InvalidArgumentError, missing_extra
 from nasbench_mr.predictors import features
-from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, noise_of
+from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, at_least, noise_of
 from nasbench_mr.spaces import Space
 
 
@@ -153,7 +153,7 @@ class GBDT(_ByColumn):
 
     def __init__(self, seed: int = 0, space: Space = multi_resolution, rounds: int = 300):
         super().__init__(seed, space)
-        self.rounds = _at_least_one("rounds", rounds)
+        self.rounds = at_least(1, "rounds", rounds)
 
     def _setting(self) -> dict[str, Any]:
         return {"rounds": self.rounds}
@@ -258,7 +258,7 @@ class Forest(_ByColumn):
 
     def __init__(self, seed: int = 0, space: Space = multi_resolution, trees: int = 100):
         super().__init__(seed, space)
-        self.trees = _at_least_one("trees", trees)
+        self.trees = at_least(1, "trees", trees)
 
     def _setting(self) -> dict[str, Any]:
         return {"trees": self.trees}
@@ -326,7 +326,7 @@ class GaussianProcess(_ByColumn):
 
     def __init__(self, seed: int = 0, space: Space = multi_resolution, kernel_codes: int = 400):
         super().__init__(seed, space)
-        self.kernel_codes = _at_least_one("kernel_codes", kernel_codes)
+        self.kernel_codes = at_least(1, "kernel_codes", kernel_codes)
 
     def _setting(self) -> dict[str, Any]:
         return {"kernel_codes": self.kernel_codes}
@@ -386,9 +386,3 @@ class Ridge(_ByColumn):
 
     kind = "ridge"
     model = _Linear
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise InvalidArgumentError(f"{name} is {value}; expected at least 1")
-    return value

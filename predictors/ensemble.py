@@ -14,16 +14,29 @@ import math
 from typing import Any
 
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.errors import missing_extra
 from nasbench_mr.predictors import features
-from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, noise_of
+from nasbench_mr.predictors.base import (
+    Codes,
+    Floats,
+    GradientPredictor,
+    Scaler,
+    State,
+    at_least,
+    noise_of,
+    share,
+)
 from nasbench_mr.spaces import Space
 
 try:
     import torch
     from torch import Tensor
+    from torch.nn.functional import huber_loss, silu
 except ImportError:
     raise missing_extra("torch", "search", "the predictor 'ensemble'") from None
+
+#: Errors beyond this, in robust standard deviations, count linearly: trainings that failed are far outliers.
+_DELTA = 0.5
 
 
 class Ensemble(GradientPredictor):
@@ -33,11 +46,11 @@ class Ensemble(GradientPredictor):
         seed, space: see `Predictor`.
         members: networks, at least 2.
         hidden: units of each hidden layer.
-        epochs: passes over the data; None chooses by the number of codes (`_STEPS`). Few (say 20) make the
-            quick refits that a search in the loop wants.
-        batch: codes in a step.
+        epochs: passes over the data; None for as many as make about 15 sqrt(n) steps with n codes. Few (say
+            20), with few members, make the quick refits that a search in the loop wants.
+        batch: codes in a step, at most.
         rate: highest learning rate; a warm-up of 15% of the steps, then a cosine down to 0.
-        decay: weight decay (decoupled).
+        decay: weight decay (decoupled), for n codes `decay / n`: a prior weighs less the more data there is.
         dropout: of hidden units.
     """
 
@@ -49,28 +62,21 @@ class Ensemble(GradientPredictor):
         space: Space = multi_resolution,
         members: int = 8,
         hidden: tuple[int, ...] = (96, 96),
-        epochs: int = 50,
+        epochs: int | None = None,
         batch: int = 128,
         rate: float = 5e-3,
-        decay: float = 1e-2,
-        dropout: float = 0.15,
+        decay: float = 300.0,
+        dropout: float = 0.2,
     ):
         super().__init__(seed, space)
-        for name, value in (
-            ("members", members - 1),
-            ("batch", batch),
-            ("epochs", epochs),
-        ):
-            if value < 1:
-                raise InvalidArgumentError(f"{name} is too small")
-        if not 0 <= dropout < 1:
-            raise InvalidArgumentError(f"dropout is {dropout}; expected 0 <= dropout < 1")
-        self.members, self.hidden, self.epochs, self.batch = members, tuple(hidden), epochs, batch
-        self.rate, self.decay, self.dropout = rate, decay, dropout
+        self.members, self.batch = at_least(2, "members", members), at_least(1, "batch", batch)
+        self.hidden = tuple(at_least(1, "hidden", units) for units in hidden)
+        self.epochs = None if epochs is None else at_least(1, "epochs", epochs)
+        self.rate, self.decay, self.dropout = rate, decay, share("dropout", dropout)
 
     def _fit(self, codes: Codes, values: Floats) -> None:
         inputs = features.of_codes(codes, self.space)
-        self.x_scaler, self.y_scaler = Scaler.of(inputs), Scaler.of(values)
+        self.x_scaler, self.y_scaler = Scaler.of(inputs), Scaler.robust(values)
         x = torch.tensor(self.x_scaler.apply(inputs), dtype=torch.float32)
         y = torch.tensor(self.y_scaler.apply(values), dtype=torch.float32)
         generator = torch.Generator().manual_seed(self.seed)
@@ -90,7 +96,7 @@ class Ensemble(GradientPredictor):
             self.biases.append(torch.zeros(members, 1, fan_out).requires_grad_())
         optimizer = torch.optim.AdamW(
             [
-                {"params": self.weights, "weight_decay": self.decay},
+                {"params": self.weights, "weight_decay": self.decay / n},
                 {"params": self.biases, "weight_decay": 0.0},
             ],
             lr=self.rate,
@@ -99,7 +105,8 @@ class Ensemble(GradientPredictor):
         )
         batch = min(self.batch, n)
         per_epoch = n // batch
-        steps = per_epoch * self.epochs
+        epochs = max(1, round(15 * math.sqrt(n) / per_epoch)) if self.epochs is None else self.epochs
+        steps = per_epoch * epochs
         known = torch.isfinite(y)
         y = torch.where(known, y, 0.0)
         seen = torch.arange(members)[:, None] != fold  # (members, n)
@@ -111,10 +118,10 @@ class Ensemble(GradientPredictor):
             k = step % per_epoch * batch
             rows = order[:, k : k + batch]  # (members, batch)
             weight = known[rows] & seen.gather(1, rows)[..., None]
-            error = self._forward(x[rows], generator) - y[rows]
-            loss = (error.square() * weight).sum() / (weight.sum() / members).clamp(min=1)
+            error = huber_loss(self._forward(x[rows], generator), y[rows], reduction="none", delta=_DELTA)
+            loss = (error * weight).sum() / (weight.sum() / members).clamp(min=1)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
         for parameter in (*self.weights, *self.biases):
             parameter.requires_grad_(False)
@@ -123,7 +130,7 @@ class Ensemble(GradientPredictor):
         """`(members, n, F)` scaled features to `(members, n, m)` scaled values; dropout with a generator."""
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if layer:
-                x = torch.nn.functional.silu(x)
+                x = silu(x)
                 if generator is not None and self.dropout:
                     keep = torch.rand(x.shape, generator=generator) >= self.dropout
                     x = x * keep * (1 / (1 - self.dropout))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import spaces, table
 from nasbench_mr.analysis import kendall_tau
-from nasbench_mr.errors import InvalidArgumentError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.predictors import base
 from nasbench_mr.predictors.base import Codes, Floats
 
@@ -145,6 +145,12 @@ def scores(values: Floats, mean: Floats, std: Floats, sign: int = 1) -> dict[str
         half = NormalDist().inv_cdf(0.5 + percent / 200) * std
         found[f"coverage{percent}"] = float((np.abs(error) <= half).mean())
     return found
+
+
+def check_score(name: str) -> None:
+    """Raises `UnknownNameError` where `name` is none of `SCORES`."""
+    if name not in SCORES:
+        raise UnknownNameError(f"no score {name!r}: {did_you_mean(name, SCORES)}")
 
 
 def _average_ranks(x: Floats) -> Floats:
@@ -337,8 +343,8 @@ def _without_best(data: Data) -> Floats:
     for task, column in zip(data.tasks, data.objectives(), strict=True):
         score = task.metric().sign * data.values[:, column]
         best = score >= np.nanquantile(score, 1 - BEST)
-        own = [name.startswith(f"{task.name}/") for name in data.names]
-        values[np.ix_(best, own)] = np.nan
+        own = np.array([name.startswith(f"{task.name}/") for name in data.names])
+        values[best[:, None] & own] = np.nan
     return values
 
 
@@ -378,11 +384,9 @@ def draw(frame: pd.DataFrame, score: str = "kendall") -> Figure:
         InvalidArgumentError: the evaluation is empty.
         MissingExtraError: matplotlib is not installed.
     """
-    from nasbench_mr.errors import UnknownNameError
     from nasbench_mr.plot import PAGE, figure
 
-    if score not in SCORES:
-        raise UnknownNameError(f"no score {score!r}: {did_you_mean(score, SCORES)}")
+    check_score(score)
     if frame.empty:
         raise InvalidArgumentError("the evaluation has no rows to draw")
     names = list(frame["task"].unique())

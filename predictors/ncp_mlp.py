@@ -20,8 +20,8 @@ import numpy as np
 
 from nasbench_mr import cost
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
-from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State
+from nasbench_mr.errors import missing_extra
+from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, at_least, share
 from nasbench_mr.spaces import Space
 
 try:
@@ -48,11 +48,7 @@ class NcpMlp(GradientPredictor):
         self, seed: int = 0, space: Space = multi_resolution, epochs: int = 200, held_out: float = 0.2
     ):
         super().__init__(seed, space)
-        if epochs < 1:
-            raise InvalidArgumentError(f"epochs is {epochs}; expected at least 1")
-        if not 0 <= held_out < 1:
-            raise InvalidArgumentError(f"held_out is {held_out}; expected 0 <= held_out < 1")
-        self.epochs, self.held_out = epochs, held_out
+        self.epochs, self.held_out = at_least(1, "epochs", epochs), share("held_out", held_out)
         #: One for each task, and the columns of `names` it predicts, its main metric first.
         self.models: list[TaskModel] = []
         self.columns: list[list[int]] = []
@@ -199,7 +195,7 @@ class TaskModel(nn.Module):
             for k in starts:
                 rows = order[k : k + 128]
                 optimizer.zero_grad()
-                self._loss(inputs[rows], targets[rows]).backward()
+                torch.autograd.backward(self._loss(inputs[rows], targets[rows]))
                 optimizer.step()
                 schedule.step()
             self.eval()
@@ -234,7 +230,7 @@ class _Block(nn.Module):
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """`nn.Linear` with its usual initialisation, drawn from `generator` instead of the process's."""
-    linear: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    linear = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         for parameter in (linear.weight, linear.bias):
             bound = inputs**-0.5
