@@ -203,6 +203,10 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         )
         predictor.names = tuple(header["names"])
         predictor._restore(state)
+        # Arrays that do not fit each other fail here, not at the first question.
+        for answer in predictor.predict(np.stack([predictor.space.LOWER, predictor.space.UPPER])):
+            if not np.isfinite(answer).all():
+                raise ValueError("its answers are not finite")
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise InvalidArgumentError(f"{path} is a damaged predictor file: {error}") from error
     return predictor

@@ -7,13 +7,14 @@ column (metric, task) gets a model of its own, fitted on the rows where it is kn
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.errors import missing_extra
 from nasbench_mr.predictors import features
 from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, at_least, noise_of
 from nasbench_mr.spaces import Space
@@ -79,13 +80,75 @@ class _ByColumn(Predictor):
             self.columns.append(self.model.restore(own))
 
 
+class _Nodes:
+    """Regression trees as arrays, so that saved ones are read without pickles and answer with NumPy alone.
+
+    Args:
+        arrays: of the nodes of all trees, one tree after the other: "feature" (-1 in a leaf), "threshold",
+            "left" (where the feature is at most the threshold) and "right" (numbers of nodes), "value" (of a
+            leaf); and "roots", the trees' first nodes.
+    """
+
+    def __init__(self, arrays: State):
+        self.arrays = arrays
+
+    @classmethod
+    def of(cls, trees: Iterable[State]) -> _Nodes:
+        """From the arrays of single trees, whose nodes are numbered from 0, the root."""
+        trees = list(trees)
+        starts = np.cumsum([0, *(len(tree["feature"]) for tree in trees)])
+        shifted = [
+            {**tree, "left": tree["left"] + start, "right": tree["right"] + start}
+            for tree, start in zip(trees, starts, strict=False)
+        ]
+        kinds = {"feature": np.int16, "threshold": float, "left": np.int32, "right": np.int32, "value": float}
+        joined = {key: np.concatenate([t[key] for t in shifted]).astype(kind) for key, kind in kinds.items()}
+        return cls({**joined, "roots": starts[:-1].astype(np.int32)})
+
+    @classmethod
+    def restore(cls, state: State) -> _Nodes:
+        """From what is saved.
+
+        Raises:
+            ValueError: these are no trees.
+        """
+        arrays = {key: state[key] for key in ("feature", "threshold", "left", "right", "value", "roots")}
+        # A damaged file must fail here, not send `each` in circles: children come after their parents.
+        inner = np.flatnonzero(arrays["feature"] >= 0)
+        for side in ("left", "right"):
+            child = arrays[side][inner]
+            if (child <= inner).any() or (child >= len(arrays["feature"])).any():
+                raise ValueError("its trees are malformed")
+        return cls(arrays)
+
+    def each(self, x: npt.NDArray[np.floating]) -> Floats:
+        """`(n, F)` to each tree's answer `(n, trees)`."""
+        nodes = self.arrays
+        at = np.broadcast_to(nodes["roots"], (len(x), len(nodes["roots"]))).copy()
+        rows = np.arange(len(x))[:, None]
+        feature = nodes["feature"][at]
+        while (feature >= 0).any():
+            inner = feature >= 0
+            below = x[rows, feature] <= nodes["threshold"][at]
+            at = np.where(inner, np.where(below, nodes["left"][at], nodes["right"][at]), at)
+            feature = nodes["feature"][at]
+        return np.asarray(nodes["value"][at])
+
+
+def _in_slices(function: Callable[[Floats], tuple[Floats, Floats]], x: Floats) -> tuple[Floats, Floats]:
+    """Mean and std of many rows, some at a time: each needs memory for every tree or fitted code."""
+    parts = [function(x[k : k + 2048]) for k in range(0, len(x), 2048)]
+    mean, std = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return mean, std
+
+
 class _BoostedTrees(_ColumnModel):
     """LightGBM models, each fitted without one fold; their mean, and their errors on those folds."""
 
     FOLDS = 5
 
-    def __init__(self, boosters: list[Any], noise: float):
-        self.boosters, self.noise = boosters, noise
+    def __init__(self, nodes: _Nodes, models: int, noise: float):
+        self.nodes, self.models, self.noise = nodes, models, noise
 
     @classmethod
     def fit(cls, x: Floats, y: Floats, seed: int, **options: Any) -> _BoostedTrees:
@@ -111,33 +174,65 @@ class _BoostedTrees(_ColumnModel):
             "seed": seed,
             "verbosity": -1,
         }
-        fold = np.random.default_rng(seed).permutation(n) % min(cls.FOLDS, n)
-        boosters, predicted = [], np.empty((fold.max() + 1, n))
-        for k in range(fold.max() + 1):
+        models = min(cls.FOLDS, n)
+        fold = np.random.default_rng(seed).permutation(n) % models
+        trees = []
+        for k in range(models):
             data = lightgbm.Dataset(x[fold != k], y[fold != k])
             booster = lightgbm.train(parameters, data, num_boost_round=options["rounds"])
-            boosters.append(booster)
-            predicted[k] = booster.predict(x, num_threads=1)
-        error = y - predicted[fold, np.arange(n)]
-        return cls(boosters, float(noise_of(error, predicted.var(0))))
+            trees += cls._trees(booster.model_to_string(), options["rounds"])
+        model = cls(_Nodes.of(trees), models, 0.0)
+        each = model._each(x)
+        model.noise = float(noise_of(y - each[np.arange(n), fold], each.var(1)))
+        return model
+
+    @staticmethod
+    def _trees(text: str, rounds: int) -> list[State]:
+        """The trees of a LightGBM model, filled up with empty ones where nothing was left to split."""
+        trees = []
+        for block in text.partition("end of trees")[0].split("Tree=")[1:]:
+            entries = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            tree = {
+                key: np.array(entries.get(name, "").split(), float)
+                for key, name in (
+                    ("feature", "split_feature"),
+                    ("threshold", "threshold"),
+                    ("left", "left_child"),
+                    ("right", "right_child"),
+                    ("value", "leaf_value"),
+                )
+            }
+            # Leaves, numbered -1, -2, ... as children, follow the inner nodes here.
+            inner, leaves = len(tree["feature"]), len(tree["value"])
+            for side in ("left", "right"):
+                child = tree[side]
+                tree[side] = np.append(np.where(child < 0, inner - 1 - child, child), np.zeros(leaves))
+            tree["feature"] = np.append(tree["feature"], np.full(leaves, -1.0))
+            tree["threshold"] = np.append(tree["threshold"], np.zeros(leaves))
+            tree["value"] = np.append(np.zeros(inner), tree["value"])
+            trees.append(tree)
+        empty = {key: np.zeros(1) for key in ("threshold", "left", "right", "value")} | {
+            "feature": -np.ones(1)
+        }
+        return trees + [empty] * (rounds - len(trees))
+
+    def _each(self, x: Floats) -> Floats:
+        """`(n, F)` to each model's answer `(n, models)`."""
+        return np.asarray(self.nodes.each(x).reshape(len(x), self.models, -1).sum(2))
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
-        each = np.stack([booster.predict(x, num_threads=1) for booster in self.boosters])
-        return each.mean(0), np.sqrt(each.var(0) + self.noise**2)
+        return _in_slices(self._moments, x)
+
+    def _moments(self, x: Floats) -> tuple[Floats, Floats]:
+        each = self._each(x)
+        return each.mean(1), np.sqrt(each.var(1) + self.noise**2)
 
     def state(self) -> State:
-        texts = {
-            f"model{k}": np.frombuffer(booster.model_to_string().encode(), np.uint8)
-            for k, booster in enumerate(self.boosters)
-        }
-        return {**texts, "noise": np.array(self.noise)}
+        return {**self.nodes.arrays, "models": np.array(self.models), "noise": np.array(self.noise)}
 
     @classmethod
     def restore(cls, state: State) -> _BoostedTrees:
-        import lightgbm
-
-        texts = [state[f"model{k}"].tobytes().decode() for k in range(len(state) - 1)]
-        return cls([lightgbm.Booster(model_str=text) for text in texts], float(state["noise"]))
+        return cls(_Nodes.restore(state), int(state["models"]), float(state["noise"]))
 
 
 class GBDT(_ByColumn):
@@ -160,17 +255,10 @@ class GBDT(_ByColumn):
 
 
 class _Trees(_ColumnModel):
-    """A random forest as arrays, so that a saved one is read without pickles.
+    """A random forest; `noise` is the std of what no forest explains."""
 
-    Args:
-        nodes: of all trees, one after the other: `feature` (-1 in a leaf), `threshold`, `left` and `right`
-            (numbers of nodes) and `value`.
-        roots: the trees' first nodes.
-        noise: std of what no forest explains.
-    """
-
-    def __init__(self, nodes: State, roots: npt.NDArray[np.int32], noise: float):
-        self.nodes, self.roots, self.noise = nodes, roots, noise
+    def __init__(self, nodes: _Nodes, noise: float):
+        self.nodes, self.noise = nodes, noise
 
     @classmethod
     def fit(cls, x: Floats, y: Floats, seed: int, **options: Any) -> _Trees:
@@ -181,18 +269,17 @@ class _Trees(_ColumnModel):
         forest = RandomForestRegressor(
             options["trees"], max_features=0.33, min_samples_leaf=2, random_state=seed, n_jobs=1
         ).fit(x.astype(np.float32), y)
-        trees = [tree.tree_ for tree in forest.estimators_]
-        roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1].astype(np.int32)
-        nodes = {
-            "feature": np.concatenate([tree.feature for tree in trees]).astype(np.int16),
-            "threshold": np.concatenate([tree.threshold for tree in trees]),
-            "value": np.concatenate([tree.value[:, 0, 0] for tree in trees]),
-        }
-        for side, numbers in (("left", "children_left"), ("right", "children_right")):
-            shifted = [getattr(tree, numbers) + root for tree, root in zip(trees, roots, strict=True)]
-            nodes[side] = np.concatenate(shifted).astype(np.int32)
-        nodes["feature"][nodes["feature"] < 0] = -1
-        model = cls(nodes, roots, 0.0)
+        nodes = _Nodes.of(
+            {
+                "feature": np.maximum(tree.feature, -1),
+                "threshold": tree.threshold,
+                "left": tree.children_left,
+                "right": tree.children_right,
+                "value": tree.value[:, 0, 0],
+            }
+            for tree in (estimator.tree_ for estimator in forest.estimators_)
+        )
+        model = cls(nodes, 0.0)
         each = model._each(x)
         unseen = np.ones(each.shape, bool)
         for k, rows in enumerate(forest.estimators_samples_):
@@ -200,49 +287,31 @@ class _Trees(_ColumnModel):
         # Out of bag: only the trees that never saw a row. With few codes every tree may have seen one.
         trees_left = unseen.sum(1)
         error = np.where(trees_left, y - (each * unseen).sum(1) / np.maximum(trees_left, 1), np.nan)
-        # A forest's mean varies little; the spread of its trees stands for the ignorance about a code.
         model.noise = float(noise_of(error, cls._spread(each)))
         return model
 
     def _each(self, x: Floats) -> Floats:
-        """`(n, F)` to each tree's answer `(n, trees)`."""
-        nodes = self.nodes
-        x = x.astype(np.float32)
-        at = np.broadcast_to(self.roots, (len(x), len(self.roots))).copy()
-        rows = np.arange(len(x))[:, None]
-        feature = nodes["feature"][at]
-        while (feature >= 0).any():
-            inner = feature >= 0
-            below = x[rows, feature] <= nodes["threshold"][at]
-            at = np.where(inner, np.where(below, nodes["left"][at], nodes["right"][at]), at)
-            feature = nodes["feature"][at]
-        return np.asarray(nodes["value"][at])
+        # scikit-learn's trees compare single-precision features.
+        return self.nodes.each(x.astype(np.float32))
 
     @staticmethod
     def _spread(each: Floats) -> Floats:
+        # A forest's mean varies little; the spread of its trees stands for the ignorance about a code.
         return np.asarray(each.var(1) / 4)
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
-        # In slices: a row visits a node of every tree.
-        parts = [self._each(x[k : k + 4096]) for k in range(0, len(x), 4096)]
-        mean = np.concatenate([part.mean(1) for part in parts])
-        spread = np.concatenate([self._spread(part) for part in parts])
-        return mean, np.sqrt(spread + self.noise**2)
+        return _in_slices(self._moments, x)
+
+    def _moments(self, x: Floats) -> tuple[Floats, Floats]:
+        each = self._each(x)
+        return each.mean(1), np.sqrt(self._spread(each) + self.noise**2)
 
     def state(self) -> State:
-        return {**self.nodes, "roots": self.roots, "noise": np.array(self.noise)}
+        return {**self.nodes.arrays, "noise": np.array(self.noise)}
 
     @classmethod
     def restore(cls, state: State) -> _Trees:
-        nodes = {key: array for key, array in state.items() if key not in ("roots", "noise")}
-        # A damaged file must fail here, not send `_each` in circles: children come after their parents.
-        inner = np.flatnonzero(nodes["feature"] >= 0)
-        count = len(nodes["feature"])
-        for side in ("left", "right"):
-            child = nodes[side][inner]
-            if (child <= inner).any() or (child >= count).any():
-                raise InvalidArgumentError("its trees are malformed")
-        return cls(nodes, state["roots"], float(state["noise"]))
+        return cls(_Nodes.restore(state), float(state["noise"]))
 
 
 class Forest(_ByColumn):
@@ -301,9 +370,7 @@ class _GP(_ColumnModel):
         return cls(x, y, found.kernel_.theta)
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
-        parts = [self.regressor.predict(x[k : k + 4096], return_std=True) for k in range(0, len(x), 4096)]
-        mean, std = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return mean, std
+        return _in_slices(lambda rows: self.regressor.predict(rows, return_std=True), x)
 
     def state(self) -> State:
         return {"x": self.x, "y": self.y, "theta": self.theta}

@@ -50,7 +50,8 @@ class Ensemble(GradientPredictor):
             20), with few members, make the quick refits that a search in the loop wants.
         batch: codes in a step, at most.
         rate: highest learning rate; a warm-up of 15% of the steps, then a cosine down to 0.
-        decay: weight decay (decoupled), for n codes `decay / n`: a prior weighs less the more data there is.
+        decay: weight decay (decoupled), divided by the number of codes (or 25, where there are fewer): a prior
+            weighs less the more data there is.
         dropout: of hidden units.
     """
 
@@ -96,7 +97,7 @@ class Ensemble(GradientPredictor):
             self.biases.append(torch.zeros(members, 1, fan_out).requires_grad_())
         optimizer = torch.optim.AdamW(
             [
-                {"params": self.weights, "weight_decay": self.decay / n},
+                {"params": self.weights, "weight_decay": self.decay / max(n, 25)},
                 {"params": self.biases, "weight_decay": 0.0},
             ],
             lr=self.rate,
