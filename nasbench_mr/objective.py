@@ -379,6 +379,20 @@ class Domain:
             self._near[key] = near[:count]
         return self._near[key]
 
+    def variants(self, code: Codes) -> Codes:
+        """The allowed codes that differ from `code` in one dimension, by any amount; from a list `neighbors`."""
+        if self.codes is not None:
+            return self.neighbors(code)
+        space = self.space
+        levels = (space.UPPER - space.LOWER) // space.STEP + 1
+        dims = np.repeat(np.arange(space.DIM), levels)
+        values = np.concatenate([np.arange(n) * step for n, step in zip(levels, space.STEP, strict=True)])
+        around = np.repeat(code[None], len(dims), axis=0)
+        around[np.arange(len(dims)), dims] = space.LOWER[dims] + values
+        around = self._fix(around)
+        allowed: npt.NDArray[np.bool_] = self._within(around) & (around != code).any(axis=1)
+        return np.unique(around[allowed], axis=0)
+
     def walk(self) -> Iterator[Codes]:
         """Every code that may be asked for, `(DIM,)`, once; the smallest first."""
         if self.codes is not None:

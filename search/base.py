@@ -164,7 +164,7 @@ class Searcher(abc.ABC):
     def _check_left(self, n: int) -> None:
         if n > self.left:
             raise ExhaustedError(
-                f"asked for {n} more codes, but only {self.left} of {self.domain.size} are left"
+                f"asked for {n} more codes, but only {self.left} of {self.domain.size:,} are left"
             )
 
     def _random(self, n: int, exclude: Mapping[bytes, Codes] | None = None) -> list[Codes]:
@@ -173,7 +173,8 @@ class Searcher(abc.ABC):
         wanted = len(found) + n
         if self.domain.codes is None:
             for _ in range(_ATTEMPTS):
-                self._add_new(self.domain.sample(n, self.rng), found, wanted)
+                if len(found) < wanted:
+                    self._add_new(self.domain.sample(wanted - len(found), self.rng), found, wanted)
             # Limits that leave next to nothing: go through what there is.
             candidates = self.domain.walk()
         else:
@@ -182,9 +183,8 @@ class Searcher(abc.ABC):
         while len(found) < wanted:
             chunk = np.array([*islice(candidates, 256)])
             if not len(chunk):
-                raise ExhaustedError(
-                    f"asked for {n} more codes, but {wanted - len(found)} of them do not exist"
-                )
+                known = len(found) - (wanted - n)
+                raise ExhaustedError(f"asked for {n} more codes, but only {known} are left")
             self._add_new(chunk, found, wanted)
         return [*found.values()][wanted - n :]
 

@@ -29,10 +29,10 @@ class Random(Searcher):
 
 
 class LocalSearch(Searcher):
-    """Hill climbing: the neighbours of the best code in random order, moving as soon as one is better.
+    """Hill climbing: codes that differ from the best in one dimension, moving as soon as one is better.
 
-    White et al., "Exploring the Loss Landscape in Neural Architecture Search", UAI 2021. Where no neighbour
-    is better it starts again.
+    White et al., "Exploring the Loss Landscape in Neural Architecture Search", UAI 2021. In a list they are
+    the nearest codes. Where none is better it starts again.
 
     Args:
         domain, seed, epochs: see `Searcher`.
@@ -77,7 +77,7 @@ class LocalSearch(Searcher):
 
     def _move(self, value: float, code: Codes) -> None:
         self._top = value
-        near = self.domain.neighbors(code)
+        near = self.domain.variants(code)
         self._around = deque(near[self.rng.permutation(len(near))])
 
 

@@ -1,0 +1,376 @@
+"""One contract for all searches; a new search is in it as soon as it is in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nasbench_mr
+from nasbench_mr import cost, nasbench201, search, space, tasks
+from nasbench_mr.errors import ExhaustedError, InvalidArgumentError, MissingExtraError, UnknownNameError
+from nasbench_mr.objective import Domain, Goal, Measured, Objective
+from nasbench_mr.search import base, halving
+from nasbench_mr.search.process import Process
+
+NAMES = search.names()
+#: Quick settings: few random codes at first, so that what a search is about is reached.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "random": {},
+    "local": {"initial": 4},
+    "evolution": {"population": 8, "sample": 4},
+    "tpe": {"initial": 6},
+    "guided": {"initial": 6, "refit": 8, "epochs": (), "predictor": "ridge"},
+    "ncp": {"initial": 6, "refit": 4, "starts": 8, "steps": 6},
+    "halving": {"epochs": (1, 3, 9)},
+}
+PLACES = ("whole", "limited", "table", "limited table", "cells", "limited cells", "joint")
+
+
+class Sizes:
+    """A cheap live source, 2 seconds a full training: the larger, the better; shorter trainings see less."""
+
+    def measure(self, codes: np.ndarray, goals: list[Goal], epoch: int | None) -> Measured:
+        share = ((codes - space.LOWER) / (space.UPPER - space.LOWER)).mean(axis=1)
+        seconds = np.full(len(codes), 2.0 * (epoch or 9) / 9)
+        return Measured(np.stack([100 * share] * len(goals), axis=1), seconds, "seconds")
+
+
+def live(domain: Domain | None = None) -> Objective:
+    seg = tasks.get("seg")
+    return Objective.live(Sizes(), [Goal("seg", seg, seg.metric())], domain, epochs=(1, 3, 9))
+
+
+@pytest.fixture(scope="session")
+def place(known_release: Path) -> Callable[[str], Objective]:
+    """A new objective by name; those of tables have a known optimum."""
+    bench = nasbench_mr.load(known_release)
+
+    def make(name: str) -> Objective:
+        if name in ("whole", "limited"):
+            return live(Domain(max_macs=1e9 if name == "limited" else None))
+        limit = {"limited table": 1e9, "limited cells": 13e6}.get(name)
+        kinds = {"table": "seg", "cells": "nas-bench-201", "joint": {"seg": 2.0, "video": 1.0}}
+        return Objective.table(bench, kinds[name.removeprefix("limited ")], max_macs=limit)
+
+    return make
+
+
+def make(name: str, where: Objective | Domain | None, seed: int = 0) -> search.Searcher:
+    return search.make(name, where, seed, **OPTIONS[name])
+
+
+def values_of(where: Objective, codes: np.ndarray) -> np.ndarray:
+    return where.evaluate(codes)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("name", NAMES)
+def test_it_asks_for_new_codes_of_the_domain_in_any_number(
+    name: str, kind: str, place: Callable[[str], Objective]
+) -> None:
+    where = place(kind)
+    searcher = make(name, where)
+    seen: set[tuple[bytes, int]] = set()
+    for n in (1, 3, 2, 5, 1, 4, 3):
+        codes = searcher.ask(n)
+        assert codes.shape == (n, where.domain.space.DIM)
+        assert (codes.dtype, searcher.fidelity.shape) == (np.int16, (n,))
+        assert where.domain.contains(codes).all()
+        asked = {
+            (code.tobytes(), epoch) for code, epoch in zip(codes, searcher.fidelity.tolist(), strict=True)
+        }
+        assert len(asked) == n
+        assert not asked & seen
+        seen |= asked
+        searcher.tell(codes, values_of(where, codes))
+
+
+@pytest.mark.parametrize("kind", ["limited", "table", "cells"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_alone_decides(name: str, kind: str, place: Callable[[str], Objective]) -> None:
+    where = place(kind)
+
+    def path(seed: int) -> np.ndarray:
+        searcher = make(name, where, seed)
+        asked = []
+        for n in (4, 4, 4, 2):
+            codes = searcher.ask(n)
+            searcher.tell(codes, values_of(where, codes))
+            asked.append(codes)
+        return np.concatenate(asked)
+
+    first = path(0)
+    assert (path(0) == first).all()
+    assert (path(1) != first).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_takes_values_in_parts_and_in_any_order(name: str, place: Callable[[str], Objective]) -> None:
+    where = place("table")
+    searcher = make(name, where)
+    first, second = searcher.ask(6), searcher.ask(3)
+    everything = np.concatenate([first, second])
+    for rows in ([8, 0], [3], [1, 2, 4, 5, 6, 7]):
+        searcher.tell(everything[rows], values_of(where, everything[rows]))
+    assert len(searcher.ask(5)) == 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_domain_can_be_used_up(name: str) -> None:
+    where = live(Domain(codes=space.sample(12, seed=0)))
+    searcher = make(name, where)
+    codes = searcher.ask(12)
+    assert len(np.unique(codes, axis=0)) == 12
+    searcher.tell(codes, values_of(where, codes))
+    if name == "halving":
+        # 12 codes on each of the higher rungs remain.
+        for _ in range(2):
+            again = searcher.ask(12)
+            assert len(np.unique(again, axis=0)) == 12
+            searcher.tell(again, values_of(where, again))
+    with pytest.raises(ExhaustedError, match="asked for 1 more codes, but only 0"):
+        searcher.ask(1)
+    with pytest.raises(ExhaustedError, match="asked for 13 more codes, but only 12"):
+        make(name, where).ask(13)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_limits_that_leave_few_codes_are_used_up_too(name: str) -> None:
+    smallest = int(cost.macs(np.array([space.LOWER]))[0])
+    domain = Domain(max_macs=smallest * 1.01)
+    there = np.array([*domain.walk()])
+    searcher = make(name, domain)
+    codes = searcher.ask(len(there))
+    assert (np.unique(codes, axis=0) == np.unique(there, axis=0)).all()
+    with pytest.raises(ExhaustedError):
+        make(name, domain).ask(len(there) + 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_whole_space_is_the_default(name: str) -> None:
+    searcher = make(name, None)
+    codes = searcher.ask(16)
+    assert (space.check(codes) == codes).all()
+    assert searcher.left == space.SIZE - 16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mistakes_have_names_and_change_nothing(name: str, place: Callable[[str], Objective]) -> None:
+    where = place("table")
+    searcher = make(name, where)
+    codes = searcher.ask(4)
+    values = values_of(where, codes)
+    never = space.sample(1, seed=99)
+    for told, given, message in (
+        (codes, [1.0, np.nan, 2.0, 3.0], r"values\[1\] is nan; expected finite numbers"),
+        (codes, [1.0, 2.0, np.inf, 3.0], r"values\[2\] is inf"),
+        (codes, values[:3], r"values have shape \(3,\); expected \(4,\)"),
+        (codes, values[:, None], r"values have shape \(4, 1\)"),
+        (codes, ["good"] * 4, "array of numbers"),
+        (never, [1.0], r"codes\[0\], .* was never asked for"),
+        (np.concatenate([codes[:1], never]), [1.0, 2.0], r"codes\[1\], .* was never asked for"),
+        (codes[[0, 0]], [1.0, 2.0], r"codes\[1\], .* was told already"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            searcher.tell(told, given)
+    searcher.tell(codes, values)
+    with pytest.raises(InvalidArgumentError, match="was told already"):
+        searcher.tell(codes[:1], values[:1])
+    for n in (0, -1, 1.5, True, "3"):
+        with pytest.raises(InvalidArgumentError, match="expected a positive number of codes"):
+            searcher.ask(n)
+    twin = make(name, where)
+    twin.tell(twin.ask(4), values)
+    assert (twin.ask(3) == searcher.ask(3)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *product(("local", "evolution", "tpe", "guided", "ncp"), ("whole", "cells")),
+        *product(("guided", "ncp"), ("limited", "table", "joint")),
+    ],
+)
+def test_it_learns(name: str, kind: str, place: Callable[[str], Objective]) -> None:
+    where = place(kind)
+    budget = 60 if kind != "table" else 30
+    found = [search.run(make(name, where, seed), where, budget).best_value for seed in range(3)]
+    blind = [search.run(make("random", where, seed), where, budget).best_value for seed in range(9)]
+    assert np.mean(found) > np.mean(blind)
+
+
+def test_halving_moves_the_best_third_up(place: Callable[[str], Objective]) -> None:
+    where = live()
+    searcher = make("halving", where)
+    codes = searcher.ask(9)
+    assert searcher.fidelity.tolist() == [1] * 9
+    values = values_of(where, codes)
+    searcher.tell(codes, values)
+    again = searcher.ask(5)
+    assert searcher.fidelity.tolist() == [3, 3, 3, 1, 1]
+    assert (again[:3] == codes[np.argsort(-values)[:3]]).all()
+    searcher.tell(again[:3], values_of(where, again[:3]))
+    last = searcher.ask(1)
+    assert searcher.fidelity.tolist() == [0]
+    assert (last == again[:1]).all()
+    # Only full trainings count as values.
+    assert len(searcher.values) == 0
+    searcher.tell(last, [1.0])
+    assert searcher.values.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "factor", "expected"),
+    [
+        ((1, 3, 9), 3, (1, 3, 0)),
+        (range(1, 101), 3, (1, 3, 11, 33, 0)),
+        ((1, 2, 3, 4), 2, (1, 2, 0)),
+        ((8, 10), 3, (8, 0)),
+    ],
+)
+def test_rungs_grow_by_the_factor(epochs: range, factor: int, expected: tuple[int, ...]) -> None:
+    assert halving._rungs(sorted(epochs), factor) == expected
+
+
+def test_halving_needs_curves(known_release: Path) -> None:
+    where = Objective.table(nasbench_mr.load(known_release), "seg")
+    with pytest.raises(InvalidArgumentError, match=r"needs learning curves .*; this objective has none"):
+        search.make("halving", where)
+
+
+def test_halving_on_a_table_with_curves(tiny_release: Path) -> None:
+    where = Objective.table(nasbench_mr.load(tiny_release), "seg")
+    trace = search.run(search.make("halving", where), where, 10)
+    assert set(trace.fidelity.tolist()) == {0, 1}
+    share = np.where(trace.fidelity == 0, 1.0, trace.fidelity / 4)
+    assert trace.evaluations == pytest.approx(np.cumsum(share))
+    assert 10 <= trace.evaluations[-1] < 11
+
+
+def test_unknown_names_and_options_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'evolution'"):
+        search.make("evolutoin")
+    with pytest.raises(InvalidArgumentError, match=r"search 'evolution': .*'size'"):
+        search.make("evolution", size=3)
+    for name, option in (
+        ("local", "initial"),
+        ("evolution", "population"),
+        ("evolution", "sample"),
+        ("tpe", "initial"),
+        ("guided", "children"),
+        ("ncp", "starts"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=f"{option} is 0; expected at least"):
+            search.make(name, **{option: 0})
+    with pytest.raises(UnknownNameError, match="no predictor"):
+        search.make("guided", predictor="crystal-ball")
+
+
+def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match=r"nasbench-mr\[search\]"):
+        search.make("tpe")
+
+
+# --- Runs ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_records_what_it_measured(place: Callable[[str], Objective]) -> None:
+    where = place("table")
+    trace = search.run(make("evolution", where), where, 30, batch=4)
+    assert len(trace.codes) == 30
+    assert trace.values == pytest.approx(place("table").evaluate(trace.codes))
+    assert (trace.evaluations == np.arange(1, 31)).all()
+    assert trace.spent == pytest.approx(np.cumsum(cost.macs(trace.codes)) / 1e9)
+    assert (trace.best == np.maximum.accumulate(trace.values)).all()
+    assert (trace.best_value, where.evaluations) == (trace.values.max(), 30)
+    assert trace.best_code == tuple(trace.codes[trace.values.argmax()].tolist())
+
+
+def test_a_run_ends_when_there_is_nothing_left() -> None:
+    where = live(Domain(codes=space.sample(10, seed=0)))
+    trace = search.run(make("random", where), where, 50, batch=4)
+    assert len(np.unique(trace.codes, axis=0)) == len(trace.codes) == 10
+    assert trace.best_value == pytest.approx(live().evaluate(space.sample(10, seed=0)).max())
+
+
+def test_nothing_trained_to_the_end_is_no_best() -> None:
+    where = live()
+    trace = search.run(make("halving", where), where, 0.5)
+    assert np.isnan(trace.best).all()
+    assert trace.best_code is None
+
+
+@pytest.mark.parametrize(("budget", "batch"), [(0, 1), (-3, 1), (float("nan"), 1), (float("inf"), 1), (5, 0)])
+def test_a_run_needs_a_budget(budget: float, batch: int) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected"):
+        search.run(make("random", None), live(), budget, batch)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_side_by_side_are_those_alone(name: str, place: Callable[[str], Objective]) -> None:
+    where = live(Domain(max_macs=1e9))
+    together = base.run_all([make(name, where, seed) for seed in (0, 1)], where, 14)
+    for seed, trace in enumerate(together):
+        alone = search.run(make(name, where, seed), live(Domain(max_macs=1e9)), 14)
+        assert (trace.codes == alone.codes).all()
+        assert (trace.values == alone.values).all()
+
+
+# --- The model in the loop ----------------------------------------------------------------------------
+
+
+def test_the_process_interpolates_and_knows_what_it_does_not_know() -> None:
+    codes = space.sample(60, seed=0)
+    values = np.log(cost.macs(codes))
+    model = Process(space)
+    model.fit(codes[:40], values[:40])
+    mean, std = model.predict(codes)
+    assert np.abs(mean[:40, 0] - values[:40]).max() < 0.25 * values.std()
+    assert np.corrcoef(mean[40:, 0], values[40:])[0, 1] > 0.9
+    assert std[:40].max() < std[40:].mean()
+
+
+def test_the_process_is_gaussian_conditioning() -> None:
+    """Mean and variance as the textbook has them, for the kernel that it has chosen."""
+    codes, others = space.sample(15, seed=0), space.sample(4, seed=1)
+    values = codes[:, 0] + 0.1 * codes[:, 4].astype(float)
+    model = Process(space)
+    model.fit(codes, values)
+    scale, share, noise = model._kernel
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        r = np.sqrt(5 * ((a[:, None] - b) ** 2).sum(-1)) / scale
+        return (1 + r + r**2 / 3) * np.exp(-r) + share * a @ b.T
+
+    from nasbench_mr.predictors import features
+
+    raw = features.of_codes(codes, space)
+    spread = raw.std(0)
+    spread[spread < 1e-9] = 1
+    x, z = (
+        (features.of_codes(c, space) - raw.mean(0)) / spread / np.sqrt(raw.shape[1]) for c in (codes, others)
+    )
+    y = (values - values.mean()) / values.std()
+    inner = np.linalg.inv(kernel(x, x) + noise * np.eye(15))
+    factor = y @ inner @ y / 15
+    variance = factor * np.diag(kernel(z, z) - kernel(z, x) @ inner @ kernel(x, z))
+    mean, std = model.predict(others)
+    assert mean[:, 0] == pytest.approx(kernel(z, x) @ inner @ y * values.std() + values.mean(), rel=1e-6)
+    assert std[:, 0] == pytest.approx(np.sqrt(variance) * values.std(), rel=1e-4)
+
+
+@pytest.mark.parametrize("where", [space, nasbench201])
+def test_the_process_has_true_gradients(where: Any) -> None:
+    import torch
+
+    codes = where.sample(30, seed=0)
+    model = Process(where)
+    model.fit(codes, codes.sum(axis=1) / 10.0 + np.sin(codes[:, 1]))
+    x = torch.from_numpy(where.relax(where.sample(3, seed=1)) + 0.1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: torch.cat(model.tensor(t), 1), (x,), eps=1e-5, atol=1e-4)
