@@ -11,6 +11,7 @@ without data is left out, and said so. Runs on a GPU where there is one.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import tempfile
@@ -67,7 +68,11 @@ def plain(code: tuple[int, ...], recipe: recipes.Recipe, seed: int, data: Path, 
         net.eval()
         with torch.no_grad():
             found = work.evaluate(net)
-    return found[work.task.objective]
+    objective = found[work.task.objective]
+    # A loader that is collected in a worker of the next one complains there.
+    del work, batch
+    gc.collect()
+    return objective
 
 
 def mini_data(folder: Path) -> Path:

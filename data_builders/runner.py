@@ -407,8 +407,7 @@ class Builder:
                     for error in (o.fatal for o in outcomes if o.fatal is not None):
                         raise error
                     for outcome in writer.flush(FLUSH if queue or engine.running else 0):
-                        # Curves are on disk; in memory they would add up.
-                        self._record([replace(outcome, curve={})])
+                        self._record([outcome])
                         if self._settled(outcome.trial):
                             self._count(report, outcome)
                             bar.done(outcome.trial)
@@ -419,7 +418,7 @@ class Builder:
             raise
         finally:
             # Whatever stops us (Ctrl-C, a full disk), what came in is written.
-            writer.flush()
+            self._record(writer.flush())
         report.wall = time.monotonic() - start
         return report
 
@@ -492,7 +491,7 @@ class _Writer:
         self.waiting.setdefault(outcome.trial.task, []).append(outcome)
 
     def flush(self, age: float = 0.0) -> list[Outcome]:
-        """Writes what is waiting, if the last time was `age` seconds ago; returns what was written.
+        """Writes what is waiting, if the last time was `age` seconds ago; returns it, without the curves.
 
         An outcome whose numbers do not fit its task is written as failed.
         """
@@ -506,7 +505,8 @@ class _Writer:
                 outcomes = [self._fitting(outcome) for outcome in outcomes]
                 self.store.add(self.tasks[name], outcomes)
             del self.waiting[name]
-            written += outcomes
+            # Curves are on disk now; in memory they would add up.
+            written += [replace(outcome, curve={}) for outcome in outcomes]
         self.written = time.monotonic()
         return written
 
