@@ -7,8 +7,8 @@ shrinks has a wider range). The classes differ in what changes between frames: a
 frames can only guess. Two or three consecutive frames tell most classes; walking and running differ in speed
 only, and some classes change their motion within the clip.
 
-Sizes: `MINI` suits trials on a CPU: 16 frames of 32 x 40 pixels, motions faster and with less to distract, so
-that a few hundred steps learn them.
+Sizes: `MINI` suits trials on a CPU: 16 frames of 32 x 40 pixels, the motions faster and with
+nothing to distract, so that a few hundred steps learn them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from nasbench_mr.errors import missing_extra
 
 #: Options for clips that suit trials of seconds.
 MINI: dict[str, object] = {
-    "train": 60,
-    "val": 40,
-    "classes": 16,
+    "train": 80,
+    "val": 50,
+    "classes": 12,
     "length": 16,
     "size": (32, 40),
     "pace": 2.0,
-    "clutter": 0.5,
+    "clutter": 0.0,
 }
 
 # A motion: from a generator and times t (T,) to the displacement in x and y (shares of the frame's height),
