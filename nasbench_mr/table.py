@@ -141,7 +141,7 @@ def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
     """
     _check_columns(arrow, schema(task, _extra_columns(arrow)), where)
     codes = _check_codes(arrow, task, where)
-    seed = arrow["seed"].to_numpy().astype(np.int32)
+    seed = _numbers(arrow["seed"])
     ok = _check_status(arrow, where)
     values = {name: _check_numbers(arrow, task, name, where) for name in (*_metric_names(task), *COSTS)}
     lacking = ok & np.isnan(values[task.objective])
@@ -157,14 +157,18 @@ def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
 def _check_status(arrow: pa.Table, where: str) -> npt.NDArray[np.bool_]:
     """`(n,)`, whether a trial is "ok"."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    status = pc.index_in(arrow["status"], pa.array(STATUSES)).to_numpy().astype(np.float64)
-    if (unknown := np.isnan(status)).any():
+    encoded = arrow["status"].dictionary_encode().chunks
+    which = _numbers(pa.chunked_array([chunk.indices for chunk in encoded], pa.int32()))
+    #: The different statuses; at -1, what null stands for.
+    found = [*(encoded[0].dictionary.to_pylist() if encoded else []), None]
+    at = np.where(np.isnan(which), -1, which).astype(np.int64)
+    unknown = np.array([status not in STATUSES for status in found])[at]
+    if unknown.any():
         row = int(unknown.argmax())
-        found = arrow["status"][row].as_py()
-        raise TableError(f"{where}: row {row}: status is {found!r}; expected one of {', '.join(STATUSES)}")
-    ok: npt.NDArray[np.bool_] = status == 0
+        expected = ", ".join(STATUSES)
+        raise TableError(f"{where}: row {row}: status is {found[at[row]]!r}; expected one of {expected}")
+    ok: npt.NDArray[np.bool_] = np.array([status == "ok" for status in found])[at]
     return ok
 
 
@@ -179,7 +183,7 @@ def check_curves(arrow: pa.Table, task: Task, where: str = "the curves") -> None
     for name in _metric_names(task):
         if name in names:
             _check_numbers(arrow, task, name, where)
-    steps = [arrow[name].to_numpy() for name in ("seed", "epoch")]
+    steps = [_numbers(arrow[name]) for name in ("seed", "epoch")]
     if (early := steps[1] < 1).any():
         row = int(early.argmax())
         raise TableError(f"{where}: row {row}: epoch is {steps[1][row]}; epochs count from 1")
@@ -192,12 +196,13 @@ def _metric_names(task: Task) -> list[str]:
 
 def _check_numbers(arrow: pa.Table, task: Task, name: str, where: str) -> Floats:
     """A numeric column, checked against its bounds; NaN where it is null."""
-    column: Floats = arrow[name].to_numpy().astype(np.float64)
+    column: Floats = _numbers(arrow[name]).astype(np.float64)
     metric = next((m for m in task.metrics if m.name == name), None)
     bounds = (metric.lower, metric.upper) if metric else (0.0, None)
     lower, upper = (b if b is not None else s for b, s in zip(bounds, (-np.inf, np.inf), strict=True))
-    known = ~arrow[name].is_null().to_numpy()
-    bad = known & ~(np.isfinite(column) & (column >= lower) & (column <= upper))
+    bad = ~(np.isfinite(column) & (column >= lower) & (column <= upper))
+    if arrow[name].null_count:
+        bad &= ~_nulls(arrow[name])
     if bad.any():
         row = int(bad.argmax())
         raise TableError(
@@ -229,12 +234,37 @@ def _check_columns(arrow: pa.Table, wanted: pa.Schema, where: str) -> None:
             raise TableError(f"{where}: column {name!r} has nulls; codes, seeds and epochs are never unknown")
 
 
+def _numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A numeric column as an array, of floats with NaN if there are nulls. (Arrow's own imports pandas.)"""
+    kind = column.type.to_pandas_dtype()
+    parts = [
+        np.frombuffer(chunk.buffers()[1], kind)[chunk.offset : chunk.offset + len(chunk)]
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    values: npt.NDArray[Any] = np.concatenate(parts) if parts else np.empty(0, kind)
+    return np.where(_nulls(column), np.nan, values) if column.null_count else values
+
+
+def _nulls(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Where a column is null."""
+    parts = []
+    for chunk in column.chunks:
+        bits = chunk.buffers()[0]
+        if bits is None:
+            parts.append(np.zeros(len(chunk), bool))
+        else:
+            known = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+            parts.append(known[chunk.offset : chunk.offset + len(chunk)] == 0)
+    return np.concatenate(parts)
+
+
 def _check_codes(arrow: pa.Table, task: Task, where: str) -> npt.NDArray[np.uint8]:
     """`(n, DIM)`, checked; in memory column by column, as they come from the file."""
     space = spaces.get(task.space)
     columns = np.empty((space.DIM, len(arrow)), np.int16)
     for k, name in enumerate(space.NAMES):
-        columns[k] = arrow[name].to_numpy()
+        columns[k] = _numbers(arrow[name])
     try:
         return space.check(columns.T).astype(np.uint8)
     except ValueError as error:

@@ -63,19 +63,28 @@ def test_importing_the_package_loads_nothing() -> None:
     assert not loaded("import nasbench_mr; dir(nasbench_mr)") & {*HEAVY, "numpy"}
 
 
-def test_queries_load_numpy_alone(tiny_release: Path) -> None:
-    script = (
-        "import sys, nasbench_mr\n"
-        "bench = nasbench_mr.load(sys.argv[1])\n"
-        "for task in bench.tasks:\n"
-        "    codes = bench.codes(task)\n"
-        "    bench.query(tuple(codes[0].tolist()), task)\n"
-        "    bench.query_many(codes, task)\n"
-        "    bench.best(task, max_macs=1e10)\n"
-    )
+QUERIES = """
+import sys, nasbench_mr
+bench = nasbench_mr.load(sys.argv[1])
+for task in bench.tasks:
+    codes = bench.codes(task)
+    bench.query(tuple(codes[0].tolist()), task)
+    bench.query_many(codes, task)
+    bench.best(task, max_macs=1e10)
+"""
+ONE_QUERY = """
+import sys, nasbench_mr
+bench = nasbench_mr.load(sys.argv[1])
+assert bench.query(tuple(map(int, sys.argv[2].split(","))), "video").code
+"""
+
+
+def test_queries_load_numpy_alone_or_nothing(tiny_release: Path) -> None:
     # The first load of a table reads Parquet, and leaves a copy that needs none.
-    assert "pyarrow" in loaded(script, tiny_release)
-    assert loaded(script, tiny_release) & {*HEAVY, "numpy"} == {"numpy"}
+    assert loaded(QUERIES, tiny_release) & {*HEAVY, "numpy"} == {"numpy", "pyarrow"}
+    assert loaded(QUERIES, tiny_release) & {*HEAVY, "numpy"} == {"numpy"}
+    code = ",".join(map(str, nasbench_mr.space.sample(1, seed=0)[0].tolist()))
+    assert loaded(ONE_QUERY, tiny_release, code) & {*HEAVY, "numpy"} == set()
 
 
 @pytest.mark.parametrize(
