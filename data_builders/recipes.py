@@ -483,7 +483,7 @@ _mini(
         "mini-det3d", "3D detection of cars in generated lidar scans, narrow networks, trained briefly",
         "400 training scans generated in KITTI's layout", "detection",
         (
-            Metric("moderate", description="3D AP of cars, moderate, 40 recall points, overlaps above 0.25"),
+            Metric("moderate", description="3D AP of cars, moderate, 40 recall points, overlaps above 0.5"),
             Metric("easy", description="the same, easy"),
             Metric("hard", description="the same, hard"),
             Metric("bev", description="the same as moderate, seen from above"),
@@ -504,7 +504,7 @@ _mini(
             {"name": "Car", "size": [3.9, 1.6, 1.56], "bottom": -1.78, "matched": 0.5, "unmatched": 0.35}
         ],
     },
-    min_overlap={"Car": 0.25},
+    min_overlap={"Car": 0.5},
     stem_strides=(2, 1),
     flip=False,
     epochs=4,
