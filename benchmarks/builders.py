@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -108,14 +109,16 @@ def trials(figures: list[Figure], names: Sequence[str], count: int, scratch: Pat
     codes = runner.draw_codes(count, seed=1)
     planned = runner.plan(there, codes, [0])
     workers = engines.default_workers(engines.gpus())
-    start = time.perf_counter()
+    start, before = time.perf_counter(), cpu_seconds()
     with runner.Builder(there, scratch / "out", data=data, workers=workers) as builder:
         builder.run(planned, progress=True)
         ours = time.perf_counter() - start
         records = builder.records
-    start = time.perf_counter()
+    ours_cpu = cpu_seconds() - before
+    start, before = time.perf_counter(), cpu_seconds()
     values = [plain(t.code, recipes.get(t.task), t.seed, data, device) for t in planned]
     theirs = time.perf_counter() - start
+    cpu = (cpu_seconds() - before) / ours_cpu
     differences = []
     for trial, value in zip(planned, values, strict=True):
         outcome = records[trial].outcome
@@ -127,7 +130,7 @@ def trials(figures: list[Figure], names: Sequence[str], count: int, scratch: Pat
     figures += [
         Figure(
             f"{len(planned)} trials of {len(there)} tasks an hour / by a plain loop ({where})",
-            f"{theirs / ours:.2f} ({hour / ours:.0f} / {hour / theirs:.0f})",
+            f"{theirs / ours:.2f} ({hour / ours:.0f} / {hour / theirs:.0f}; by CPU time {cpu:.2f})",
             f">= {target:g}",
             theirs >= target * ours,
         ),
@@ -138,6 +141,12 @@ def trials(figures: list[Figure], names: Sequence[str], count: int, scratch: Pat
             bool(abs(np.mean(differences)) <= 2 * np.std(differences) / np.sqrt(len(differences)) + 0.1),
         ),
     ]
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of those it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def packs(figures: list[Figure], scratch: Path) -> None:
