@@ -70,7 +70,7 @@ def test_video_is_the_mean_over_frames() -> None:
 def test_build_gives_a_tasks_network(name: str) -> None:
     task = tasks.get(name)
     if task.problem == "detection":
-        with pytest.raises(InvalidArgumentError, match="task '3ddet' is detection; expected one of"):
+        with pytest.raises(InvalidArgumentError, match=f"task '{name}' is detection; expected one of"):
             build(SMALLEST, name)
         return
     net = build(SMALLEST, name)

@@ -174,7 +174,9 @@ def cluster() -> Iterator[object]:
     made = Cluster(True, head_node_args={**node, "temp_dir": folder, "include_dashboard": False})
     try:
         made.add_node(**node)
-        ray.init(made.address, log_to_driver=False, logging_level="ERROR")
+        # Ray puts the current folder on its workers' path; the repository's would hide the installed package.
+        with contextlib.chdir(folder):
+            ray.init(made.address, log_to_driver=False, logging_level="ERROR")
         yield made
     finally:
         ray.shutdown()
