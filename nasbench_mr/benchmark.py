@@ -152,7 +152,7 @@ class _View:
         codes, ok = table.columns["codes"], bytes(table.columns["ok"])
         #: The table's row of each "ok" trial.
         self.good: Sequence[int] = range(len(ok))
-        every: bytes | memoryview = codes
+        every: bytes | memoryview[Any] = codes
         if 0 in ok:
             self.good = [row for row, good in enumerate(ok) if good]
             every = b"".join(codes[row * table.width : (row + 1) * table.width] for row in self.good)
@@ -207,16 +207,16 @@ class _View:
         return self._means[name]
 
     @cached_property
-    def cells(self) -> list[tuple[str, memoryview]]:
+    def cells(self) -> list[tuple[str, memoryview[Any]]]:
         """Names and values for `result`, the hot path: by the table's rows where that will do, or by code."""
         if self.single:
             return [(name, self.table.columns[name]) for name in self.names]
-        return [(name, memoryview(self.mean(name))) for name in self.names]
+        return [(name, self.mean(name).data) for name in self.names]
 
     def result(self, k: int, code: tuple[int, ...]) -> Result:
         """The answer for code number k, over all its seeds."""
         at = self.good[k] if self.single else k
-        values = {name: column[at] for name, column in self.cells}
+        values: dict[str, float] = {name: column[at] for name, column in self.cells}
         for name in self.integers:
             values[name] = int(values[name])
         if self.single:
@@ -246,7 +246,7 @@ class _View:
     def seed_result(self, k: int, code: tuple[int, ...], seed: int) -> Result:
         """The answer of one seed's trial."""
         row = int(self.trials(k, seed)[0])
-        values = {name: self.table.columns[name][row] for name in self.names}
+        values: dict[str, float] = {name: self.table.columns[name][row] for name in self.names}
         for name in self.integers:
             values[name] = int(values[name])
         return Result(values, code, self.task.name, "table", self.no_std, (seed,))

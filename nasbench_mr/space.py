@@ -192,7 +192,7 @@ def check(codes: object) -> Codes:
             raise OutOfSpaceError(f"codes are an (n, {DIM}) array; got {type(codes).__name__}")
         if len(codes) == 0:
             return np.empty((0, DIM), np.int16)
-        if isinstance(codes[0], (str, Mapping, Sequence)) or getattr(codes[0], "ndim", 0):
+        if isinstance(codes[0], (str, Mapping, Sequence)) or getattr(codes[0], "ndim", 0) > 0:
             return np.array([_parse_row(i, code) for i, code in enumerate(codes)], np.int16)
         return np.array([parse(codes)], np.int16)
     if codes.ndim == 1:
@@ -289,7 +289,8 @@ def in_stratum(codes: object, scheme: str) -> npt.NDArray[np.bool_]:
         raise OutOfSpaceError(f"no stratum {scheme!r}: {did_you_mean(scheme, _STRATA)}")
     array = check(codes)
     grids = _grids(scheme)
-    return np.all([np.isin(array[:, k], grids[name[0]]) for k, name in enumerate(NAMES)], axis=0)
+    inside = [np.isin(array[:, k], grids[name[0]]) for k, name in enumerate(NAMES)]
+    return np.logical_and.reduce(inside)
 
 
 def _grids(stratum: str) -> dict[str, npt.NDArray[np.int16]]:

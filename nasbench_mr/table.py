@@ -148,8 +148,8 @@ def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
     if lacking.any():
         raise TableError(f"{where}: row {lacking.argmax()}: status is 'ok' but {task.objective} is null")
     _check_unique([*codes.T, seed], ("seed",), where)
-    columns = {"codes": memoryview(np.ascontiguousarray(codes).reshape(-1)), "seed": memoryview(seed)}
-    columns |= {"ok": memoryview(ok), **{name: memoryview(v) for name, v in values.items()}}
+    arrays = {"codes": np.ascontiguousarray(codes).reshape(-1), "seed": seed, "ok": ok, **values}
+    columns = {name: array.data for name, array in arrays.items()}
     unknown = {name: int(np.isnan(column).sum()) for name, column in values.items()}
     return Table(codes.shape[1], columns, unknown)
 

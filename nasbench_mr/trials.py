@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 COSTS = {"macs": "multiply-accumulates", "params": "parameters", "epochs": "epochs", "train_seconds": "s"}
 
 #: safetensors' names of types: their format (as in `struct`) and size.
-_TYPES = {"U8": ("B", 1), "BOOL": ("?", 1), "I32": ("i", 4), "F64": ("d", 8)}
+_TYPES: dict[str, tuple[Any, int]] = {"U8": ("B", 1), "BOOL": ("?", 1), "I32": ("i", 4), "F64": ("d", 8)}
 
 
 class Table:
@@ -42,7 +42,7 @@ class Table:
         unknown: by metric and cost, how many rows do not know it.
     """
 
-    def __init__(self, width: int, columns: dict[str, memoryview], unknown: dict[str, int]):
+    def __init__(self, width: int, columns: dict[str, memoryview[Any]], unknown: dict[str, int]):
         self.width, self.columns, self.unknown = width, columns, unknown
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class Table:
         return np.asarray(self.columns[name])
 
 
-def keys(codes: bytes | memoryview, width: int) -> list[bytes]:
+def keys(codes: bytes | memoryview[Any], width: int) -> list[bytes]:
     """The codes of a buffer, row by row, as one bytes object each; `bytes(code)` for a tuple is equal."""
     return [key for (key,) in struct.iter_unpack(f"{width}s", codes)]
 

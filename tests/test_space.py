@@ -303,6 +303,17 @@ def test_published_strata() -> None:
     assert found(fine, "b") == found(fine, "n") == {1, 2}
 
 
+def test_in_stratum() -> None:
+    for scheme in ("coarse", "deep", "fine"):
+        assert space.in_stratum(space.sample(100, scheme=scheme), scheme).all()
+    # i = 48 and c = 8: coarse stems are multiples of 16 up to 64, coarse channels multiples of 16.
+    assert [space.in_stratum(CODE, scheme).tolist() for scheme in ("coarse", "deep", "fine")] == [[False]] * 3
+    on_both = (16, 16, 1, 1, 16, 1, 1, 1, 16, 16, 1, 1, 1, 1, 16, 16, 16, 1, 1, 1, 1, 1, 16, 16, 16, 16, 16)
+    assert all(space.in_stratum([on_both], scheme).all() for scheme in ("coarse", "deep", "fine"))
+    with pytest.raises(OutOfSpaceError, match="no stratum 'uniform'"):
+        space.in_stratum([CODE], "uniform")
+
+
 def test_published_mixture() -> None:
     codes = space.sample(5000, seed=0, scheme="published")
     fine = (codes[:, list(space.DEPTH_DIMS)] <= 2).all(axis=1) & (codes[:, list(space.STEM)] <= 32).all(
