@@ -289,8 +289,9 @@ def in_stratum(codes: object, scheme: str) -> npt.NDArray[np.bool_]:
         raise OutOfSpaceError(f"no stratum {scheme!r}: {did_you_mean(scheme, _STRATA)}")
     array = check(codes)
     grids = _grids(scheme)
-    inside = [np.isin(array[:, k], grids[name[0]]) for k, name in enumerate(NAMES)]
-    return np.logical_and.reduce(inside)
+    entries = [np.isin(array[:, k], grids[name[0]]) for k, name in enumerate(NAMES)]
+    inside: npt.NDArray[np.bool_] = np.all(entries, axis=0)
+    return inside
 
 
 def _grids(stratum: str) -> dict[str, npt.NDArray[np.int16]]:
