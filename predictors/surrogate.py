@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FORMAT = "nasbench-mr surrogate"
 #: Codes are answered in blocks of this many, the last one filled up: products of matrices of one shape add in
 #: one order, so that a code's answer does not depend, not even in its last bit, on what else was asked.
-_BLOCK = 32
+_BLOCK = 8
 #: Splits that give the held-out scores, and the least codes of a table that leave something to test on.
 _SPLITS, _LEAST = 3, 20
 
@@ -48,7 +48,7 @@ class Surrogate:
         self.names, self.space = tuple(names), space
         self._state = state
         self._x, self._y = Scaler.restore(state, "x"), Scaler.restore(state, "y")
-        self._variance = state["noise"] ** 2
+        self._noise, self._spread = state["noise"] ** 2, state["spread"] ** 2
         self._layers = [(state[f"weight{k}"], state[f"bias{k}"]) for k in range(_layers(state))]
         self._table = self._points(space.check(state["codes"].astype(np.int16)))
         # Where arrays do not fit each other, this fails now and not at the first question.
@@ -112,7 +112,7 @@ class Surrogate:
             x = x @ weight + bias  # (members, codes, units)
         outputs = x.astype(np.float64)
         mean = outputs.mean(axis=0) * self._y.scale + self._y.mean
-        std = np.sqrt(outputs.var(axis=0, ddof=1) + self._variance) * self._y.scale
+        std = np.sqrt(outputs.var(axis=0, ddof=1) * self._spread + self._noise) * self._y.scale
         return np.clip(mean, *self._state["bounds"]), std
 
     def distance(self, codes: object) -> Floats:
