@@ -12,11 +12,14 @@ from nasbench_mr.errors import InvalidArgumentError
 NEIGHBOURS = {"Car": "Van", "Pedestrian": "Person_sitting"}
 
 
-def overlap(metric, found, i, truth, j, over="union"):
-    if metric == "image":
-        return geometry.image_pair_overlap(found.image_boxes[[i]], truth.image_boxes[[j]], over)[0]
-    both = geometry.pair_overlap(found.boxes[[i]], truth.boxes[[j]], over)
-    return both[0 if metric == "bev" else 1][0]
+def overlaps(metric, found, truth, over="union"):
+    """Of every detection with every object: `[i][j]`."""
+    if metric != "image":
+        return geometry.overlaps(found.boxes, truth.boxes, over)[0 if metric == "bev" else 1]
+    table = np.zeros((len(found.names), len(truth.names)))
+    for i, j in np.ndindex(table.shape):
+        table[i, j] = geometry.image_pair_overlap(found.image_boxes[[i]], truth.image_boxes[[j]], over)[0]
+    return table
 
 
 def clean(found, truth, name, difficulty):
@@ -46,6 +49,7 @@ def clean(found, truth, name, difficulty):
 def statistics(metric, found, truth, name, difficulty, minimum, threshold=None):
     """The kit's computeStatistics: true positives, false positives, scores of the true positives."""
     ignored_truth, ignored_found = clean(found, truth, name, difficulty)
+    table = overlaps(metric, found, truth)
     assigned = [False] * len(found.names)
     below = [threshold is not None and s < threshold for s in found.scores]
     tp, scores = 0, []
@@ -56,7 +60,7 @@ def statistics(metric, found, truth, name, difficulty, minimum, threshold=None):
         for i in range(len(found.names)):
             if ignored_found[i] == -1 or assigned[i] or below[i]:
                 continue
-            shared = overlap(metric, found, i, truth, j)
+            shared = table[i, j]
             if shared <= minimum:
                 continue
             if threshold is None:
@@ -76,9 +80,10 @@ def statistics(metric, found, truth, name, difficulty, minimum, threshold=None):
     free = [i for i in range(len(found.names)) if not assigned[i] and ignored_found[i] == 0 and not below[i]]
     fp = len(free)
     if metric == "image":
+        covered = overlaps(metric, found, truth, "first")
         for j, kind in enumerate(truth.names):
             for i in list(free) if kind == "DontCare" else []:
-                if overlap(metric, found, i, truth, j, "first") > minimum:
+                if covered[i, j] > minimum:
                     free.remove(i)
                     fp -= 1
     return tp, fp, scores

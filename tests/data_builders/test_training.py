@@ -315,7 +315,7 @@ def test_pretrained_trunks(data, tmp_path):
         for name, value in run.net.state_dict().items():
             if not name.startswith("head.classifier."):
                 assert torch.equal(value, trunk.net.state_dict()[name]), name
-        assert run.net.head.classifier.out_channels == 16
+        assert run.net.head.classifier.out_channels == tasks.get(recipe.task).num_classes
         assert epochs_of(tmp_path / "checkpoint.first") == 1
     finally:
         del recipes._RECIPES["first"]
