@@ -103,8 +103,8 @@ def plain_suppress(found, scores, threshold):
 @pytest.mark.parametrize("threshold", [0.01, 0.4])
 def test_suppression_equals_the_plain_one(threshold):
     rng = np.random.default_rng(2)
-    found = random_boxes(rng, 150, 12)
-    scores = rng.integers(0, 40, 150) / 40  # with ties
+    found = random_boxes(rng, 80, 8)
+    scores = rng.integers(0, 20, 80) / 20  # with ties
     expected = plain_suppress(found, scores, threshold)
     assert boxes.suppress(found, scores, threshold).tolist() == expected
     assert boxes.suppress(found, scores, threshold, keep=5).tolist() == expected[:5]

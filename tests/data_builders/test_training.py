@@ -71,6 +71,9 @@ RECIPES = {
 }
 
 
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
 def same(a, b):
     """Whether two results agree in everything but times."""
     assert a.metrics == pytest.approx(b.metrics, nan_ok=True, abs=0, rel=0)
@@ -79,16 +82,18 @@ def same(a, b):
             assert np.array_equal(a.curve[name], b.curve[name], equal_nan=True), name
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("problem", RECIPES)
-def test_every_problem_trains(data, problem):
+def test_every_problem_trains(data, problem, device):
     recipe = RECIPES[problem]
-    result = training.train(CODE, recipe, seed=1, device="cpu", data=data)
+    result = training.train(CODE, recipe, seed=1, device=device, data=data)
     names = [m.name for m in tasks.get(recipe.task).metrics]
     assert list(result.metrics) == names
     assert list(result.curve) == ["epoch", *names, "loss", "lr", "seconds"]
     assert result.curve["epoch"].tolist() == list(range(1, recipe.epochs + 1))
     assert (result.code, result.task, result.seed) == (CODE, recipe.task, 1)
-    assert (result.status, result.error, result.device, result.epochs) == ("ok", None, "cpu", recipe.epochs)
+    assert (result.status, result.error, result.epochs) == ("ok", None, recipe.epochs)
+    assert result.device == training.device_name(torch.device(device))
     assert result.seconds == result.curve["seconds"][-1] > 0
     assert np.isfinite(result.curve["loss"]).all()
     assert result.curve["loss"][-1] < result.curve["loss"][0]
