@@ -1,0 +1,258 @@
+"""`nasbench-mr search`, `compare` and `plot`: what they print, as JSON too, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nasbench_mr
+from nasbench_mr import cli, cost, space
+from nasbench_mr.objective import Objective
+
+Run = Callable[..., tuple[int, str, str]]
+#: A search that takes no time.
+QUICK = ("--starts", "8", "--steps", "5")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process: exit status, stdout, stderr."""
+
+    def run_here(*arguments: object) -> tuple[int, str, str]:
+        try:
+            status = cli.main([str(a) for a in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run_here
+
+
+@pytest.fixture
+def read(run: Run) -> Callable[..., Any]:
+    """Runs a command that must succeed, with --json, and reads what it prints."""
+
+    def read_json(*arguments: object) -> Any:
+        status, out, err = run(*arguments, "--json")
+        assert (status, err) == (0, "")
+        return json.loads(out)
+
+    return read_json
+
+
+def test_search_prints_a_code_and_what_is_known_of_it(read: Any, run: Run, tiny_release: Path) -> None:
+    asked = ("search", "--tasks", "seg,video", "--max-macs", "2G", "--release", tiny_release, *QUICK)
+    found = read(*asked)
+    assert space.parse(found["string"]) == tuple(found["code"])
+    assert found["macs"] == cost.macs(found["code"])[0] <= 2e9
+    assert found["params"] == cost.params(found["code"])[0]
+    assert [(row["task"], row["metric"]) for row in found["tasks"]] == [("seg", "mIoU"), ("video", "top1")]
+    bench = nasbench_mr.load(tiny_release)
+    codes = bench.codes("seg")
+    distance = (abs(codes - found["code"]) // space.STEP).sum(axis=1)
+    nearest = bench.query(tuple(codes[distance.argmin()].tolist()), "seg")
+    row = found["tasks"][0]
+    assert (row["nearest"], row["distance"]) == (nearest["mIoU"], distance.min())
+    assert row["nearest GMACs"] == pytest.approx(nearest["macs"] / 1e9)
+    assert row["best trained"] == bench.best("seg", 1, max_macs=2e9)[0]["mIoU"]
+    assert row["std"] > 0
+    # The same in words.
+    status, out, _ = run(*asked)
+    assert status == 0
+    assert out.splitlines()[0] == found["string"]
+    assert f"{found['macs'] / 1e9:.3f} GMACs" in out
+    assert f"{row['predicted']:.2f}" in out
+
+
+def test_search_weighs_fixes_and_starts(read: Any, tiny_release: Path) -> None:
+    where = ("--release", tiny_release, *QUICK)
+    fixed = read("search", "--tasks", "seg=2,video", "--fixed", "i1=16,i2=24", *where)
+    assert fixed["code"][:2] == [16, 24]
+    bench = nasbench_mr.load(tiny_release)
+    start = bench.codes("seg")[12]
+    improved = read("search", "--tasks", "seg", "--start", "#12", "--more-macs", 10, *where)
+    assert improved["macs"] <= 1.1 * cost.macs(start)[0]
+    same = read("search", "--tasks", "seg", "--start", space.to_string(start), "--more-macs", 10, *where)
+    assert same == improved
+
+
+def test_search_with_another_search_asks_the_table(read: Any, tiny_release: Path) -> None:
+    found = read(
+        "search", "--tasks", "seg", "--searcher", "random", "--budget", 60, "--release", tiny_release
+    )
+    # 60 codes have values, so all were asked.
+    best = Objective.table(nasbench_mr.load(tiny_release), "seg").best()
+    assert found["tasks"][0]["measured"] == best
+    assert found["tasks"][0]["distance"] == 0
+
+
+def test_search_exports_a_network(read: Any, tiny_release: Path, tmp_path: Path) -> None:
+    target = tmp_path / "net.py"
+    where = ("--release", tiny_release, *QUICK)
+    found = read("search", "--tasks", "seg,video", "--export", target, "--head", "video", *where)
+    assert found["export"] == str(target)
+    scope: dict[str, Any] = {"__name__": "net"}
+    exec(compile(target.read_text(), "net.py", "exec"), scope)
+    network = scope["build"]()
+    # HMDB51 has 51 classes.
+    assert sum(p.numel() for p in network.parameters()) == cost.params(found["code"], num_classes=51)[0]
+
+
+def test_search_prints_the_table_of_every_pair(read: Any, run: Run, tiny_release: Path) -> None:
+    asked = (
+        "search",
+        "--tasks",
+        "seg,video",
+        "--transfer",
+        "--max-macs",
+        "3e9",
+        "--release",
+        tiny_release,
+        *QUICK,
+    )
+    found = read(*asked)
+    assert found["tasks"] == ["seg", "video"]
+    assert [space.parse(s) for s in found["strings"]] == [tuple(code) for code in found["codes"]]
+    assert max(found["macs"]) <= 3e9
+    assert [found["regret"][k][k] for k in range(2)] == [0, 0]
+    status, out, _ = run(*asked)
+    assert status == 0
+    assert f"seg: {found['strings'][0]}" in out
+
+
+def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
+    found = read(
+        "search",
+        "--tasks",
+        "nas-bench-201",
+        "--searcher",
+        "local",
+        "--budget",
+        40,
+        "--release",
+        known_release,
+    )
+    assert found["string"].startswith("|")
+    assert found["macs"] == 1_000_000 * (1 + sum(found["code"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "sego"], "no task 'sego': did you mean 'seg'?"),
+        (["--tasks", "seg/mIuO"], "no metric 'mIuO'"),
+        (["--tasks", "seg,seg"], "expected distinct names"),
+        (["--tasks", "seg=much"], "the weight 'much' is no number"),
+        (["--tasks", "seg=-1"], "expected a positive number"),
+        (["--tasks", "seg", "--max-macs", "1"], "no code has at most 1e-09 GMACs"),
+        (["--tasks", "seg", "--max-macs", "lots"], "'lots' is no amount"),
+        (["--tasks", "seg", "--fixed", "i1"], "'i1' is no dimension"),
+        (["--tasks", "seg", "--fixed", "i7=8"], "no dimension 'i7'"),
+        (["--tasks", "seg", "--start", "#999"], "no row '#999'"),
+        (["--tasks", "seg", "--start", "1_2"], "not a code"),
+        (["--tasks", "seg", "--more-macs", "10"], "give --start"),
+        (["--tasks", "seg", "--start", "#1", "--more-macs", "1", "--max-macs", "1G"], "no --max-macs"),
+        (["--tasks", "seg", "--preset", "papre"], "did you mean 'paper'"),
+        (["--tasks", "seg", "--starts", "0"], "starts is 0"),
+        (["--tasks", "seg", "--searcher", "evolutoin"], "did you mean 'evolution'"),
+        (["--tasks", "seg", "--searcher", "random", "--source", "oracle"], "expected table or surrogate"),
+        (["--tasks", "seg", "--searcher", "random", "--budget", "0"], "budget is 0"),
+        (["--tasks", "seg", "--searcher", "random", "--source", "surrogate"], "has no surrogate"),
+        (["--tasks", "video", "--searcher", "halving"], "needs learning curves"),
+        (["--tasks", "seg", "--export", "net.txt", *QUICK], "ends in .py"),
+        ([], "the following arguments are required: --tasks"),
+    ],
+)
+def test_search_refuses_mistakes_in_one_line(
+    arguments: list[str], message: str, run: Run, tiny_release: Path
+) -> None:
+    status, out, err = run("search", *arguments, "--release", tiny_release)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_compare_prints_regret_ranks_and_tests(
+    read: Any, run: Run, known_release: Path, tmp_path: Path
+) -> None:
+    asked = (
+        "compare", "--tasks", "seg,video", "--searchers", "random,local", "--budget", "10", "--seeds", "5",
+        "--workers", "0", "--release", known_release, "--out", tmp_path / "kept",
+    )  # fmt: skip
+    status, out, err = run(*asked)
+    assert (status, err) == (0, "")
+    found = read(*asked)
+    for text in (
+        "Median regret after 10 evaluations, 5 runs each",
+        "Mean rank",
+        "Over 10 runs: Friedman p = ",
+    ):
+        assert text in out
+    for task in ("seg", "video"):
+        assert f"{found['regret'][task]['random']:.2f}" in out
+        assert sum(found["ranks"][task].values()) == pytest.approx(3)
+    assert found["tests"]["pairs"][0]["p_holm"] == found["tests"]["pairs"][0]["p"]
+    assert (tmp_path / "kept" / "trace.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "sego"], "no task 'sego'"),
+        (["--tasks", "seg", "--searchers", "rendom"], "did you mean 'random'"),
+        (["--tasks", "seg", "--searchers", "evolution:population"], "no option"),
+        (["--tasks", "seg", "--budget", "0"], "budget is 0"),
+        (["--tasks", "seg", "--seeds", "none"], "invalid int value"),
+        (["--tasks", "seg", "--max-params", "1"], "no code of the table"),
+    ],
+)
+def test_compare_refuses_mistakes_in_one_line(
+    arguments: list[str], message: str, run: Run, known_release: Path
+) -> None:
+    status, out, err = run("compare", *arguments, "--release", known_release, "--workers", "0")
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_plot_draws_a_comparison_and_a_release(
+    read: Any, run: Run, known_release: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    quick = ("--budget", "6", "--seeds", "3", "--workers", "0", "--release", known_release, "--out", kept)
+    assert run("compare", "--tasks", "seg", *quick)[0] == 0
+    for what, name, start in (
+        (kept, "regret.png", b"\x89PNG"),
+        (kept, "regret.svg", b"<?xml"),
+        (known_release, "release.pdf", b"%PDF"),
+    ):
+        assert read("plot", what, "--out", tmp_path / name) == {"path": str(tmp_path / name)}
+        assert (tmp_path / name).read_bytes().startswith(start)
+    for arguments, message in (
+        ((kept, "--out", tmp_path / "a.jpg"), "expected a name that ends in .png, .pdf or .svg"),
+        ((kept, "--out", tmp_path / "a.png", "--band", "min"), "no band 'min'"),
+        ((tmp_path / "nothing", "--out", tmp_path / "a.png"), "no release at"),
+        ((tmp_path / "nothing.parquet", "--out", tmp_path / "a.png"), "nothing.parquet"),
+        ((kept,), "the following arguments are required: --out"),
+    ):
+        status, out, err = run("plot", *arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_an_evaluation_is_drawn_too(run: Run, tiny_release: Path, tmp_path: Path) -> None:
+    from nasbench_mr.predictors import evaluation
+
+    frame = evaluation.evaluate("ridge", nasbench_mr.load(tiny_release), "seg", train=[20, 40], seeds=2)
+    evaluation.write(frame, tmp_path / "scores.parquet")
+    status, out, _ = run("plot", tmp_path / "scores.parquet", "--out", tmp_path / "scores.png")
+    assert (status, out) == (0, f"{tmp_path / 'scores.png'}\n")
+    status, _, err = run("plot", tmp_path / "scores.parquet", "--out", tmp_path / "b.png", "--score", "luck")
+    assert status == 2
+    assert "no score 'luck'" in err

@@ -1,0 +1,79 @@
+"""Networks as files of their own: they run without this package, and are the networks of the code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nasbench_mr import cost, space, tasks
+from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError
+from nasbench_mr.network import MultiResolutionNet, build
+from nasbench_mr.search.export import export, source
+
+CODE = space.project(space.sample(1, seed=4) / 3.0)[0]
+SHAPES = {"cls-10-1000": (2, 3, 64, 64), "seg": (2, 3, 64, 96), "video": (2, 2, 3, 64, 64)}
+
+ALONE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import net
+network = net.build()
+assert not any(name.startswith("nasbench_mr") for name in sys.modules), "needs the package"
+print(sum(p.numel() for p in network.parameters()))
+"""
+
+
+def loaded(path: Path) -> Any:
+    """The exported file's network."""
+    scope: dict[str, Any] = {"__name__": "net"}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    return scope["build"]()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_file_builds_the_network_of_the_code(name: str, tmp_path: Path) -> None:
+    path = export(CODE, tasks.get(name), tmp_path / "net.py")
+    theirs, ours = loaded(path).eval(), build(CODE, name).eval()
+    # The same parameters by name and shape, so weights go from one to the other.
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(SHAPES[name], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(theirs(x), ours(x))
+
+
+def test_a_detectors_trunk_is_exported_without_a_head(tmp_path: Path) -> None:
+    theirs = loaded(export(CODE, tasks.get("3ddet"), tmp_path / "net.py"))
+    ours = MultiResolutionNet(CODE, head=None, in_channels=64, stem_strides=(2, 1))
+    ours.load_state_dict(theirs.state_dict())
+    maps = theirs(torch.zeros(1, 64, 64, 64))
+    assert [tuple(m.shape[2:]) for m in maps] == [(32, 32), (16, 16), (8, 8), (4, 4)]
+
+
+def test_it_needs_nothing_but_torch(tmp_path: Path) -> None:
+    export(CODE, tasks.get("seg"), tmp_path / "net.py")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ALONE, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == cost.params(CODE, num_classes=19)[0]
+
+
+def test_it_says_what_it_is() -> None:
+    text = source(CODE, tasks.get("seg"))
+    assert space.to_string(CODE) in text
+    assert f"{cost.macs(CODE)[0]:,} MACs" in text
+    assert f"{cost.params(CODE)[0]:,} parameters" in text
+
+
+def test_mistakes_have_names(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"ends in \.py"):
+        export(CODE, tasks.get("seg"), tmp_path / "net.txt")
+    with pytest.raises(OutOfSpaceError):
+        export([1, 2], tasks.get("seg"), tmp_path / "net.py")
+    with pytest.raises(InvalidArgumentError, match="no multi-resolution networks"):
+        export((0,) * 6, tasks.get("nas-bench-201"), tmp_path / "net.py")
+    assert list(tmp_path.iterdir()) == []
