@@ -84,7 +84,12 @@ _STRATA: dict[str, tuple[int, Sequence[int], Sequence[int], Sequence[int], Seque
     "deep": (800, range(16, 65, 16), range(16, 129, 16), (1, 2, 3, 4), (1, 2, 3, 4)),
     "fine": (500, range(8, 33, 8), range(8, 65, 8), (1, 2), (1, 2)),
 }
-SCHEMES = ("uniform", "published", *_STRATA)
+#: For the scheme "graded": the largest width and depth that a code may have, and how often each is drawn.
+_GRADES: dict[str, tuple[Sequence[int], Sequence[float]]] = {
+    "width": ((8, 16, 32, 64, 128), (0.1, 0.2, 0.3, 0.25, 0.15)),
+    "depth": ((1, 2, 3), (0.35, 0.45, 0.2)),
+}
+SCHEMES = ("uniform", "published", "graded", *_STRATA)
 
 _PUBLISHED_FORM = re.compile(r"\d+_\d+(-\d+(_\d+)+){4}-\d+")
 _LIST_FORM = re.compile(r"[\s\[(]*\d+([\s,]+\d+)*[\s\])]*")
@@ -261,7 +266,9 @@ def sample(n: int, seed: int | np.random.Generator = 0, scheme: str = "uniform")
         n: how many.
         seed: an integer, or a generator to draw from.
         scheme: "uniform" over all 2^80 codes; "coarse", "deep" or "fine" as one stratum of the published
-            tables was drawn; "published" mixes the strata 1200 : 800 : 500, in random order.
+            tables was drawn; "published" mixes the strata 1200 : 800 : 500, in random order; "graded" gives
+            each code a largest width and depth of its own, below which it is uniform: networks of all sizes,
+            most of them small, where "uniform" and the strata draw networks of much the same cost.
 
     Returns:
         `(n, 27)` int16 array.
@@ -273,6 +280,11 @@ def sample(n: int, seed: int | np.random.Generator = 0, scheme: str = "uniform")
     rng = np.random.default_rng(seed)
     if scheme == "uniform":
         return (rng.integers(1, UPPER // STEP, size=(n, DIM), endpoint=True) * STEP).astype(np.int16)
+    if scheme == "graded":
+        largest = np.empty((n, DIM), np.int16)
+        for dims, (values, shares) in zip((CHANNEL_DIMS, DEPTH_DIMS), _GRADES.values(), strict=True):
+            largest[:, dims] = rng.choice(np.array(values, np.int16), size=(n, 1), p=shares)
+        return (rng.integers(1, largest // STEP, size=(n, DIM), endpoint=True) * STEP).astype(np.int16)
     if scheme != "published":
         return _sample_stratum(n, rng, scheme)
     sizes = np.array([stratum[0] for stratum in _STRATA.values()])

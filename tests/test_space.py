@@ -258,6 +258,17 @@ def test_bad_bits(bits: object) -> None:
 # --- making codes -------------------------------------------------------------------------------------
 
 
+def test_graded_codes_have_a_width_and_a_depth_of_their_own() -> None:
+    codes = space.sample(4000, seed=0, scheme="graded")
+    widths = codes[:, list(space.CHANNEL_DIMS)].max(axis=1)
+    depths = codes[:, list(space.DEPTH_DIMS)].max(axis=1)
+    # A code of largest width 8 has all channels 8: a tenth of all. Depth 1: 35%. None is deeper than 3.
+    assert np.mean(widths == 8) == pytest.approx(0.1, abs=0.015)
+    assert np.mean(depths == 1) == pytest.approx(0.35, abs=0.025)
+    assert depths.max() == 3
+    assert widths.max() == 128
+
+
 @pytest.mark.parametrize("scheme", space.SCHEMES)
 def test_samples_are_codes_and_repeatable(scheme: str) -> None:
     codes = space.sample(200, seed=3, scheme=scheme)
