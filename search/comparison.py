@@ -236,7 +236,8 @@ def _quantile(ordered: Floats, share: float) -> Floats:
     at = share * (len(ordered) - 1)
     low, high = ordered[int(np.floor(at))], ordered[int(np.ceil(at))]
     finite = np.isfinite(high)
-    return np.asarray(np.where(finite, low + (at % 1) * (np.where(finite, high, low) - low), high))
+    gap = np.where(finite, high, 0.0) - np.where(finite, low, 0.0)
+    return np.asarray(np.where(finite, low + (at % 1) * gap, high))
 
 
 def _interval(ordered: Floats) -> tuple[Floats, Floats]:

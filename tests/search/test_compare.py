@@ -210,18 +210,7 @@ def made(
             here = {"task": task, "searcher": searcher, "seed": seed}
             steps = np.arange(1.0, len(curve) + 1)
             columns = {"evaluations": steps, "spent": steps, "values": curve, "best": curve}
-            traces.append(
-                pd.DataFrame(
-                    {
-                        **here,
-                        "fidelity": 0,
-                        "evaluations": steps,
-                        "spent": steps,
-                        "values": curve,
-                        "best": curve,
-                    }
-                )
-            )
+            traces.append(pd.DataFrame({**here, "fidelity": 0, **columns}))
             runs.append({**here, "best": curve[-1], "code": ""})
     tasks, searchers = (list(dict.fromkeys(key[k] for key in best)) for k in (0, 1))
     budget = max(len(curve) for curves in best.values() for curve in curves)

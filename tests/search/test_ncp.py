@@ -298,14 +298,13 @@ def test_the_score_has_true_gradients() -> None:
     score = problem.score_tensor(x)
     assert score.detach().numpy() == pytest.approx(problem.score(x.detach().numpy().astype(int)), rel=1e-5)
     (gradient,) = torch.autograd.grad(score.sum(), x)
-    # The networks compute in float32: a step large enough for its precision.
-    step = 0.5
-    for k in (0, 3, 26):
+    # The networks compute in float32: steps large enough for its precision.
+    for k, step in ((0, 1.0), (3, 0.05), (26, 1.0)):
         shift = torch.zeros(27, dtype=torch.float64)
         shift[k] = step
         with torch.no_grad():
             slope = (problem.score_tensor(x + shift) - problem.score_tensor(x - shift)) / (2 * step)
-        assert gradient[:, k].numpy() == pytest.approx(slope.numpy(), rel=0.15, abs=2e-4)
+        assert gradient[:, k].numpy() == pytest.approx(slope.numpy(), rel=0.1, abs=1e-3)
 
 
 # --- The paper's preset -------------------------------------------------------------------------------
