@@ -176,7 +176,7 @@ def find(spec: str | os.PathLike[str] | None = None) -> Path:
     """
     if spec is None:
         versions = _versions(DEFAULT)
-        return home() / "releases" / DEFAULT / versions[-1] if versions else EMBEDDED
+        return home() / "releases" / DEFAULT / versions[-1] if versions else _embedded()
     if os.path.isdir(spec) and os.path.isfile(os.path.join(spec, MANIFEST)):
         return Path(spec)
     name, _, version = os.fspath(spec).partition("@")
@@ -184,12 +184,21 @@ def find(spec: str | os.PathLike[str] | None = None) -> Path:
     if versions and (not version or version in versions):
         return home() / "releases" / name / (version or versions[-1])
     if name == "mini" and not version:
-        return EMBEDDED
+        return _embedded()
     known = [f"{name}@{v}" for v in versions] or ["mini", *dict(installed())]
     hint = "; nasbench-mr fetch gets the published tables" if name == DEFAULT else ""
     if os.sep in os.fspath(spec) or os.path.exists(spec):
         raise ReleaseNotFoundError(f"no release at {os.fspath(spec)!r}: expected a folder with {MANIFEST}")
     raise ReleaseNotFoundError(f"no release {os.fspath(spec)!r}: {did_you_mean(spec, known)}{hint}")
+
+
+def _embedded() -> Path:
+    if not (EMBEDDED / MANIFEST).is_file():
+        raise ReleaseNotFoundError(
+            "no release is installed, and this build of the package embeds none: "
+            "nasbench-mr fetch gets the published tables, nasbench-mr import FOLDER takes a local copy"
+        )
+    return EMBEDDED
 
 
 def _versions(name: str) -> list[str]:

@@ -233,7 +233,12 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert release.home() == tmp_path / "Library/Application Support/nasbench-mr"
 
 
-def test_the_default_release() -> None:
+def test_the_default_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "EMBEDDED", tmp_path / "embedded")
+    for spec in (None, "mini"):
+        with pytest.raises(ReleaseNotFoundError, match="no release is installed.*nasbench-mr fetch"):
+            release.find(spec)
+    make(name="mini", target=tmp_path / "embedded")
     assert release.find() == release.EMBEDDED
     assert release.find("mini") == release.EMBEDDED
     make(name="nasbench-mr")
