@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nasbench_mr import release as releases
 from nasbench_mr import spaces
 from nasbench_mr.cli import Command, add_json, format_table, print_json
-from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError
+from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, OutOfSpaceError
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark, Result
@@ -158,11 +158,7 @@ class Query(Command):
         text = " ".join(args.code)
         code: Any = text
         if text.startswith("#"):
-            codes = bench.codes(names[0])
-            row = int(text[1:]) if text[1:].isdecimal() and len(text) < 12 else len(codes)
-            if row >= len(codes):
-                raise InvalidArgumentError(f"no row {text!r}: {names[0]!r} has rows #0 to #{len(codes) - 1}")
-            code = tuple(codes[row].tolist())
+            code = code_of_row(bench, names[0], text)
         results, errors = [], []
         for name in names:
             try:
@@ -175,6 +171,15 @@ class Query(Command):
             return print_json([result_json(r) for r in results])
         print(spaces.get(bench.task(results[0].task).space).to_string(results[0].code))
         return print_results(result_rows(results))
+
+
+def code_of_row(bench: Benchmark, task: str, text: str) -> tuple[int, ...]:
+    """The code of a table's row, from its number as a user types it: "#12"."""
+    codes = bench.codes(task)
+    row = int(text[1:]) if text[1:].isdecimal() and len(text) < 12 else len(codes)
+    if row >= len(codes):
+        raise InvalidArgumentError(f"no row {text!r}: {task!r} has rows #0 to #{len(codes) - 1}")
+    return tuple(codes[row].tolist())
 
 
 def _comparable(bench: Benchmark) -> list[str]:
@@ -403,43 +408,91 @@ class Import(Command):
 
 
 class Demo(Command):
-    """A tour of the benchmark on real tables.
+    """A tour of the benchmark: ask its tables, search a network for two tasks, train it.
 
-    Uses the installed release "nasbench-mr"; else imports ../shared/upstream where that is there; else
-    downloads the published tables.
+    Runs on the embedded release "mini" and needs no network. The search needs the extra "search"; the
+    training (a minute; of a task of "mini" whose data can be generated), the extra "build".
 
     Example:
       nasbench-mr demo
+      nasbench-mr demo --release nasbench-mr
     """
 
-    def run(self, args: argparse.Namespace) -> None:
-        from nasbench_mr import space
-        from nasbench_mr.benchmark import load
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--release",
+            metavar="R",
+            default="mini",
+            help='a name, "name@version", a folder or a tarball (default: mini)',
+        )
 
-        bench = load(demo_release())
+    def run(self, args: argparse.Namespace) -> None:
+        bench = open_release(args)
         names = _comparable(bench)
         print(f"# {bench.release}: the tasks, and the range of each one's objective\n")
         print(format_table(task_rows(bench)))
         code = tuple(bench.codes(names[0])[0].tolist())
-        print(f"\n# One code in every task: {space.to_string(code)}")
+        to_string = spaces.get(bench.task(names[0]).space).to_string
+        print(f"\n# One code in every task: {to_string(code)}")
         print_results(result_rows([bench.query(code, t) for t in names]))
-        task = "seg" if "seg" in names else names[0]
-        middle = sorted(r["macs"] for r in bench.best(task, k=10**9))[len(bench.codes(task)) // 2]
-        print(f"\n# The best codes for {task} with at most {middle / 1e9:.3g} GMACs (the median)\n")
-        print(format_table(best_rows(bench, task, bench.best(task, 3, max_macs=middle))))
+        task = _trained_in_seconds(bench) or ("seg" if "seg" in names else names[0])
+        macs = bench.query_many(bench.codes(task), task, "macs")["macs"]
+        limit = float(sorted(macs)[len(macs) // 2])
+        print(f"\n# The best codes for {task} with at most {limit / 1e9:.3g} GMACs (the median)\n")
+        print(format_table(best_rows(bench, task, bench.best(task, 3, max_macs=limit))))
         print("\n# Do good codes agree? Kendall's tau of the tasks' objectives\n")
         tau = bench.correlation()
         labels = [str(label) for label in tau]
         rows = zip(labels, tau.to_numpy().round(2).tolist(), strict=True)
         print(format_table([{"": a, **dict(zip(labels, row, strict=True))} for a, row in rows]))
+        try:
+            found = _demo_search(bench, [task, *(t for t in names if t != task)][:2], limit)
+            if _trained_in_seconds(bench):
+                best = bench.best(task, 1, max_macs=limit)[0].code
+                _demo_training(task, {"found by NCP": found, "best tabulated": best})
+        except MissingExtraError as error:
+            print(f"\n{error}")
 
 
-def demo_release() -> Path:
-    """The release the demo runs on; installed if need be."""
-    from nasbench_mr.data_builders import published
+def _demo_search(bench: Benchmark, names: Sequence[str], limit: float) -> tuple[int, ...]:
+    """Searches a code for several tasks at once and prints it."""
+    from nasbench_mr import cost, search
 
-    if any(name == releases.DEFAULT for name, _ in releases.installed()):
-        return releases.find(releases.DEFAULT)
-    local = Path("..") / "shared" / "upstream"
-    folder = local if local.is_dir() else published.fetch(releases.home() / "cache" / "published")
-    return published.import_release(folder).path
+    found = search.ncp(bench, names, max_macs=limit, seed=0)
+    print(f"\n# A network for {' and '.join(names)}, at most {limit / 1e9:.3g} GMACs, found by NCP\n")
+    print(f"{spaces.get(bench.task(names[0]).space).to_string(found.best)}\n")
+    rows = []
+    for name, mean, std in zip(names, found.predicted[0].tolist(), found.std[0].tolist(), strict=True):
+        best = bench.best(name, 1, limit)[0][bench.task(name).objective]
+        rows.append({"task": name, "predicted": mean, "std": std, "best tabulated": best})
+    print(format_table(rows))
+    gmacs, millions = cost.macs(found.best)[0] / 1e9, cost.params(found.best)[0] / 1e6
+    print(f"\n{gmacs:.3g} GMACs, {millions:.3g} M parameters")
+    return found.best
+
+
+def _trained_in_seconds(bench: Benchmark) -> str | None:
+    """A task of the release that can be trained on the spot, on data that is generated."""
+    from nasbench_mr.data_builders import datasets, recipes
+
+    for name in reversed(bench.tasks):
+        if name.startswith("mini-") and recipes.get(name).dataset in datasets.made():
+            return name
+    return None
+
+
+def _demo_training(task: str, codes: Mapping[str, tuple[int, ...]]) -> None:
+    """Trains codes for a task and prints what they achieve."""
+    from nasbench_mr.data_builders import datasets, recipes, train
+
+    recipe = recipes.get(task)
+    data = releases.home() / "cache" / "demo"
+    print(f"\n# Trained now for {task}, with a seed that the tables have not")
+    if not (data / recipe.dataset).is_dir():
+        print(f"(first, {recipe.dataset} is generated in {data})")
+        datasets.make(recipe.dataset, data / recipe.dataset, **datasets.mini(recipe.dataset))
+    rows = []
+    for label, code in codes.items():
+        result = train(code, recipe, seed=100, data=data)
+        rows.append({"code": label, **result.metrics, "seconds": result.seconds, "device": result.device})
+    print(f"\n{format_table(rows)}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from nasbench_mr import objective, spaces
 from nasbench_mr.cli import Command, add_json, format_table, print_json
-from nasbench_mr.commands import add_limits, add_release, open_release
+from nasbench_mr.commands import add_limits, add_release, code_of_row, open_release
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.objective import Codes, Domain, Goal, Objective
 from nasbench_mr.search.aux_commands import AuxNAS
@@ -158,12 +158,8 @@ def _fixed(text: str | None) -> dict[str, int]:
 
 def _start(bench: Benchmark, task: Task, text: str) -> Codes:
     """The code of --start: `(1, DIM)`."""
-    if not text.startswith("#"):
-        return spaces.get(task.space).check(text)
-    codes = bench.codes(task.name)
-    if not text[1:].isdigit() or int(text[1:]) >= len(codes):
-        raise InvalidArgumentError(f"no row {text!r}: {task.name!r} has rows #0 to #{len(codes) - 1}")
-    return codes[[int(text[1:])]]
+    code = code_of_row(bench, task.name, text) if text.startswith("#") else text
+    return spaces.get(task.space).check([code])
 
 
 def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> float | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,20 +214,71 @@ def test_costs_that_only_one_column_knows(run: Run, tmp_path: Path) -> None:
     assert lines(out)[3][:4] == ["seg", "2.00", "-", "-"]
 
 
-def test_demo(run: Run, published_release: Path | None, home: Path) -> None:
-    if published_release is not None:
-        place = home / "releases" / "nasbench-mr"
-        place.mkdir(parents=True)
-        (place / published_release.name).symlink_to(published_release)
-    status, out, err = run("demo")
+def test_demo(run: Run, tiny_release: Path) -> None:
+    status, out, err = run("demo", "--release", tiny_release)
     assert (status, err) == (0, "")
-    for title in (
-        "the tasks, and the range",
+    titles = [line for line in out.splitlines() if line.startswith("# ")]
+    limit = float(np.sort(cost.macs(space.sample(60, seed=0)))[30])
+    assert [title.split(":")[0].split(",")[0] for title in titles] == [
+        "# tiny@1.0.0",
         "# One code in every task",
-        "# The best codes for",
-        "# Do good codes agree?",
-    ):
-        assert title in out
+        f"# The best codes for seg with at most {limit / 1e9:.3g} GMACs (the median)",
+        "# Do good codes agree? Kendall's tau of the tasks' objectives",
+        "# A network for seg and video",
+    ]
+    found = space.parse(out.split("found by NCP")[1].split()[0])
+    assert cost.macs(found)[0] <= limit
+
+
+def test_demo_trains_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    from nasbench_mr import data_builders, search
+    from nasbench_mr.data_builders import datasets, recipes
+
+    codes = space.sample(9, seed=0)
+    task = tasks.get(recipes.get("mini-video").task)
+    columns = {"codes": codes, "top1": np.arange(9.0), "macs": cost.macs(codes)}
+    made = release.create(
+        lambda folder: table.write(folder / "tables/mini-video.parquet", task, columns),
+        "few",
+        "1.0.0",
+        [task],
+    )
+    best = nasbench_mr.load(made.path).best("mini-video", 1, float(np.median(cost.macs(codes))))[0].code
+    found = SimpleNamespace(best=tuple(codes[0].tolist()), predicted=np.array([[5.0]]), std=np.array([[1.0]]))
+    trained: list[tuple[Any, ...]] = []
+
+    def train(code: Any, recipe: Any, seed: int, data: Path) -> SimpleNamespace:
+        trained.append((code, recipe.task, seed, data))
+        return SimpleNamespace(metrics={"top1": 12.5}, seconds=3.0, device="cpu")
+
+    monkeypatch.setattr(search, "ncp", lambda *args, **options: found)
+    monkeypatch.setattr(data_builders, "train", train, raising=False)
+    monkeypatch.setattr(datasets, "make", lambda name, path, **options: path.mkdir(parents=True))
+    for _ in range(2):
+        status, out, err = run("demo", "--release", made.path)
+        assert (status, err) == (0, "")
+    assert lines(out)[-2:] == [
+        ["found", "by", "NCP", "12.50", "3.00", "cpu"],
+        ["best", "tabulated", "12.50", "3.00", "cpu"],
+    ]
+    data = home / "cache" / "demo"
+    assert (data / "hmdb51").is_dir()
+    assert trained == [(found.best, "mini-video", 100, data), (best, "mini-video", 100, data)] * 2
+
+
+def test_demo_without_extras_shows_what_it_can(
+    run: Run, tiny_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nasbench_mr import search
+    from nasbench_mr.errors import missing_extra
+
+    def no_torch(*args: object, **options: object) -> None:
+        raise missing_extra("torch", "search", "NCP")
+
+    monkeypatch.setattr(search, "ncp", no_torch)
+    status, out, err = run("demo", "--release", tiny_release)
+    assert (status, err) == (0, "")
+    assert out.endswith("\nNCP needs 'torch', which is not installed: pip install 'nasbench-mr[search]'\n")
 
 
 # --- Mistakes -----------------------------------------------------------------------------------------
