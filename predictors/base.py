@@ -202,11 +202,12 @@ def load(path: str | os.PathLike[str]) -> Predictor:
             header["kind"], header["seed"], spaces.get(header["space"]), **_plain_options(header["options"])
         )
         predictor.names = tuple(header["names"])
+        for key, array in state.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{key} is not finite")
         predictor._restore(state)
         # Arrays that do not fit each other fail here, not at the first question.
-        for answer in predictor.predict(np.stack([predictor.space.LOWER, predictor.space.UPPER])):
-            if not np.isfinite(answer).all():
-                raise ValueError("its answers are not finite")
+        predictor.predict(np.stack([predictor.space.LOWER, predictor.space.UPPER]))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise InvalidArgumentError(f"{path} is a damaged predictor file: {error}") from error
     return predictor

@@ -115,10 +115,13 @@ class _Nodes:
         arrays = {key: state[key] for key in ("feature", "threshold", "left", "right", "value", "roots")}
         # A damaged file must fail here, not send `each` in circles: children come after their parents.
         inner = np.flatnonzero(arrays["feature"] >= 0)
+        count = len(arrays["feature"])
         for side in ("left", "right"):
             child = arrays[side][inner]
-            if (child <= inner).any() or (child >= len(arrays["feature"])).any():
+            if (child <= inner).any() or (child >= count).any():
                 raise ValueError("its trees are malformed")
+        if any(len(arrays[key]) != count for key in ("threshold", "left", "right", "value")):
+            raise ValueError("its trees are incomplete")
         return cls(arrays)
 
     def each(self, x: npt.NDArray[np.floating]) -> Floats:
@@ -165,7 +168,7 @@ class _BoostedTrees(_ColumnModel):
             "min_data_in_leaf": int(np.clip(n // 20, 2, 10)),
             "min_data_in_bin": 1 if n < 200 else 3,
             "feature_fraction": 0.3,
-            "bagging_fraction": 0.6,
+            "bagging_fraction": 0.6 if n >= 10 else 1.0,
             "bagging_freq": 1,
             "lambda_l2": 1.0,
             "num_threads": 1,
@@ -362,12 +365,13 @@ class _GP(_ColumnModel):
         import warnings
 
         # The kernel has four parameters: some hundred codes settle them, at a fraction of the cubic cost.
-        rows = np.random.default_rng(seed).permutation(len(y))[: options["kernel_codes"]]
+        order = np.random.default_rng(seed).permutation(len(y))
+        rows, chosen = order[: options["kernel_codes"]], np.sort(order[: options["max_codes"]])
         with warnings.catch_warnings():
             # A parameter at its bound is an answer (no noise, or no linear part).
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = GaussianProcessRegressor(cls.kernel(), alpha=1e-8).fit(x[rows], y[rows])
-        return cls(x, y, found.kernel_.theta)
+        return cls(x[chosen], y[chosen], found.kernel_.theta)
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
         return _in_slices(lambda rows: self.regressor.predict(rows, return_std=True), x)
@@ -385,18 +389,26 @@ class GaussianProcess(_ByColumn):
 
     Args:
         seed, space: see `Predictor`.
-        kernel_codes: at most so many codes choose the kernel's parameters; all of them are conditioned on.
+        kernel_codes: at most so many codes choose the kernel's parameters.
+        max_codes: at most so many are conditioned on, a random choice: time grows with their cube.
     """
 
     kind = "gp"
     model = _GP
 
-    def __init__(self, seed: int = 0, space: Space = multi_resolution, kernel_codes: int = 400):
+    def __init__(
+        self,
+        seed: int = 0,
+        space: Space = multi_resolution,
+        kernel_codes: int = 400,
+        max_codes: int = 3000,
+    ):
         super().__init__(seed, space)
         self.kernel_codes = at_least(1, "kernel_codes", kernel_codes)
+        self.max_codes = at_least(1, "max_codes", max_codes)
 
     def _setting(self) -> dict[str, Any]:
-        return {"kernel_codes": self.kernel_codes}
+        return {"kernel_codes": self.kernel_codes, "max_codes": self.max_codes}
 
 
 class _Linear(_ColumnModel):

@@ -20,7 +20,7 @@ import numpy as np
 
 from nasbench_mr import cost
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.errors import missing_extra
+from nasbench_mr.errors import InvalidArgumentError, missing_extra
 from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, at_least, share
 from nasbench_mr.spaces import Space
 
@@ -60,6 +60,11 @@ class NcpMlp(GradientPredictor):
         self.models = []
         for k, columns in enumerate(self.columns):
             rows = np.isfinite(values[:, columns[0]])
+            for column in columns:
+                if not np.isfinite(values[rows, column]).any():
+                    raise InvalidArgumentError(
+                        f"column {self.names[column]!r} has no value where {self.names[columns[0]]!r} has one"
+                    )
             generator = torch.Generator().manual_seed(self.seed * 1009 + k)
             model = TaskModel(x.shape[1], len(columns), costs.shape[1], generator)
             model.train_on(

@@ -1,0 +1,282 @@
+"""What every registered predictor must do, in both search spaces: one suite, no line for a new predictor."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nasbench_mr import nasbench201, predictors, space
+from nasbench_mr.errors import InvalidArgumentError, NotFittedError, OutOfSpaceError, UnknownNameError
+from nasbench_mr.predictors import GradientPredictor, Predictor
+from nasbench_mr.spaces import Space
+
+#: Small and quick; a predictor that is not here is tested as it comes.
+QUICK: dict[str, dict[str, Any]] = {
+    "ensemble": {"epochs": 5, "members": 3, "hidden": (16, 16)},
+    "ncp-mlp": {"epochs": 5},
+    "gbdt": {"rounds": 10},
+    "forest": {"trees": 10},
+    "gp": {"kernel_codes": 30},
+}
+SPACES: dict[str, Space] = {s.NAME: s for s in (space, nasbench201)}
+
+
+@pytest.fixture(params=predictors.names())
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def make(kind: str, space: Space = space, seed: int = 0) -> Predictor:
+    return predictors.make(kind, seed, space, **QUICK.get(kind, {}))
+
+
+def data(space: Space = space, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Codes, and two columns that rise with all dimensions and with the first few."""
+    codes = space.sample(n, 0)
+    levels = codes / space.UPPER
+    noise = np.random.default_rng(0).normal(0, 0.05, (n, 2))
+    return codes, np.stack([50 + 10 * levels.mean(1), -levels[:, :3].sum(1)], 1) + noise
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_a_fitted_one_answers_for_every_code_and_column(kind: str, space: Space) -> None:
+    codes, values = data(space)
+    values[::7, 1] = np.nan
+    values[3] = np.nan
+    model = make(kind, space).fit(codes, values, ["a", "b"])
+    assert model.names == ("a", "b")
+    asked = space.sample(10, 1)
+    mean, std = model.predict(asked)
+    assert mean.shape == std.shape == (10, 2)
+    assert mean.dtype == std.dtype == np.float64
+    assert np.isfinite(mean).all()
+    assert (std > 0).all()
+    one, _ = model.predict(tuple(asked[4].tolist()))
+    assert one == pytest.approx(mean[4:5])
+    empty, _ = model.predict(np.empty((0, space.DIM), np.int16))
+    assert empty.shape == (0, 2)
+
+
+def test_it_learns_what_the_values_follow(kind: str) -> None:
+    codes, values = data(n=200)
+    mean, _ = predictors.make(kind).fit(codes[:150], values[:150]).predict(codes[150:])
+    assert (np.corrcoef(mean.T, values[150:].T)[[0, 1], [2, 3]] > 0.5).all()
+
+
+def test_the_seed_decides_and_no_global_generator_is_touched(kind: str) -> None:
+    codes, values = data()
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    first = make(kind, seed=3).fit(codes, values).predict(codes)
+    again = make(kind, seed=3).fit(codes, values).predict(codes)
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    np.testing.assert_array_equal(first, again)
+    assert before == after
+
+
+def test_a_second_fit_forgets_the_first(kind: str) -> None:
+    codes, values = data()
+    model = make(kind).fit(codes[:30], values[:30], ["a", "b"])
+    model.fit(codes[30:], -values[30:, :1])
+    assert model.names == ("y0",)
+    expected = make(kind).fit(codes[30:], -values[30:, :1]).predict(codes)
+    np.testing.assert_array_equal(model.predict(codes), expected)
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_a_saved_one_answers_to_the_last_bit_alike(kind: str, space: Space, tmp_path: Path) -> None:
+    codes, values = data(space)
+    model = make(kind, space, seed=5).fit(codes, values, ["a", "b"])
+    model.save(tmp_path / "model.npz")
+    loaded = predictors.load(tmp_path / "model.npz")
+    assert (type(loaded), loaded.names, loaded.seed) == (type(model), ("a", "b"), 5)
+    assert (loaded.space.NAME, loaded.options) == (space.NAME, model.options)
+    np.testing.assert_array_equal(loaded.predict(codes), model.predict(codes))
+    loaded.save(tmp_path / "again.npz")
+    assert predictors.load(tmp_path / "again.npz").names == ("a", "b")
+
+
+def test_a_file_without_one_of_its_arrays_is_refused(kind: str, tmp_path: Path) -> None:
+    codes, values = data(n=20)
+    make(kind).fit(codes, values).save(tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz") as archive:
+        arrays = dict(archive)
+    for name in arrays:
+        if name.endswith("num_batches_tracked"):
+            continue  # Batch normalisation's own counter, which no answer depends on.
+        np.savez(tmp_path / "less.npz", **{key: array for key, array in arrays.items() if key != name})
+        with pytest.raises(InvalidArgumentError):
+            predictors.load(tmp_path / "less.npz")
+
+
+def test_a_file_whose_numbers_are_spoilt_is_refused(kind: str, tmp_path: Path) -> None:
+    codes, values = data(n=20)
+    make(kind).fit(codes, values).save(tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz") as archive:
+        arrays = dict(archive)
+    # NaN where a scale was, and arrays that are one row short.
+    scale = next(name for name in arrays if name.endswith("x_scale"))
+    largest = max(arrays, key=lambda name: arrays[name].size)
+    for spoilt in ({scale: arrays[scale] * np.nan}, {largest: arrays[largest][:-1]}):
+        np.savez(tmp_path / "bad.npz", **(arrays | spoilt))
+        with pytest.raises(InvalidArgumentError, match="damaged"):
+            predictors.load(tmp_path / "bad.npz")
+
+
+def test_one_column_may_be_flat_and_constant_values_stay_what_they_are(kind: str) -> None:
+    codes, values = data()
+    mean, std = make(kind).fit(codes, values[:, 0]).predict(codes)
+    assert mean.shape == std.shape == (60, 1)
+    mean, std = make(kind).fit(codes, np.full(60, 7.0)).predict(codes)
+    assert mean == pytest.approx(np.full((60, 1), 7.0), abs=0.5)
+    assert np.isfinite(std).all()
+
+
+def test_two_codes_are_enough(kind: str) -> None:
+    codes, values = data()
+    values[2:] = np.nan
+    for n in (2, 3, 60):
+        mean, std = make(kind).fit(codes[:n], values[:n]).predict(codes)
+        assert np.isfinite(mean).all()
+        assert np.isfinite(std).all()
+
+
+def test_before_a_fit_there_is_nothing_to_ask_or_save(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFittedError, match="fit"):
+        make(kind).predict(space.sample(1))
+    with pytest.raises(NotFittedError):
+        make(kind).save(tmp_path / "model.npz")
+    assert not (tmp_path / "model.npz").exists()
+
+
+def test_data_that_does_not_fit_is_refused(kind: str) -> None:
+    codes, values = data()
+    model = make(kind)
+    for wrong in (values[:-1], values[:, :0], values[None], values.astype(str).astype(object) + "x"):
+        with pytest.raises(InvalidArgumentError, match="values"):
+            model.fit(codes, wrong)
+    infinite = values.copy()
+    infinite[11, 1] = -np.inf
+    with pytest.raises(InvalidArgumentError, match=r"values\[11\] is infinite"):
+        model.fit(codes, infinite)
+    unknown = values.copy()
+    unknown[1:, 1] = np.nan
+    with pytest.raises(InvalidArgumentError, match="column 'b' has 1 values; expected at least 2"):
+        model.fit(codes, unknown, ["a", "b"])
+    for names in (["a"], ["a", "a"]):
+        with pytest.raises(InvalidArgumentError, match="names"):
+            model.fit(codes, values, names)
+    with pytest.raises(OutOfSpaceError):
+        model.fit(codes[:, 1:], values)
+    with pytest.raises(NotFittedError):
+        model.predict(codes)
+
+
+def test_unknown_options_are_named(kind: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="leaves_of_grass"):
+        predictors.make(kind, leaves_of_grass=3)
+
+
+@pytest.mark.parametrize("kind", [k for k in predictors.names() if isinstance(make(k), GradientPredictor)])
+def test_gradients_belong_to_the_answers(kind: str) -> None:
+    codes, values = data()
+    model = make(kind).fit(codes, values)
+    assert isinstance(model, GradientPredictor)
+    mean, std = model.predict(codes)
+    x = torch.tensor(space.relax(codes), requires_grad=True)
+    answers = model.tensor(x)
+    assert answers[0].dtype == torch.float64
+    for answer, expected in zip(answers, (mean, std), strict=True):
+        assert answer.detach().numpy() == pytest.approx(expected)
+    (slope,) = torch.autograd.grad(answers[0][:, 0].sum(), x)
+    # The derivative along a direction, against the difference quotient; the networks are single precision.
+    direction = torch.tensor(space.STEP / 1.0)
+    step = 0.05
+    ahead, behind = (model.tensor(x.detach() + s * direction)[0][:, 0] for s in (step, -step))
+    quotient = (ahead - behind) / (2 * step)
+    assert (slope @ direction).numpy() == pytest.approx(quotient.numpy(), rel=0.02, abs=2e-3)
+
+
+# --- Files and options that have nothing to do with the kind ------------------------------------------
+
+
+def test_the_registry_has_the_default_first() -> None:
+    assert predictors.names() == ("ensemble", "ncp-mlp", "gbdt", "forest", "gp", "ridge")
+    assert predictors.make().kind == "ensemble"
+    with pytest.raises(UnknownNameError, match="did you mean 'forest'"):
+        predictors.make("florest")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        ("ensemble", "members", 1),
+        ("ensemble", "epochs", 0),
+        ("ensemble", "hidden", (16, 0)),
+        ("ensemble", "dropout", 1.0),
+        ("ncp-mlp", "held_out", 1.0),
+        ("ncp-mlp", "epochs", 2.5),
+        ("gbdt", "rounds", 0),
+        ("forest", "trees", "many"),
+        ("gp", "kernel_codes", 0),
+        ("gp", "max_codes", True),
+    ],
+)
+def test_options_out_of_bounds_are_named(kind: str, option: str, value: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=option):
+        predictors.make(kind, **{option: value})
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path("exploded").touch, ())
+
+
+def test_files_that_are_no_predictors_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    codes, values = data(n=20)
+    make("ridge").fit(codes, values).save("model.npz")
+    whole = Path("model.npz").read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    empty = io.BytesIO()
+    zipfile.ZipFile(empty, "w").close()
+    bombs = io.BytesIO()
+    np.savez(bombs, header=np.array(_Bomb(), object))
+    newer = io.BytesIO()
+    header = {"format": "nasbench-mr predictor", "version": 99}
+    np.savez(newer, header=np.frombuffer(json.dumps(header).encode(), np.uint8))
+    for bad in (
+        b"",
+        b"not a zip",
+        whole[:-100],
+        bytes(flipped),
+        empty.getvalue(),
+        bombs.getvalue(),
+        pickle.dumps(_Bomb()),
+        newer.getvalue(),
+    ):
+        Path("bad.npz").write_bytes(bad)
+        with pytest.raises(InvalidArgumentError, match=r"bad\.npz"):
+            predictors.load("bad.npz")
+    assert not Path("exploded").exists()
+    with pytest.raises(InvalidArgumentError, match="no file"):
+        predictors.load("nothing.npz")
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", b"0")
+        # What the archive says of itself is what counts; 3 GiB of zeros need not be written.
+        archive.filelist[0].file_size = 3 << 30
+    with pytest.raises(InvalidArgumentError, match="refused"):
+        predictors.load(tmp_path / "bomb.npz")
