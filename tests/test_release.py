@@ -236,7 +236,7 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_default_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "EMBEDDED", tmp_path / "embedded")
     for spec in (None, "mini"):
-        with pytest.raises(ReleaseNotFoundError, match="no release is installed.*nasbench-mr fetch"):
+        with pytest.raises(ReleaseNotFoundError, match=r"no release is installed.*nasbench-mr fetch"):
             release.find(spec)
     make(name="mini", target=tmp_path / "embedded")
     assert release.find() == release.EMBEDDED
