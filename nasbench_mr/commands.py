@@ -410,8 +410,9 @@ class Import(Command):
 class Demo(Command):
     """A tour of the benchmark: ask its tables, search a network for two tasks, train it.
 
-    Runs on the embedded release "mini" and needs no network. The search needs the extra "search"; the
-    training (a minute; of a task of "mini" whose data can be generated), the extra "build".
+    Runs on the embedded release "mini", where this build of the package has it, and then needs no network;
+    else on the published tables: those installed, those in ../shared/upstream, or downloaded. The search
+    needs the extra "search"; the training (of a task of "mini" whose data can be generated), "build".
 
     Example:
       nasbench-mr demo
@@ -422,12 +423,13 @@ class Demo(Command):
         parser.add_argument(
             "--release",
             metavar="R",
-            default="mini",
-            help='a name, "name@version", a folder or a tarball (default: mini)',
+            help='a name, "name@version", a folder or a tarball (default: mini, else the published tables)',
         )
 
     def run(self, args: argparse.Namespace) -> None:
-        bench = open_release(args)
+        from nasbench_mr.benchmark import load
+
+        bench = load(args.release or demo_release())
         names = _comparable(bench)
         print(f"# {bench.release}: the tasks, and the range of each one's objective\n")
         print(format_table(task_rows(bench)))
@@ -452,6 +454,19 @@ class Demo(Command):
                 _demo_training(task, {"found by NCP": found, "best tabulated": best})
         except MissingExtraError as error:
             print(f"\n{error}")
+
+
+def demo_release() -> Path:
+    """The release the demo runs on; installed if need be."""
+    from nasbench_mr.data_builders import published
+
+    if (releases.EMBEDDED / releases.MANIFEST).is_file():
+        return releases.EMBEDDED
+    if any(name == releases.DEFAULT for name, _ in releases.installed()):
+        return releases.find(releases.DEFAULT)
+    local = Path("..") / "shared" / "upstream"
+    folder = local if local.is_dir() else published.fetch(releases.home() / "cache" / "published")
+    return published.import_release(folder).path
 
 
 def _demo_search(bench: Benchmark, names: Sequence[str], limit: float) -> tuple[int, ...]:

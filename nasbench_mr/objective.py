@@ -380,7 +380,7 @@ class Domain:
         return self._near[key]
 
     def variants(self, code: Codes) -> Codes:
-        """The allowed codes that differ from `code` in one dimension, by any amount; in a list `neighbors`."""
+        """The allowed codes that differ from `code` in one dimension, by any amount; of a list neighbors."""
         if self.codes is not None:
             return self.neighbors(code)
         space = self.space

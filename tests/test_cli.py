@@ -17,7 +17,7 @@ import pytest
 
 import nasbench_mr
 from nasbench_mr import cli, cost, release, space, table, tasks
-from nasbench_mr.commands import amount
+from nasbench_mr.commands import amount, demo_release
 from nasbench_mr.errors import NasbenchMRError
 
 PROGRAM = Path(sys.executable).parent / "nasbench-mr"
@@ -477,3 +477,21 @@ def test_amounts(text: str, value: float) -> None:
 def test_bad_amounts(text: str) -> None:
     with pytest.raises(Exception, match="is no amount; expected a number such as 2e9 or 2G"):
         amount(text)
+
+
+def test_the_demo_takes_the_embedded_release_or_the_installed_tables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(release, "EMBEDDED", tmp_path / "none")
+    seg = tasks.get("seg")
+    columns = {"codes": space.sample(2), "mIoU": [1.0, 2.0]}
+    made = release.create(
+        lambda folder: table.write(folder / "tables/seg.parquet", seg, columns), "nasbench-mr", "1.0.0", [seg]
+    )
+    assert demo_release() == made.path
+    embedded = release.create(
+        lambda folder: table.write(folder / "tables/seg.parquet", seg, columns),
+        "mini", "1.0.0", [seg], target=tmp_path / "embedded",
+    )  # fmt: skip
+    monkeypatch.setattr(release, "EMBEDDED", embedded.path)
+    assert demo_release() == embedded.path
