@@ -15,7 +15,8 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ MTBF, REPAIR = 6000.0, 1.0
 FEWEST = 10
 #: Share of a trial between two checkpoints: one epoch of a hundred.
 CHECKPOINT = 0.01
+SPOT = {"checkpoint": CHECKPOINT, "retries": 20}
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,9 @@ class Law:
     trials: int
     correlation: float
 
-    def draw(self, macs: Floats, rng: np.random.Generator) -> Floats:
-        """Relative times of trials with these MACs: `(n,)`."""
-        line = self.offset + self.slope * macs
-        return line * np.exp(self.scatter * rng.standard_normal(len(macs)))
+    def line(self, macs: Floats) -> Floats:
+        """Predicted seconds of trials with these MACs: `(n,)`."""
+        return self.offset + self.slope * macs
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,22 @@ def laws(bench: Benchmark) -> dict[str, Law]:
     return found
 
 
-def workload(measured: Sequence[Law], hours: float, codes: int, seed: int = 0) -> Floats:
+def workload(measured: Sequence[Law], hours: float, codes: int, seed: int = 0) -> tuple[Floats, Floats]:
     """Hours of the trials of `SETTINGS` tasks, which follow the laws in turn, each as long as the others.
 
     Returns:
-        `(SETTINGS * codes,)`, summing to `hours`.
+        `(SETTINGS * codes,)` in random order, summing to `hours`; and what the lines predict.
     """
     macs = cost.macs(runner.draw_codes(codes, seed)).astype(np.float64)
     rng = np.random.default_rng(seed)
-    settings = [law.draw(macs, rng) for law in itertools.islice(itertools.cycle(measured), SETTINGS)]
-    return np.concatenate([hours / SETTINGS * times / times.sum() for times in settings])
+    actual, predicted = [], []
+    for law in itertools.islice(itertools.cycle(measured), SETTINGS):
+        line = law.line(macs)
+        times = line * np.exp(law.scatter * rng.standard_normal(codes))
+        actual.append(hours / SETTINGS * times / times.sum())
+        predicted.append(hours / SETTINGS * line / line.sum())
+    order = rng.permutation(SETTINGS * codes)
+    return np.concatenate(actual)[order], np.concatenate(predicted)[order]
 
 
 def failures(mtbf: float, nodes: int, rng: np.random.Generator) -> Iterator[tuple[float, int]]:
@@ -137,7 +144,7 @@ def simulate(
     failing: Iterable[tuple[float, int]] = (),
     checkpoint: float | None = None,
     retries: int = 2,
-    longest_first: bool = True,
+    order: Floats | None = None,
     per_node: int = PER_NODE,
     repair: float = REPAIR,
 ) -> Run:
@@ -148,9 +155,10 @@ def simulate(
         failing: (hour, node), rising: a node loses what runs on it, and is back after `repair` hours.
         checkpoint: share of a trial after which its progress is safe, again and again; None: never.
         retries: a trial that has failed more often is given up.
-        longest_first: as the runner orders them; else as they come.
+        order: `(n,)` the largest starts first; by default the longest.
     """
-    queue = [(-h if longest_first else k, k) for k, h in enumerate(hours.tolist())]
+    order = hours if order is None else order
+    queue = [(-rank, k) for k, rank in enumerate(order.tolist())]
     heapq.heapify(queue)
     done = np.zeros(len(hours))  # Hours of each trial that are safe.
     failed = np.zeros(len(hours), int)
@@ -192,7 +200,7 @@ def simulate(
                 if failed[trial] > retries:
                     given_up += 1
                 else:
-                    heapq.heappush(queue, (-float(hours[trial]) if longest_first else trial, trial))
+                    heapq.heappush(queue, (-float(order[trial]), trial))
             continue
         now, kind, which = heapq.heappop(events)
         if kind == "back":
@@ -240,6 +248,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--release", default="mini", help="whose trials give the cost against MACs")
     parser.add_argument("--hours", type=float, default=HOURS, help="GPU-hours of the whole benchmark")
     parser.add_argument("--mtbf", type=float, default=MTBF, help="hours between two failures of a node")
+    parser.add_argument(
+        "--scatter",
+        type=float,
+        help="deviation of a trial's time from its line, such as 0.1, where the machine was too busy to tell",
+    )
     args = parser.parse_args(argv)
     measured = laws(nasbench_mr.load(args.release))
     if not measured:
@@ -260,32 +273,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             ]
         )
     )
-    hours = workload(list(measured.values()), args.hours, CODES)
+    used = [law if args.scatter is None else replace(law, scatter=args.scatter) for law in measured.values()]
+    hours, predicted = workload(used, args.hours, CODES)
     print(
         f"\n# {len(hours):,} trials, {hours.sum():,.0f} GPU-hours: mean {hours.mean():.1f} h, "
         f"longest {hours.max():.0f} h; a node fails every {args.mtbf:g} h"
     )
     size = part_bytes()
-    variants: list[tuple[str, dict[str, object], float]] = [
-        (
-            "checkpoints, longest first (what `build --checkpoints` does)",
-            {"checkpoint": CHECKPOINT},
-            args.mtbf,
-        ),
-        ("without checkpoints", {}, args.mtbf),
-        ("without failures, in random order", {"longest_first": False}, math.inf),
-        (
-            "spot machines: a node fails every 50 h, checkpoints",
-            {"checkpoint": CHECKPOINT, "retries": 20},
-            50.0,
-        ),
+    variants: list[tuple[str, dict[str, Any], float]] = [
+        ("With checkpoints, the longest first: `build --checkpoints`", {"checkpoint": CHECKPOINT}, args.mtbf),
+        ("Without checkpoints", {}, args.mtbf),
+        ("Without failures, in random order", {"order": -np.arange(len(hours))}, math.inf),
+        ("On spot machines that fail every 50 h, with checkpoints", SPOT, 50.0),
     ]
     for title, options, mtbf in variants:
         rows = []
         for gpus in GPUS:
             failing = failures(mtbf, -(-gpus // PER_NODE), np.random.default_rng(gpus))
-            order = np.random.default_rng(0).permutation(hours)
-            rows.append(row(simulate(order, gpus, failing, **options), size))  # type: ignore[arg-type]
+            rows.append(row(simulate(hours, gpus, failing, **{"order": predicted, **options}), size))
         print(f"\n## {title}\n\n{format_table(rows)}")
 
 

@@ -566,7 +566,8 @@ def clock(seconds: float) -> str:
     for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (48 * 3600, 3600, "h")):
         if seconds < limit:
             return f"{seconds / unit:.3g} {name}"
-    return f"{seconds / 86400:.3g} d"
+    days = seconds / 86400
+    return f"{days:.3g} d" if days < 1000 else f"{days:,.0f} d"
 
 
 def macs_of(trials: Sequence[Trial]) -> Floats:

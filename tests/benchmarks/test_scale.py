@@ -17,7 +17,8 @@ def test_without_failures_it_is_list_scheduling() -> None:
     assert (run.utilisation, run.failures, run.lost, run.files) == (1, 0, 0, 4)
     hours = np.random.default_rng(0).uniform(1, 9, 200)
     assert scale.simulate(hours, 8).makespan == pytest.approx(runner.makespan(sorted(hours)[::-1], 8))
-    assert scale.simulate(hours, 8, longest_first=False).makespan == pytest.approx(runner.makespan(hours, 8))
+    as_they_come = -np.arange(200.0)
+    assert scale.simulate(hours, 8, order=as_they_come).makespan == pytest.approx(runner.makespan(hours, 8))
 
 
 def test_a_node_that_fails_loses_its_trials_until_it_is_back() -> None:
@@ -58,8 +59,9 @@ def test_the_law_is_that_of_the_trials() -> None:
     macs = rng.uniform(1e8, 5e9, 3000)
     law = scale.fit(macs, (5 + 2e-9 * macs) * np.exp(0.1 * rng.standard_normal(3000)))
     assert (law.offset, law.slope * 1e9, law.scatter) == pytest.approx((5, 2, 0.1), rel=0.03)
-    hours = scale.workload([law], 1000.0, codes=50)
-    assert (len(hours), hours.sum()) == (scale.SETTINGS * 50, pytest.approx(1000))
+    hours, predicted = scale.workload([law], 1000.0, codes=50)
+    assert (len(hours), hours.sum(), predicted.sum()) == (scale.SETTINGS * 50, *[pytest.approx(1000)] * 2)
+    assert np.std(np.log(hours / predicted)) == pytest.approx(0.1, rel=0.1)
 
 
 def test_the_table_from_a_release(

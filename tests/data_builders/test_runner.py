@@ -412,7 +412,14 @@ def test_the_time_left_weighs_trials_by_their_macs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(5, "5 s"), (100, "1.67 min"), (7200, "2 h"), (3 * 86400, "3 d"), (float("nan"), "?")],
+    [
+        (5, "5 s"),
+        (100, "1.67 min"),
+        (7200, "2 h"),
+        (3 * 86400, "3 d"),
+        (2083.4 * 86400, "2,083 d"),
+        (float("nan"), "?"),
+    ],
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert runner.clock(seconds) == text
