@@ -88,7 +88,10 @@ class Release:
         """
         folder = Path(path)
         try:
-            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            text = (folder / MANIFEST).read_text(encoding="utf-8")
+            data = json.loads(text)
+            if "\\u" in text:
+                json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         except FileNotFoundError:
             raise ReleaseNotFoundError(f"{folder} is no release: it has no {MANIFEST}") from None
         except (ValueError, RecursionError) as error:

@@ -8,7 +8,6 @@ What is unknown about a published task is None here and said in DATASET_CARD.md.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -132,8 +131,9 @@ def _typed(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
         wanted = types.get(annotations.get(key, ""))
         if wanted is None:
             raise TypeError(f"unknown field {key!r}")
-        if not isinstance(value, wanted) or (isinstance(value, float) and math.isnan(value)):
-            raise TypeError(f"{key} is {value!r}; expected {annotations[key]}")
+        number = isinstance(value, (int, float))
+        if not isinstance(value, wanted) or (number and not abs(value) < 2**63):
+            raise TypeError(f"{key} is {value!r:.40}; expected {annotations[key]}")
     return dict(data)
 
 

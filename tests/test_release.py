@@ -326,7 +326,7 @@ def test_malformed_manifests(kind: str, copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 100_000, b'{"name": "x"}']
+    "text", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 100_000, b'{"name": "x"}', rb'["\ud800"]']
 )
 def test_manifests_that_are_none(text: bytes, copy: Path) -> None:
     (copy / "release.json").write_bytes(text)

@@ -148,6 +148,8 @@ def test_the_least_description() -> None:
         ({"metrics": "top1"}, "malformed description"),
         ({"metrics": [{"name": "top1", "direction": "up"}]}, "direction is 'up'; expected max or min"),
         ({"metrics": [{"name": "top1", "upper": float("nan")}]}, "upper is nan"),
+        ({"metrics": [{"name": "top1", "upper": 10**400}]}, "upper is 1000"),
+        ({"metrics": [{"name": "top1", "upper": float("inf")}]}, "upper is inf"),
         ({"metrics": [{"title": "top1"}]}, "unknown field 'title'"),
         ({"metrics": [{}]}, "missing"),
         ({"metrics": None}, "malformed description"),
