@@ -42,6 +42,7 @@ from nasbench_mr.errors import (
 )
 from nasbench_mr.release import Release
 from nasbench_mr.tasks import Metric, Task
+from nasbench_mr.trials import COSTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -353,7 +354,7 @@ def _costed(trials: pa.Table, task: Task) -> pa.Table:
 # --- Tables of the user's own -------------------------------------------------------------------------
 
 #: Columns of numbers that are no metrics; `flops` is another form of `macs`.
-_NUMBERS = ("seed", *table.COSTS, "flops")
+_NUMBERS = ("seed", *COSTS, "flops")
 _KNOWN = ("code", *space.NAMES, *nasbench201.NAMES, *_NUMBERS, *table.TEXTS)
 #: Names that the answers to queries have for something else.
 _TAKEN = ("codes", "source")

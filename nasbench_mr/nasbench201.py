@@ -139,4 +139,5 @@ def relax(codes: object) -> npt.NDArray[np.float64]:
 
 def project(x: npt.NDArray[np.floating]) -> Codes:
     """`(n, 30)` scores to the codes with each edge's highest one: `(n, 6)`."""
-    return x.reshape(len(x), DIM, len(OPERATIONS)).argmax(axis=2).astype(np.int16)
+    best: Codes = x.reshape(len(x), DIM, len(OPERATIONS)).argmax(axis=2).astype(np.int16)
+    return best
