@@ -19,9 +19,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import nap
 import numpy as np
 from common import REPOSITORY, Figure, report
 
@@ -29,18 +29,10 @@ from nasbench_mr.data_builders import datasets, engines, recipes, runner
 from nasbench_mr.errors import MissingExtraError, NasbenchMRError
 
 TASKS = ("mini-cls", "mini-seg", "mini-det3d", "mini-video")
-#: Trials of the engines' figure, seconds of each, and workers.
-NAPS, NAP, NAPPERS = 200, 0.05, 2
+#: Trials of the engines' figure, and workers.
+NAPS, NAPPERS = 200, 2
 #: Samples that packs are read of.
 SAMPLES = 96
-
-
-def nap(*_: object, **__: object) -> SimpleNamespace:
-    """A trainer that only takes time."""
-    time.sleep(NAP)
-    return SimpleNamespace(
-        status="ok", error=None, metrics={"top1": 50.0}, curve={}, epochs=1, seconds=NAP, device="none"
-    )
 
 
 def plain(code: tuple[int, ...], recipe: recipes.Recipe, seed: int, data: Path, device: str) -> float:
@@ -199,7 +191,7 @@ def busy(figures: list[Figure], scratch: Path) -> None:
         share = sorted(shares)[1]
         figures.append(
             Figure(
-                f"{NAPS} trials of {NAP * 1e3:.0f} ms on {NAPPERS} workers: busy / wall, {engine}",
+                f"{NAPS} trials of {nap.SECONDS * 1e3:.0f} ms on {NAPPERS} workers: busy / wall, {engine}",
                 f"{share:.2f}",
                 f">= {target}",
                 share >= target,
@@ -208,13 +200,13 @@ def busy(figures: list[Figure], scratch: Path) -> None:
 
 
 def _busy(engine: str, codes: Any, out: Path) -> float:
-    options: dict[str, Any] = {"workers": NAPPERS, "trainer": f"{Path(__file__).stem}:nap"}
+    options: dict[str, Any] = {"workers": NAPPERS, "trainer": "nap:train"}
     with runner.Builder("mini-cls", out, engine, **options) as builder:
         return builder.run(runner.plan(["mini-cls"], codes, [0])).utilisation
 
 
 def ray_cluster() -> None:
-    """A cluster of this machine, started before anything is timed, that can import this file."""
+    """A cluster of this machine, started before anything is timed, that can import from this folder."""
     try:
         import ray
     except ImportError:
