@@ -131,8 +131,8 @@ def _typed(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
         wanted = types.get(annotations.get(key, ""))
         if wanted is None:
             raise TypeError(f"unknown field {key!r}")
-        number = isinstance(value, (int, float))
-        if not isinstance(value, wanted) or (number and not abs(value) < 2**63):
+        too_large = isinstance(value, (int, float)) and not abs(value) < 2**63
+        if not isinstance(value, wanted) or too_large:
             raise TypeError(f"{key} is {value!r:.40}; expected {annotations[key]}")
     return dict(data)
 
