@@ -46,7 +46,7 @@ class PredictEval(Command):
 
     Example:
       nasbench-mr predict-eval ensemble ncp-mlp gbdt --tasks seg video --train 100 1000
-      nasbench-mr predict-eval ensemble --train all --split best --out eval.parquet --plot eval.png
+      nasbench-mr predict-eval gp ridge --split best --out eval.parquet --plot eval.png
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ class PredictEval(Command):
             help=f"{', '.join(names())} (default: ensemble)",
         )
         add("--tasks", nargs="+", metavar="T", help="of one search space (default: all of the first one's)")
-        add("--train", nargs="+", default=["1000"], metavar="N", help="training codes, or all (default 1000)")
+        add("--train", nargs="+", type=int, metavar="N", help="training codes (default: all of the split)")
         add("--seeds", type=int, default=5, metavar="K", help="splits 0 to K-1 (default 5)")
         add("--split", default="random", metavar="S", help=f"{', '.join(SPLITS)} (default: random)")
         add("--out", metavar="FILE", help="keep every split's scores, as Parquet")
@@ -82,7 +82,7 @@ class PredictEval(Command):
             args.predictor,
             open_release(args),
             args.tasks,
-            train=None if args.train == ["all"] else [_number(text) for text in args.train],
+            train=args.train,
             seeds=args.seeds,
             split=args.split,
             options=options_of(args.option),
@@ -99,12 +99,6 @@ class PredictEval(Command):
         rows: list[dict[str, Any]] = means.reset_index().to_dict("records")  # type: ignore[assignment]
         print(format_table(rows))
         return None
-
-
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise InvalidArgumentError(f"--train is {text!r}; expected numbers of codes, or all")
-    return int(text)
 
 
 class Surrogate(Command):

@@ -209,7 +209,8 @@ def gather(bench: Benchmark, tasks: str | Sequence[str] | None = None) -> Data:
     codes = codes[np.sort(np.unique(codes, axis=0, return_index=True)[1])]
     columns: dict[str, Floats] = {}
     for task in found:
-        metrics = [metric.name for metric in task.metrics]
+        # The objective first, as `ncp-mlp` wants a task's main metric.
+        metrics = sorted((metric.name for metric in task.metrics), key=lambda name: name != task.objective)
         answers = bench.query_many(codes, task.name, metrics, source="table", missing="nan")
         for metric in metrics:
             # A metric that no one measured is left out.
@@ -223,7 +224,7 @@ def evaluate(
     predictor: str | Sequence[str] = "ensemble",
     bench: Benchmark | None = None,
     tasks: str | Sequence[str] | None = None,
-    train: int | Sequence[int] | None = 1000,
+    train: int | Sequence[int] | None = None,
     seeds: int | Sequence[int] = 5,
     split: str = "random",
     options: Mapping[str, Any] | None = None,
@@ -238,7 +239,7 @@ def evaluate(
         predictor: one of `predictors.names()`, or several.
         bench: whose tables; the default release's by default.
         tasks: a name or several, of one search space; by default all tasks of the first one's space.
-        train: how many codes to train on, or several such numbers; None for all that the split offers.
+        train: how many codes to train on, or several such numbers; by default all that the split offers.
         seeds: how many splits (0, 1, ...), or which. The seed is also the predictor's.
         split: one of `SPLITS`.
         options: the predictors' options.
@@ -264,7 +265,7 @@ def evaluate(
     for kind in kinds:
         base.make(kind, **(options or {}))  # fails before an hour's work, not after it
     data = gather(bench, tasks)
-    which = range(seeds) if isinstance(seeds, int) else seeds
+    which = range(base.at_least(1, "seeds", seeds)) if isinstance(seeds, int) else seeds
     splits = {seed: make_split(data.codes, seed, split, data.space) for seed in which}
     most = min((len(s.train) for s in splits.values()), default=0)
     sizes = [most if train is None else train] if train is None or isinstance(train, int) else list(train)
@@ -273,6 +274,7 @@ def evaluate(
             raise InvalidArgumentError(
                 f"train is {size}; expected 2 to {most} codes, which this split offers"
             )
+    targets = _without_best(data) if split == "best" else data.values
     runs = [(kind, size, seed) for size in sizes for kind in kinds for seed in splits]
     rows = []
     for kind, size, seed in tqdm(runs, "evaluate", disable=None if progress else True):
@@ -283,8 +285,8 @@ def evaluate(
             "train": size,
             "seed": seed,
         }
-        for row in _run(data, kind, size, seed, splits[seed], split, options or {}):
-            rows.append(common | row)
+        model = base.make(kind, seed, data.space, **(options or {}))
+        rows += [common | row for row in _run(data, targets, model, splits[seed], size)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -305,19 +307,18 @@ COLUMNS = (
 
 
 def _run(
-    data: Data, kind: str, size: int, seed: int, rows: Split, name: str, options: Mapping[str, Any]
+    data: Data, targets: Floats, predictor: base.Predictor, rows: Split, size: int
 ) -> list[dict[str, Any]]:
     """Fits and scores once: a row for each task."""
     train, test = rows.train[:size], rows.test
-    predictor = base.make(kind, seed=seed, space=data.space, **options)
-    columns = list(range(len(data.names))) if predictor.joint else data.objectives()
-    values = _without_best(data) if name == "best" else data.values
-    targets = values[train]
-    # A side metric that the training codes lack can't help.
     objectives = data.objectives()
-    columns = [k for k in columns if k in objectives or np.isfinite(targets[:, k]).sum() > 1]
+    columns = objectives
+    if predictor.joint:
+        # A side metric that the training codes lack can't help.
+        known = np.isfinite(targets[train]).sum(axis=0)
+        columns = [k for k in range(len(data.names)) if k in objectives or known[k] > 1]
     start = time.perf_counter()
-    predictor.fit(data.codes[train], targets[:, columns], [data.names[k] for k in columns])
+    predictor.fit(data.codes[train], targets[train][:, columns], [data.names[k] for k in columns])
     fitted = time.perf_counter()
     mean, std = predictor.predict(data.codes[test])
     done = time.perf_counter()
@@ -384,30 +385,24 @@ def draw(frame: pd.DataFrame, score: str = "kendall") -> Figure:
         InvalidArgumentError: the evaluation is empty.
         MissingExtraError: matplotlib is not installed.
     """
-    from nasbench_mr.plot import PAGE, figure
+    from nasbench_mr import plot
 
     check_score(score)
     if frame.empty:
         raise InvalidArgumentError("the evaluation has no rows to draw")
     names = list(frame["task"].unique())
-    across = min(4, len(names))
-    down = -(-len(names) // across)
-    drawn = figure(PAGE, 0.4 + 1.6 * down)
-    panels = list(drawn.subplots(down, across, sharex=True, squeeze=False).flat)
-    for panel, name in zip(panels, names, strict=False):
-        for predictor in frame["predictor"].unique():
+    looks = plot.styles(list(frame["predictor"].unique()))
+    drawn = plot.figure(plot.PAGE, 0.4 + 1.7 * -(-len(names) // plot.across(len(names))))
+    for panel, name in zip(plot.panels(drawn, len(names)), names, strict=True):
+        for predictor, look in looks.items():
             own = frame[(frame["task"] == name) & (frame["predictor"] == predictor)]
             groups = own.groupby("train")[score]
             mean, std = groups.mean(), groups.std().fillna(0)
-            (line,) = panel.plot(mean.index, mean, marker="o", markersize=2, linewidth=1, label=predictor)
-            panel.fill_between(
-                mean.index, mean - std, mean + std, color=line.get_color(), alpha=0.15, linewidth=0
-            )
+            panel.plot(mean.index, mean, marker="o", markersize=2, linewidth=1, label=predictor, **look)
+            low, high = mean - std, mean + std
+            panel.fill_between(mean.index, low, high, color=look["color"], alpha=0.15, linewidth=0)
         panel.set_title(name, fontsize=8)
         panel.set_xscale("log")
-        panel.tick_params(labelsize=7)
-    for panel in panels[len(names) :]:
-        panel.set_axis_off()
     drawn.supxlabel("training codes", fontsize=8)
     drawn.supylabel(score, fontsize=8)
     handles, labels = drawn.axes[0].get_legend_handles_labels()

@@ -52,10 +52,13 @@ class Surrogate:
         self._layers = [(state[f"weight{k}"], state[f"bias{k}"]) for k in range(_layers(state))]
         self._table = self._points(space.check(state["codes"].astype(np.int16)))
         # Where arrays do not fit each other, this fails now and not at the first question.
+        m = len(self.names)
+        shapes = {"bounds": (2, m), "noise": (m,), "y_mean": (m,), "y_scale": (m,)}
         answers = self._block(np.repeat(space.LOWER[None], _BLOCK, axis=0))
-        for answer in answers:
-            if answer.shape != (_BLOCK, len(self.names)) or not np.isfinite(answer).all():
-                raise ValueError("its arrays do not fit its metrics")
+        if any(state[key].shape != shape for key, shape in shapes.items()) or not all(
+            answer.shape == (_BLOCK, m) and np.isfinite(answer).all() for answer in answers
+        ):
+            raise ValueError("its arrays do not fit its metrics")
 
     @classmethod
     def of(cls, ensemble: Ensemble, task: Task, codes: Codes) -> Surrogate:
@@ -108,7 +111,8 @@ class Surrogate:
         x = self._x.apply(features.of_codes(codes, self.space)).astype(np.float32)
         for k, (weight, bias) in enumerate(self._layers):
             if k:
-                x = x / (1 + np.exp(-x))  # swish
+                with np.errstate(over="ignore"):  # x / infinity is the 0 it should be
+                    x = x / (1 + np.exp(-x))  # swish
             x = x @ weight + bias  # (members, codes, units)
         outputs = x.astype(np.float64)
         mean = outputs.mean(axis=0) * self._y.scale + self._y.mean
@@ -206,10 +210,8 @@ def fit_surrogates(
                 "held_out": {
                     "metric": task.objective,
                     "splits": _SPLITS,
-                    **{
-                        name: round(float(own[name].mean()), 4)
-                        for name in ("train", "test", *evaluation.SCORES)
-                    },
+                    **{name: round(own[name].mean()) for name in ("train", "test")},
+                    **{name: round(float(own[name].mean()), 4) for name in evaluation.SCORES},
                 },
             }
 
