@@ -61,7 +61,7 @@ class Build(Command):
             "--gpus",
             type=float,
             metavar="F",
-            help="ray: share of a GPU for a trial, such as 0.25 (default 0)",
+            help="ray: share of a GPU for a trial, such as 0.25 (default: one, if any)",
         )
         add("--cpus", type=float, metavar="F", help="ray: cores for a trial (default 1)")
         add("--data", metavar="DIR", help="the folder of the data sets (default: $NASBENCH_MR_DATA)")

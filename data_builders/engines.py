@@ -294,7 +294,8 @@ class Ray(Engine):
             an autoscaling cluster to grow.
         address: of the cluster; None: one that this process is connected to, or $RAY_ADDRESS, or a new one
             on this machine, which ends with the engine.
-        gpus: share of a GPU that a worker takes, such as 0.25; above 1: whole numbers.
+        gpus: share of a GPU that a worker takes, such as 0.25; above 1: whole numbers. None: one where the
+            cluster has GPUs now, else 0.
         cpus: cores that a worker takes.
 
     Raises:
@@ -310,15 +311,17 @@ class Ray(Engine):
         job: Job,
         workers: int | None = None,
         address: str | None = None,
-        gpus: float = 0.0,
+        gpus: float | None = None,
         cpus: float = 1.0,
     ):
         try:
             import ray
         except ImportError:
             raise missing_extra("ray", "cluster", "the engine 'ray'") from None
-        if gpus < 0 or cpus < 0 or not gpus + cpus > 0:
-            raise InvalidArgumentError(f"gpus is {gpus}, cpus is {cpus}; expected positive shares")
+        if (gpus or 0) < 0 or not cpus > 0:
+            raise InvalidArgumentError(
+                f"gpus is {gpus}, cpus is {cpus}; expected shares of at least 0, and cores"
+            )
         self._ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:
@@ -330,10 +333,12 @@ class Ray(Engine):
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise BuildError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
-        self._actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_Actor)
         #: What each worker is busy with: a reference to its answer.
         self._answer: dict[Any, _Worker] = {}
         room = self._ray.cluster_resources()
+        if gpus is None:
+            gpus = 1.0 if room.get("GPU") and job.device != "cpu" else 0.0
+        self._actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_Actor)
         places = [room.get(kind, 0) / share for kind, share in (("CPU", cpus), ("GPU", gpus)) if share]
         try:
             super().__init__(job, int(min(places)) if workers is None else workers)

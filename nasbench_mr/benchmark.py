@@ -207,26 +207,32 @@ class _View:
         return self._means[name]
 
     @cached_property
-    def cells(self) -> list[tuple[str, memoryview[Any]]]:
-        """Names and values for `result`, the hot path: by the table's rows where that will do, or by code."""
-        if self.single:
-            return [(name, self.table.columns[name]) for name in self.names]
-        return [(name, self.mean(name).data) for name in self.names]
+    def means(self) -> dict[str, memoryview[Any]]:
+        """`mean` of every column of an answer."""
+        return {name: self.mean(name).data for name in self.names}
 
     def result(self, k: int, code: tuple[int, ...]) -> Result:
         """The answer for code number k, over all its seeds."""
-        at = self.good[k] if self.single else k
-        values: dict[str, float] = {name: column[at] for name, column in self.cells}
-        for name in self.integers:
-            values[name] = int(values[name])
         if self.single:
-            seed = self.table.columns["seed"][at]
-            return Result(values, code, self.task.name, "table", self.no_std, (seed,))
+            return self.row_result(self.good[k], code)
+        values = self._values(self.means, k)
         rows = self.trials(k)
         std: Mapping[str, float] = self.no_std
         if len(rows) > 1:
             std = MappingProxyType({m: _mean_std(self.table.values[m][rows])[1] for m in self.metrics})
         return Result(values, code, self.task.name, "table", std, tuple(self.table.seed[rows].tolist()))
+
+    def row_result(self, row: int, code: tuple[int, ...]) -> Result:
+        """The answer of one trial, a row of the table; the hot path."""
+        columns = self.table.columns
+        values = self._values(columns, row)
+        return Result(values, code, self.task.name, "table", self.no_std, (columns["seed"][row],))
+
+    def _values(self, columns: Mapping[str, memoryview[Any]], at: int) -> dict[str, float]:
+        values: dict[str, float] = {name: columns[name][at] for name in self.names}
+        for name in self.integers:
+            values[name] = int(values[name])
+        return values
 
     def trials(self, k: int, seed: int | None = None) -> Ints:
         """The table's rows with the "ok" trials of code number k, or with that of one seed."""
@@ -242,14 +248,6 @@ class _View:
                 "(seed=None answers their mean)"
             )
         return of_seed
-
-    def seed_result(self, k: int, code: tuple[int, ...], seed: int) -> Result:
-        """The answer of one seed's trial."""
-        row = int(self.trials(k, seed)[0])
-        values: dict[str, float] = {name: self.table.columns[name][row] for name in self.names}
-        for name in self.integers:
-            values[name] = int(values[name])
-        return Result(values, code, self.task.name, "table", self.no_std, (seed,))
 
 
 class _Curves:
@@ -369,7 +367,9 @@ class Benchmark:
         if source != "surrogate" and k >= 0:
             if epoch is not None:
                 return self._query_curve(view, k, code, seed, epoch)
-            return view.result(k, code) if seed is None else view.seed_result(k, code, seed)
+            if seed is None:
+                return view.result(k, code)
+            return view.row_result(int(view.trials(k, seed)[0]), code)
         if source == "table" or of_trial:
             raise self._not_found(view, code)
         surrogate = self._surrogate(view.task.name)

@@ -7,12 +7,13 @@ A space is a module with the members of `Space`: `nasbench_mr.space` (the 27 int
 from __future__ import annotations
 
 import importlib
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from nasbench_mr.errors import UnknownNameError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _MODULES = {"nasbench-mr": "nasbench_mr.space", "nas-bench-201": "nasbench_mr.nasbench201"}
 

@@ -213,7 +213,7 @@ def test_a_ray_trainer_that_does_not_exist(cluster: object, tmp_path: Path) -> N
 def test_a_share_that_no_node_has(cluster: object) -> None:
     with pytest.raises(InvalidArgumentError, match=r"no room for a worker of 1 cores and 0\.5 GPUs"):
         engines.make("ray", job("instant"), gpus=0.5)
-    with pytest.raises(InvalidArgumentError, match="expected positive shares"):
+    with pytest.raises(InvalidArgumentError, match="expected shares of at least 0, and cores"):
         engines.make("ray", job("instant"), cpus=0.0)
 
 
