@@ -62,7 +62,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
-def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A colour and a dash for each name."""
     return {
         name: {"color": _COLOURS[k % len(_COLOURS)], "linestyle": _DASHES[k % len(_DASHES)]}
@@ -70,21 +70,21 @@ def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _across(count: int) -> int:
+def across(count: int) -> int:
     """Panels in a row: at most three, and four as two by two."""
     return 2 if count == 4 else min(3, count)
 
 
-def _panels(drawn: Any, count: int) -> list[Axes]:
+def panels(drawn: Any, count: int) -> list[Axes]:
     """`count` panels in rows; places left over stay empty."""
-    across = _across(count)
-    panels = list(drawn.subplots(-(-count // across), across, squeeze=False).flat)
-    for panel in panels[count:]:
+    columns = across(count)
+    made = list(drawn.subplots(-(-count // columns), columns, squeeze=False).flat)
+    for panel in made[count:]:
         panel.set_axis_off()
-    for panel in panels[:count]:
+    for panel in made[:count]:
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
-    return panels[:count]
+    return made[:count]
 
 
 def comparison(found: Comparison, band: str = "quartiles") -> Figure:
@@ -94,22 +94,22 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
     says. Below, bars join searches that the tests can't tell apart (Wilcoxon, Holm, 5%).
     """
     curves = found.curves(band)
-    heights = [0.5 + 1.75 * -(-len(found.tasks) // _across(len(found.tasks)))]
+    heights = [0.5 + 1.75 * -(-len(found.tasks) // across(len(found.tasks)))]
     if len(found.searchers) > 1:
         heights.append(0.35 + 0.16 * len(found.searchers))
     drawn = figure(PAGE, sum(heights))
     upper, *below = drawn.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    styles = _styles(found.searchers)
-    for panel, task in zip(_panels(upper, len(found.tasks)), found.tasks, strict=True):
+    looks = styles(found.searchers)
+    for panel, task in zip(panels(upper, len(found.tasks)), found.tasks, strict=True):
         here = curves[curves["task"] == task]
         for name in found.searchers:
             own = here[here["searcher"] == name]
-            panel.plot(own["evaluations"], own["median"], label=name, linewidth=1.2, **styles[name])
+            panel.plot(own["evaluations"], own["median"], label=name, linewidth=1.2, **looks[name])
             panel.fill_between(
                 own["evaluations"],
                 own["low"],
                 own["high"],
-                color=styles[name]["color"],
+                color=looks[name]["color"],
                 alpha=0.15,
                 linewidth=0,
             )
@@ -122,7 +122,7 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
     handles, labels = upper.axes[0].get_legend_handles_labels()
     upper.legend(handles, labels, loc="outside upper center", ncols=7, fontsize=7, frameon=False)
     for lower in below:
-        _draw_ranks(lower.subplots(), found, styles)
+        _draw_ranks(lower.subplots(), found, looks)
     return drawn
 
 
@@ -135,7 +135,7 @@ def _scale_regret(panel: Axes, values: np.ndarray[Any, Any]) -> None:
     panel.set_ylim(bottom=0)
 
 
-def _draw_ranks(panel: Axes, found: Comparison, styles: dict[str, dict[str, Any]]) -> None:
+def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]) -> None:
     """Mean ranks over the tasks on a line, best on the left; bars join what the tests can't tell apart."""
     ranks = found.ranks().mean().sort_values()
     names = list(ranks.index)
@@ -152,8 +152,8 @@ def _draw_ranks(panel: Axes, found: Comparison, styles: dict[str, dict[str, Any]
         f"mean rank; bars: no difference at 5% (Wilcoxon over {tests.count} {tests.blocks}, Holm)", fontsize=8
     )
     for k, name in enumerate(names):
-        panel.plot([ranks[name], ranks[name]], [0.6, -k - 0.5], linewidth=0.8, **styles[name])
-        panel.plot([ranks[name]], [0.6], marker="o", markersize=3, clip_on=False, color=styles[name]["color"])
+        panel.plot([ranks[name], ranks[name]], [0.6, -k - 0.5], linewidth=0.8, **looks[name])
+        panel.plot([ranks[name]], [0.6], marker="o", markersize=3, clip_on=False, color=looks[name]["color"])
         panel.annotate(
             f"{name} {ranks[name]:.2f}",
             (ranks[name], -k - 0.5),
@@ -192,8 +192,8 @@ def _groups(names: Sequence[str], alike: Any) -> list[tuple[int, int]]:
 
 def release(bench: Benchmark) -> Figure:
     """A release at a glance: each task's objective against MACs, with the codes that nothing else beats."""
-    drawn = figure(PAGE, 0.3 + 1.7 * -(-len(bench.tasks) // _across(len(bench.tasks))))
-    for panel, name in zip(_panels(drawn, len(bench.tasks)), bench.tasks, strict=True):
+    drawn = figure(PAGE, 0.3 + 1.7 * -(-len(bench.tasks) // across(len(bench.tasks))))
+    for panel, name in zip(panels(drawn, len(bench.tasks)), bench.tasks, strict=True):
         task = bench.task(name)
         metric = task.metric()
         found = bench.query_many(bench.codes(name), name, (metric.name, "macs"), source="table")
