@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ SCRIPTS = ("query.py", "builders.py", "auxnas.py")
 
 def main() -> None:
     folder = Path(__file__).parent
+    # The scripts import what is beside them; make forbids that for the sake of the root.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
     for name in sys.argv[1:] or SCRIPTS:
-        subprocess.run([sys.executable, str(folder / name)], check=True)
+        subprocess.run([sys.executable, str(folder / name)], check=True, env=environment)
 
 
 if __name__ == "__main__":
