@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -328,9 +329,14 @@ class Ray(Engine):
             # A cluster that starts here reports to no one.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
-                ray.init(
-                    address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False
-                )
+                # Ray puts the current folder on the workers' path, where a folder can hide the installed package.
+                with contextlib.chdir(tempfile.gettempdir()):
+                    ray.init(
+                        address=address,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        configure_logging=False,
+                    )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise BuildError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
         #: What each worker is busy with: a reference to its answer.
