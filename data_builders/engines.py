@@ -329,7 +329,7 @@ class Ray(Engine):
             # A cluster that starts here reports to no one.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
-                # Ray puts the current folder on the workers' path, where a folder can hide the installed package.
+                # Ray puts the current folder on the workers' path, where one can hide the installed package.
                 with contextlib.chdir(tempfile.gettempdir()):
                     ray.init(
                         address=address,

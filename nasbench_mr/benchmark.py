@@ -10,10 +10,8 @@ code does without NumPy; the views for analysis (`to_pandas`, `pareto`, ...) loa
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
@@ -34,6 +32,8 @@ from nasbench_mr.release import Release, find, unpack
 from nasbench_mr.trials import COSTS, Table, keys
 
 if TYPE_CHECKING:
+    import tempfile
+
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from nasbench_mr.spaces import Space
     from nasbench_mr.tasks import Task
 
+    #: The codes of a table, row by row, and the number of each different one.
+    _Index = tuple[bytes | memoryview[Any], dict[bytes, int]]
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
 
@@ -62,6 +64,8 @@ def load(release: str | os.PathLike[str] | None = None) -> Benchmark:
         ReleaseError, UnsafeFileError, IntegrityError: the folder or tarball is malformed.
     """
     if release is not None and os.path.isfile(release):
+        import tempfile
+
         scratch = tempfile.TemporaryDirectory(prefix="nasbench-mr-")
         bench = Benchmark(unpack(release, Path(scratch.name) / "release"))
         bench._scratch = scratch
@@ -147,7 +151,7 @@ class _View:
         integers: those that are whole numbers.
     """
 
-    def __init__(self, task: Task, table: Table, indexes: dict[bytes, dict[bytes, int]]):
+    def __init__(self, task: Task, table: Table, indexes: list[_Index]):
         self.task, self.table = task, table
         codes, ok = table.columns["codes"], bytes(table.columns["ok"])
         #: The table's row of each "ok" trial.
@@ -156,11 +160,12 @@ class _View:
         if 0 in ok:
             self.good = [row for row, good in enumerate(ok) if good]
             every = b"".join(codes[row * table.width : (row + 1) * table.width] for row in self.good)
-        # Tasks over the same codes share one index.
-        digest = hashlib.sha1(every, usedforsecurity=False).digest()
-        if digest not in indexes:
-            indexes[digest] = _numbered(keys(every, table.width))
-        self.index = indexes[digest]
+        # Tasks over the same codes share one index. Comparing bytes costs less than importing a hash.
+        index = next((i for known, i in indexes if bytes(known) == bytes(every)), None)
+        if index is None:
+            index = _numbered(keys(every, table.width))
+            indexes.append((every, index))
+        self.index = index
         self.single = len(self.index) == len(self.good)
         self.names = [n for n, lacking in table.unknown.items() if n not in COSTS or lacking < len(table)]
         self.integers = [n for n in ("macs", "params") if n in self.names and not table.unknown[n]]
@@ -285,7 +290,7 @@ class Benchmark:
         self.release = release
         self.tasks: tuple[str, ...] = tuple(release.tasks)
         self._views: dict[str, _View] = {}
-        self._indexes: dict[bytes, dict[bytes, int]] = {}
+        self._indexes: list[_Index] = []
         self._surrogates: dict[str, Surrogate] = {}
         self._frames: dict[str, pd.DataFrame] = {}
         self._curves: dict[str, _Curves] = {}

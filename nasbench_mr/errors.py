@@ -7,7 +7,6 @@ message in one line and exits with status 2.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -105,6 +104,8 @@ class NotFittedError(NasbenchMRError, RuntimeError):
 
 def did_you_mean(name: object, options: Iterable[str]) -> str:
     """A sentence for an error message: the closest of `options`, or all of them."""
+    import difflib
+
     options = list(options)
     lowered = {option.lower(): option for option in options}
     typed = str(name).lower()

@@ -1,41 +1,19 @@
-"""Writing files so that nothing half-written is ever seen, and reading archives from outside.
+"""Writing files so that nothing half-written is ever seen.
 
 Everything this package writes goes through `atomic` (or `atomic_folder`): written beside its place, synced,
-renamed. Everything it unpacks goes through `extract_tar`.
+renamed. A cold query imports this module, so what only writing needs is imported there.
 """
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import errno
-import gzip
-import hashlib
-import io
-import lzma
 import os
-import shutil
 import sys
-import tarfile
-import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
 
-from nasbench_mr.errors import IntegrityError, StorageError, UnsafeFileError
-
-#: Limits for archives: total unpacked bytes, files, and bytes of one header (a long name).
-MAX_UNPACKED = 64 << 30
-MAX_MEMBERS = 1_000_000
-MAX_HEADER = 1 << 20
-
-#: How packed files start, and what opens them.
-_PACKED: dict[bytes, Callable[..., Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\0": lzma.open,
-}
+from nasbench_mr.errors import IntegrityError, StorageError
 
 #: What the system says when a file can't be written, and what to do then.
 _ADVICE = {
@@ -58,6 +36,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full or the folder can't be written.
     """
+    import tempfile
+
     path = Path(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +76,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     If another process put a folder there meanwhile, that one stays and ours is dropped: the caller decides
     whether they agree. A folder that is there is never replaced.
     """
+    import shutil
+    import tempfile
+
     path = Path(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,6 +168,8 @@ def _sync_all(paths: Sequence[Path]) -> None:
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """The file's SHA-256, in hexadecimal."""
+    import hashlib
+
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -198,90 +183,10 @@ def check_sha256(path: str | os.PathLike[str], expected: str, name: str | None =
 
 def git_blob_id(path: str | os.PathLike[str]) -> str:
     """The file's id in git: SHA-1 of "blob <size>\\0" and the content."""
+    import hashlib
+
     digest = hashlib.sha1(b"blob %d\0" % os.path.getsize(path), usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def extract_tar(
-    source: str | os.PathLike[str] | IO[bytes], target: str | os.PathLike[str], max_bytes: int = MAX_UNPACKED
-) -> None:
-    """Unpacks a tarball of plain files and folders, plain or packed by gzip, bzip2 or xz, into a folder.
-
-    Raises:
-        UnsafeFileError: a member is a link, a device, has an absolute path or one that leaves the folder,
-            or the whole is larger than `max_bytes`; also where the archive is truncated or is no tarball.
-            What was unpacked before stays in `target`, which callers make with `atomic_folder`.
-        StorageError: the disk is full or the folder can't be written.
-    """
-    name = str(getattr(source, "name", source))
-    target = Path(target)
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, (str, os.PathLike)):
-            source = stack.enter_context(open(source, "rb"))
-        try:
-            stream = _unpacked(source)
-            total = 0
-            tar = stack.enter_context(tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:"))
-            for count, member in enumerate(tar, start=1):
-                shown = repr(member.name)
-                if not (member.isfile() or member.isdir()) or member.size < 0:
-                    raise UnsafeFileError(f"{name}: {shown} is a link or a device; expected plain files")
-                total += member.size
-                if total > max_bytes:
-                    raise UnsafeFileError(f"{name}: unpacks to more than {max_bytes:,} bytes; refused")
-                if count > MAX_MEMBERS:
-                    raise UnsafeFileError(f"{name}: has more than {MAX_MEMBERS:,} files; refused")
-                if os.path.isabs(member.name) or ".." in Path(member.name).parts:
-                    raise UnsafeFileError(f"{name}: {shown} is not inside the archive's folder")
-                tar.extract(member, target, filter="data")
-            stream.finish()
-        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
-            if isinstance(error, UnsafeFileError):
-                raise
-            if isinstance(error, OSError) and error.errno in (
-                errno.ENOSPC,
-                errno.EDQUOT,
-                errno.EROFS,
-                errno.EACCES,
-            ):
-                with explained(target):
-                    raise
-            # Other OSErrors: a broken stream, or names that no file system has (too long, a file as folder).
-            raise UnsafeFileError(f"{name}: not a complete tarball ({error})") from error
-
-
-def _unpacked(packed: IO[bytes]) -> _Bounded:
-    """The decompressed stream; tarfile's own detection would give no hold on what it reads at once."""
-    start = packed.read(6)
-    packed.seek(-len(start), io.SEEK_CUR)
-    for magic, opener in _PACKED.items():
-        if start.startswith(magic):
-            return _Bounded(opener(packed))
-    return _Bounded(packed)
-
-
-class _Bounded:
-    """A stream that is never read in large pieces: files are copied in small ones, and only the header of a
-    hostile tarball asks for gigabytes."""
-
-    def __init__(self, stream: IO[bytes]):
-        self.stream = stream
-        self.tell, self.seek = stream.tell, stream.seek
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_HEADER:
-            raise ValueError(f"it has a header of {size:,} bytes")
-        self.last = self.stream.read(size)
-        return self.last
-
-    def finish(self) -> None:
-        """Checks that the tarball ended with its end mark, and the packed stream with its checksum; tarfile
-        takes the end of the file for the end of the tarball."""
-        if self.last != bytes(tarfile.BLOCKSIZE):
-            raise EOFError("it ends too early")
-        while self.stream.read(MAX_HEADER):
-            pass

@@ -10,15 +10,10 @@ adding a table makes a new version (`extend`). Versions are ordered as in Semant
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
 import re
-import shutil
 import sys
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -350,6 +345,8 @@ def extend(
 
 def _copy(base: Release, names: Iterable[str], folder: Path) -> None:
     """Copies files of a release, checked, into another folder."""
+    import shutil
+
     for name in names:
         source, target = base.path / name, folder / name
         if not source.is_file():
@@ -421,7 +418,7 @@ def check_cost(table: trials.Table, where: str) -> None:
 def pack(release: Release, target: str | os.PathLike[str]) -> Path:
     """Writes the release as a tarball and, beside it, its `.sha256`.
 
-    The same files give the same bytes: sorted names, no times, no owners.
+    The same files give the same bytes.
 
     Args:
         target: a file name ending in .tar.gz, or a folder, where it becomes <name>-<version>.tar.gz.
@@ -429,21 +426,19 @@ def pack(release: Release, target: str | os.PathLike[str]) -> Path:
     Returns:
         The tarball's path.
     """
+    from nasbench_mr import archives
+
     verify(release)
     path = Path(target)
     if path.is_dir() or not path.name.endswith(".tar.gz"):
         path = path / f"{release.name}-{release.version}.tar.gz"
-    with (
-        files.atomic(path) as temporary,
-        open(temporary, "wb") as raw,
-        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        for name in sorted([*release.files, MANIFEST]):
-            data = (release.path / name).read_bytes()
-            member = tarfile.TarInfo(f"{release.name}-{release.version}/{name}")
-            member.size, member.mode = len(data), 0o644
-            tar.addfile(member, io.BytesIO(data))
+    archives.write_tar(
+        path,
+        [
+            (f"{release.name}-{release.version}/{name}", release.path / name)
+            for name in sorted([*release.files, MANIFEST])
+        ],
+    )
     files.write_text(f"{path}.sha256", f"{files.sha256(path)}  {path.name}\n")
     return path
 
@@ -458,12 +453,14 @@ def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = N
         UnsafeFileError: it is truncated, or holds links, devices, or paths outside its folder.
         ReleaseError: it does not hold one release.
     """
+    from nasbench_mr import archives
+
     if not os.path.isfile(tarball):
         raise ReleaseNotFoundError(f"no release at {os.fspath(tarball)!r}: expected a tarball")
     if sha256 is not None:
         files.check_sha256(tarball, sha256)
     target.mkdir(parents=True, exist_ok=True)
-    files.extract_tar(tarball, target)
+    archives.extract_tar(tarball, target)
     tops = list(target.iterdir())
     folder = tops[0] if len(tops) == 1 and tops[0].is_dir() else target
     try:
@@ -484,6 +481,9 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Releas
             `verify`; nothing that was installed changes.
         StorageError: the disk is full or the home folder can't be written.
     """
+    import shutil
+    import tempfile
+
     root = home() / "releases"
     with files.explained(root):
         root.mkdir(parents=True, exist_ok=True)

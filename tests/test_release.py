@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import NasbenchMRError, cost, files, release, space, table, tasks
+from nasbench_mr import NasbenchMRError, archives, cost, files, release, space, table, tasks
 from nasbench_mr.errors import (
     IntegrityError,
     ReleaseError,
@@ -614,10 +614,10 @@ def test_hostile_tarballs(
 
 def test_a_bomb(tarball: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(files, "MAX_MEMBERS", 3)
+        patch.setattr(archives, "MAX_MEMBERS", 3)
         with pytest.raises(UnsafeFileError, match="has more than 3 files; refused"):
             release.install(tarball)
-    monkeypatch.setattr(files.extract_tar, "__defaults__", (1000,))
+    monkeypatch.setattr(archives.extract_tar, "__defaults__", (1000,))
     with pytest.raises(UnsafeFileError, match="unpacks to more than 1,000 bytes; refused"):
         release.install(tarball)
     assert tree(home) == {}

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasbench_mr import files
+from nasbench_mr import archives
 from nasbench_mr.data_builders.datasets import generate
 from nasbench_mr.data_builders.datasets.base import image_size, listing, read_image, read_mask
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10
@@ -89,7 +89,7 @@ def fetch(name: str, root: str | os.PathLike[str], source: str | None = None, pr
             raise DatasetError(f"no tarball {source}; expected a file, or an http(s) address")
         unpacked = Path(scratch) / "unpacked"
         unpacked.mkdir()
-        files.extract_tar(tarball, unpacked, MAX_BYTES)
+        archives.extract_tar(tarball, unpacked, MAX_BYTES)
         tops = [p for p in unpacked.iterdir() if p.is_dir()]
         if len(tops) != 1:
             raise DatasetError(f"{tarball} holds {len(tops)} folders; expected one, of {about.repository}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasbench_mr import files
+from nasbench_mr import archives, files
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, UnknownTaskError
 from nasbench_mr.search import aux_data, aux_scenes
 from nasbench_mr.search.aux_data import AuxData, LabelledSet
@@ -155,7 +155,7 @@ def test_camvid(tmp_path: Path, shared: Path | None) -> None:
             )
     root = tmp_path
     if shared is not None:
-        files.extract_tar(shared / "data" / "camvid.tar", tmp_path / "real")
+        archives.extract_tar(shared / "data" / "camvid.tar", tmp_path / "real")
         root = tmp_path / "real" / "camvid"
     data = aux_data.load("camvid", root, (24, 32), limit=2)
     aux_data.check(data, ("segmentation", "edges"))
