@@ -57,7 +57,7 @@ class Task:
         name: its key everywhere, also its file's name.
         title: one line for people.
         dataset: the data its networks are trained on.
-        problem: "classification", "segmentation", "video" or "detection".
+        problem: "classification", "segmentation", "video" or "detection"; "unknown" for a user's table.
         metrics: the measured ones, the objective first.
         objective: the name of the metric that searches optimise.
         num_classes: outputs of the classifier; None where unknown.

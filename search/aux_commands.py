@@ -179,6 +179,5 @@ def _data(args: argparse.Namespace) -> AuxData:
     from nasbench_mr.data_builders import datasets
     from nasbench_mr.search import aux_data
 
-    # Data sets lie side by side; the generated rooms and those without a builder's reader too.
-    root = Path(args.root) if args.root else datasets.folder("camvid").with_name(args.data)
+    root = Path(args.root) if args.root else datasets.folder(args.data)
     return aux_data.load(args.data, root, args.size, args.limit)

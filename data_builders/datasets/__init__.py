@@ -84,7 +84,6 @@ def folder(name: str, data: str | os.PathLike[str] | None = None) -> Path:
 
     `data` is by default $NASBENCH_MR_DATA, else the folder `data` of the package's home (`release.home`).
     """
-    reader(name)
     base = data or os.environ.get("NASBENCH_MR_DATA")
     return (Path(base).expanduser() if base else home() / "data") / name
 
@@ -96,6 +95,7 @@ def locate(name: str, data: str | os.PathLike[str] | None = None) -> Path:
         DatasetError: there is none; with the command that gets it.
         UnknownNameError: no such data set.
     """
+    reader(name)
     path = folder(name, data)
     if path.is_dir():
         return path
