@@ -1,4 +1,4 @@
-"""Arithmetic of the views: the Pareto front and Kendall's tau."""
+"""Arithmetic of the views: the Pareto front, Kendall's tau, and the noise of seeds."""
 
 from __future__ import annotations
 
@@ -23,6 +23,25 @@ def non_dominated(losses: Floats) -> npt.NDArray[np.int64]:
             front.append(i)
             kept = rows[front]
     return np.sort(order[front])
+
+
+def spreads(values: Floats) -> tuple[float, float]:
+    """Standard deviations between codes and between seeds (analysis of variance, one random factor).
+
+    Args:
+        values: `(codes, seeds)`, NaN where a code lacks a seed; each code has two at least.
+
+    Returns:
+        Between codes, with what their seeds add to the variance of their means taken off; between the seeds
+        of a code. NaN where there are too few codes.
+    """
+    counts = (~np.isnan(values)).sum(axis=1)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    means = np.nansum(values, axis=1) / counts
+    within = np.nansum((values - means[:, None]) ** 2) / (counts - 1).sum()
+    between = means.var(ddof=1) - within * (1 / counts).mean()
+    return float(np.sqrt(max(between, 0.0))), float(np.sqrt(within))
 
 
 def kendall_tau(x: Floats, y: Floats) -> float:

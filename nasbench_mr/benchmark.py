@@ -668,6 +668,55 @@ class Benchmark:
                 out[j, i] = out[i, j]
         return pd.DataFrame(out, names, names)
 
+    def noise(self, tasks: Sequence[str] | None = None) -> pd.DataFrame:
+        """How much of each task's differences is training noise: one row a task with repeated trials.
+
+        Args:
+            tasks: which; by default all.
+
+        Returns:
+            Over the codes with two seeds or more, of the objective: "codes", "seeds" (the most a code has),
+            "between" codes and "within" codes (between seeds), standard deviations, and their "ratio";
+            "rank" correlation (Spearman's) of two seeds, the mean over pairs of seeds. Then over all codes:
+            "min", "median" and "max".
+        """
+        import numpy as np
+        import pandas as pd
+
+        from nasbench_mr.analysis import spreads
+
+        rows = {}
+        for task in self.tasks if tasks is None else tasks:
+            view = self._view(task)
+            if view.single:
+                continue
+            order, starts = view.groups
+            name = view.task.objective
+            trials = pd.DataFrame(
+                {
+                    "code": np.repeat(np.arange(len(starts) - 1), np.diff(starts)),
+                    "seed": view.table.seed[order],
+                    "value": view.table.values[name][order],
+                }
+            )
+            repeated = trials.pivot(index="code", columns="seed", values="value").dropna(thresh=2)
+            between, within = spreads(repeated.to_numpy())
+            ranks = repeated.corr(method="spearman", min_periods=3).to_numpy()
+            pairs = ranks[np.triu_indices(len(ranks), 1)]
+            means = view.mean(name)
+            rows[view.task.name] = {
+                "codes": len(repeated),
+                "seeds": int(repeated.notna().sum(axis=1).max()),
+                "between": between,
+                "within": within,
+                "ratio": between / within if within else float("nan"),
+                "rank": float(np.nanmean(pairs)) if np.isfinite(pairs).any() else float("nan"),
+                "min": float(np.nanmin(means)),
+                "median": float(np.nanmedian(means)),
+                "max": float(np.nanmax(means)),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
 
 def _integer(name: str, value: object) -> int | None:
     """A seed or an epoch, checked."""

@@ -85,15 +85,25 @@ class Tasks(Command):
     Example:
       nasbench-mr tasks
       nasbench-mr tasks seg
+      nasbench-mr tasks --noise --release mini
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("task", nargs="?", help="a task to describe in full")
+        parser.add_argument(
+            "--noise", action="store_true", help="how much codes differ, and seeds (bench.noise)"
+        )
         add_release(parser)
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         bench = open_release(args)
+        if args.noise:
+            found = bench.noise([args.task] if args.task else None).rename_axis("task").reset_index()
+            noise = [dict(zip(map(str, found), row, strict=True)) for row in found.to_numpy().tolist()]
+            if args.json:
+                return print_json(noise)
+            return print(format_table(noise) if noise else "no task has codes with several seeds")
         if args.task:
             task = bench.task(args.task).to_dict()
             if args.json:

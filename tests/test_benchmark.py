@@ -556,6 +556,27 @@ def test_correlation(method: str, bench: Benchmark) -> None:
     assert list(bench.correlation(tasks=["hmdb51"]).index) == ["video"]
 
 
+def test_noise(home: Path) -> None:
+    """Three codes with two seeds, one with one: means 1, 4, 7 and deviations of 1 around each."""
+    seg, video = tasks.get("seg"), tasks.get("video")
+
+    def fill_all(folder: Path) -> None:
+        values = [0.0, 2.0, 5.0, 3.0, 6.0, 8.0, 9.0]
+        fill(seg, codes=CODES[[0, 0, 1, 1, 2, 2, 3]], seed=[0, 1, 0, 1, 0, 1, 0], mIoU=values)(folder)
+        fill(video, codes=CODES[:3], top1=[1.0, 2.0, 3.0])(folder)
+
+    found = Benchmark(release.create(fill_all, "noisy", "1.0.0", [seg, video])).noise()
+    assert list(found.index) == ["seg"]
+    row = found.loc["seg"]
+    # Each code's variance is ((-1)^2 + 1^2) / 1 = 2; that of the means is 9, of which 2 / 2 is from seeds.
+    assert row["within"] == pytest.approx(2**0.5)
+    assert row["between"] == pytest.approx((9 - 1) ** 0.5)
+    assert row["ratio"] == pytest.approx(2)
+    # Seed 0 ranks the codes 0 < 5 < 6, seed 1 ranks them 2 < 3 < 8.
+    assert row["rank"] == 1
+    assert row[["codes", "seeds", "min", "median", "max"]].tolist() == [3, 2, 1, 5.5, 9]
+
+
 def test_correlation_refuses(bench: Benchmark) -> None:
     with pytest.raises(InvalidArgumentError, match="method is 'tau'; expected kendall, spearman or pearson"):
         bench.correlation("tau")

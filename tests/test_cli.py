@@ -147,6 +147,19 @@ def test_query_of_seeds_and_epochs(run: Run, tiny_release: Path) -> None:
     assert [r["values"] for r in early] == [dict(bench.query(CODE, "seg", epoch=1))]
 
 
+def test_tasks_noise(run: Run, tiny_release: Path) -> None:
+    expected = nasbench_mr.load(tiny_release).noise()
+    assert list(expected.index) == ["seg"]
+    found = json.loads(run("tasks", "--noise", "--release", tiny_release, "--json")[1])
+    assert found == [{"task": "seg", **expected.loc["seg"].to_dict()}]
+    out = run("tasks", "seg", "--noise", "--release", tiny_release)[1]
+    assert lines(out)[2][:3] == ["seg", f"{expected.loc['seg', 'codes']:.0f}", "3"]
+    assert (
+        run("tasks", "video", "--noise", "--release", tiny_release)[1]
+        == "no task has codes with several seeds\n"
+    )
+
+
 def test_query_answers_in_the_tasks_that_can(run: Run, tiny_release: Path) -> None:
     found = json.loads(run("query", "#50", "--release", tiny_release, "--json")[1])
     assert [r["task"] for r in found] == ["seg"]
