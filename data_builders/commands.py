@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr.cli import Command, add_json, format_table, print_json
+from nasbench_mr.commands import amount
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Build(Command):
         )
         add("--scheme", default="published", metavar="S", help="how codes are drawn (default published)")
         add("--code-seed", type=int, default=0, metavar="K", help="seed of the draw (default 0)")
+        add("--max-macs", type=amount, metavar="N", help="draw codes of at most N MACs, such as 2e9 or 2G")
         add("--seeds", type=int, default=1, metavar="K", help="train each with seeds 0 to K-1 (default 1)")
         add("--out", required=True, metavar="DIR", help="a folder, or a URI such as s3://bucket/folder")
         add("--engine", default="local", metavar="E", help="local (default) or ray")
@@ -102,7 +104,7 @@ class Build(Command):
                 f"--release {args.release!r}; expected NAME@VERSION, such as mine@1.0.0"
             )
         if args.codes.isdigit():
-            codes = runner.draw_codes(int(args.codes), args.code_seed, args.scheme)
+            codes = runner.draw_codes(int(args.codes), args.code_seed, args.scheme, args.max_macs)
         else:
             codes = runner.read_codes(args.codes)
         optional = ("address", "gpus", "cpus", "trainer")

@@ -33,7 +33,7 @@ from nasbench_mr.data_builders import datasets, engines, recipes
 from nasbench_mr.data_builders.recipes import Recipe
 from nasbench_mr.data_builders.store import CURVE, Store, to_bytes, to_part
 from nasbench_mr.data_builders.trial import TRAINER, Job, Outcome, Trial, address
-from nasbench_mr.errors import InvalidArgumentError, RecipeError, TableError
+from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, RecipeError, TableError
 from nasbench_mr.tasks import Task
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two part files: short, so that little is lost; long enough that short trials share a file.
 FLUSH = 1.0
+#: Draws of 256 codes that may bring nothing new, one after the other.
+_BARREN = 100
 
 Floats = npt.NDArray[np.float64]
 
@@ -159,26 +161,41 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 # --- What to train ------------------------------------------------------------------------------------
 
 
-def draw_codes(n: int, seed: int = 0, scheme: str = "published") -> space.Codes:
+def draw_codes(
+    n: int, seed: int = 0, scheme: str = "published", max_macs: float | None = None
+) -> space.Codes:
     """`n` distinct random codes; those of a smaller `n` are the first ones of a larger.
 
     Args:
         seed, scheme: as in `space.sample`.
+        max_macs: codes with more multiply-accumulates (`cost.macs`) are passed over.
 
     Returns:
         `(n, 27)` int16.
 
     Raises:
         InvalidArgumentError: n is less than 1.
+        InfeasibleError: codes of this scheme within the limit are too rare to draw n of them.
     """
     if n < 1:
         raise InvalidArgumentError(f"{n} codes; expected at least 1")
     found: dict[bytes, space.Code] = {}
-    chunk = 0
+    chunk = barren = 0
     while len(found) < n:
-        for code in space.sample(256, np.random.default_rng((seed, chunk)), scheme):
+        drawn = space.sample(256, np.random.default_rng((seed, chunk)), scheme)
+        if max_macs is not None:
+            drawn = drawn[cost.macs(drawn) <= max_macs]
+        before = len(found)
+        for code in drawn:
             found.setdefault(code.tobytes(), tuple(code.tolist()))
         chunk += 1
+        barren = 0 if len(found) > before else barren + 1
+        if barren == _BARREN:
+            limit = "" if max_macs is None else f" of at most {max_macs:g} MACs"
+            raise InfeasibleError(
+                f"found {len(found)} of {n} {scheme} codes{limit} among {256 * chunk:,} drawn; "
+                "ask for fewer, or choose another scheme or limit"
+            )
     return np.array(list(found.values())[:n], np.int16).reshape(n, space.DIM)
 
 

@@ -42,9 +42,11 @@ def test_a_build_says_what_it_did_and_a_second_one_that_there_is_nothing_to_do(
 
 
 def test_codes_are_drawn_as_asked(tmp_path: Path) -> None:
-    assert build(tmp_path, "--codes", "2", "--scheme", "fine", "--code-seed", "5") == 0
+    assert (
+        build(tmp_path, *["--codes", "2", "--scheme", "fine", "--code-seed", "5", "--max-macs", "150M"]) == 0
+    )
     table = pd.read_parquet(tmp_path / "tables/mini-cls.parquet")
-    drawn = runner.draw_codes(2, 5, "fine")
+    drawn = runner.draw_codes(2, 5, "fine", 150e6)
     assert np.array_equal(np.sort(table[list(space.NAMES)], axis=0), np.sort(drawn, axis=0))
 
 

@@ -23,6 +23,7 @@ from nasbench_mr.data_builders import build, recipes, runner
 from nasbench_mr.data_builders.store import Store
 from nasbench_mr.data_builders.trial import Outcome, Trial
 from nasbench_mr.errors import (
+    InfeasibleError,
     InvalidArgumentError,
     OutOfSpaceError,
     RecipeError,
@@ -84,6 +85,16 @@ def test_a_build_adds_to_what_is_there(tmp_path: Path) -> None:
     assert (report.tasks["mini-cls"].before, report.tasks["mini-cls"].ok) == (3, 2)
     assert len(rows(tmp_path)) == 8
     assert np.array_equal(runner.draw_codes(5)[:3], runner.draw_codes(3))
+
+
+def test_codes_are_drawn_under_a_limit() -> None:
+    free, limited = runner.draw_codes(40, 3, "graded"), runner.draw_codes(20, 3, "graded", max_macs=3e8)
+    within = free[cost.macs(free) <= 3e8]
+    assert 0 < len(within) < 40
+    assert np.array_equal(limited[: len(within)], within[:20])
+    assert cost.macs(limited).max() <= 3e8
+    with pytest.raises(InfeasibleError, match=r"found 0 of 5 published codes of at most 1000 MACs"):
+        runner.draw_codes(5, max_macs=1000)
 
 
 def test_long_trials_start_first(tmp_path: Path) -> None:
