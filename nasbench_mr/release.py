@@ -306,19 +306,22 @@ def extend(
     task: Task | None,
     fill: Callable[[Path], object],
     about: Mapping[str, Any] | None = None,
+    version: str | None = None,
+    target: Path | None = None,
 ) -> Release:
-    """A new installed version of `base` with more in it; `base` stays as it is.
-
-    1.0.0 becomes 1.0.1-local.1; 1.0.1-local.1 becomes 1.0.1-local.2.
+    """A new version of `base` with more in it; `base` stays as it is.
 
     Args:
         task: the task whose `tables/<task>.parquet` (and curves, ...) `fill` writes, new or in place of the
             one that `base` has; None where `fill` adds other files, such as surrogates.
         fill: writes into a folder that has the files of `base`, but those about `task`.
         about: entries of release.json to add or replace.
+        version: of what is made; None: the next free one, so that 1.0.0 becomes 1.0.1-local.1, then -local.2.
+        target: the release's new folder; None: it is installed.
 
     Raises:
         IntegrityError: a file of `base` is missing or altered.
+        ReleaseError: the version is malformed, or taken by other content.
     """
     kept = [n for n in base.files if task is None or PurePosixPath(n).stem != task.name]
 
@@ -331,12 +334,14 @@ def extend(
     if task and "surrogates" in entries:
         entries["surrogates"] = {k: v for k, v in entries["surrogates"].items() if k != task.name}
     entries |= about or {}
+    if version is not None:
+        return create(fill_all, base.name, version, tasks.values(), entries, target)
     version = next_version(base.version)
     while True:
         while version in _versions(base.name):
             version = next_version(version)
         try:
-            return create(fill_all, base.name, version, tasks.values(), entries)
+            return create(fill_all, base.name, version, tasks.values(), entries, target)
         except ReleaseError:
             # Another process may have taken the version since.
             if version not in _versions(base.name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from nasbench_mr.cli import Command, add_json, format_table, print_json
@@ -118,6 +119,8 @@ class Surrogate(Command):
         fit = actions.add_parser("fit", help="make a new version of the release, with surrogates")
         fit.add_argument("--tasks", nargs="+", metavar="T", help="which (default: all)")
         fit.add_argument("--seed", type=int, default=0, metavar="K", help="of the fit (default 0)")
+        fit.add_argument("--version", metavar="V", help="the new version (default: the next one)")
+        fit.add_argument("--release-to", metavar="DIR", help="its new folder (default: install it)")
         add_option(fit)
         show = actions.add_parser("show", help="print the surrogates' scores on held-out codes")
         for action in (fit, show):
@@ -132,7 +135,15 @@ class Surrogate(Command):
         bench = open_release(args)
         release = bench.release
         if args.action == "fit":
-            release = fit_surrogates(bench, args.tasks, args.seed, progress=True, **options_of(args.option))
+            release = fit_surrogates(
+                bench,
+                args.tasks,
+                args.seed,
+                progress=True,
+                version=args.version,
+                target=Path(args.release_to) if args.release_to else None,
+                **options_of(args.option),
+            )
         about = release.about.get("surrogates", {})
         if not about:
             raise SurrogateNotFoundError(
@@ -144,5 +155,5 @@ class Surrogate(Command):
         print(f"{release}, scores on held-out codes:\n")
         print(format_table(rows))
         if args.action == "fit":
-            print(f"\ninstalled in {release.path}")
+            print(f"\n{release} is in {release.path}")
         return None

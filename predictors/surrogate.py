@@ -163,6 +163,8 @@ def fit_surrogates(
     tasks: Sequence[str] | None = None,
     seed: int = 0,
     progress: bool = False,
+    version: str | None = None,
+    target: Path | None = None,
     **options: Any,
 ) -> Release:
     """Makes a new version of a release, with surrogates; the release itself stays as it is.
@@ -175,10 +177,12 @@ def fit_surrogates(
         tasks: which; all by default. Others keep the surrogates they have.
         seed: of the fits.
         progress: show a progress bar.
+        version, target: of the new release, see `release.extend`.
         options: of the predictor "ensemble".
 
     Raises:
         UnknownTaskError: the release has no such task.
+        ReleaseError: the version is malformed, or taken by other content.
         InvalidArgumentError: a table has too few codes (fewer than 20), or wrong options.
     """
     from nasbench_mr.predictors import evaluation
@@ -220,4 +224,4 @@ def fit_surrogates(
             surrogate.save(folder / "surrogates" / f"{name}.npz")
 
     known = bench.release.about.get("surrogates", {})
-    return releases.extend(bench.release, None, fill, {"surrogates": {**known, **about}})
+    return releases.extend(bench.release, None, fill, {"surrogates": {**known, **about}}, version, target)

@@ -65,7 +65,9 @@ def test_mistakes_end_with_one_line_and_status_2(
     assert error.count("\n") == 1
 
 
-def test_surrogates_are_fitted_and_shown(tiny_release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_surrogates_are_fitted_and_shown(
+    tiny_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["surrogate", "show", str(tiny_release)]) == 2
     assert "nasbench-mr surrogate fit tiny" in capsys.readouterr().err
     assert main(["surrogate", "fit", str(tiny_release), *QUICK]) == 0
@@ -73,9 +75,15 @@ def test_surrogates_are_fitted_and_shown(tiny_release: Path, capsys: pytest.Capt
     assert out.startswith("tiny@1.0.1-local.1, scores on held-out codes:")
     assert [line.split()[0] for line in out.splitlines()[2:6]] == ["task", "-----", "seg", "video"]
     made = release.Release.open(release.find("tiny"))
-    assert f"installed in {made.path}" in out
+    assert f"tiny@1.0.1-local.1 is in {made.path}" in out
     assert main(["surrogate", "show", "tiny", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == {"release": "tiny@1.0.1-local.1", "surrogates": made.about["surrogates"]}
+    assert (
+        main(["surrogate", "fit", "tiny", *QUICK, "--version", "2.0.0", "--release-to", str(tmp_path / "x")])
+        == 0
+    )
+    assert str(release.Release.open(tmp_path / "x")) == "tiny@2.0.0"
+    assert [version for _, version in release.installed()] == ["1.0.1-local.1"]
     assert main(["surrogate", "fit", "tiny", "--tasks", "sge"]) == 2
     assert "no task 'sge'" in capsys.readouterr().err
