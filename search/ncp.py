@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ from nasbench_mr.errors import (
     missing_extra,
 )
 from nasbench_mr.objective import Codes, Domain, Floats, Goal, Ints, Tasks, keys
+from nasbench_mr.predictors import features
+from nasbench_mr.predictors.base import Scaler
 from nasbench_mr.tasks import Metric, Task
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
     from nasbench_mr.predictors.base import Predictor
     from nasbench_mr.predictors.evaluation import Data
+    from nasbench_mr.spaces import Space
 
 PRESETS = ("paper",)
 #: The published algorithm's settings.
@@ -51,7 +54,8 @@ class Candidates:
 
     Attributes:
         codes: `(n, DIM)` int16.
-        score: `(n,)` what was maximised: the lower confidence bound of the (standardised, weighted) metrics.
+        score: `(n,)` what was maximised: the lower confidence bound of the (standardised, weighted) metrics,
+            plus their trend (see `ncp`).
         predicted, std: `(n, m)` in the metrics' own units, a column for each task.
         macs, params: `(n,)` exact.
     """
@@ -165,6 +169,7 @@ def ncp(
     starts: int = 256,
     steps: int = 70,
     caution: float = 1.0,
+    trend: float = 0.3,
     polish: int = 8,
     predictor: Predictor | None = None,
 ) -> NCPResult:
@@ -183,6 +188,10 @@ def ncp(
         steps: gradient steps, 70 by default.
         caution: how many standard deviations the predicted mean is lowered by before it counts; 0 trusts
             the predictor.
+        trend: how much the predicted mean's own trend counts beside it: the function, linear in the features
+            of codes, nearest to it over random codes. What an ensemble's networks all get wrong, their
+            standard deviation does not show; codes that are good by the trend too hold up better when other
+            data and another model judge them (docs/search.md). 0 leaves it out.
         polish: rounds of search on the grid around the best codes found.
         predictor: a fitted predictor to use with a benchmark, instead of fitting one.
 
@@ -196,8 +205,13 @@ def ncp(
     """
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError(f"no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
-    for name, value, least in (("starts", starts, 1), ("steps", steps, 1), ("polish", polish, 0)):
-        if value < least:
+    for name, value, least in (
+        ("starts", starts, 1),
+        ("steps", steps, 1),
+        ("polish", polish, 0),
+        ("trend", trend, 0),
+    ):
+        if not value >= least:
             raise InvalidArgumentError(f"{name} is {value}; expected at least {least}")
     problem = _problem(source, predictor, tasks, max_macs, max_params, fixed, seed, preset, caution)
     first = None if start is None else problem.domain.space.check(start)
@@ -206,7 +220,10 @@ def ncp(
     if preset == "paper":
         return _paper(problem, first, steps)
     rng = np.random.default_rng(seed)
-    begin = _starts(problem, first, starts, rng)
+    random = problem.domain.sample(16 * max(starts, 64), rng)
+    if trend:
+        problem = problem.with_trend(random, trend)
+    begin = _starts(problem, first, random, starts, rng)
     trajectory = climb(problem, begin, _limits(problem.domain, starts), steps)
     return _conclude(problem, trajectory, polish, rng)
 
@@ -221,6 +238,42 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
+class Trend:
+    """A linear function of the features of codes (`predictors.features`), 0 at their mean.
+
+    Attributes:
+        space: of the codes.
+        centre, slope: `(F,)`, of the features.
+    """
+
+    space: Space
+    centre: Floats
+    slope: Floats
+
+    #: Of the ridge regression, in codes: little beside thousands of them, but features are collinear.
+    PENALTY: ClassVar[float] = 30.0
+
+    @classmethod
+    def of(cls, codes: Codes, values: Floats, space: Space) -> Trend:
+        """The one nearest to the `(n,)` values of `(n, DIM)` codes, by ridge regression."""
+        inputs = features.of_codes(codes, space)
+        scaler = Scaler.of(inputs)
+        x = scaler.apply(inputs)
+        matrix = x.T @ x + cls.PENALTY * np.eye(x.shape[1])
+        slope = np.linalg.solve(matrix, x.T @ (values - values.mean()))
+        return cls(space, scaler.mean, slope / scaler.scale)
+
+    def __call__(self, codes: Codes) -> Floats:
+        return np.asarray((features.of_codes(codes, self.space) - self.centre) @ self.slope)
+
+    def tensor(self, x: Tensor) -> Tensor:
+        """The same of `(n, R)` relaxed codes, differentiable: `(n,)`."""
+        centre, slope = (_torch().from_numpy(a).to(x) for a in (self.centre, self.slope))
+        value: Tensor = (features.of_tensor(x, self.space) - centre) @ slope
+        return value
+
+
+@dataclass(frozen=True)
 class Problem:
     """A predictor, what to maximise of it, and where.
 
@@ -229,12 +282,20 @@ class Problem:
         goals: the terms of what to maximise.
         domain: the codes allowed.
         caution: standard deviations by which means are lowered; negative raises them.
+        trend: is added to the score.
     """
 
     predictor: Model
     goals: tuple[Goal, ...]
     domain: Domain
     caution: float = 1.0
+    trend: Trend | None = None
+
+    def with_trend(self, codes: Codes, weight: float) -> Problem:
+        """The same with the trend that the mean has over some codes, times `weight`."""
+        offset, factor = self._affine
+        values = (self.predict(codes)[0] - offset) @ factor
+        return replace(self, trend=Trend.of(codes, weight * values, self.domain.space))
 
     @cached_property
     def columns(self) -> list[int]:
@@ -252,9 +313,12 @@ class Problem:
 
     def score(self, codes: Codes) -> Floats:
         """What is maximised: `(n,)`."""
-        mean, std = self.predict(codes)
+        return self._score(codes, *self.predict(codes))
+
+    def _score(self, codes: Codes, mean: Floats, std: Floats) -> Floats:
         offset, factor = self._affine
-        return (mean - offset) @ factor - self.caution * (std @ np.abs(factor))
+        bound: Floats = (mean - offset) @ factor - self.caution * (std @ np.abs(factor))
+        return bound if self.trend is None else bound + self.trend(codes)
 
     def score_tensor(self, x: Tensor) -> Tensor:
         """`score` of relaxed codes, differentiable."""
@@ -262,15 +326,15 @@ class Problem:
 
         mean, std = self.predictor.tensor(x)
         offset, factor = (torch.from_numpy(a).to(x) for a in self._affine)
-        return (mean[:, self.columns] - offset) @ factor - self.caution * (
+        bound = (mean[:, self.columns] - offset) @ factor - self.caution * (
             std[:, self.columns] @ factor.abs()
         )
+        return bound if self.trend is None else bound + self.trend.tensor(x)
 
     def candidates(self, codes: Codes) -> Candidates:
         """All that is known of codes of the domain."""
         predicted, std = self.predict(codes)
-        offset, factor = self._affine
-        score = (predicted - offset) @ factor - self.caution * (std @ np.abs(factor))
+        score = self._score(codes, predicted, std)
         return Candidates(codes, score, predicted, std, self.domain.macs(codes), self.domain.params(codes))
 
 
@@ -334,10 +398,12 @@ def _predicted_goals(predictor: Predictor, tasks: Tasks, seed: int) -> tuple[Goa
     return tuple(terms)
 
 
-def _starts(problem: Problem, first: Codes | None, count: int, rng: np.random.Generator) -> Codes:
-    """Codes to begin from, all within the limits: around the user's, or the better half of random ones.
+def _starts(
+    problem: Problem, first: Codes | None, random: Codes, count: int, rng: np.random.Generator
+) -> Codes:
+    """Codes to begin from, all within the limits: around the user's, or random ones.
 
-    Half of the random ones are the best predicted of sixteen times as many; the others keep the search wide.
+    Half of these are the best predicted of `random`; the others keep the search wide.
     """
     domain = problem.domain
     if first is not None:
@@ -348,8 +414,8 @@ def _starts(problem: Problem, first: Codes | None, count: int, rng: np.random.Ge
             if len(begin[rest]):
                 begin[rest] = domain.mutate(begin[rest], rng)
         return begin
-    random = domain.sample(16 * count, rng)
-    random = random[rng.integers(len(random), size=16 * count)] if len(random) < 16 * count else random
+    if len(random) < count:  # All that the limits leave.
+        random = random[rng.integers(len(random), size=count)]
     best = np.argsort(-problem.score(random), kind="stable")[: (count + 1) // 2]
     return np.concatenate([random[best], random[: count // 2]])
 

@@ -20,10 +20,11 @@ from nasbench_mr.errors import (
     UnknownTaskError,
 )
 from nasbench_mr.objective import Domain, Goal
+from nasbench_mr.predictors import features
 from nasbench_mr.predictors.base import GradientPredictor
 from nasbench_mr.predictors.ncp_mlp import NcpMlp
 from nasbench_mr.search import ncp as function
-from nasbench_mr.search.ncp import Problem, climb, fit, fit_paper
+from nasbench_mr.search.ncp import Problem, Trend, climb, fit, fit_paper
 from nasbench_mr.tasks import Metric, Task
 
 SMALLEST, LARGEST = tuple(space.LOWER.tolist()), tuple(space.UPPER.tolist())
@@ -131,7 +132,7 @@ def test_the_best_are_distinct_and_in_order() -> None:
 
 
 def test_the_trajectory_is_on_the_grid_and_says_what_it_saw() -> None:
-    out = search.ncp(LARGER, "seg", max_macs=1e9, **QUICK)
+    out = search.ncp(LARGER, "seg", max_macs=1e9, trend=0.0, **QUICK)
     path = out.trajectory
     assert path.codes.shape == (26, 16, 27)
     assert path.score.shape == path.macs.shape == (26, 16)
@@ -169,6 +170,49 @@ def test_caution_keeps_out_of_what_the_predictor_does_not_know() -> None:
     assert search.ncp(doubtful, "seg", caution=0.0, **QUICK).best == LARGEST
     careful = search.ncp(doubtful, "seg", caution=1.0, **QUICK)
     assert careful.best == (8, *LARGEST[1:])
+
+
+def test_the_trend_is_the_linear_part_of_the_score() -> None:
+    codes = space.sample(3000, seed=0)
+    inputs = features.of_codes(codes, space)
+    # Twice the logarithm of the head's channels, and half a unit for each repetition of stage 1.
+    known = 2 * np.log2(codes[:, space.NAMES.index("o1")]) + 0.5 * codes[:, space.NAMES.index("b1")]
+    found = Trend.of(codes, known, space)
+    others = space.sample(50, seed=1)
+    expected = 2 * np.log2(others[:, space.NAMES.index("o1")]) + 0.5 * others[:, space.NAMES.index("b1")]
+    # Ridge regression shrinks it a little.
+    assert found(others) == pytest.approx(expected - known.mean(), abs=0.1)
+    assert expected.std() > 1.5
+    assert found(codes).mean() == pytest.approx(0, abs=1e-9)
+    x = torch.from_numpy(space.relax(others)).requires_grad_()
+    assert found.tensor(x).detach().numpy() == pytest.approx(found(others))
+    assert inputs.shape[1] == len(found.slope)
+
+
+def test_the_trend_counts_by_its_weight() -> None:
+    options: dict[str, Any] = {"max_macs": 1e9, "polish": 0, **QUICK}
+    plain, half, whole = (search.ncp(LARGER, "seg", trend=weight, **options) for weight in (0.0, 0.5, 1.0))
+    # All scores at the starts they share, without and with the trend.
+    shared = [out.trajectory.codes[0, 8:] for out in (plain, half, whole)]
+    assert (shared[0] == shared[1]).all()
+    assert (shared[0] == shared[2]).all()
+    a, b, c = (out.trajectory.score[0, 8:] for out in (plain, half, whole))
+    assert c - a == pytest.approx(2 * (b - a))
+    # More is better here, in the large as well.
+    assert np.corrcoef(a, b - a)[0, 1] > 0.8
+
+
+def test_an_error_at_odds_with_the_trend_is_not_climbed_into() -> None:
+    """Larger is better; but of the networks with the narrowest head the predictor thinks too much."""
+
+    class Mistaken(Linear):
+        def tensor(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            mean, std = super().tensor(x)
+            return mean + 1.05 * torch.exp(-(x[:, 26:] - 8) / 4), std
+
+    believed = Mistaken(("seg",), 1.0)
+    assert search.ncp(believed, "seg", trend=0.0, **QUICK).best == (*LARGEST[:-1], 8)
+    assert search.ncp(believed, "seg", trend=1.0, **QUICK).best == LARGEST
 
 
 def test_the_seed_alone_decides() -> None:
@@ -485,6 +529,8 @@ def test_mistakes_have_names(published: NcpMlp, tiny_release: Path) -> None:
         ((LARGER, "seg"), {"starts": 0}, InvalidArgumentError, "starts is 0"),
         ((LARGER, "seg"), {"steps": 0}, InvalidArgumentError, "steps is 0"),
         ((LARGER, "seg"), {"polish": -1}, InvalidArgumentError, "polish is -1"),
+        ((LARGER, "seg"), {"trend": -0.1}, InvalidArgumentError, "trend is -0.1"),
+        ((LARGER, "seg"), {"trend": float("nan")}, InvalidArgumentError, "trend is nan"),
         ((LARGER, "seg"), {"max_macs": -1}, InvalidArgumentError, "max_macs is -1"),
         ((LARGER, "seg"), {"fixed": {"i9": 8}}, InvalidArgumentError, "no dimension 'i9'"),
         ((LARGER, "seg"), {"predictor": LARGER}, InvalidArgumentError, "two predictors"),
