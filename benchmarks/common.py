@@ -8,13 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from nasbench_mr.cli import format_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,18 @@ def published_release() -> Path:
         sys.exit("the benchmark needs the published tables: nasbench-mr fetch")
     os.environ["NASBENCH_MR_HOME"] = tempfile.mkdtemp(prefix="nasbench-mr-bench-")
     return published.import_release(folder).path
+
+
+def in_parallel(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
+    """The function's results, from one process a core with one thread each."""
+    with ProcessPoolExecutor(CORES, get_context("spawn"), _one_thread) as pool:
+        return list(pool.map(function, arguments))
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def cold(script: str, *arguments: str, rounds: int = 11) -> float:

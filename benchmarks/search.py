@@ -7,19 +7,15 @@ Some rows take hours with all the seeds that they are about, so by default they 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from common import Figure, published_release, report
+from common import CORES, Figure, in_parallel, published_release, report
 from torch import nn
 
 import nasbench_mr
@@ -32,7 +28,6 @@ from nasbench_mr.predictors.ncp_mlp import NcpMlp
 from nasbench_mr.predictors.surrogate import fit_surrogates
 from nasbench_mr.search.ncp import PAPER_COST_WEIGHT, PAPER_RATE, PAPER_TARGET, fit, fit_paper
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LIMITS = (1e9, 2e9, 4e9)
 RANDOM, STARTS, STEPS = 100_000, 256, 70
 
@@ -51,12 +46,6 @@ def main() -> None:
     figures += on_surrogates(bench, names[:6])
     figures += one_run(bench)
     report("Search", figures)
-
-
-def in_parallel(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
-    """The function's results, from one process a core with one thread each."""
-    with ProcessPoolExecutor(CORES, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        return list(pool.map(function, arguments))
 
 
 def seconds_of(function: Callable[[], object], clock: Callable[[], float], repeat: int = 5) -> float:
@@ -257,8 +246,8 @@ def judged_split(path: Path, names: Sequence[str], split: int) -> dict[str, np.n
 def evolved(model: predictors.Predictor, column: str, limit: float, seed: int) -> np.ndarray:
     """The best predicted code of an evolution that asks for as many predictions as NCP's steps do."""
     method = search.make("evolution", Domain(max_macs=limit), seed, population=100)
-    for _ in range(STARTS * STEPS // 64):
-        codes = method.ask(64)
+    for _ in range(STARTS * STEPS // 128):
+        codes = method.ask(128)
         predicted, _ = model.predict(codes)
         method.tell(codes, predicted[:, model.names.index(column)])
     return method.codes[method.values.argmax()]
