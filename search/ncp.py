@@ -169,7 +169,7 @@ def ncp(
     starts: int = 256,
     steps: int = 70,
     caution: float = 1.0,
-    trend: float = 0.3,
+    trend: float = 1.0,
     polish: int = 8,
     predictor: Predictor | None = None,
 ) -> NCPResult:
@@ -188,10 +188,11 @@ def ncp(
         steps: gradient steps, 70 by default.
         caution: how many standard deviations the predicted mean is lowered by before it counts; 0 trusts
             the predictor.
-        trend: how much the predicted mean's own trend counts beside it: the function, linear in the features
-            of codes, nearest to it over random codes. What an ensemble's networks all get wrong, their
-            standard deviation does not show; codes that are good by the trend too hold up better when other
-            data and another model judge them (docs/search.md). 0 leaves it out.
+        trend: how much the predicted mean's own trend counts beside it, times the share of noise in what is
+            predicted: the function, linear in the features of codes, nearest to it over random codes. What
+            an ensemble's networks all get wrong, their standard deviation does not show; codes that are good
+            by the trend too hold up better when other data and another model judge them (docs/search.md).
+            0 leaves it out.
         polish: rounds of search on the grid around the best codes found.
         predictor: a fitted predictor to use with a benchmark, instead of fitting one.
 
@@ -292,10 +293,17 @@ class Problem:
     trend: Trend | None = None
 
     def with_trend(self, codes: Codes, weight: float) -> Problem:
-        """The same with the trend that the mean has over some codes, times `weight`."""
+        """The same with the trend that the mean has over some codes.
+
+        It counts `weight` times the share of noise: of the variance of what is predicted there, the part
+        that the predictor's standard deviation stands for.
+        """
+        mean, std = self.predict(codes)
         offset, factor = self._affine
-        values = (self.predict(codes)[0] - offset) @ factor
-        return replace(self, trend=Trend.of(codes, weight * values, self.domain.space))
+        values = (mean - offset) @ factor
+        noise = np.square(std @ np.abs(factor)).mean()
+        share = noise / max(noise + values.var(), 1e-12)
+        return replace(self, trend=Trend.of(codes, weight * share * values, self.domain.space))
 
     @cached_property
     def columns(self) -> list[int]:

@@ -189,30 +189,35 @@ def test_the_trend_is_the_linear_part_of_the_score() -> None:
     assert inputs.shape[1] == len(found.slope)
 
 
-def test_the_trend_counts_by_its_weight() -> None:
-    options: dict[str, Any] = {"max_macs": 1e9, "polish": 0, **QUICK}
-    plain, half, whole = (search.ncp(LARGER, "seg", trend=weight, **options) for weight in (0.0, 0.5, 1.0))
-    # All scores at the starts they share, without and with the trend.
-    shared = [out.trajectory.codes[0, 8:] for out in (plain, half, whole)]
-    assert (shared[0] == shared[1]).all()
-    assert (shared[0] == shared[2]).all()
-    a, b, c = (out.trajectory.score[0, 8:] for out in (plain, half, whole))
-    assert c - a == pytest.approx(2 * (b - a))
+def test_the_trend_counts_by_its_weight_and_the_share_of_noise() -> None:
+    goal = Goal("seg", nasbench_mr.tasks.get("seg"), nasbench_mr.tasks.get("seg").metric())
+    plain = Problem(Unsure(("seg",), 1.0), (goal,), Domain())
+    codes, others = space.sample(2000, seed=0), space.sample(50, seed=1)
+    mean = plain.predict(codes)[0][:, 0]
+    # The noise's variance is 4, the mean's that of 27 uniform numbers of a few levels.
+    share = 4 / (4 + mean.var())
+    assert 0.5 < share < 0.7
+    added = plain.with_trend(codes, 0.5).score(others) - plain.score(others)
+    assert added == pytest.approx(0.5 * share * Trend.of(codes, mean, space)(others))
     # More is better here, in the large as well.
-    assert np.corrcoef(a, b - a)[0, 1] > 0.8
+    assert np.corrcoef(added, plain.score(others))[0, 1] > 0.8
+
+
+class Unsure(Linear):
+    """Larger is better, give or take 2; but of the narrowest heads it thinks `too_much`."""
+
+    too_much = 0.0
+
+    def tensor(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, std = super().tensor(x)
+        return mean + self.too_much * torch.exp(-(x[:, 26:] - 8) / 4), torch.full_like(std, 2.0)
 
 
 def test_an_error_at_odds_with_the_trend_is_not_climbed_into() -> None:
-    """Larger is better; but of the networks with the narrowest head the predictor thinks too much."""
-
-    class Mistaken(Linear):
-        def tensor(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            mean, std = super().tensor(x)
-            return mean + 1.05 * torch.exp(-(x[:, 26:] - 8) / 4), std
-
-    believed = Mistaken(("seg",), 1.0)
-    assert search.ncp(believed, "seg", trend=0.0, **QUICK).best == (*LARGEST[:-1], 8)
-    assert search.ncp(believed, "seg", trend=1.0, **QUICK).best == LARGEST
+    mistaken = Unsure(("seg",), 1.0)
+    mistaken.too_much = 1.05
+    assert search.ncp(mistaken, "seg", trend=0.0, **QUICK).best == (*LARGEST[:-1], 8)
+    assert search.ncp(mistaken, "seg", **QUICK).best == LARGEST
 
 
 def test_the_seed_alone_decides() -> None:
