@@ -26,20 +26,21 @@ def non_dominated(losses: Floats) -> npt.NDArray[np.int64]:
 
 
 def spreads(values: Floats) -> tuple[float, float]:
-    """Standard deviations between codes and between seeds (analysis of variance, one random factor).
+    """Standard deviations between codes and between the seeds of a code (analysis of variance).
 
     Args:
-        values: `(codes, seeds)`, NaN where a code lacks a seed; each code has two at least.
+        values: `(codes, seeds)`, NaN where a code lacks a seed; each code has one at least.
 
     Returns:
-        Between codes, with what their seeds add to the variance of their means taken off; between the seeds
-        of a code. NaN where there are too few codes.
+        Between codes, with what seeds add to the variance of codes' means taken off; and between the seeds of
+        a code, from the codes with several. NaN where there are too few.
     """
     counts = (~np.isnan(values)).sum(axis=1)
-    if len(values) < 2:
+    freedom = (counts - 1).sum()
+    if len(values) < 2 or not freedom:
         return float("nan"), float("nan")
     means = np.nansum(values, axis=1) / counts
-    within = np.nansum((values - means[:, None]) ** 2) / (counts - 1).sum()
+    within = np.nansum((values - means[:, None]) ** 2) / freedom
     between = means.var(ddof=1) - within * (1 / counts).mean()
     return float(np.sqrt(max(between, 0.0))), float(np.sqrt(within))
 

@@ -675,10 +675,10 @@ class Benchmark:
             tasks: which; by default all.
 
         Returns:
-            Over the codes with two seeds or more, of the objective: "codes", "seeds" (the most a code has),
-            "between" codes and "within" codes (between seeds), standard deviations, and their "ratio";
-            "rank" correlation (Spearman's) of two seeds, the mean over pairs of seeds. Then over all codes:
-            "min", "median" and "max".
+            Of the objective: how many "codes" there are, how many "repeated", and "seeds", the most a code
+            has; standard deviations "between" all codes, without what noise adds, and "within" a code,
+            between its seeds; their "ratio"; "rank", Spearman's correlation of two seeds over the repeated
+            codes, the mean over pairs of seeds; "min", "median" and "max" of the codes' means.
         """
         import numpy as np
         import pandas as pd
@@ -699,13 +699,15 @@ class Benchmark:
                     "value": view.table.values[name][order],
                 }
             )
-            repeated = trials.pivot(index="code", columns="seed", values="value").dropna(thresh=2)
-            between, within = spreads(repeated.to_numpy())
+            values = trials.pivot(index="code", columns="seed", values="value").dropna(how="all")
+            between, within = spreads(values.to_numpy())
+            repeated = values.dropna(thresh=2)
             ranks = repeated.corr(method="spearman", min_periods=3).to_numpy()
             pairs = ranks[np.triu_indices(len(ranks), 1)]
             means = view.mean(name)
             rows[view.task.name] = {
-                "codes": len(repeated),
+                "codes": len(values),
+                "repeated": len(repeated),
                 "seeds": int(repeated.notna().sum(axis=1).max()),
                 "between": between,
                 "within": within,

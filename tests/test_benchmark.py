@@ -568,13 +568,14 @@ def test_noise(home: Path) -> None:
     found = Benchmark(release.create(fill_all, "noisy", "1.0.0", [seg, video])).noise()
     assert list(found.index) == ["seg"]
     row = found.loc["seg"]
-    # Each code's variance is ((-1)^2 + 1^2) / 1 = 2; that of the means is 9, of which 2 / 2 is from seeds.
+    # The variance of each repeated code is ((-1)^2 + 1^2) / 1 = 2. The means 1, 4, 7, 9 have the variance
+    # 12.25, of which seeds give 2 / 2 in three of them and 2 in the last: 1.25 in the mean.
     assert row["within"] == pytest.approx(2**0.5)
-    assert row["between"] == pytest.approx((9 - 1) ** 0.5)
-    assert row["ratio"] == pytest.approx(2)
+    assert row["between"] == pytest.approx((12.25 - 1.25) ** 0.5)
+    assert row["ratio"] == pytest.approx((11 / 2) ** 0.5)
     # Seed 0 ranks the codes 0 < 5 < 6, seed 1 ranks them 2 < 3 < 8.
     assert row["rank"] == 1
-    assert row[["codes", "seeds", "min", "median", "max"]].tolist() == [3, 2, 1, 5.5, 9]
+    assert row[["codes", "repeated", "seeds", "min", "median", "max"]].tolist() == [4, 3, 2, 1, 5.5, 9]
 
 
 def test_correlation_refuses(bench: Benchmark) -> None:
