@@ -48,13 +48,13 @@ def main() -> None:
     report("Search", figures)
 
 
-def seconds_of(function: Callable[[], object], clock: Callable[[], float], repeat: int = 5) -> float:
+def seconds_of(function: Callable[[], object], repeat: int = 5) -> float:
     """Median seconds of a call, after a first one that warms up."""
     times = []
     for _ in range(repeat + 1):
-        start = clock()
+        start = time.perf_counter()
         function()
-        times.append(clock() - start)
+        times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
 
@@ -150,13 +150,11 @@ def speed(bench: Benchmark, names: Sequence[str]) -> list[Figure]:
     paths = [published_loop(published, 3), search.ncp(published, "seg", preset="paper").trajectory]
     # It is the published algorithm, and it counts as `cost.macs` does.
     assert paths[0].tolist() == paths[1].macs[:4, 0].tolist()
-    steps = 40
-    theirs = steps / seconds_of(lambda: published_loop(published, steps), time.perf_counter, 3)
+    steps = 20
+    theirs = steps / seconds_of(partial(published_loop, published, steps), repeat=3)
     one = partial(search.ncp, model, "seg", max_macs=2e9, starts=STARTS, steps=STEPS)
-    ours = STARTS * STEPS / seconds_of(one, time.perf_counter)
-    joint = seconds_of(
-        partial(search.ncp, model, names, max_macs=2e9, starts=STARTS, steps=STEPS), time.perf_counter
-    )
+    ours = STARTS * STEPS / seconds_of(one)
+    joint = seconds_of(partial(search.ncp, model, names, max_macs=2e9, starts=STARTS, steps=STEPS))
     return [
         Figure(
             "NCP, steps x starts a second / the published loop's",
@@ -292,29 +290,29 @@ def on_surrogates(bench: Benchmark, names: Sequence[str]) -> list[Figure]:
 
 
 def one_run(bench: Benchmark) -> list[Figure]:
-    """CPU time of one run, the slower of a multi-resolution task and NAS-Bench-201."""
+    """CPU time of one run on one core, the slower of a multi-resolution task and NAS-Bench-201."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     figures = []
     for name in ("guided", "ncp"):
-        seconds = max(
-            seconds_of(partial(run, Objective.table(bench, task), name), time.process_time, 1)
-            for task in ("seg", "nas-bench-201")
-        )
+        times = []
+        for task in ("seg", "nas-bench-201"):
+            where = Objective.table(bench, task)
+            # A short run warms up.
+            for budget in (30, 150):
+                start = time.process_time()
+                search.run(search.make(name, where, seed=0), where, budget)
+            times.append(time.process_time() - start)
         figures.append(
             Figure(
-                f"one run of the search {name!r}, budget 150, one core",
-                f"{seconds:.1f} s",
+                f"one run of the search {name!r}, budget 150, one core: seg, nas-bench-201",
+                " and ".join(f"{seconds:.1f} s" for seconds in times),
                 "<= 5 s",
-                seconds <= 5,
+                max(times) <= 5,
             )
         )
     torch.set_num_threads(threads)
     return figures
-
-
-def run(where: Objective, name: str) -> None:
-    search.run(search.make(name, where, seed=0), where, budget=150)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class GuidedEvolution(ModelSearch):
         parents: the best codes, which are mutated.
         children: mutants that the ensemble chooses from.
         predictor: any of `predictors.names()`.
-        options: of the predictor.
+        options: of the predictor; an ensemble has five members, as there, where they do not say otherwise.
     """
 
     name = "guided"
@@ -90,7 +90,8 @@ class GuidedEvolution(ModelSearch):
         super().__init__(domain, seed, epochs, initial, refit)
         self.parents = at_least("parents", parents, 1)
         self.children = at_least("children", children, 1)
-        self.model = predictors.make(predictor, seed, domain.space, **options)
+        usual = {"members": 5} if predictor == "ensemble" else {}
+        self.model = predictors.make(predictor, seed, domain.space, **{**usual, **options})
 
     def _plan(self, count: int) -> Codes:
         self.model.fit(self.codes, self.values)

@@ -271,6 +271,15 @@ def test_unknown_names_and_options_are_refused() -> None:
         search.make("guided", predictor="crystal-ball")
 
 
+@pytest.mark.parametrize(("options", "members"), [({}, 5), ({"members": 3}, 3)])
+def test_the_guiding_ensemble_has_five_members_unless_told(options: dict[str, Any], members: int) -> None:
+    searcher: Any = search.make("guided", initial=3, epochs=(), **options)
+    codes = searcher.ask(3)
+    searcher.tell(codes, codes.sum(axis=1))
+    searcher.ask(1)
+    assert len(searcher.model.weights[0]) == members
+
+
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"nasbench-mr\[search\]"):
