@@ -507,17 +507,25 @@ def _trained_in_seconds(bench: Benchmark) -> str | None:
 
 
 def _demo_training(task: str, codes: Mapping[str, tuple[int, ...]]) -> None:
-    """Trains codes for a task and prints what they achieve."""
-    from nasbench_mr.data_builders import datasets, recipes, train
+    """Trains codes for a task, side by side, and prints what they achieve."""
+    import tempfile
+
+    from nasbench_mr.data_builders import datasets, recipes, runner
+    from nasbench_mr.data_builders.trial import Trial
 
     recipe = recipes.get(task)
     data = releases.home() / "cache" / "demo"
-    print(f"\n# Trained now for {task}, with a seed that the tables have not")
+    print(f"\n# Trained now for {task}, with a seed that the tables have not", flush=True)
     if not (data / recipe.dataset).is_dir():
-        print(f"(first, {recipe.dataset} is generated in {data})")
+        print(f"(first, {recipe.dataset} is generated in {data})", flush=True)
         datasets.make(recipe.dataset, data / recipe.dataset, **datasets.mini(recipe.dataset))
+    trials = {label: Trial(code, task, seed=100) for label, code in codes.items()}
     rows = []
-    for label, code in codes.items():
-        result = train(code, recipe, seed=100, data=data)
-        rows.append({"code": label, **result.metrics, "seconds": result.seconds, "device": result.device})
-    print(f"\n{format_table(rows)}")
+    with tempfile.TemporaryDirectory() as out, runner.Builder(recipe, out, data=data) as builder:
+        builder.run(list(trials.values()), progress=True)
+        for label, trial in trials.items():
+            outcome = builder.records[trial].outcome
+            row = {"code": label, **outcome.metrics, "seconds": outcome.seconds, "device": outcome.device}
+            rows.append(row if outcome.status == "ok" else {"code": label, "error": outcome.error})
+    print()
+    print_results(rows)

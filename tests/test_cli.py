@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -244,8 +245,9 @@ def test_demo(run: Run, tiny_release: Path) -> None:
 
 
 def test_demo_trains_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    from nasbench_mr import data_builders, search
-    from nasbench_mr.data_builders import datasets, recipes
+    from nasbench_mr import search
+    from nasbench_mr.data_builders import datasets, recipes, runner
+    from nasbench_mr.data_builders.trial import Outcome, Trial
 
     codes = space.sample(9, seed=0)
     task = tasks.get(recipes.get("mini-video").task)
@@ -258,25 +260,46 @@ def test_demo_trains_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch, ho
     )
     best = nasbench_mr.load(made.path).best("mini-video", 1, float(np.median(cost.macs(codes))))[0].code
     found = SimpleNamespace(best=tuple(codes[0].tolist()), predicted=np.array([[5.0]]), std=np.array([[1.0]]))
-    trained: list[tuple[Any, ...]] = []
+    trained: list[tuple[Trial, Path]] = []
 
-    def train(code: Any, recipe: Any, seed: int, data: Path) -> SimpleNamespace:
-        trained.append((code, recipe.task, seed, data))
-        return SimpleNamespace(metrics={"top1": 12.5}, seconds=3.0, device="cpu")
+    class Builder(contextlib.nullcontext):  # type: ignore[type-arg]
+        """Trains nothing; the first code it is given diverges."""
+
+        def __init__(self, recipe: recipes.Recipe, out: str, data: Path):
+            super().__init__(self)
+            self.data = data
+            self.records: dict[Trial, SimpleNamespace] = {}
+
+        def run(self, trials: list[Trial], progress: bool) -> None:
+            for trial in trials:
+                trained.append((trial, self.data))
+                outcome = Outcome(trial, "ok", None, {"top1": 12.5}, seconds=3.0, device="cpu")
+                if len(trained) == 1:
+                    outcome = Outcome(trial, "diverged", "the loss is nan")
+                self.records[trial] = SimpleNamespace(outcome=outcome)
 
     monkeypatch.setattr(search, "ncp", lambda *args, **options: found)
-    monkeypatch.setattr(data_builders, "train", train, raising=False)
+    monkeypatch.setattr(runner, "Builder", Builder)
     monkeypatch.setattr(datasets, "make", lambda name, path, **options: path.mkdir(parents=True))
+    said = []
     for _ in range(2):
         status, out, err = run("demo", "--release", made.path)
         assert (status, err) == (0, "")
-    assert lines(out)[-2:] == [
+        said.append(lines(out))
+    assert said[0][-4:] == [
+        ["found", "by", "NCP", "the", "loss", "is", "nan"],
+        ["code", "top1", "seconds", "device"],
+        ["--------------", "-----", "-------", "------"],
+        ["best", "tabulated", "12.50", "3.00", "cpu"],
+    ]
+    assert said[1][-2:] == [
         ["found", "by", "NCP", "12.50", "3.00", "cpu"],
         ["best", "tabulated", "12.50", "3.00", "cpu"],
     ]
     data = home / "cache" / "demo"
     assert (data / "hmdb51").is_dir()
-    assert trained == [(found.best, "mini-video", 100, data), (best, "mini-video", 100, data)] * 2
+    trials = [Trial(found.best, "mini-video", 100), Trial(best, "mini-video", 100)]
+    assert trained == [(trial, data) for trial in trials * 2]
 
 
 def test_demo_without_extras_shows_what_it_can(
