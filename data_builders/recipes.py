@@ -463,8 +463,8 @@ _mini(
     {},
     "Our choice. Photos of 32 x 32: nasbench-mr data fetch cifar10.",
     "cifar10",
-    epoch_samples=1600,
-    batch_size=32,
+    epoch_samples=3200,
+    batch_size=64,
 )  # fmt: skip
 _mini(
     Task(
@@ -475,8 +475,9 @@ _mini(
     {"size": [64, 80]},
     "Our choice. Frames resized to 64 x 80: nasbench-mr data fetch camvid.",
     "camvid",
-    epochs=5,
-    batch_size=8,
+    epochs=10,
+    batch_size=16,
+    eval_every=2,
     eval_batch_size=32,
 )  # fmt: skip
 _mini(
@@ -508,10 +509,11 @@ _mini(
     min_overlap={"Car": 0.5},
     stem_strides=(2, 1),
     flip=False,
-    epochs=4,
+    epochs=8,
     warmup=0.2,
-    batch_size=4,
+    batch_size=8,
     clip_norm=10.0,
+    eval_every=2,
     eval_batch_size=16,
 )  # fmt: skip
 _mini(
