@@ -233,7 +233,7 @@ def test_two_processes_equal_one(data, tmp_path):
     paths = []
     for problem in ("segmentation", "detection"):
         # Plain SGD, as Adam turns rounding errors of tiny gradients into whole steps.
-        changes = {"epochs": 2, "batch_size": 4, "optimizer": "sgd", "lr": 0.02}
+        changes = {"epochs": 2, "batch_size": 4, "eval_every": 1, "optimizer": "sgd", "lr": 0.02}
         paths.append(tmp_path / f"{problem}.json")
         recipes.override(RECIPES[problem], changes).save(paths[-1])
     script = tmp_path / "script.py"
