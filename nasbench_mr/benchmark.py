@@ -385,9 +385,11 @@ class Benchmark:
                     f"nasbench-mr surrogate fit {self.release.name}"
                 )
             raise self._not_found(view, code)
+        import numpy as np
+
         from nasbench_mr import cost
 
-        asked = view.space.check([code])
+        asked = np.array([code], np.int16)
         mean, std = surrogate.predict(asked)
         values = dict(zip(surrogate.names, mean[0].tolist(), strict=True))
         if view.task.cost == "code":
