@@ -84,7 +84,8 @@ def cold_many(commands: Sequence[tuple[str, ...]], rounds: int = 11) -> list[flo
     for _ in range(rounds + 1):
         for k, command in enumerate(commands):
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", *command], check=True, stdout=subprocess.DEVNULL)
+            # -P: the installed package, not the folder of its name in the repository.
+            subprocess.run([sys.executable, "-P", "-c", *command], check=True, stdout=subprocess.DEVNULL)
             times[k].append(time.perf_counter() - start)
     # The first round warms the disk cache.
     return [statistics.median(t[1:]) for t in times]

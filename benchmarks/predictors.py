@@ -158,7 +158,7 @@ def surrogate(bench: Benchmark) -> list[Figure]:
     """What a query costs that a release's surrogate answers; how long it was fitted makes no difference."""
     release = fit_surrogates(bench, ["seg"], epochs=1)
     output = subprocess.run(
-        [sys.executable, "-c", SURROGATE, str(release.path)],
+        [sys.executable, "-P", "-c", SURROGATE, str(release.path)],
         check=True,
         capture_output=True,
         text=True,

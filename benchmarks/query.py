@@ -113,7 +113,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         big, sample = generated(Path(scratch) / "big")
         output = subprocess.run(
-            [sys.executable, "-c", MILLION, str(big), ",".join(map(str, sample))],
+            [sys.executable, "-P", "-c", MILLION, str(big), ",".join(map(str, sample))],
             check=True,
             capture_output=True,
             text=True,
