@@ -11,6 +11,7 @@ without data is left out, and said so. Runs on a GPU where there is one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import resource
@@ -213,7 +214,9 @@ def ray_cluster() -> None:
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=str(Path(__file__).parent))
     # Its workers otherwise yield to whatever else runs here, which would be measured instead.
     os.environ.update(RAY_worker_niceness="0")
-    ray.init(num_cpus=NAPPERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # Its workers also look for modules in the current folder: not the root, whose folders hide the package.
+    with contextlib.chdir(Path(__file__).parent):
+        ray.init(num_cpus=NAPPERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
 
 def main() -> None:

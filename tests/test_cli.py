@@ -262,7 +262,7 @@ def test_demo_trains_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch, ho
     found = SimpleNamespace(best=tuple(codes[0].tolist()), predicted=np.array([[5.0]]), std=np.array([[1.0]]))
     trained: list[tuple[Trial, Path]] = []
 
-    class Builder(contextlib.nullcontext):  # type: ignore[type-arg]
+    class Builder(contextlib.nullcontext[Any]):
         """Trains nothing; the first code it is given diverges."""
 
         def __init__(self, recipe: recipes.Recipe, out: str, data: Path):
