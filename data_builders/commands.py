@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasbench_mr import release as releases
 from nasbench_mr.cli import Command, add_json, format_table, print_json
 from nasbench_mr.commands import amount
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
@@ -103,6 +104,8 @@ class Build(Command):
             raise InvalidArgumentError(
                 f"--release {args.release!r}; expected NAME@VERSION, such as mine@1.0.0"
             )
+        if args.release:
+            releases.check_name(name, version)
         if args.codes.isdigit():
             codes = runner.draw_codes(int(args.codes), args.code_seed, args.scheme, args.max_macs)
         else:

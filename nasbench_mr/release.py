@@ -97,7 +97,7 @@ class Release:
             tasks = {t["name"]: Task.from_dict(t) for t in data.pop("tasks")}
             listed = data.pop("files")
             release = cls(folder, data.pop("name"), data.pop("version"), tasks, listed, data)
-            _check_name(release.name, release.version)
+            check_name(release.name, release.version)
             for name, entry in listed.items():
                 inside = PurePosixPath(name)
                 if inside.is_absolute() or ".." in inside.parts or "\\" in name:
@@ -131,7 +131,8 @@ class Release:
             ) from None
 
 
-def _check_name(name: str, version: str) -> None:
+def check_name(name: str, version: str) -> None:
+    """Raises `ReleaseError` where a release can't be called so; for those who make one after long work."""
     if not _NAME.fullmatch(name):
         raise ReleaseError(f"release name {name!r}: expected lower-case letters, digits, '.', '_' and '-'")
     if not _VERSION.fullmatch(version):
@@ -231,7 +232,7 @@ def seal(
     """
     import pyarrow.parquet as pq
 
-    _check_name(name, version)
+    check_name(name, version)
     tasks = list(tasks)
     about = dict(about or {})
     listed: dict[str, dict[str, Any]] = {}
@@ -282,7 +283,7 @@ def create(
     Raises:
         ReleaseError: the name and version are taken by other content.
     """
-    _check_name(name, version)
+    check_name(name, version)
     target = home() / "releases" / name / version if target is None else target
     with files.atomic_folder(target) as folder:
         fill(folder)

@@ -188,6 +188,8 @@ def fit_surrogates(
     from nasbench_mr.predictors import evaluation
     from nasbench_mr.predictors.ensemble import Ensemble
 
+    if version is not None:
+        releases.check_name(bench.release.name, version)
     chosen = [bench.task(name) for name in (bench.tasks if tasks is None else tasks)]
     for task in chosen:
         if (count := len(bench.codes(task.name))) < _LEAST:

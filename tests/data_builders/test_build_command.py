@@ -99,6 +99,11 @@ def test_recipes_are_overridden_by_file_then_flags(
     )
 
 
+def test_a_bad_version_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    assert build(tmp_path, "--codes", "1", "--release", "mine@x") == 2
+    assert list(tmp_path.rglob("*.parquet")) == []
+
+
 def test_a_release_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     about = tmp_path / "about.json"
     about.write_text('{"title": "My table", "license": "CC0-1.0"}')
@@ -115,6 +120,7 @@ def test_a_release_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("options", "message"),
     [
         (("--codes", "1", "--release", "mine"), "'mine'; expected NAME@VERSION"),
+        (("--codes", "1", "--release", "mine@x"), "release version 'x': expected MAJOR.MINOR.PATCH"),
         (("--codes", "nowhere.txt"), "can't read codes from nowhere.txt"),
         (("--codes", "1", "--set", "momentums=1"), "has no field 'momentums': did you mean 'momentum'?"),
         (("--codes", "1", "--engine", "slurm"), "no engine 'slurm'"),

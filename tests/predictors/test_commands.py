@@ -85,5 +85,7 @@ def test_surrogates_are_fitted_and_shown(
     )
     assert str(release.Release.open(tmp_path / "x")) == "tiny@2.0.0"
     assert [version for _, version in release.installed()] == ["1.0.1-local.1"]
+    assert main(["surrogate", "fit", "tiny", "--version", "x"]) == 2
+    assert "release version 'x': expected MAJOR.MINOR.PATCH" in capsys.readouterr().err
     assert main(["surrogate", "fit", "tiny", "--tasks", "sge"]) == 2
     assert "no task 'sge'" in capsys.readouterr().err
