@@ -56,6 +56,10 @@ class AuxNAS(Command):
             "--data", default="indoor", help="indoor (default), nyuv2, cityscapes, camvid, taskonomy"
         )
         parser.add_argument("--root", metavar="FOLDER", help="where the data is")
+        parser.add_argument(
+            "--data-option", action="append", default=[], metavar="KEY=VALUE",
+            help="an option of the data's reader, such as blocks=true of camvid (repeatable)",
+        )  # fmt: skip
         parser.add_argument("--size", type=pixels, metavar="HxW", help="resize images and labels to it")
         parser.add_argument(
             "--limit", type=int, default=0, metavar="N", help="at most N samples of each split"
@@ -176,8 +180,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _data(args: argparse.Namespace) -> AuxData:
-    from nasbench_mr.data_builders import datasets
+    from nasbench_mr.data_builders import datasets, recipes
     from nasbench_mr.search import aux_data
 
     root = Path(args.root) if args.root else datasets.folder(args.data)
-    return aux_data.load(args.data, root, args.size, args.limit)
+    options = recipes.parse_flags(args.data_option)
+    return aux_data.load(args.data, root, args.size, args.limit, **options)

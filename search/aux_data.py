@@ -186,16 +186,14 @@ def load(
         options: see the reader.
 
     Raises:
-        UnknownNameError: no such data set or option.
+        UnknownNameError: no such data set.
+        InvalidArgumentError: no such option, or a value of another type.
         DatasetError: files are missing or malformed.
     """
     if name not in READERS:
         raise UnknownNameError(f"no data set {name!r}: {did_you_mean(name, READERS)}")
     reader = READERS[name]
-    known = datasets.options_of(reader)
-    for key in options:
-        if key not in known:
-            raise UnknownNameError(f"{name}: no option {key!r}: {did_you_mean(key, known)}")
+    datasets.check_options(reader, options)
     if size is not None and (len(size) != 2 or min(size) < 8):
         raise InvalidArgumentError(f"size is {size}; expected (height, width), at least 8 pixels each")
     return reader(Path(root), size, limit, **options)
@@ -410,15 +408,18 @@ def edges_of(image: Array, share: float = 0.15) -> npt.NDArray[np.uint8]:
     return edges
 
 
-def _camvid(root: Path, size: Pixels | None, limit: int, share: float = 0.15) -> AuxData:
+def _camvid(
+    root: Path, size: Pixels | None, limit: int, share: float = 0.15, blocks: bool = False
+) -> AuxData:
     """CamVid: 11 classes, and edges computed from the photos.
 
     Options:
         share: of pixels that are edges.
+        blocks: blocks of the training frames validate; see `datasets.images.CamVid`.
     """
     parts = []
     for split in ("train", "val"):
-        found = datasets.load("camvid", root, split, size=size)
+        found = datasets.load("camvid", root, split, size=size, blocks=blocks)
         rows = [
             {"image": s["image"], "segmentation": s["mask"], "edges": edges_of(s["image"], share)}
             for s in (found[i] for i in range(min(len(found), limit or len(found))))

@@ -148,6 +148,7 @@ def check_options(function: Callable[..., object], options: Mapping[str, Any]) -
             "int": type(value) is int,
             "int | None": value is None or type(value) is int,
             "float": type(value) in (int, float),
+            "str": type(value) is str,
             "tuple[int, int]": pair,
             "Size": value is None or type(value) is int or pair,
         }[kind]:
@@ -172,8 +173,9 @@ def load(name: str, root: str | os.PathLike[str], split: str, **options: Any) ->
         found = Pack(packed)
         if (found.name, found.split) != (name, split):
             raise DatasetError(f"{packed} is a pack of {found}; expected {name} {split}")
+        known = options_of(cls)
         for key, value in options.items():
-            packed_value = found.options.get(key)
+            packed_value = found.options.get(key, known[key].default if key in known else None)
             if value is not None and packed_value != (list(value) if isinstance(value, tuple) else value):
                 raise DatasetError(f"{packed} was packed with {key}={packed_value!r}; asked for {value!r}")
         return found

@@ -154,6 +154,10 @@ class CamVid(_Pairs):
 
     Options:
         size: resize to it.
+        blocks: both splits come from the folder `train`: each sequence is cut into ten blocks of consecutive
+            frames, of which the third and the eighth validate. The official `val` is a single shot, frames
+            07959 to 08159 of one sequence; they look alike, so that one tree taken for a building moves the
+            whole metric.
     """
 
     NAME = "camvid"
@@ -164,19 +168,36 @@ class CamVid(_Pairs):
         "bicyclist",
     )  # fmt: skip
     _table = np.array([*range(11), IGNORE], np.uint8)
+    _HELD_OUT = (2, 7)
 
-    def __init__(self, root: str | os.PathLike[str], split: str, size: Size = None):
-        super().__init__(root, split, size=size)
+    def __init__(self, root: str | os.PathLike[str], split: str, size: Size = None, blocks: bool = False):
+        super().__init__(root, split, size=size, blocks=blocks or None)
         self.size = check_size(size)
         self.classes = self.CLASSES
-        photos = listing(self.root / split, _PHOTOS)
-        self._pairs = [(p, self.root / f"{split}annot" / f"{p.stem}.png") for p in photos]
-        missing = [] if photos else [f"photos in {split}/"]
-        labels = {f.name for f in listing(self.root / f"{split}annot", (".png",))}
-        missing += [f"{split}annot/{a.name}" for _, a in self._pairs if a.name not in labels]
+        folder = "train" if blocks else split
+        photos = listing(self.root / folder, _PHOTOS)
+        missing = [] if photos else [f"photos in {folder}/"]
+        if blocks and photos:
+            photos = self._of_blocks(photos)
+            missing = [] if photos else [f"sequences in {folder}/ that are long enough for ten blocks"]
+        self._pairs = [(p, self.root / f"{folder}annot" / f"{p.stem}.png") for p in photos]
+        labels = {f.name for f in listing(self.root / f"{folder}annot", (".png",))}
+        missing += [f"{folder}annot/{a.name}" for _, a in self._pairs if a.name not in labels]
         if missing:
             raise self.incomplete(missing)
         self.ids = tuple(p.stem for p in photos)
+
+    def _of_blocks(self, photos: list[Path]) -> list[Path]:
+        """The photos of this split, where it is cut from sequences: a photo's name up to the last `_`."""
+        sequences: dict[str, list[Path]] = {}
+        for photo in photos:
+            sequences.setdefault(photo.stem.rpartition("_")[0], []).append(photo)
+        return [
+            photo
+            for frames in sequences.values()
+            for k, photo in enumerate(frames)
+            if (10 * k // len(frames) in self._HELD_OUT) == (self.split == "val")
+        ]
 
 
 class Cityscapes(_Pairs):

@@ -148,7 +148,7 @@ def test_camvid(tmp_path: Path, shared: Path | None) -> None:
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
         (tmp_path / f"{split}annot").mkdir()
-        for i in range(2):
+        for i in range(10):
             photo(rng, 24, 32, 3).save(tmp_path / split / f"{i}.png")
             Image.fromarray(rng.integers(0, 12, (24, 32)).astype(np.uint8)).save(
                 tmp_path / f"{split}annot/{i}.png"
@@ -161,6 +161,10 @@ def test_camvid(tmp_path: Path, shared: Path | None) -> None:
     aux_data.check(data, ("segmentation", "edges"))
     assert data.train.classes == {"segmentation": 11}
     assert data.train.arrays["edges"].mean() == pytest.approx(0.15, abs=0.01)
+    blocks = aux_data.load("camvid", root, (24, 32), blocks=True)
+    every = {photo.stem for photo in (root / "train").iterdir()}
+    assert {*blocks.train.ids, *blocks.val.ids} == every
+    assert len(blocks.train.ids) + len(blocks.val.ids) == len(every)
 
 
 def test_edges_of_a_step() -> None:
@@ -307,7 +311,9 @@ def test_sets_of_two_sizes() -> None:
 def test_unknown_data(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="camvid"):
         aux_data.load("camvids", tmp_path)
-    with pytest.raises(UnknownNameError, match="share"):
+    with pytest.raises(InvalidArgumentError, match="no option 'shares' here: did you mean 'share'"):
         aux_data.load("camvid", tmp_path, shares=1)
+    with pytest.raises(InvalidArgumentError, match="option blocks is 1; expected bool"):
+        aux_data.load("camvid", tmp_path, blocks=1)
     with pytest.raises(InvalidArgumentError, match="8 pixels"):
         aux_data.load("camvid", tmp_path, (4, 4))

@@ -484,6 +484,9 @@ def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["auxnas"]) == 2
     assert "PRIMARY" in capsys.readouterr().err
     assert main([*common[:3], "--root", str(rooms), "--set=variant=none"]) == 2
+    capsys.readouterr()
+    assert main([*common, "--data-option", "train=many"]) == 2
+    assert "option train is 'many'; expected int" in capsys.readouterr().err
 
 
 def test_codes_come_from_a_release(

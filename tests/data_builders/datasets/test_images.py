@@ -64,6 +64,28 @@ def test_camvid_void_is_ignored(trees: Trees) -> None:
     assert np.array_equal(mask, np.where(stored == 11, 255, stored))
 
 
+def test_camvid_in_blocks_leaves_the_official_val_alone(tmp_path: Path) -> None:
+    for folder in ("train", "trainannot", "val", "valannot"):
+        (tmp_path / folder).mkdir()
+    frames = [f"a_{k:02}" for k in range(20)] + [f"b_f{k:02}" for k in range(7)]
+    for folder, names in (("train", frames), ("val", ["a_20"])):
+        for name in names:
+            Image.new("RGB", (4, 3)).save(tmp_path / folder / f"{name}.jpg")
+            Image.new("L", (4, 3)).save(tmp_path / f"{folder}annot" / f"{name}.png")
+    held = datasets.load("camvid", tmp_path, "val", blocks=True)
+    # Frame k of n is in block 10 k // n; 2 and 7 are held out. Of seven: 20 // 7 = 2 and 50 // 7 = 7.
+    assert held.ids == ("a_04", "a_05", "a_14", "a_15", "b_f02", "b_f05")
+    rest = datasets.load("camvid", tmp_path, "train", blocks=True)
+    assert sorted(rest.ids + held.ids) == frames
+    assert held[0]["image"].shape == (3, 4, 3)
+    assert held.options == {"blocks": True}
+    assert datasets.load("camvid", tmp_path, "val").ids == ("a_20",)
+    for frame in frames[1:]:
+        (tmp_path / "train" / f"{frame}.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"sequences in train/ that are long enough for ten blocks"):
+        datasets.load("camvid", tmp_path, "val", blocks=True)
+
+
 def test_masks_are_resized_without_new_labels(trees: Trees) -> None:
     sample = datasets.load("camvid", trees["camvid"][0], "val", size=(9, 12))[0]
     assert sample["image"].shape == (9, 12, 3)

@@ -132,6 +132,13 @@ def test_a_pack_that_contradicts_itself_is_refused(
         datasets.Pack(packed)
 
 
+def test_an_option_at_its_default_agrees_with_a_pack(trees: Trees, tmp_path: Path) -> None:
+    datasets.pack(datasets.load("camvid", trees["camvid"][0], "val"), tmp_path / "val.h5")
+    assert len(datasets.load("camvid", tmp_path, "val", blocks=False)) == 2
+    with pytest.raises(DatasetError, match="was packed with blocks=False; asked for True"):
+        datasets.load("camvid", tmp_path, "val", blocks=True)
+
+
 def test_a_pack_of_something_else_is_refused(packed: Path, trees: Trees) -> None:
     with pytest.raises(DatasetError, match="is a pack of kitti train; expected kitti val"):
         datasets.load("kitti", packed, "val")
