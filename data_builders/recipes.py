@@ -469,13 +469,16 @@ _mini(
 _mini(
     Task(
         "mini-seg", "CamVid segmentation, narrow networks, trained briefly",
-        "CamVid, 11 classes, 367 training frames", "segmentation",
-        tasks.get("seg").metrics, "mIoU", 11, 101, "mini-seg", _OWN, ("camvid",),
+        "CamVid, 11 classes, 293 training frames", "segmentation",
+        tasks.get("seg").metrics, "mIoU", 11, 74, "mini-seg", _OWN, ("camvid",),
     ),
-    {"size": [64, 80]},
-    "Our choice. Frames resized to 64 x 80: nasbench-mr data fetch camvid.",
+    {"size": [64, 80], "blocks": True},
+    "Our choice. Frames resized to 64 x 80: nasbench-mr data fetch camvid. Blocks of the official training "
+    "frames validate, as the official validation frames are a single shot.",
     "camvid",
-    epochs=10,
+    epoch_samples=368,
+    lr=0.01,
+    epochs=8,
     batch_size=16,
     eval_every=2,
     eval_batch_size=32,
