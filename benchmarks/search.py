@@ -30,22 +30,28 @@ from nasbench_mr.search.ncp import PAPER_COST_WEIGHT, PAPER_RATE, PAPER_TARGET, 
 
 LIMITS = (1e9, 2e9, 4e9)
 RANDOM, STARTS, STEPS = 100_000, 256, 70
+PARTS = ("paper", "speed", "run", "compare", "tables", "judge")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="all seeds of every figure")
-    full = parser.parse_args().full
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts (default: all)")
+    args = parser.parse_args()
     path = published_release()
     bench = nasbench_mr.load(path)
     names = [t for t in bench.tasks if bench.task(t).space == space.NAME]
-    figures = paper_preset(path)
-    figures += speed(bench, names)
-    figures += judged(path, names, splits=10 if full else 2)
-    figures += on_tables(bench, seeds=100 if full else 8)
-    figures += on_surrogates(bench, names[:6])
-    figures += one_run(bench)
-    report("Search", figures)
+    # Each part is reported when it is there: what follows may take long.
+    for part in args.only:
+        figures = {
+            "paper": lambda: paper_preset(path),
+            "speed": lambda: speed(bench, names),
+            "run": lambda: one_run(bench),
+            "compare": lambda: on_surrogates(bench, names[:6]),
+            "tables": lambda: on_tables(bench, seeds=100 if args.full else 8),
+            "judge": lambda: judged(path, names, splits=10 if args.full else 2),
+        }[part]()
+        report(f"Search: {part}", figures)
 
 
 def seconds_of(function: Callable[[], object], repeat: int = 5) -> float:
