@@ -249,6 +249,6 @@ def plot_runs(comparison: Comparison) -> Figure:
         threshold = run_of[0]["config"]["threshold"]
     if finished.get("aux-nas"):
         gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
-        gates.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0.8))
+        gates.legend(frameon=False, fontsize=8, loc="lower left")
     gates.set(xlabel="updates of the weights", ylabel="gate", yscale="log")
     return figure
