@@ -41,17 +41,17 @@ def main() -> None:
     path = published_release()
     bench = nasbench_mr.load(path)
     names = [t for t in bench.tasks if bench.task(t).space == space.NAME]
-    # Each part is reported when it is there: what follows may take long.
+    parts = {
+        "paper": lambda: paper_preset(path),
+        "speed": lambda: speed(bench, names),
+        "run": lambda: one_run(bench),
+        "compare": lambda: on_surrogates(bench, names[:6]),
+        "tables": lambda: on_tables(bench, seeds=100 if args.full else 8),
+        "judge": lambda: judged(path, names, splits=10 if args.full else 2),
+    }
     for part in args.only:
-        figures = {
-            "paper": lambda: paper_preset(path),
-            "speed": lambda: speed(bench, names),
-            "run": lambda: one_run(bench),
-            "compare": lambda: on_surrogates(bench, names[:6]),
-            "tables": lambda: on_tables(bench, seeds=100 if args.full else 8),
-            "judge": lambda: judged(path, names, splits=10 if args.full else 2),
-        }[part]()
-        report(f"Search: {part}", figures)
+        # Each part is reported when it is there: what follows may take long.
+        report(f"Search: {part}", parts[part]())
 
 
 def seconds_of(function: Callable[[], object], repeat: int = 5) -> float:
