@@ -124,12 +124,12 @@ class Surrogate:
 
         In NAS-Bench-201, whose operations have no order, edges with another operation.
         """
-        asked = self._points(self.space.check(codes))
+        asked = self._points(codes)
         return np.array(
             [np.abs(self._table - point[:, None]).sum(axis=0).min() for point in asked.T], np.float64
         )
 
-    def _points(self, codes: Codes) -> npt.NDArray[np.float32]:
+    def _points(self, codes: object) -> npt.NDArray[np.float32]:
         """`(R, n)` points whose L1 distances count steps."""
         points = self.space.relax(codes)
         ordered = points.shape[1] == self.space.DIM
