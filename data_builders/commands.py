@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,8 @@ class Build(Command):
             metavar="FILE|N",
             help="a file (one code a line, or CSV or Parquet with the code's columns), or how many to draw",
         )
-        add("--scheme", default="published", metavar="S", help="how codes are drawn (default published)")
-        add("--code-seed", type=int, default=0, metavar="K", help="seed of the draw (default 0)")
+        add("--scheme", metavar="S", help="how codes are drawn (default published)")
+        add("--code-seed", type=int, metavar="K", help="seed of the draw (default 0)")
         add("--max-macs", type=amount, metavar="N", help="draw codes of at most N MACs, such as 2e9 or 2G")
         add("--seeds", type=int, default=1, metavar="K", help="train each with seeds 0 to K-1 (default 1)")
         add("--out", required=True, metavar="DIR", help="a folder, or a URI such as s3://bucket/folder")
@@ -106,8 +106,14 @@ class Build(Command):
             )
         if args.release:
             releases.check_name(name, version)
+        draw = {"seed": args.code_seed, "scheme": args.scheme, "max_macs": args.max_macs}
+        draw = {key: value for key, value in draw.items() if value is not None}
         if args.codes.isdigit():
-            codes = runner.draw_codes(int(args.codes), args.code_seed, args.scheme, args.max_macs)
+            codes = runner.draw_codes(int(args.codes), **draw)
+        elif draw:
+            raise InvalidArgumentError(
+                f"--codes {args.codes!r} names a file; --scheme, --code-seed and --max-macs are for a number"
+            )
         else:
             codes = runner.read_codes(args.codes)
         optional = ("address", "gpus", "cpus", "trainer")
@@ -201,7 +207,7 @@ class Data(Command):
     Example:
       nasbench-mr data make kitti --mini
       nasbench-mr data fetch camvid
-      nasbench-mr data pack camvid
+      nasbench-mr data pack camvid --for mini-seg
       nasbench-mr data info
     """
 
@@ -234,6 +240,9 @@ class Data(Command):
         fetch.add_argument("--from", dest="source", metavar="TAR", help="a local tarball, or another address")
         pack = action("pack", self.pack)
         pack.add_argument("--out", metavar="DIR", help="folder of the packs (default: FOLDER)")
+        pack.add_argument(
+            "--for", dest="tasks", nargs="+", default=(), metavar="T", help="as these tasks' recipes read it"
+        )
         pack.add_argument(
             "--splits", nargs="+", default=("train", "val"), metavar="S", help="(default: train val)"
         )
@@ -270,7 +279,10 @@ class Data(Command):
         datasets.maker(args.name)  # an unknown name, before the folder's question
         target = args.folder or datasets.folder(args.name)
         path = datasets.make(args.name, target, progress=True, **options)
-        self._describe(args.name, path, args.json)
+        # All that was made, which may be less than what is read by default.
+        known = datasets.reader(args.name).defaults("train")
+        whole = {k: 0 for k in ("classes", "per_class") if k in known}
+        self._describe(args.name, path, args.json, splits=("train", "val"), options=whole)
 
     def fetch(self, args: argparse.Namespace) -> None:
         """get cifar10 or camvid from its repository, or from a local tarball
@@ -287,22 +299,34 @@ class Data(Command):
         self._describe(args.name, path, args.json)
 
     def pack(self, args: argparse.Namespace) -> None:
-        """decode splits once, into <split>.h5, which is then read in place of the files
+        """decode splits once, into HDF5 files that are then read in place of the data set's own
+
+        A pack is made with a reader's options, and read where the same ones are asked for. There may be
+        several of a split: <split>.h5 has the default options, others have a digest in their names.
 
         Example:
+          nasbench-mr data pack hmdb51 --for video mini-video
+          nasbench-mr data pack imagenet /data/imagenet --for cls-50-100 --out packs/imagenet --workers 16
           nasbench-mr data pack camvid --set size=[90,120]
-          nasbench-mr data pack imagenet /data/imagenet --out packs/imagenet --workers 16
         """
-        from nasbench_mr.data_builders import datasets
+        from nasbench_mr.data_builders import datasets, recipes
 
         folder = Path(args.folder) if args.folder else datasets.locate(args.name)
-        reader, options = datasets.reader(args.name), _options(args.set)
-        datasets.check_options(reader, options)
+        reader, given = datasets.reader(args.name), _options(args.set)
+        datasets.check_options(reader, given)
+        chosen = [recipes.get(name) for name in args.tasks]
+        for recipe in chosen:
+            if recipe.dataset != args.name:
+                raise InvalidArgumentError(f"recipe {recipe.name!r} reads {recipe.dataset}, not {args.name}")
         rows = []
         for split in args.splits:
-            path = Path(args.out or folder) / f"{split}.h5"
-            made = datasets.pack(reader(folder, split, **options), path, args.workers, progress=True)
-            rows.append(_split_row(made))
+            opened = [
+                reader(folder, split, **(recipes.tuples(options) | given))
+                for options in [recipe.reader_options(split) for recipe in chosen] or [{}]
+            ]
+            for name, found in {datasets.pack_name(found): found for found in opened}.items():
+                path = Path(args.out or folder) / name
+                rows.append(_split_row(datasets.pack(found, path, args.workers, progress=True)))
         if args.json:
             return print_json(rows)
         return print(format_table(rows))
@@ -335,22 +359,34 @@ class Data(Command):
             return print_json(rows)
         return print(format_table(rows))
 
-    def _describe(self, name: str, path: Path, as_json: bool, args: argparse.Namespace | None = None) -> None:
+    def _describe(
+        self,
+        name: str,
+        path: Path,
+        as_json: bool,
+        args: argparse.Namespace | None = None,
+        splits: Sequence[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         """Prints what is at `path`; with `args` of "info", all about the data set."""
         from nasbench_mr.data_builders import datasets
 
         reader = datasets.reader(name)
+        options = options or (_options(args.set) if args else {})
         rows, trouble = [], {}
-        for split in reader.SPLITS if path.is_dir() else ():
+        for split in (splits or reader.SPLITS) if path.is_dir() else ():
             try:
-                found = datasets.load(name, path, split, **_options(args.set if args else []))
-                row = _split_row(found)
-                if args and args.verify:
-                    found.verify()
-                    row["verified"] = True
-                if args and args.speed:
-                    row["samples/s"] = datasets.throughput(found, args.speed)
-                rows.append(row)
+                packs: list[Dataset] = (
+                    [] if options else [datasets.Pack(p) for p in datasets.packs_in(path, split)]
+                )
+                for found in packs or [datasets.load(name, path, split, **options)]:
+                    row = _split_row(found)
+                    if args and args.verify:
+                        found.verify()
+                        row["verified"] = True
+                    if args and args.speed:
+                        row["samples/s"] = datasets.throughput(found, args.speed)
+                    rows.append(row)
             except DatasetError as error:
                 trouble[split] = str(error)
         about = {
@@ -395,11 +431,14 @@ def _defaults(function: Callable[..., object]) -> dict[str, Any]:
 
 
 def _split_row(found: Dataset) -> dict[str, Any]:
+    from nasbench_mr.data_builders import datasets
+
     path = getattr(found, "path", None)
     return {
         "split": found.split,
         "samples": len(found),
         "classes": len(found.classes),
+        "options": " ".join(f"{k}={json.dumps(v)}" for k, v in datasets.unusual(found).items()) or "-",
         "read from": "files" if path is None else path.name,
         "MB": None if path is None else path.stat().st_size / 1e6,
     }

@@ -93,9 +93,8 @@ def split(recipe: str | Recipe, name: str, data: Folder = None) -> Dataset:
 
 def key(recipe: Recipe, name: str, data: Folder) -> tuple[str, str, str, str]:
     """What `opened` takes: hashable, so that what was read can be cached by it."""
-    options = {**recipe.data_options, **(recipe.train_options if name == "train" else {})}
     folder = datasets.locate(recipe.dataset, data)
-    return recipe.dataset, str(folder), name, json.dumps(options, sort_keys=True)
+    return recipe.dataset, str(folder), name, json.dumps(recipe.reader_options(name), sort_keys=True)
 
 
 def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:

@@ -141,6 +141,10 @@ class Recipe:
         need(self.test_resize is None or self.test_resize >= 32, "test_resize", "at least 32 pixels, or null")
         need(not self.nesterov or self.momentum > 0, "nesterov", "false, or a momentum above 0")
 
+    def reader_options(self, split: str) -> dict[str, Any]:
+        """With which options a split of the data set is read."""
+        return {**self.data_options, **(self.train_options if split == "train" else {})}
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `from_dict` reads it back."""
         return {
@@ -478,7 +482,7 @@ _mini(
     "camvid",
     epoch_samples=368,
     lr=0.01,
-    epochs=8,
+    epochs=12,
     batch_size=16,
     eval_every=2,
     eval_batch_size=32,

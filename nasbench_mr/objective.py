@@ -71,11 +71,13 @@ class Measured:
         values: `(n, m)` in the metrics' own units; NaN where a training failed or diverged.
         cost: `(n,)` what measuring them costs, in `unit`.
         unit: "seconds", or "GMACs" where no one knows the seconds.
+        share: of a full training, where it was for an epoch; None: the epoch over the last one.
     """
 
     values: Floats
     cost: Floats
     unit: str
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,8 @@ class Domain:
     ):
         self.space = spaces.get("nasbench-mr") if space is None else space
         for name, limit in (("max_macs", max_macs), ("max_params", max_params)):
-            if limit is not None and not limit > 0:
-                raise InvalidArgumentError(f"{name} is {limit}; expected a positive number, or None")
+            if limit is not None and not (isinstance(limit, (int, float, np.number)) and limit > 0):
+                raise InvalidArgumentError(f"{name} is {limit!r}; expected a positive number, or None")
         self.max_macs = math.inf if max_macs is None else float(max_macs)
         self.max_params = math.inf if max_params is None else float(max_params)
         self.fixed = self._parse_fixed(fixed or {})
@@ -538,7 +540,9 @@ class Objective:
             )
         measured = self.source.measure(codes, self.goals, epoch)
         values = np.where(np.isfinite(measured.values), measured.values, self._worst)
-        share = 1.0 if epoch is None else epoch / self.epochs[-1]
+        share = measured.share
+        if share is None:
+            share = 1.0 if epoch is None else epoch / self.epochs[-1]
         self.evaluations += len(codes) * share
         self.spent += float(measured.cost.sum())
         self.unit = measured.unit
@@ -583,7 +587,8 @@ class TableSource:
     Attributes:
         codes: `(n, DIM)` those codes.
         macs, params: `(n,)` their costs.
-        epochs: points of the learning curves that all these codes have, rising; empty without curves.
+        epochs: points of the learning curves that all these codes have, rising; empty without curves. With
+            several terms they are in epochs of the first, and the others are stopped alike.
     """
 
     def __init__(self, bench: Benchmark, terms: Sequence[Goal]):
@@ -603,7 +608,7 @@ class TableSource:
             self.macs = self._column(bench, self.codes, first, "macs").astype(np.int64)
             self.params = self._column(bench, self.codes, first, "params").astype(np.int64)
         seconds = [self._column(bench, self.codes, goal.task.name, "train_seconds") for goal in terms]
-        self._seconds = np.sum(seconds, axis=0)
+        self._seconds = np.stack(seconds, axis=1)
         self._rows = {key: row for row, key in enumerate(keys(self.codes))}
         self._curves = self._read_curves(bench, terms)
 
@@ -612,25 +617,40 @@ class TableSource:
         column: Floats = bench.query_many(codes, task, metrics=(name,), source="table", missing="nan")[name]
         return column
 
-    def _read_curves(self, bench: Benchmark, terms: Sequence[Goal]) -> dict[int, Floats]:
-        """`(n, m)` values by epoch, for the epochs at which every code has been measured."""
-        by_epoch: dict[int, Floats] = {}
-        for k, goal in enumerate(terms):
-            try:
-                curves = bench.curves(goal.task.name)
-            except CodeNotFoundError:
-                return {}
-            if goal.metric.name not in curves:
-                return {}
-            names = list(spaces.get(goal.task.space).NAMES)
-            means = curves.groupby([*names, "epoch"])[goal.metric.name].mean().reset_index()
-            rows = np.array([self._rows.get(key, -1) for key in keys(means[names].to_numpy(np.int16))])
-            epochs, column = means["epoch"].to_numpy(), means[goal.metric.name].to_numpy()
-            for epoch in np.unique(epochs).tolist():
-                here = (epochs == epoch) & (rows >= 0)
-                at = by_epoch.setdefault(epoch, np.full(self._values.shape, np.nan))
-                at[rows[here], k] = column[here]
-        return {epoch: values for epoch, values in by_epoch.items() if np.isfinite(values).all()}
+    def _read_curves(self, bench: Benchmark, terms: Sequence[Goal]) -> dict[int, tuple[Floats, Floats]]:
+        """By epoch of the first term: `(n, m)` values, and `(m,)` shares of the terms' full trainings."""
+        curves = [self._read_curve(bench, goal) for goal in terms]
+        if not all(curves):
+            return {}
+        totals = [max(curve) for curve in curves]
+        found = {}
+        for epoch in curves[0]:
+            own = [max(1, round(epoch / totals[0] * total)) for total in totals]
+            if all(e in curve for e, curve in zip(own, curves, strict=True)):
+                values = np.stack([curve[e] for e, curve in zip(own, curves, strict=True)], axis=1)
+                found[epoch] = values, np.array(own) / totals
+        return found
+
+    def _read_curve(self, bench: Benchmark, goal: Goal) -> dict[int, Floats]:
+        """`(n,)` values by epoch, for the epochs at which every code has been measured."""
+        try:
+            curves = bench.curves(goal.task.name)
+        except CodeNotFoundError:
+            return {}
+        if goal.metric.name not in curves:
+            return {}
+        names = list(spaces.get(goal.task.space).NAMES)
+        means = curves.groupby([*names, "epoch"])[goal.metric.name].mean().reset_index()
+        rows = np.array([self._rows.get(key, -1) for key in keys(means[names].to_numpy(np.int16))])
+        epochs, column = means["epoch"].to_numpy(), means[goal.metric.name].to_numpy()
+        by_epoch = {}
+        for epoch in np.unique(epochs).tolist():
+            here = (epochs == epoch) & (rows >= 0)
+            values = np.full(len(self.codes), np.nan)
+            values[rows[here]] = column[here]
+            if np.isfinite(values).all():
+                by_epoch[epoch] = values
+        return by_epoch
 
     @property
     def epochs(self) -> tuple[int, ...]:
@@ -638,11 +658,11 @@ class TableSource:
 
     def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
         rows = [self._rows[key] for key in keys(codes)]
-        values = (self._values if epoch is None else self._curves[epoch])[rows]
-        share = 1.0 if epoch is None else epoch / self.epochs[-1]
+        whole = self._values, np.ones(len(goals))
+        values, shares = whole if epoch is None else self._curves[epoch]
         if np.isfinite(self._seconds).all():
-            return Measured(values, self._seconds[rows] * share, "seconds")
-        return Measured(values, self.macs[rows] / 1e9 * len(goals) * share, "GMACs")
+            return Measured(values[rows], self._seconds[rows] @ shares, "seconds", float(shares.mean()))
+        return Measured(values[rows], self.macs[rows] / 1e9 * shares.sum(), "GMACs", float(shares.mean()))
 
 
 class SurrogateSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from nasbench_mr.benchmark import Benchmark
     from nasbench_mr.search.comparison import Comparison
-    from nasbench_mr.search.ncp import NCPResult
+    from nasbench_mr.search.ncp import NCPResult, Transfer
 
 __all__ = ["AuxNAS", "Compare", "Search"]
 
@@ -63,18 +64,14 @@ class Search(Command):
             "--more-macs", type=float, metavar="PERCENT", help="at most so much more MACs than --start has"
         )
         parser.add_argument("--fixed", metavar="D", help="dimensions to keep, such as i1=16,i2=16")
-        parser.add_argument("--starts", type=int, default=256, metavar="N", help="codes edited at once")
-        parser.add_argument("--steps", type=int, default=70, metavar="N", help="gradient steps (default 70)")
+        parser.add_argument("--starts", type=int, metavar="N", help="codes edited at once (default 256)")
+        parser.add_argument("--steps", type=int, metavar="N", help="gradient steps (default 70)")
         parser.add_argument(
             "--transfer", action="store_true", help="a code for each task, and what each task makes of each"
         )
         parser.add_argument("--searcher", metavar="S", help=f"another search: {', '.join(names())}")
-        parser.add_argument(
-            "--budget", type=int, default=300, metavar="N", help="codes that it asks for (default 300)"
-        )
-        parser.add_argument(
-            "--source", default="table", metavar="S", help="what it asks: table (default) or surrogate"
-        )
+        parser.add_argument("--budget", type=int, metavar="N", help="codes that it asks for (default 300)")
+        parser.add_argument("--source", metavar="S", help="what it asks: table (default) or surrogate")
         parser.add_argument("--export", metavar="FILE", help="write the network as a Python file (net.py)")
         parser.add_argument(
             "--head", metavar="T", help="the task whose head the exported network has (default: the first)"
@@ -83,6 +80,7 @@ class Search(Command):
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
+        _refuse_idle(args)
         bench = open_release(args)
         weights = _weights(args.tasks)
         terms = objective.goals(bench, weights)
@@ -90,20 +88,13 @@ class Search(Command):
         start = None if args.start is None else _start(bench, terms[0].task, args.start)
         limits = {"max_macs": _max_macs(args, whole, start), "max_params": args.max_params}
         fixed = _fixed(args.fixed)
+        chosen = {"preset": args.preset, "start": start, "starts": args.starts, "steps": args.steps}
+        options = {"fixed": fixed} | {key: value for key, value in chosen.items() if value is not None}
         if args.transfer:
-            return _print_transfer(bench, weights, limits, args)
+            found = transfer(bench, weights, **limits, seed=args.seed, **options)
+            return _print_transfer(bench, found, args.json)
         if args.searcher is None:
-            result = ncp(
-                bench,
-                weights,
-                **limits,
-                seed=args.seed,
-                preset=args.preset,
-                start=start,
-                fixed=fixed,
-                starts=args.starts,
-                steps=args.steps,
-            )
+            result = ncp(bench, weights, **limits, seed=args.seed, **options)
             code, said = result.best, _predicted(result)
         else:
             code, said = _ask(bench, weights, limits, fixed, args)
@@ -128,6 +119,23 @@ class Search(Command):
         if args.export:
             print(f"\n{about['export']} builds it")
         return None
+
+
+def _refuse_idle(args: argparse.Namespace) -> None:
+    """Raises for an option that would have no effect beside the others."""
+    idle = ["searcher", "budget", "source", "export", "head"] if args.transfer else ["budget", "source"]
+    why = "with --transfer" if args.transfer else "without --searcher"
+    if args.searcher is not None and not args.transfer:
+        idle, why = ["preset", "starts", "steps"], "with --searcher"
+        if args.more_macs is None:  # else it is what the limit refers to
+            idle.append("start")
+    given = [f"--{name}" for name in idle if getattr(args, name) is not None]
+    if args.head is not None and args.export is None and not args.transfer:
+        given, why = ["--head"], "without --export"
+    if given:
+        raise InvalidArgumentError(
+            f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect {why}"
+        )
 
 
 def _weights(text: str) -> dict[str, float]:
@@ -170,6 +178,8 @@ def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> f
         raise InvalidArgumentError(
             "--more-macs is a limit relative to --start: give --start, and no --max-macs"
         )
+    if not -100 < args.more_macs < math.inf:
+        raise InvalidArgumentError(f"--more-macs is {args.more_macs}; expected percent, above -100")
     return float(whole.macs(start)[0] * (1 + args.more_macs / 100))
 
 
@@ -189,13 +199,14 @@ def _ask(
     args: argparse.Namespace,
 ) -> tuple[tuple[int, ...], list[dict[str, float]]]:
     """The best code that another search finds, and what the source says of it."""
-    if args.source not in SOURCES:
-        raise InvalidArgumentError(f"--source is {args.source!r}; expected {' or '.join(SOURCES)}")
-    asked = getattr(Objective, args.source)(bench, weights, **limits, fixed=fixed)
+    source, budget = args.source or "table", 300 if args.budget is None else args.budget
+    if source not in SOURCES:
+        raise InvalidArgumentError(f"--source is {source!r}; expected {' or '.join(SOURCES)}")
+    asked = getattr(Objective, source)(bench, weights, **limits, fixed=fixed)
     name, options = parse_searcher(args.searcher)
-    code = run(make(name, asked, args.seed, **options), asked, args.budget).best_code
+    code = run(make(name, asked, args.seed, **options), asked, budget).best_code
     if code is None:
-        raise InvalidArgumentError(f"{name!r} trained no code to the end within a budget of {args.budget}")
+        raise InvalidArgumentError(f"{name!r} trained no code to the end within a budget of {budget}")
     found = asked.source.measure(np.array([code], np.int16), asked.goals, None).values[0]
     return code, [{"measured": float(value)} for value in found]
 
@@ -225,22 +236,11 @@ def _known(
     return known
 
 
-def _print_transfer(
-    bench: Benchmark, weights: dict[str, float], limits: dict[str, float | None], args: argparse.Namespace
-) -> None:
+def _print_transfer(bench: Benchmark, found: Transfer, as_json: bool) -> None:
     """The table of every pair."""
-    found = transfer(
-        bench,
-        weights,
-        limits["max_macs"],
-        limits["max_params"],
-        args.seed,
-        starts=args.starts,
-        steps=args.steps,
-    )
     to_string = spaces.get(bench.task(found.names[0].partition("/")[0]).space).to_string
     strings = [to_string(tuple(code)) for code in found.codes.tolist()]
-    if args.json:
+    if as_json:
         columns = {"codes": found.codes, "strings": strings, "macs": found.macs, "params": found.params}
         return print_json(
             {"tasks": found.names, **columns, "predicted": found.predicted, "regret": found.regret}

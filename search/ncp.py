@@ -206,14 +206,13 @@ def ncp(
     """
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError(f"no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
-    for name, value, least in (
-        ("starts", starts, 1),
-        ("steps", steps, 1),
-        ("polish", polish, 0),
-        ("trend", trend, 0),
-    ):
-        if not value >= least:
-            raise InvalidArgumentError(f"{name} is {value}; expected at least {least}")
+    for name, count, least in (("starts", starts, 1), ("steps", steps, 1), ("polish", polish, 0)):
+        if not isinstance(count, (int, np.integer)) or count < least:
+            raise InvalidArgumentError(f"{name} is {count!r}; expected an integer, at least {least}")
+    for name, value, low in (("caution", caution, -math.inf), ("trend", trend, 0.0)):
+        if not (isinstance(value, (int, float)) and low <= value < math.inf and value > -math.inf):
+            expected = "a finite number" if low < 0 else "a finite number, at least 0"
+            raise InvalidArgumentError(f"{name} is {value!r}; expected {expected}")
     problem = _problem(source, predictor, tasks, max_macs, max_params, fixed, seed, preset, caution)
     first = None if start is None else problem.domain.space.check(start)
     if first is not None and len(first) != 1:
@@ -745,7 +744,12 @@ def transfer(
     if predictor is None:
         from nasbench_mr.predictors import Predictor
 
-        predictor = source if isinstance(source, Predictor) else fit(source, names, seed)
+        if isinstance(source, Predictor):
+            predictor = source
+        elif options.get("preset") == "paper":
+            predictor = fit_paper(source, objective.goals(source, names), seed)
+        else:
+            predictor = fit(source, names, seed)
     shared = _problem(
         source, None if predictor is source else predictor, names, max_macs, max_params, None, seed, None, 0.0
     )

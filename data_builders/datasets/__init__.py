@@ -1,7 +1,7 @@
 """Data sets: readers of official layouts, packs of them, generated stand-ins.
 
 `load(name, root, split)` gives a split as a `Dataset` (see `base`): from a pack where `root` is one or holds
-`<split>.h5`, else from the files of the data set's official layout.
+one that was made with the same options, else from the files of the data set's official layout.
 
 ```python
 from nasbench_mr.data_builders import datasets
@@ -18,8 +18,10 @@ datasets.locate("kitti")                                  # where commands and r
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,7 +45,10 @@ __all__ = [
     "make",
     "names",
     "pack",
+    "pack_name",
+    "packs_in",
     "throughput",
+    "unusual",
 ]
 
 _HERE = "nasbench_mr.data_builders.datasets"
@@ -159,28 +164,66 @@ def load(name: str, root: str | os.PathLike[str], split: str, **options: Any) ->
     """One split of the data set `name`.
 
     Args:
-        root: a pack, a folder of packs `<split>.h5`, or the folder of the official layout.
-        options: those of the reader. A pack has had them when it was written: given here, they must agree.
+        root: a pack, the folder of packs or of the official layout, or both in one.
+        options: those of the reader. A pack was written with some: only one with the same is taken, and what
+            is not given here counts as its default. (`Pack` opens any.)
 
     Raises:
         DatasetError: what is there is incomplete, or a pack of something else.
         InvalidArgumentError: the reader has no such option.
     """
     cls = reader(name)
-    path = Path(root)
-    packed = path / f"{split}.h5" if path.is_dir() else path
-    if packed.is_file():
+    check_options(cls, options)
+    path, misfits = Path(root), []
+    for packed in [path] if path.is_file() else packs_in(path, split):
         found = Pack(packed)
         if (found.name, found.split) != (name, split):
             raise DatasetError(f"{packed} is a pack of {found}; expected {name} {split}")
-        known = options_of(cls)
-        for key, value in options.items():
-            packed_value = found.options.get(key, known[key].default if key in known else None)
-            if value is not None and packed_value != (list(value) if isinstance(value, tuple) else value):
-                raise DatasetError(f"{packed} was packed with {key}={packed_value!r}; asked for {value!r}")
-        return found
-    check_options(cls, options)
-    return cls(path, split, **options)
+        if not (misfit := _misfit(cls, found, options)):
+            return found
+        misfits.append(f"{packed} was packed with {misfit}")
+    if path.is_file():
+        raise DatasetError(misfits[0])
+    try:
+        return cls(path, split, **options)
+    except DatasetError as error:
+        if not misfits:
+            raise
+        raise DatasetError(f"{'; '.join(misfits)}; and its files can't be read: {error}") from error
+
+
+def packs_in(folder: Path, split: str) -> list[Path]:
+    """The packs of a split in a folder: `<split>.h5` and `<split>-*.h5`."""
+    plain = folder / f"{split}.h5"
+    return [*([plain] if plain.is_file() else []), *sorted(folder.glob(f"{split}-*.h5"))]
+
+
+def pack_name(found: Dataset) -> str:
+    """The file name of a split's pack: `<split>.h5`, or with a digest of the options that are no defaults."""
+    options = unusual(found)
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{found.split}-{digest}.h5" if options else f"{found.split}.h5"
+
+
+def unusual(found: Dataset) -> dict[str, object]:
+    """The options of a split that differ from its reader's defaults."""
+    defaults = _plain(reader(found.name).defaults(found.split))
+    return {key: value for key, value in found.options.items() if value != defaults.get(key)}
+
+
+def _misfit(cls: type[Reader], found: Pack, options: Mapping[str, Any]) -> str:
+    """What a pack was made with that is not asked for; "" if it fits."""
+    defaults = _plain(cls.defaults(found.split))
+    asked = defaults | _plain({key: value for key, value in options.items() if value is not None})
+    for key, value in (defaults | found.options).items():
+        if value != asked.get(key):
+            return f"{key}={value!r}; asked for {asked.get(key)!r}"
+    return ""
+
+
+def _plain(options: Mapping[str, object]) -> dict[str, object]:
+    """As JSON has them: lists for tuples."""
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in options.items()}
 
 
 def make(name: str, root: str | os.PathLike[str], **options: Any) -> Path:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import inspect
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -159,6 +160,12 @@ class Reader(Dataset):
         }
         if not self.root.is_dir():
             raise self.incomplete([f"the folder {self.root} itself"])
+
+    @classmethod
+    def defaults(cls, split: str) -> dict[str, object]:
+        """The options, and what each is for a split where it is not given."""
+        parameters = inspect.signature(cls).parameters
+        return {k: p.default for k, p in parameters.items() if p.default is not p.empty}
 
     def incomplete(self, missing: Sequence[str]) -> DatasetError:
         """The one error for a tree that lacks `missing` (phrases, in the order they were looked for)."""

@@ -71,9 +71,10 @@ class Cifar10(_Folders):
 class ImageNet(_Folders):
     """A subset of ImageNet, from one folder a class (`n01440764`, ...).
 
-    The rule of the subset, here and forever: classes are ordered by the SHA-256 of "<seed>/<class>", a
-    class's images by that of "<seed>/<file name>", and the first ones are taken (then sorted by name). So 10
-    classes are among the 50, and 100 images among the 1,000; the seed and the numbers stand in every pack.
+    The rule of the subset, here and forever: classes are ordered by the SHA-256 of "<seed>/<class>", those
+    with fewer than 1,000 images in train after all others; a class's images by that of "<seed>/<file name>".
+    The first ones are taken (then sorted by name). So 10 classes are among the 50, and 100 images among the
+    1,000; the seed and the numbers stand in every pack. (Of ILSVRC 2012's classes some have 732 images.)
 
     Options:
         classes: how many; 0 for all.
@@ -88,6 +89,8 @@ class ImageNet(_Folders):
         "Get ImageNet (ILSVRC 2012) from image-net.org and sort val into class folders, "
         "or generate a stand-in: nasbench-mr data make imagenet FOLDER"
     )
+    #: Images of each class that are taken by default.
+    PER_CLASS: ClassVar[dict[str, int]] = {"train": 1000, "val": 50}
 
     def __init__(
         self,
@@ -98,7 +101,7 @@ class ImageNet(_Folders):
         seed: int = 0,
         size: Size = None,
     ):
-        per_class = {"train": 1000, "val": 50}.get(split, 0) if per_class is None else per_class
+        per_class = self.PER_CLASS.get(split, 0) if per_class is None else per_class
         if classes < 0 or per_class < 0:
             raise InvalidArgumentError("classes and per_class must not be negative; 0 means all")
         super().__init__(root, split, classes=classes, per_class=per_class, seed=seed, size=size)
@@ -108,7 +111,7 @@ class ImageNet(_Folders):
             raise self.incomplete(
                 [f"{max(1, classes) - len(found)} class folders in train ({len(found)} found)"]
             )
-        chosen = sorted(_ordered(found, seed)[: classes or None])
+        chosen = sorted(self._chosen(_ordered(found, seed), classes) if classes else found)
         files, missing = {}, []
         for name in chosen:
             images = {f.name: f for f in listing(self.root / split / name, _PHOTOS)}
@@ -119,6 +122,22 @@ class ImageNet(_Folders):
         if missing:
             raise self.incomplete(missing)
         self._fill(files, size)
+
+    @classmethod
+    def defaults(cls, split: str) -> dict[str, object]:
+        """As of every reader."""
+        return super().defaults(split) | {"per_class": cls.PER_CLASS.get(split, 0)}
+
+    def _chosen(self, ordered: list[str], count: int) -> list[str]:
+        """The first classes that are large enough, then the first others."""
+        large: list[str] = []
+        small: list[str] = []
+        for name in ordered:
+            if len(large) == count:
+                break
+            enough = len(listing(self.root / "train" / name, _PHOTOS)) >= self.PER_CLASS["train"]
+            (large if enough else small).append(name)
+        return (large + small)[:count]
 
 
 def _ordered(names: list[str] | dict[str, Path], seed: int) -> list[str]:

@@ -122,6 +122,7 @@ def test_a_release_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (("--codes", "1", "--release", "mine"), "'mine'; expected NAME@VERSION"),
         (("--codes", "1", "--release", "mine@x"), "release version 'x': expected MAJOR.MINOR.PATCH"),
         (("--codes", "nowhere.txt"), "can't read codes from nowhere.txt"),
+        (("--codes", "some.txt", "--max-macs", "1G"), "'some.txt' names a file; --scheme, --code-seed and"),
         (("--codes", "1", "--set", "momentums=1"), "has no field 'momentums': did you mean 'momentum'?"),
         (("--codes", "1", "--engine", "slurm"), "no engine 'slurm'"),
         (("--codes", "1", "--seeds", "0"), "seeds are 0"),

@@ -72,14 +72,39 @@ def test_folders_and_options_can_be_given(capsys: pytest.CaptureFixture[str], tm
         "size=20",
     )
     options = ["--set", "classes=2", "--set", "per_class=1", "--set", "size=[16,16]"]
-    assert "train.h5" in run(capsys, "pack", "imagenet", str(folder), "--out", str(packs), *options)
-    found = datasets.load("imagenet", packs, "val", classes=2, size=(16, 16))
+    assert "train-" in run(capsys, "pack", "imagenet", str(folder), "--out", str(packs), *options)
+    found = datasets.load("imagenet", packs, "val", classes=2, per_class=1, size=(16, 16))
     assert found[0]["image"].shape == (16, 16, 3)
     text = run(capsys, "info", "imagenet", str(packs))
     assert "{train,val}/<class>/*.JPEG" in text
-    assert "val.h5" in text
+    assert "classes=2 per_class=1 size=[16, 16]" in text
     # The reader's defaults want 50 classes, and info says what is missing.
     assert "missing 47 class folders in train (3 found)" in run(capsys, "info", "imagenet", str(folder))
+
+
+def test_one_folder_has_the_packs_of_several_tasks(
+    capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nasbench_mr.data_builders import inputs
+
+    run(capsys, "make", "hmdb51", "--train", "1", "--val", "1", "--set", "classes=2")
+    rows = json.loads(run(capsys, "pack", "hmdb51", "--for", "video", "mini-video", "--json"))
+    assert [(r["split"], r["options"]) for r in rows] == [
+        (split, f"frames={frames}{size}")
+        for split in ("train", "val")
+        for frames, size in ((32, " size=128"), (16, ""))
+    ]
+    for task, frames in (("video", 32), ("mini-video", 16)):
+        found = inputs.split(task, "train", data)
+        assert isinstance(found, datasets.Pack)
+        assert len(found[0]["clip"]) == frames
+    assert "'seg' reads cityscapes, not hmdb51" in refused(capsys, "pack", "hmdb51", "--for", "seg")
+
+
+def test_make_describes_what_it_made(capsys: pytest.CaptureFixture[str], data: Path) -> None:
+    text = run(capsys, "make", "imagenet", "--train", "2", "--val", "1", "--set", "classes=3")
+    assert "incomplete" not in text
+    assert [line.split()[:3] for line in text.splitlines()[-2:]] == [["train", "6", "3"], ["val", "3", "3"]]
 
 
 def test_mini_gives_the_sizes_of_mini_tasks(capsys: pytest.CaptureFixture[str], data: Path) -> None:

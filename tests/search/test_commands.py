@@ -157,6 +157,21 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["--tasks", "seg", "--start", "1_2"], "not a code"),
         (["--tasks", "seg", "--more-macs", "10"], "give --start"),
         (["--tasks", "seg", "--start", "#1", "--more-macs", "1", "--max-macs", "1G"], "no --max-macs"),
+        (
+            ["--tasks", "seg", "--start", "#1", "--more-macs", "-200"],
+            "--more-macs is -200.0; expected percent",
+        ),
+        (
+            ["--tasks", "seg,video", "--transfer", "--export", "net.py"],
+            "--export has no effect with --transfer",
+        ),
+        (
+            ["--tasks", "seg", "--searcher", "random", "--preset", "paper", "--steps", "5"],
+            "--preset, --steps have no effect with --searcher",
+        ),
+        (["--tasks", "seg", "--searcher", "random", "--start", "#1"], "--start has no effect"),
+        (["--tasks", "seg", "--budget", "5"], "--budget has no effect without --searcher"),
+        (["--tasks", "seg", "--head", "video"], "--head has no effect without --export"),
         (["--tasks", "seg", "--preset", "papre"], "did you mean 'paper'"),
         (["--tasks", "seg", "--starts", "0"], "starts is 0"),
         (["--tasks", "seg", "--searcher", "evolutoin"], "did you mean 'evolution'"),

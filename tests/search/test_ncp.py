@@ -263,6 +263,20 @@ def test_transfer_is_a_table_of_every_pair() -> None:
     assert found.regret[0, 1] > 0
 
 
+def test_transfer_keeps_fixed_dimensions() -> None:
+    found = search.transfer(OPPOSED, ("seg", "video"), fixed={"i1": 16, "o1": 24}, **QUICK)
+    assert (found.codes[:, [0, 26]] == [16, 24]).all()
+
+
+def test_transfer_by_the_published_algorithm(tiny_release: Path) -> None:
+    bench = nasbench_mr.load(tiny_release)
+    found = search.transfer(bench, ("seg", "video"), preset="paper", steps=3)
+    published = fit_paper(bench, objective.goals(bench, ("seg", "video")), 0)
+    own = search.ncp(bench, "video", preset="paper", steps=3, predictor=published)
+    assert tuple(found.codes[1].tolist()) == own.best
+    assert found.predicted[1, 1] == pytest.approx(own.predicted[0, 0])
+
+
 def test_between_settings_of_one_dataset_a_code_can_be_carried_over() -> None:
     weights = np.ones((2, 27))
     weights[1, :2] = -1.0
@@ -536,6 +550,9 @@ def test_mistakes_have_names(published: NcpMlp, tiny_release: Path) -> None:
         ((LARGER, "seg"), {"polish": -1}, InvalidArgumentError, "polish is -1"),
         ((LARGER, "seg"), {"trend": -0.1}, InvalidArgumentError, "trend is -0.1"),
         ((LARGER, "seg"), {"trend": float("nan")}, InvalidArgumentError, "trend is nan"),
+        ((LARGER, "seg"), {"caution": float("nan")}, InvalidArgumentError, "caution is nan"),
+        ((LARGER, "seg"), {"starts": 1.5}, InvalidArgumentError, "starts is 1.5; expected an integer"),
+        ((LARGER, "seg"), {"max_macs": "2e9"}, InvalidArgumentError, "max_macs is '2e9'"),
         ((LARGER, "seg"), {"max_macs": -1}, InvalidArgumentError, "max_macs is -1"),
         ((LARGER, "seg"), {"fixed": {"i9": 8}}, InvalidArgumentError, "no dimension 'i9'"),
         ((LARGER, "seg"), {"predictor": LARGER}, InvalidArgumentError, "two predictors"),

@@ -129,6 +129,21 @@ def test_imagenet_subsets_follow_the_recorded_rule(trees: Trees) -> None:
         datasets.load("imagenet", root, "train", classes=6)
 
 
+def test_imagenet_classes_that_are_too_small_come_last(
+    grown: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = grown("imagenet")
+    monkeypatch.setitem(datasets.reader("imagenet").PER_CLASS, "train", 3)  # type: ignore[attr-defined]
+    before = datasets.load("imagenet", root, "train", classes=4)
+    small = before.classes[1]
+    next((root / "train" / small).iterdir()).unlink()
+    after = datasets.load("imagenet", root, "train", classes=4)
+    assert small not in after.classes
+    assert len(set(before.classes) & set(after.classes)) == 3
+    # The other splits have the same classes.
+    assert datasets.load("imagenet", root, "val", classes=4, per_class=1).classes == after.classes
+
+
 def test_cifar10_val_may_be_called_test(grown: Callable[[str], Path]) -> None:
     root = grown("cifar10")
     before = datasets.load("cifar10", root, "val")

@@ -147,6 +147,33 @@ def test_a_pack_of_something_else_is_refused(packed: Path, trees: Trees) -> None
     assert len(datasets.load("kitti", packed.parent, "train", in_image=True)) == 4
 
 
+def test_a_pack_is_read_only_with_the_options_it_was_made_with(trees: Trees, tmp_path: Path) -> None:
+    root = trees["camvid"][0]
+    small = datasets.load("camvid", root, "val", size=(9, 12))
+    assert datasets.pack_name(small) != "val.h5"
+    datasets.pack(small, tmp_path / datasets.pack_name(small))
+    # What is not asked for counts as the default: a resized pack is none of the whole photos.
+    with pytest.raises(
+        DatasetError, match=r"packed with size=\[9, 12\]; asked for None; and its files can't"
+    ):
+        datasets.load("camvid", tmp_path, "val")
+    whole = datasets.load("camvid", root, "val")
+    assert datasets.pack_name(whole) == "val.h5"
+    datasets.pack(whole, tmp_path / "val.h5")
+    for options, size in (({}, whole[0]["mask"].shape), ({"size": (9, 12)}, (9, 12))):
+        found = datasets.load("camvid", tmp_path, "val", **options)
+        assert isinstance(found, datasets.Pack)
+        assert found[0]["mask"].shape == size
+
+
+def test_where_no_pack_fits_the_files_are_read(grown: Callable[[str], Path]) -> None:
+    root = grown("camvid")
+    datasets.pack(datasets.load("camvid", root, "val", size=(9, 12)), root / "val.h5")
+    found = datasets.load("camvid", root, "val", size=(6, 8))
+    assert not isinstance(found, datasets.Pack)
+    assert found[0]["mask"].shape == (6, 8)
+
+
 def test_a_failed_pack_leaves_nothing(grown: Callable[[str], Path], tmp_path: Path) -> None:
     root = grown("kitti")
     (root / "training" / "velodyne" / "000002.bin").write_bytes(b"123")
