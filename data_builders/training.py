@@ -101,17 +101,30 @@ def train(
         InvalidArgumentError: the checkpoint is another trial's.
         IntegrityError: the checkpoint is damaged.
     """
-    code, recipe, where = space.parse(code), recipes.get(recipe), _device(device)
+    code, recipe, where = space.parse(code), recipes.get(recipe), choose_device(device)
     _join(where)
     run = _Run(code, recipe, int(seed), where, data)
     return run.train(None if checkpoint is None else Path(checkpoint), progress)
 
 
-def _device(device: str | torch.device | None) -> torch.device:
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if chosen.type == "cuda" and chosen.index is None:
-        # Each of torchrun's processes has a GPU of its own.
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count()))
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device of this name; by default a GPU where there is one.
+
+    Raises:
+        InvalidArgumentError: there is no such device here.
+    """
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if chosen.type == "cuda" and chosen.index is None:
+            # Each of torchrun's processes has a GPU of its own.
+            place = int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())
+            chosen = torch.device("cuda", place)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise InvalidArgumentError(
+            f"device {str(device)!r} can't be used ({why}); expected cpu, or cuda on a machine with a GPU"
+        ) from None
     return chosen
 
 

@@ -42,16 +42,26 @@ def figure(width: float = PAGE, height: float = 2.6) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def check_name(path: str | os.PathLike[str]) -> Path:
+    """The path, if `save` can write it; to find out before hours of work.
+
+    Raises:
+        InvalidArgumentError: another ending.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise InvalidArgumentError(f"{target}: expected a name that ends in .png, .pdf or .svg")
+    return target
+
+
 def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
     """Writes a figure, atomically; the ending (.png, .pdf, .svg) tells the format.
 
     Raises:
         InvalidArgumentError: another ending.
     """
-    target = Path(path)
+    target = check_name(path)
     kind = target.suffix.lower().removeprefix(".")
-    if kind not in ("png", "pdf", "svg"):
-        raise InvalidArgumentError(f"{target}: expected a name that ends in .png, .pdf or .svg")
     with files.atomic(target) as temporary:
         drawn.savefig(temporary, format=kind, dpi=200)
     return target

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasbench_mr import plot
 from nasbench_mr.cli import Command, add_json, format_table, print_json
 from nasbench_mr.commands import add_limits, add_release, open_release
 from nasbench_mr.errors import InvalidArgumentError
@@ -42,9 +43,10 @@ class AuxNAS(Command):
     trains nothing: it lists what a release's tables say about helpers for a task.
 
     Example:
-      nasbench-mr auxnas segmentation normals --data indoor --task seg --max-macs 1G --set steps=300
-      nasbench-mr auxnas segmentation edges --data camvid --size 60x80 --compare 5 --set steps=300 --out runs
-      nasbench-mr auxnas --rank seg
+      nasbench-mr auxnas segmentation normals --data indoor --task mini-seg --max-macs 100M --set steps=300
+      nasbench-mr auxnas segmentation edges --data camvid --size 60x80 --task mini-seg --compare 5 \\
+          --set steps=300 --out runs
+      nasbench-mr auxnas --rank mini-seg
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -103,6 +105,10 @@ class AuxNAS(Command):
             raise InvalidArgumentError("name a PRIMARY task, and AUXILIARY ones; or give --rank TASK")
         if args.compare is not None and not args.out:
             raise InvalidArgumentError("--compare needs --out FOLDER, where the runs are kept")
+        if args.plot:
+            if args.compare is None:
+                raise InvalidArgumentError("--plot draws a comparison: give --compare N")
+            plot.check_name(args.plot)
         config = self._config(args)
         if args.compare is not None:
             return self._compare(args, config)
@@ -142,13 +148,22 @@ class AuxNAS(Command):
         }
         changes = {**changes, **recipes.parse_flags(args.set), **flags}
         backbone = changes.get("backbone", AuxConfig.backbone)
-        if backbone == "multi-resolution" and not changes.get("primary_code"):
-            from nasbench_mr import space
-
+        chooses = [f for f in ("task", "joint", "max_macs", "max_params") if getattr(args, f)]
+        if backbone != "multi-resolution" or changes.get("primary_code"):
+            if chooses:
+                flag = f"--{chooses[0].replace('_', '-')}"
+                why = "a code is given" if backbone == "multi-resolution" else f"{backbone} has no code"
+                raise InvalidArgumentError(f"{flag} is for choosing the primary's code, but {why}")
+        elif not args.task:
+            raise InvalidArgumentError(
+                "which code has the primary? Give --primary-code CODE, or --task T to take the best code of "
+                "a task of a release, such as --task mini-seg"
+            )
+        else:
             bench = open_release(args)
-            tasks = args.task or bench.tasks[0]
-            code = choose_code(bench, tasks, args.max_macs, args.max_params, args.joint, args.seed)
-            changes["primary_code"] = space.to_string(code)
+            changes["primary_code"] = choose_code(
+                bench, args.task, args.max_macs, args.max_params, args.joint, args.seed
+            )
         return AuxConfig.of(changes)
 
     def _compare(self, args: argparse.Namespace, config: AuxConfig) -> None:
@@ -165,9 +180,9 @@ class AuxNAS(Command):
             progress=True,
         )
         rows = found.summary()
+        if not any(row["diverged"] for row in rows):
+            rows = [{key: value for key, value in row.items() if key != "diverged"} for row in rows]
         if args.plot:
-            from nasbench_mr import plot
-
             plot.save(aux_compare.plot_runs(found), args.plot)
         if args.json:
             return print_json({"primary": args.primary, "summary": rows, "runs": found.runs})

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import plot, release, space, table
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError, missing_extra
 from nasbench_mr.search import aux_tasks
 from nasbench_mr.search.aux_data import AuxData
-from nasbench_mr.search.aux_nas import VARIANTS, AuxConfig, aux_nas
+from nasbench_mr.search.aux_nas import VARIANTS, AuxConfig, aux_nas, prepare
 from nasbench_mr.tasks import Task
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class Comparison:
 
     def summary(self, metric: str | None = None) -> list[dict[str, Any]]:
         """One row a variant: seeds, the metric's mean and standard deviation, the mean of its differences
-        from "single" on equal seeds (positive is better), and the two-sided p-value of a paired t-test.
+        from "single" on equal seeds (positive is better), the two-sided p-value of a paired t-test, and the
+        auxiliaries' mean affinity over the run (`aux_training.Training.affinity`). Runs that diverged are not
+        in it, but are counted.
 
         Args:
             metric: one of the primary's; its objective by default.
@@ -60,9 +62,10 @@ class Comparison:
         chosen = next((m for m in task.metrics if m.name == metric), None) if metric else task.objective
         if chosen is None:
             raise InvalidArgumentError(f"{self.primary} has no metric {metric!r}")
+        finished = {v: [run for run in runs if run["status"] == "ok"] for v, runs in self.runs.items()}
         values = {
             variant: {run["seed"]: run["metrics"][self.primary][chosen.name] for run in runs}
-            for variant, runs in self.runs.items()
+            for variant, runs in finished.items()
         }
         rows = []
         for variant, of_seed in values.items():
@@ -70,7 +73,8 @@ class Comparison:
             row = {
                 "variant": variant,
                 "seeds": len(every),
-                chosen.name: float(every.mean()),
+                "diverged": len(self.runs[variant]) - len(every),
+                chosen.name: float(every.mean()) if len(every) else float("nan"),
                 "std": float(every.std(ddof=1)) if len(every) > 1 else float("nan"),
                 "better by": float("nan"),
                 "p": float("nan"),
@@ -80,8 +84,16 @@ class Comparison:
             if variant != "single" and shared:
                 gains = chosen.sign * np.array([[of_seed[s], base[s]] for s in shared], float) @ [1, -1]
                 row["better by"], row["p"] = float(gains.mean()), paired_p(gains)
+            row["affinity"] = _affinity(finished[variant])
             rows.append(row)
         return rows
+
+
+def _affinity(runs: Sequence[Run]) -> float:
+    """The mean over runs, evaluations and auxiliaries; NaN where there is none."""
+    columns = [values for run in runs for key, values in run["curve"].items() if key.startswith("affinity/")]
+    known = [value for values in columns for value in values if value is not None]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def paired_p(gains: Sequence[float] | np.ndarray[Any, Any]) -> float:
@@ -115,7 +127,7 @@ def compare(
         seeds: how many, from 0, or which.
 
     Raises:
-        InvalidArgumentError: no seeds, or no steps.
+        InvalidArgumentError: no seeds, or no steps; and what `aux_nas` raises, before anything is trained.
     """
     config = config if isinstance(config, AuxConfig) else AuxConfig.of(config)
     seeds = range(seeds) if isinstance(seeds, int) else list(seeds)
@@ -125,13 +137,22 @@ def compare(
         raise InvalidArgumentError("a comparison needs a number of steps, equal for all variants (steps=N)")
     folder = Path(out)
     runs: dict[str, list[Run]] = {variant: [] for variant in variants}
+    configs = {variant: AuxConfig.of(vars(config), {"variant": variant}) for variant in variants}
+    helpers = {v: [t.name for t in prepare(primary, auxiliary, data, c)[0][1:]] for v, c in configs.items()}
     # Seed by seed, so that what is there after a while is a comparison already.
     for seed in seeds:
-        for variant in variants:
-            own = AuxConfig.of(vars(config), {"variant": variant})
+        for variant, own in configs.items():
             place = folder / f"{variant}-seed{seed}"
-            found = _finished(place, own)
-            if found is None:
+            found = _finished(place)
+            if found is not None:
+                asked = {"primary": primary, "auxiliary": helpers[variant], "data_digest": data.digest}
+                asked |= {"seed": seed, "config": json.loads(json.dumps(dataclasses.asdict(own)))}
+                if other := [key for key, value in asked.items() if found.get(key) != value]:
+                    raise IntegrityError(
+                        f"{place} has a run with another {other[0].replace('_', ' ')}; give another folder, "
+                        "or remove it"
+                    )
+            else:
                 aux_nas(primary, auxiliary, data, own, seed, device, place, progress)
                 found = json.loads((place / "result.json").read_text("utf-8"))
             runs[variant].append(found)
@@ -140,13 +161,13 @@ def compare(
     return Comparison(primary, runs)
 
 
-def _finished(place: Path, config: AuxConfig) -> Run | None:
-    """The run's result, if it is done and was trained like this."""
+def _finished(place: Path) -> Run | None:
+    """The run's result, if it is done."""
     try:
         run: Run = json.loads((place / "result.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return run if run["config"] == json.loads(json.dumps(dataclasses.asdict(config))) else None
+    return run
 
 
 def table_task(run: Run) -> Task:
@@ -163,7 +184,7 @@ def table_task(run: Run) -> Task:
         "segmentation" if kind.dense else "classification",
         kind.metrics,
         kind.objective.name,
-        recipe="search.aux_nas; the column `config` tells configurations apart",
+        recipe="search.aux_nas; the column `config` tells configurations and data apart",
         provenance="trained by nasbench-mr auxnas",
         cost="table",
     )
@@ -183,13 +204,21 @@ def write_tables(runs: Mapping[str, Sequence[Run]], target: Path) -> release.Rel
         columns |= {key: [run[key] for run in group] for key in ("macs", "params", "status", "device")}
         columns["train_seconds"] = [run["seconds"] for run in group]
         columns["auxiliary"] = [", ".join(run["auxiliary"]) for run in group]
-        columns |= {key: [run["config"][key] for run in group] for key in ("auxiliary_code", "balance")}
-        columns["config"] = [_digest(run["config"]) for run in group]
+        columns["auxiliary_code"] = [_auxiliary_code(run) for run in group]
+        columns["balance"] = [run["config"]["balance"] for run in group]
+        columns["config"] = [_digest({**run["config"], "data": run["data_digest"]}) for run in group]
         table.write(target / "tables" / f"{task.name}.parquet", task, columns, _TEXTS)
         table.write_curves(target / "curves" / f"{task.name}.parquet", task, _curves(group, task))
         tasks.append(task)
     about = {"title": "Aux-NAS runs", "license": "CC0-1.0"}
     return release.seal(target, "auxnas", "1.0.0", tasks, about)
+
+
+def _auxiliary_code(run: Run) -> str:
+    """The code of the auxiliary networks; "" where there are none."""
+    config = run["config"]
+    linked = config["variant"] in ("aux-g", "aux-nas")
+    return (config["auxiliary_code"] or config["primary_code"]) if linked else ""
 
 
 def _digest(config: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,15 +95,31 @@ class LabelledSet:
 
 @dataclass(frozen=True)
 class AuxData:
-    """A training and a validation set of the same labels."""
+    """A training and a validation set of the same labels.
+
+    Attributes:
+        train, val: the sets.
+        about: how they were read, for the record: JSON-ready.
+    """
 
     train: LabelledSet
     val: LabelledSet
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The data's name."""
         return self.train.name
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that differ where images, labels or their order do."""
+        found = hashlib.sha256()
+        for part in (self.train, self.val):
+            for key, values in sorted(part.arrays.items()):
+                found.update(f"{key} {values.shape} {values.dtype} {part.classes.get(key)}".encode())
+                found.update(np.ascontiguousarray(values).data)
+        return found.hexdigest()[:16]
 
     def limited(self, train: int = 0, val: int = 0) -> AuxData:
         """The first `train` and `val` samples; 0 for all."""
@@ -110,7 +127,7 @@ class AuxData:
             part.take(range(min(count, len(part)))) if count else part
             for part, count in ((self.train, train), (self.val, val))
         )
-        return AuxData(*parts)
+        return AuxData(*parts, self.about)
 
 
 def join(first: LabelledSet, second: LabelledSet) -> LabelledSet:
@@ -137,7 +154,7 @@ def check(data: AuxData, tasks: Sequence[str]) -> None:
     Raises:
         UnknownTaskError: no such task, or the data has no labels of it.
         DatasetError: an empty set, arrays of other shapes or types, labels whose size is not the image's,
-            classes out of range.
+            classes out of range, no known label.
         InvalidArgumentError: a task is named twice.
     """
     from nasbench_mr.search import aux_tasks
@@ -152,6 +169,8 @@ def check(data: AuxData, tasks: Sequence[str]) -> None:
             raise DatasetError(f"{where}: images are {found}; expected (n, H, W, 3) uint8")
         if not len(part):
             raise DatasetError(f"{where}: no samples")
+        if len(image) != len(part):
+            raise DatasetError(f"{where}: {len(image)} images for {len(part)} names")
         if part.size != data.train.size:
             raise DatasetError(
                 f"{where}: images of {part.size} pixels; those of train have {data.train.size}"
@@ -166,6 +185,10 @@ def check(data: AuxData, tasks: Sequence[str]) -> None:
             if labels.shape != wanted:
                 raise DatasetError(
                     f"{where}: labels of {name!r} have shape {labels.shape}; expected {wanted}"
+                )
+            if labels.dtype != task.dtype:
+                raise DatasetError(
+                    f"{where}: labels of {name!r} are {labels.dtype}; expected {np.dtype(task.dtype)}"
                 )
             task.check(labels, part.classes.get(name), where)
 
@@ -196,7 +219,10 @@ def load(
     datasets.check_options(reader, options)
     if size is not None and (len(size) != 2 or min(size) < 8):
         raise InvalidArgumentError(f"size is {size}; expected (height, width), at least 8 pixels each")
-    return reader(Path(root), size, limit, **options)
+    if limit < 0:
+        raise InvalidArgumentError(f"limit is {limit}; expected at least 0 samples of a set (0: all)")
+    about = {"root": os.fspath(root), "size": size, "limit": limit, "options": options}
+    return replace(reader(Path(root), size, limit, **options), about=about)
 
 
 def nearest(values: Array, size: Pixels | None, axis: int = 0) -> Array:
@@ -378,19 +404,34 @@ def _matlab(path: Path, key: str) -> Array:
 
 
 def _indoor(
-    root: Path, size: Pixels | None, limit: int, train: int = 200, val: int = 100, seed: int = 0
+    root: Path,
+    size: Pixels | None,
+    limit: int,
+    train: int | None = None,
+    val: int | None = None,
+    seed: int | None = None,
 ) -> AuxData:
-    """Generated rooms in NYUv2's layout (see `aux_scenes`); made at `root` if nothing is there.
+    """Generated rooms in NYUv2's layout (see `aux_scenes`), made on first use.
+
+    Below `root` each number of scenes, seed and size has a folder of its own. A `root` that holds a set
+    itself (`aux_scenes.make`) is read as it is.
 
     Options:
-        train, val: scenes to make.
-        seed: of the scenes.
+        train, val: scenes to make, 200 and 100.
+        seed: of the scenes, 0.
     """
-    if not root.exists():
-        from nasbench_mr.search import aux_scenes
+    from nasbench_mr.search import aux_scenes
 
-        aux_scenes.make(root, train, val, seed, size or aux_scenes.SIZE)
-    data = _nyuv2(root, size, limit)
+    place = root
+    if not (root / "nyu_depth_v2_labeled.mat").is_file():
+        counts = 200 if train is None else train, 100 if val is None else val, seed or 0
+        made = size or aux_scenes.SIZE
+        place = root / "{}-{}-seed{}-{}x{}".format(*counts, *made)
+        if not place.exists():
+            aux_scenes.make(place, *counts, made)
+    elif (train, val, seed) != (None, None, None):
+        raise InvalidArgumentError(f"{root} holds rooms already; train, val and seed are for making them")
+    data = _nyuv2(place, size, limit)
     return AuxData(replace(data.train, name="indoor"), replace(data.val, name="indoor"))
 
 

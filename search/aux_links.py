@@ -185,6 +185,11 @@ class SearchNetwork(nn.Module):
         every = (*self.to_primary(), *self.to_auxiliary())
         return [links.alpha for links in every if links.alpha is not None]
 
+    def trunk(self) -> list[nn.Parameter]:
+        """The primary's parameters below its head: what all tasks may shape."""
+        head = {id(p) for p in self.primary.head.parameters()}
+        return [p for p in self.primary.parameters() if id(p) not in head]
+
     def weights(self) -> list[nn.Parameter]:
         """All parameters but the gates'."""
         gates = {id(alpha) for alpha in self.alphas()}
@@ -234,8 +239,8 @@ class Linked(SearchNetwork):
     Each auxiliary is linked with the primary alone, so the cost is linear in their number.
 
     Args:
-        both_ways: also link the auxiliaries to the primary. Without, the gates to the auxiliaries are fixed
-            open, as published for Aux-G.
+        both_ways: also link the auxiliaries to the primary. Without (Aux-G), the gates to the auxiliaries are
+            fixed open.
         gates: the gates' values at the start: to the auxiliaries, to the primary.
         reach, norm: see `Links`.
 

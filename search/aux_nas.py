@@ -22,7 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import files, objective, space
-from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean, missing_extra
+from nasbench_mr.errors import (
+    DatasetError,
+    IntegrityError,
+    InvalidArgumentError,
+    RecipeError,
+    did_you_mean,
+    missing_extra,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +145,9 @@ class AuxConfig:
         for key, value in merged.items():
             if key not in types:
                 raise RecipeError(f"no field {key!r}: {did_you_mean(key, types)}")
-            if isinstance(value, list) and types[key].startswith("tuple"):
+            if key.endswith("_code") and not isinstance(value, str):
+                merged[key] = space.to_string(value)
+            elif isinstance(value, list) and types[key].startswith("tuple"):
                 merged[key] = tuple(value)
             elif type(value) is int and types[key] == "float":
                 merged[key] = float(value)
@@ -164,11 +173,12 @@ class AuxResult:
 
     Attributes:
         primary, auxiliary: the tasks.
-        data: the data's name.
-        config: how it was trained, codes filled in.
+        data, data_digest: the data's name, and its `AuxData.digest`.
+        config: how it was trained.
         seed: of everything random.
         metrics: each task's final validation metrics; the primary's are those of the exported network.
-        curve: columns "step", "seconds", "loss/<task>", "<task>/<metric>", one row an evaluation.
+        curve: columns "step", "seconds", "loss/<task>", "<task>/<metric>", "affinity/<auxiliary>", one row an
+            evaluation; see `aux_training.Trained`.
         gates: "to_primary", "to_auxiliary": `(evaluations + 1, gates)`, the first row before training.
         edges: the gates' names, by direction.
         open_gates: the gates to the primary that ended above `config.threshold`.
@@ -183,6 +193,7 @@ class AuxResult:
     primary: str
     auxiliary: tuple[str, ...]
     data: str
+    data_digest: str
     config: AuxConfig
     seed: int
     metrics: dict[str, dict[str, float]]
@@ -218,18 +229,24 @@ class AuxResult:
         """A few lines for people: the primary's metrics, and what became of the gates."""
         values = ", ".join(f"{k} {v:.2f}" for k, v in self.metrics[self.primary].items())
         lines = [f"{self.primary} ({self.config.variant}): {values}"]
-        if self.gates["to_primary"].size:
+        if self.status != "ok":
+            lines.append(
+                f"DIVERGED after {self.steps} updates: the loss was no longer finite, and these metrics are "
+                "of no use. Try a lower lr"
+            )
+        elif self.gates["to_primary"].size:
+            worst = ", ".join(f"{k} {v:+.2f}" for k, v in self.drop.items())
+            limit = f"{self.config.threshold:g}"
             if self.open_gates:
-                worst = ", ".join(f"{k} {v:+.2f}" for k, v in self.drop.items())
-                lines.append(
+                found = (
                     f"{len(self.open_gates)} of {len(self.edges['to_primary'])} gates to the primary are "
-                    f"still above {self.config.threshold:g} ({'; '.join(self.open_gates[:3])}, ...). The "
-                    f"metrics are those with the gates closed; closing made them worse by: {worst}"
+                    f"still above {limit} ({'; '.join(self.open_gates[:3])}, ...)"
                 )
             else:
-                lines.append(
-                    f"all gates to the primary are at most {self.config.threshold:g}; they are removed"
-                )
+                found = f"all gates to the primary are at most {limit}"
+            lines.append(
+                f"{found}; they are removed. The metrics are those without; that made them worse by: {worst}"
+            )
         return "\n".join(lines)
 
 
@@ -253,49 +270,94 @@ def aux_nas(
         config: an `AuxConfig`, or fields of one.
         seed: of the weights, the batches and the augmentation.
         device: by default a GPU if there is one.
-        out: a folder for `config.json`, `result.json`, `primary.safetensors` (the exported network's weights)
-            and the checkpoint, from which the same call goes on after it was killed.
+        out: a folder for `config.json`, `result.json`, `primary.safetensors` (the exported network's weights;
+            `load_primary` reads them) and the checkpoint, from which the same call goes on after it was
+            killed.
         progress: show a bar with all tasks' metrics and the open gates on stderr, if that is a terminal.
         changes: fields of the configuration, over `config`.
 
     Raises:
         UnknownTaskError, UnknownNameError, DatasetError, RecipeError, InvalidArgumentError: bad input, before
             training starts.
+        IntegrityError: `out` has the checkpoint of another run, or a damaged one; nothing is changed there.
         MissingExtraError: torch or what the backbone needs is not installed.
     """
-    auxiliary = (
-        tuple(n.strip() for n in auxiliary.split(",")) if isinstance(auxiliary, str) else tuple(auxiliary)
-    )
     config = config if isinstance(config, AuxConfig) else AuxConfig.of(config or {})
     if changes:
         config = AuxConfig.of(vars(config), changes)
-    if config.variant == "single":
-        auxiliary = ()
-    elif not auxiliary:
-        raise InvalidArgumentError(f"the variant {config.variant!r} needs at least one auxiliary task")
-    try:
-        import torch
-    except ImportError:
-        raise missing_extra("torch", "auxnas", "Aux-NAS") from None
-    from nasbench_mr.search import aux_data, aux_tasks, aux_training
+    tasks, network = prepare(primary, auxiliary, data, config, seed)
+    auxiliary = tuple(task.name for task in tasks[1:])
+    from nasbench_mr.data_builders.training import choose_device
+    from nasbench_mr.search import aux_training
 
-    tasks = aux_training.tasks_of(primary, auxiliary)
-    aux_data.check(data, [task.name for task in tasks])
-    for name in (*config.weights, *config.start):
-        aux_tasks.get(name)
-    network = search_network(tasks, data, config, seed)
+    chosen = choose_device(device)
     folder = None if out is None else Path(out)
+    training = aux_training.Training(network, tasks, data, config, seed, chosen, folder)
     if folder is not None:
-        about = {"primary": primary, "auxiliary": auxiliary, "data": data.name, "seed": seed}
-        text = json.dumps({**about, "config": dataclasses.asdict(config)}, indent=2) + "\n"
+        about = {"primary": primary, "auxiliary": auxiliary, "seed": seed}
+        read = {"name": data.name, "digest": data.digest, "pixels": data.train.size, **data.about}
+        read["outputs"] = tasks[0].channels(data.train.classes.get(primary))
+        text = json.dumps({**about, "data": read, "config": dataclasses.asdict(config)}, indent=2) + "\n"
         files.write_text(folder / "config.json", text)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trained = aux_training.Training(network, tasks, data, config, seed, chosen, folder).run(progress)
-    result = _result(trained, primary, auxiliary, data, config, seed, chosen)
+    result = _result(training.run(progress), primary, auxiliary, data, config, seed, chosen)
     if folder is not None:
         aux_training.save_weights(result.export(), folder / "primary.safetensors")
         files.write_text(folder / "result.json", json.dumps(result.to_dict(), indent=1) + "\n")
     return result
+
+
+def prepare(
+    primary: str, auxiliary: str | Sequence[str], data: AuxData, config: AuxConfig, seed: int = 0
+) -> tuple[list[Any], SearchNetwork]:
+    """All that is checked before a training: its tasks, the primary first, and its network.
+
+    Raises:
+        UnknownTaskError, UnknownNameError, DatasetError, InvalidArgumentError: as `aux_nas`.
+    """
+    names = [n.strip() for n in auxiliary.split(",")] if isinstance(auxiliary, str) else list(auxiliary)
+    names = [] if config.variant == "single" else [name for name in names if name]
+    if not names and config.variant != "single":
+        raise InvalidArgumentError(f"the variant {config.variant!r} needs at least one auxiliary task")
+    if not isinstance(seed, int) or seed < 0:
+        raise InvalidArgumentError(f"seed is {seed!r}; expected an integer, at least 0")
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise missing_extra("torch", "auxnas", "Aux-NAS") from None
+    from nasbench_mr.search import aux_data, aux_tasks, aux_training
+
+    tasks = aux_training.tasks_of(primary, names)
+    aux_data.check(data, [task.name for task in tasks])
+    for name in (*config.weights, *config.start):
+        aux_tasks.get(name)
+    least = 4 if config.variant == "aux-nas" else 2
+    if len(data.train) < least:
+        raise DatasetError(f"{data.name}: {len(data.train)} training samples; expected at least {least}")
+    return tasks, search_network(tasks, data, config, seed)
+
+
+def load_primary(folder: str | os.PathLike[str]) -> nn.Module:
+    """The primary network that a run kept in its folder `out`, in evaluation mode.
+
+    Raises:
+        IntegrityError: the folder has no finished run, or is damaged.
+    """
+    from nasbench_mr.search import aux_network, aux_tasks, aux_training
+
+    place = Path(folder)
+    try:
+        about = json.loads((place / "config.json").read_text("utf-8"))
+        config, data = AuxConfig.of(about["config"]), about["data"]
+        dense = aux_tasks.get(about["primary"]).dense
+        outputs, size = int(data["outputs"]), (int(data["pixels"][0]), int(data["pixels"][1]))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise IntegrityError(f"{place} has no config.json of a run ({error})") from error
+    options = dict(config.options)
+    if config.backbone == "multi-resolution":
+        options["code"] = config.primary_code
+    network = aux_network.build(config.backbone, outputs, dense, size, **options).plain()
+    aux_training.load_weights(network, place / "primary.safetensors")
+    return network.eval()
 
 
 def search_network(tasks: Sequence[Any], data: AuxData, config: AuxConfig, seed: int = 0) -> SearchNetwork:
@@ -373,6 +435,7 @@ def _result(
         primary,
         auxiliary,
         data.name,
+        data.digest,
         config,
         seed,
         trained.metrics,

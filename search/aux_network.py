@@ -20,7 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench_mr import space
-from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean, missing_extra
+from nasbench_mr.errors import (
+    InvalidArgumentError,
+    NasbenchMRError,
+    UnknownNameError,
+    did_you_mean,
+    missing_extra,
+)
 from nasbench_mr.network import Head, MultiResolutionNet, initialize
 
 Maps = list[Tensor]
@@ -324,9 +330,19 @@ def _pretrained(kind: str, checkpoint: str | os.PathLike[str] | None, options: M
     if not os.path.isdir(checkpoint):
         raise InvalidArgumentError(f"no checkpoint folder {checkpoint}")
     try:
-        return model.from_pretrained(checkpoint, local_files_only=True, **options, **extra)
-    except (OSError, ValueError) as error:
+        found, report = model.from_pretrained(
+            checkpoint, local_files_only=True, output_loading_info=True, **options, **extra
+        )
+    except (OSError, ValueError, RuntimeError) as error:
         raise InvalidArgumentError(f"{checkpoint} is no {kind} checkpoint: {error}") from error
+    # What is missing would be drawn at random, and only a log would say so.
+    missing = sorted(map(str, (*report["missing_keys"], *report.get("mismatched_keys", ()))))
+    if missing:
+        raise InvalidArgumentError(
+            f"{checkpoint} is no checkpoint of this {kind}: it lacks {len(missing)} weights, such as "
+            f"{missing[0]}"
+        )
+    return found
 
 
 def _multi_resolution(
@@ -377,7 +393,7 @@ BACKBONES: dict[str, Callable[..., Staged]] = {
 
 
 def build(
-    backbone: str, outputs: int, dense: bool, size: tuple[int, int], seed: int = 0, **options: Any
+    backbone: str, outputs: int, dense: bool, size: tuple[int, int], seed: int = 0, /, **options: Any
 ) -> Staged:
     """A single-task network with random weights (or a checkpoint's), staged.
 
@@ -400,6 +416,19 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return BACKBONES[backbone](outputs, dense, size, **options)
-        except TypeError as error:
+            network = BACKBONES[backbone](outputs, dense, size, **options)
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            if isinstance(error, NasbenchMRError):
+                raise
             raise UnknownNameError(f"backbone {backbone!r}: {error}") from None
+        # A size that it can't read is found out now, not in the middle of a training.
+        try:
+            with torch.no_grad():
+                network.eval()(torch.zeros(1, 3, *size))
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, NasbenchMRError):
+                raise
+            raise InvalidArgumentError(
+                f"backbone {backbone!r} can't read images of {size}: {error}"
+            ) from None
+        return network.train()

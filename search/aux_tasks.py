@@ -46,8 +46,9 @@ class LabelTask(abc.ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     weight: ClassVar[float] = 1.0
     outputs: ClassVar[int | None] = None
-    #: Shape of a sample's label, "H" and "W" for the image's sides.
+    #: Shape of a sample's label, "H" and "W" for the image's sides, and its type.
     shape: ClassVar[tuple[str | int, ...]] = ("H", "W")
+    dtype: ClassVar[str] = "uint8"
 
     def __init__(self, name: str):
         self.name = name
@@ -65,13 +66,15 @@ class LabelTask(abc.ABC):
         return count
 
     def check(self, labels: Array, classes: int | None, where: str) -> None:
-        """Checks labels `(n, ...)` of a set.
+        """Checks labels `(n, ...)` of a set; here, numbers of which 0 is unknown.
 
         Raises:
-            DatasetError: values out of range.
+            DatasetError: values out of range, or none known.
         """
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             raise DatasetError(f"{where}: labels of {self.name!r} hold NaN or infinity")
+        if not labels.any():
+            raise DatasetError(f"{where}: no label of {self.name!r} is known")
 
     @abc.abstractmethod
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
@@ -125,6 +128,7 @@ class Normals(LabelTask):
     weight = 20.0
     outputs = 3
     shape = ("H", "W", 3)
+    dtype = "float32"
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
         label = label.permute(0, 3, 1, 2)
@@ -178,6 +182,7 @@ class Depth(LabelTask):
     """Distances, or anything else that is positive and judged by ratios."""
 
     outputs = 1
+    dtype = "float32"
 
     def __init__(self, name: str, unit: str):
         super().__init__(name)
@@ -188,6 +193,11 @@ class Depth(LabelTask):
                 description="pixels where the larger of prediction and label is below 1.25 times the other",
             ),
         )
+
+    def check(self, labels: Array, classes: int | None, where: str) -> None:
+        super().check(labels, classes, where)
+        if labels.min() < 0:
+            raise DatasetError(f"{where}: labels of {self.name!r} are negative, down to {labels.min():g}")
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
         known = label > 0
@@ -267,6 +277,7 @@ class Classes(LabelTask):
 
     dense = False
     shape = ()
+    dtype = "int64"
     metrics = tasks.get("cls-50-1000").metrics
 
     def check(self, labels: Array, classes: int | None, where: str) -> None:

@@ -11,6 +11,7 @@ ends as if it had not been.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from nasbench_mr import files
 from nasbench_mr.data_builders.datasets import IGNORE
 from nasbench_mr.data_builders.transforms import MEAN, STD
-from nasbench_mr.errors import DatasetError, IntegrityError, missing_extra
+from nasbench_mr.errors import IntegrityError, missing_extra
 from nasbench_mr.search import aux_tasks
 from nasbench_mr.search.aux_data import AuxData, LabelledSet
 from nasbench_mr.search.aux_links import Linked, SearchNetwork
@@ -45,7 +46,8 @@ class Trained:
         network: the search network, in evaluation mode.
         metrics: for each task, its final metrics; the primary's are those of the exported network.
         curve: columns of the run's evaluations: "step", "seconds", the training loss of each task as
-            "loss/<task>", the metrics as "<task>/<metric>".
+            "loss/<task>", the metrics as "<task>/<metric>", and as "affinity/<task>" how far an auxiliary and
+            the primary pull the primary's weights the same way (`Training.affinity`).
         gates: by direction ("to_primary", "to_auxiliary"): `(evaluations, edges of all auxiliaries)`.
         drop: by how much each metric of the primary changed, for the worse, when its gates were closed.
         steps, seconds: how long the weights were trained.
@@ -197,9 +199,17 @@ class Balance(nn.Module):
         self.register_buffer("first", torch.zeros(count if kind == "gradnorm" else 0))
 
     def backward(
-        self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter], rng: np.random.Generator
+        self,
+        losses: Sequence[Tensor],
+        weights: Sequence[nn.Parameter],
+        rng: np.random.Generator,
+        anchor: nn.Parameter | None = None,
     ) -> None:
-        """Sets the gradients of `weights` (and of its own) for one loss a task."""
+        """Sets the gradients of `weights` (and of its own) for one loss a task.
+
+        Args:
+            anchor: the weight at which GradNorm compares the tasks; by default the last that all reach.
+        """
         if self.kind == "sum" or len(losses) == 1:
             torch.autograd.backward(torch.stack(list(losses)).sum())
         elif self.kind == "uncertainty":
@@ -208,7 +218,7 @@ class Balance(nn.Module):
         elif self.kind == "pcgrad":
             self._pcgrad(losses, weights, rng)
         else:
-            self._gradnorm(losses, weights)
+            self._gradnorm(losses, weights, anchor)
 
     def _pcgrad(
         self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter], rng: np.random.Generator
@@ -242,7 +252,9 @@ class Balance(nn.Module):
             for k, part in zip(shared, parts, strict=True):
                 weights[k].grad = part.view_as(weights[k]).clone()
 
-    def _gradnorm(self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> None:
+    def _gradnorm(
+        self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter], anchor: nn.Parameter | None
+    ) -> None:
         values = torch.stack([loss.detach() for loss in losses])
         if not bool(self.first.any()):
             self.first.copy_(values)
@@ -250,11 +262,11 @@ class Balance(nn.Module):
         for k, weight in enumerate(weights):
             own = [f * g[k] for f, g in zip(self.factors, grads, strict=True) if g[k] is not None]
             weight.grad = sum(own[1:], own[0]) if own else None
-        # Norms at the last weight that all tasks share.
         shared = [k for k in range(len(weights)) if all(g[k] is not None for g in grads)]
         if not shared:
             return
-        norms = torch.stack([g[shared[-1]].norm() for g in grads])
+        at = next((k for k in shared if weights[k] is anchor), shared[-1])
+        norms = torch.stack([g[at].norm() for g in grads])
         rate = values / self.first.clamp(min=1e-12)
         target = (self.factors * norms).mean() * (rate / rate.mean()) ** self.ALPHA
         self.factors -= (
@@ -274,7 +286,7 @@ def _gradients(losses: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> lis
 
 
 class Training:
-    """One run; `run` goes on from the checkpoint in `out`, if there is one.
+    """One run; it goes on from the checkpoint in `out`, if there is one.
 
     Args:
         network: see `aux_links`.
@@ -284,6 +296,9 @@ class Training:
         seed: of the batches and the augmentation.
         device: where.
         out: folder for the checkpoint; None for none.
+
+    Raises:
+        IntegrityError: the checkpoint is of another run, or damaged.
     """
 
     CHECKPOINT = "checkpoint.safetensors"
@@ -304,11 +319,6 @@ class Training:
         self.alphas, self.weights = network.alphas(), network.weights()
         self.bilevel = bool(self.alphas)
         part = self.train_set.count // 2 if self.bilevel else self.train_set.count
-        if part < 2:
-            raise DatasetError(
-                f"{data.name}: {self.train_set.count} training samples; "
-                f"expected at least {4 if self.bilevel else 2}"
-            )
         self.batch = min(config.batch_size, part)
         self.per_epoch = part // self.batch
         self.total = config.steps or config.epochs * self.per_epoch
@@ -324,12 +334,14 @@ class Training:
         self.curve: list[dict[str, float]] = []
         self.gates: list[dict[str, list[float]]] = []
         self.running: list[list[float]] = []
+        # GradNorm's place: the last layer below the heads, by its weight, not a norm's or a bias.
+        self.anchor = next(p for p in reversed(network.trunk()) if p.ndim > 1)
+        self._load()
 
     def run(self, progress: bool = False) -> Trained:
         """Trains to the end."""
         from tqdm import tqdm
 
-        self._load()
         if not self.gates:
             self.gates.append(self._gate_values())
         bar = tqdm(
@@ -383,7 +395,7 @@ class Training:
             self.diverged = True
             return
         self.optimizers[0].zero_grad()
-        self.balance.backward(self._weighted(losses), self.weights, rng)
+        self.balance.backward(self._weighted(losses), self.weights, rng, self.anchor)
         self.optimizers[0].step()
         self.running.append(values.tolist())
         self.step += 1
@@ -426,8 +438,32 @@ class Training:
         for task, loss, metrics in zip(self.tasks, losses, self.evaluate(self.network), strict=True):
             row[f"loss/{task.name}"] = float(loss)
             row |= {f"{task.name}/{name}": value for name, value in metrics.items()}
+        row |= {f"affinity/{name}": value for name, value in self.affinity().items()}
         self.curve.append(row)
         self.gates.append(self._gate_values())
+
+    def affinity(self) -> dict[str, float]:
+        """For each auxiliary: the cosine of its loss's gradient and the primary's, at the primary's trunk.
+
+        On the first `eval_batch_size` training images, as they are, in evaluation mode. Above 0, a step for
+        one is a step for the other; NaN where one's gradient does not get there.
+        """
+        if len(self.tasks) == 1:
+            return {}
+        self._search_gates(False)
+        images, labels = self.train_set.get(np.arange(min(self.config.eval_batch_size, self.train_set.count)))
+        outputs = self.network.eval()(images)
+        losses = [t.loss(o, labels[t.name]) for t, o in zip(self.tasks, outputs, strict=True)]
+        trunk = self.network.trunk()
+        flat = []
+        for grads in _gradients(losses, trunk):
+            found = [torch.zeros_like(p) if g is None else g for p, g in zip(trunk, grads, strict=True)]
+            flat.append(torch.cat([g.flatten() for g in found]))
+        lengths = [float(g.norm()) for g in flat]
+        return {
+            task.name: float(flat[0] @ g) / (lengths[0] * length) if lengths[0] * length > 0 else math.nan
+            for task, g, length in zip(self.tasks[1:], flat[1:], lengths[1:], strict=True)
+        }
 
     def _gate_values(self) -> dict[str, list[float]]:
         directions = {"to_primary": self.network.to_primary(), "to_auxiliary": self.network.to_auxiliary()}
@@ -487,7 +523,7 @@ class Training:
     def _run(self) -> str:
         """What has to be the same for a checkpoint to be ours."""
         about = {"config": asdict(self.config), "seed": self.seed, "tasks": [t.name for t in self.tasks]}
-        return json.dumps({**about, "ids": [self.train_set.count, self.val_set.count]}, sort_keys=True)
+        return json.dumps({**about, "data": self.data.digest}, sort_keys=True)
 
     def _load(self) -> None:
         path = self.out / self.CHECKPOINT if self.out is not None else None

@@ -72,6 +72,14 @@ def test_rooms_are_deterministic(rooms: Path, tmp_path: Path) -> None:
 def test_indoor_is_made_on_first_use(tmp_path: Path) -> None:
     data = aux_data.load("indoor", tmp_path / "made", (32, 40), train=2, val=1)
     assert (data.name, data.train.size, len(data.val)) == ("indoor", (32, 40), 1)
+    assert data.about["options"] == {"train": 2, "val": 1}
+    # What another call asks for is made anew, so that the order of calls does not matter.
+    larger = aux_data.load("indoor", tmp_path / "made", (36, 48), train=2, val=1)
+    fresh = aux_data.load("indoor", tmp_path / "fresh", (36, 48), train=2, val=1)
+    assert larger.digest == fresh.digest != data.digest
+    assert len(aux_data.load("indoor", tmp_path / "made", (32, 40), train=3, val=1).train) == 3
+    with pytest.raises(InvalidArgumentError, match="holds rooms already"):
+        aux_data.load("indoor", tmp_path / "made" / "2-1-seed0-32x40", train=3)
 
 
 def test_normals_of_a_plane_are_exact() -> None:
@@ -295,6 +303,10 @@ def test_join_keeps_what_both_have() -> None:
             "classes 0 to 3",
         ),
         (made(image=np.zeros((3, 32, 40), np.uint8)), ("depth",), DatasetError, r"\(n, H, W, 3\)"),
+        (made(image=np.zeros((2, 32, 40, 3), np.uint8)), ("depth",), DatasetError, "2 images for 3 names"),
+        (made(depth=np.ones((3, 32, 40))), ("depth",), DatasetError, "are float64; expected float32"),
+        (made(depth=np.zeros((3, 32, 40), np.float32)), ("depth",), DatasetError, "no label of 'depth'"),
+        (made(depth=-np.ones((3, 32, 40), np.float32)), ("depth",), DatasetError, "negative, down to -1"),
     ],
 )
 def test_bad_input(bad: LabelledSet, tasks: tuple[str, ...], error: type, message: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 from nasbench_mr import cost, space
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError
@@ -46,6 +47,11 @@ def trained(network: nn.Module, steps: int = 2) -> nn.Module:
     return network.eval()
 
 
+def graph_of(network: nn.Module, x: torch.Tensor) -> list[tuple[str, str]]:
+    """The traced operations."""
+    return [(node.op, str(node.target)) for node in make_fx(network)(x).graph.nodes]
+
+
 @pytest.mark.parametrize("backbone", OPTIONS)
 @pytest.mark.parametrize("norm", [False, True])
 def test_export_is_the_primary_output(backbone: str, norm: bool) -> None:
@@ -73,6 +79,12 @@ def test_export_is_the_primary_output(backbone: str, norm: bool) -> None:
         network.closed = False
         assert (network(x)[0] - outputs[0]).abs().max() > 0
     assert type(exported) is type(plain)
+    # The same operations in the same order, and as many of them, as in a network that had no links.
+    with FlopCounterMode(display=False) as ours:
+        graph = graph_of(exported.float(), x.float())
+    with FlopCounterMode(display=False) as theirs:
+        assert graph == graph_of(plain.eval(), x.float())
+    assert ours.get_total_flops() == theirs.get_total_flops() > 0
     assert {k: v.shape for k, v in exported.state_dict().items()} == {
         k: v.shape for k, v in plain.state_dict().items()
     }
@@ -103,8 +115,7 @@ def test_export_costs_what_the_code_costs(norm: bool) -> None:
     assert sum(p.numel() for p in exported.parameters()) == cost.params([PRIMARY], 5)[0]
     for module in exported.modules():
         module._forward_hooks.clear()
-    graphs = [[(n.op, str(n.target)) for n in make_fx(net)(x).graph.nodes] for net in (exported, alone)]
-    assert graphs[0] == graphs[1]
+    assert graph_of(exported, x) == graph_of(alone, x)
 
 
 def test_links_start_from_the_separate_networks() -> None:
@@ -200,6 +211,10 @@ def test_checkpoints_are_read(tmp_path: object) -> None:
     net = aux_network.build("vit-tiny", 3, True, (32, 48), checkpoint=str(tmp_path), head_channels=8)
     torch.testing.assert_close(net.embeddings.cls_token, saved.embeddings.cls_token)
     assert net(torch.zeros(1, 3, 32, 48)).shape == (1, 3, 32, 48)
+    # What it lacks would be drawn at random: more blocks than it has, or another kind of network.
+    for kind, changes in (("vit-tiny", {"num_hidden_layers": 5}), ("resnet-50", {})):
+        with pytest.raises(InvalidArgumentError, match=r"no checkpoint|no \w+ checkpoint"):
+            aux_network.build(kind, 3, True, (32, 48), checkpoint=str(tmp_path), head_channels=8, **changes)
 
 
 def test_seeds_leave_the_global_generator_alone() -> None:

@@ -27,7 +27,14 @@ from nasbench_mr.network import MultiResolutionNet
 from nasbench_mr.search import aux_compare, aux_data, aux_scenes, aux_training
 from nasbench_mr.search.aux_data import AuxData
 from nasbench_mr.search.aux_links import Linked
-from nasbench_mr.search.aux_nas import AuxConfig, aux_nas, choose_code, rank_auxiliary, search_network
+from nasbench_mr.search.aux_nas import (
+    AuxConfig,
+    aux_nas,
+    choose_code,
+    load_primary,
+    rank_auxiliary,
+    search_network,
+)
 
 CODE = [8, 8, 1, 1, 8, 1, 1, 1, 8, 8, 1, 1, 1, 1, 8, 8, 8, 1, 1, 1, 1, 1, 8, 8, 8, 8, 8]
 TINY = {
@@ -117,8 +124,22 @@ def test_a_killed_run_goes_on(data: AuxData, tmp_path: Path, monkeypatch: pytest
         np.testing.assert_array_equal(result.gates[key], whole.gates[key])
     for a, b in zip(result.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(a, b)
-    with pytest.raises(IntegrityError, match="another run"):
-        aux_nas("segmentation", "normals", data, TINY, seed=1, out=tmp_path)
+    # Neither another seed nor other data goes on here, and what is there stays as it is.
+    before = (tmp_path / "config.json").read_bytes()
+    other = AuxData(data.train.take([1, 0, *range(2, 8)]), data.val)
+    for changed, seed in ((data, 1), (other, 0)):
+        with pytest.raises(IntegrityError, match="another run"):
+            aux_nas(
+                "segmentation",
+                "normals",
+                changed,
+                TINY,
+                seed,
+                balance="uncertainty",
+                save_every=1,
+                out=tmp_path,
+            )
+    assert (tmp_path / "config.json").read_bytes() == before
     checkpoint = tmp_path / aux_training.Training.CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(IntegrityError, match="remove it"):
@@ -211,7 +232,8 @@ def test_open_gates_are_reported(data: AuxData) -> None:
     assert closed.gates["to_primary"][0].max() == pytest.approx(0.5)
     assert not closed.open_gates
     assert closed.gates["to_primary"][-1].max() < 0.01
-    assert "removed" in closed.report()
+    assert "at most 0.01; they are removed" in closed.report()
+    assert f"worse by: mIoU {closed.drop['mIoU']:+.2f}" in closed.report()
 
 
 def test_balances_of_two_losses() -> None:
@@ -249,6 +271,47 @@ def test_pcgrad_removes_conflicts() -> None:
     assert float(own.grad) == 3
 
 
+@pytest.mark.parametrize("variant", ["aux-head", "aux-g", "aux-nas"])
+def test_affinity_is_a_cosine_at_the_primarys_trunk(variant: str, data: AuxData) -> None:
+    kinds = aux_training.tasks_of("normals", ("depth", "scene"))
+    config = AuxConfig.of(TINY, {"variant": variant})
+    training = aux_training.Training(
+        search_network(kinds, data, config), kinds, data, config, 0, torch.device("cpu")
+    )
+    if variant != "aux-head":
+        # Links start at 0, so nothing of the auxiliaries gets to the primary yet.
+        assert all(math.isnan(v) for v in training.affinity().values())
+    for _ in range(4):
+        training._advance()
+    found = training.affinity()
+    assert list(found) == ["depth", "scene"]
+    trunk, head = training.network.trunk(), list(training.network.primary.head.parameters())
+    assert len(trunk) + len(head) == len(list(training.network.primary.parameters()))
+    images, labels = training.train_set.get(np.arange(8))
+    losses = [t.loss(o, labels[t.name]) for t, o in zip(kinds, training.network.eval()(images), strict=True)]
+    grads = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, trunk, retain_graph=True)]).double()
+        for loss in losses
+    ]
+    for name, grad in zip(found, grads[1:], strict=True):
+        assert found[name] == pytest.approx(float(torch.cosine_similarity(grads[0], grad, dim=0)), abs=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["aux-head", "aux-g", "aux-nas"])
+def test_gradnorm_compares_at_the_last_layer_below_the_heads(variant: str, data: AuxData) -> None:
+    kinds = aux_training.tasks_of("normals", ("depth",))
+    config = AuxConfig.of(TINY, {"variant": variant, "balance": "gradnorm", "norm": variant == "aux-nas"})
+    training = aux_training.Training(
+        search_network(kinds, data, config), kinds, data, config, 0, torch.device("cpu")
+    )
+    last = training.network.primary.net.stages[-1]
+    assert any(training.anchor is p for p in last.parameters())
+    assert training.anchor.ndim == 4
+    for _ in range(3):
+        training._advance()
+    assert len(set(training.balance.factors.tolist())) == 2
+
+
 @pytest.mark.parametrize("balance", ["pcgrad", "uncertainty", "gradnorm"])
 def test_balances_train(balance: str, data: AuxData) -> None:
     for variant in ("aux-head", "aux-nas"):
@@ -273,6 +336,13 @@ def test_diverged(data: AuxData, tmp_path: Path) -> None:
     result = aux_nas("depth", "normals", broken, TINY, lr=1e6)
     assert result.status == "diverged"
     assert result.steps < 4
+    assert "DIVERGED" in result.report()
+    assert "removed" not in result.report()
+    runs = {"single": [], "aux-nas": [result.to_dict()]}
+    assert [(r["seeds"], r["diverged"]) for r in aux_compare.Comparison("depth", runs).summary()] == [
+        (0, 0),
+        (0, 1),
+    ]
     run = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     made = aux_compare.write_tables({"aux-nas": [run]}, tmp_path / "release")
     assert not made.table("indoor-depth-aux-nas-normals").ok.any()
@@ -408,6 +478,12 @@ def test_bad_input_stops_before_training(data: AuxData) -> None:
         run(backbone="resnet-51")
     with pytest.raises(DatasetError, match="3 training samples; expected at least 4"):
         run(used=data.limited(3, 0))
+    with pytest.raises(InvalidArgumentError, match="seed is -1"):
+        aux_nas("segmentation", "normals", data, TINY, seed=-1)
+    with pytest.raises(InvalidArgumentError, match="device 'gpu' can't be used"):
+        aux_nas("segmentation", "normals", data, TINY, device="gpu")
+    with pytest.raises(UnknownNameError, match="'vgg-16'"):
+        run(backbone="vgg-16", options={"size": 3})
     with pytest.raises(InvalidArgumentError, match="equal numbers"):
         run(
             backbone="vit-tiny",
@@ -454,6 +530,35 @@ def test_comparison(data: AuxData, tmp_path: Path) -> None:
     aux_compare.plot_runs(both).savefig(tmp_path / "plot.png")
     with pytest.raises(InvalidArgumentError, match="steps"):
         aux_compare.compare("normals", "depth", data, {**config, "steps": 0}, tmp_path)
+    # What is there is of these tasks and this data, and is not taken for anything else.
+    variants = ("single", "aux-nas")
+    for task, used, what in (("scene", data, "auxiliary"), ("depth", data.limited(7, 0), "data digest")):
+        with pytest.raises(IntegrityError, match=f"another {what}; give another folder"):
+            aux_compare.compare("normals", task, used, config, tmp_path, 1, variants)
+
+
+def test_a_comparison_checks_all_variants_first(data: AuxData, tmp_path: Path) -> None:
+    for helper, error in (("edges", UnknownTaskError), ((), InvalidArgumentError)):
+        with pytest.raises(error):
+            aux_compare.compare("normals", helper, data, TINY, tmp_path / "runs", 1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_kept_run_is_a_network_again(data: AuxData, tmp_path: Path) -> None:
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    options = {
+        "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 4, "patch_size": 8,
+        "head_channels": 8,
+    }  # fmt: skip
+    for name, config in (("net", TINY), ("vit", {"backbone": "vit-tiny", "options": options, "steps": 1})):
+        result = aux_nas("segmentation", "normals", data, config, out=tmp_path / name, primary_code=CODE)
+        with torch.no_grad():
+            torch.testing.assert_close(load_primary(tmp_path / name)(x), result.export()(x))
+    (tmp_path / "net" / "primary.safetensors").unlink()
+    with pytest.raises(IntegrityError, match=r"primary\.safetensors"):
+        load_primary(tmp_path / "net")
+    with pytest.raises(IntegrityError, match=r"no config\.json of a run"):
+        load_primary(tmp_path)
 
 
 def test_paired_test() -> None:
@@ -481,8 +586,19 @@ def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     assert main([*common, "--compare", "2"]) == 2
     assert "--out" in capsys.readouterr().err
-    assert main(["auxnas"]) == 2
-    assert "PRIMARY" in capsys.readouterr().err
+    for wrong, message in (
+        (["auxnas"], "PRIMARY"),
+        ([*common, "--plot", "x.png"], "give --compare"),
+        ([*compare, "--plot", "x.gif"], "ends in .png"),
+        ([*common, "--max-macs", "1G"], "--max-macs is for choosing the primary's code, but a code is given"),
+        (common[:5], "--primary-code CODE, or --task T"),
+        ([*common, "--device", "gpu"], "device 'gpu'"),
+        ([*common, "--limit", "-1"], "limit is -1"),
+    ):
+        assert main(wrong) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
     assert main([*common[:3], "--root", str(rooms), "--set=variant=none"]) == 2
     capsys.readouterr()
     assert main([*common, "--data-option", "train=many"]) == 2
