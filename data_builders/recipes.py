@@ -24,7 +24,6 @@ from typing import Any
 
 from nasbench_mr import files, tasks
 from nasbench_mr.errors import RecipeError, did_you_mean
-from nasbench_mr.tasks import Metric, Task
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "poly", "onecycle")
@@ -439,15 +438,12 @@ _hmdb51("video-p", "cls-50-1000", 0.02)
 # The tasks of the embedded release: narrow networks, small inputs, 150 to 400 steps. All of it is our choice,
 # made so that codes differ by much more than seeds do, at seconds a trial on one CPU core.
 
-_OWN = "trained by nasbench-mr"
 
-
-def _mini(task: Task, data_options: Mapping[str, Any], about: str, dataset: str, **fields: Any) -> None:
-    tasks.register(task)
+def _mini(task: str, data_options: Mapping[str, Any], about: str, dataset: str, **fields: Any) -> None:
     shared: dict[str, Any] = {
         "resident": True,
         "zero_residual": True,
-        "width_mult": 0.5,
+        "width_mult": tasks.get(task).width_mult,
         "epochs": 3,
         "optimizer": "adamw",
         "lr": 0.005,
@@ -455,15 +451,11 @@ def _mini(task: Task, data_options: Mapping[str, Any], about: str, dataset: str,
         "schedule": "onecycle",
         "warmup": 0.3,
     }
-    register(Recipe(task.name, task.name, about, dataset, data_options, **shared | fields))
+    register(Recipe(task, task, about, dataset, data_options, **shared | fields))
 
 
 _mini(
-    Task(
-        "mini-cls", "CIFAR-10 classification, narrow networks, trained briefly",
-        "CIFAR-10, 1,000 training images a class", "classification",
-        tasks.get("cls-50-1000").metrics, "top1", 10, 2000, "mini-cls", _OWN,
-    ),
+    "mini-cls",
     {},
     "Our choice. Photos of 32 x 32: nasbench-mr data fetch cifar10.",
     "cifar10",
@@ -471,11 +463,7 @@ _mini(
     batch_size=64,
 )  # fmt: skip
 _mini(
-    Task(
-        "mini-seg", "CamVid segmentation, narrow networks, trained briefly",
-        "CamVid, 11 classes, 293 training frames", "segmentation",
-        tasks.get("seg").metrics, "mIoU", 11, 74, "mini-seg", _OWN, ("camvid",),
-    ),
+    "mini-seg",
     {"size": [64, 80], "blocks": True},
     "Our choice. Frames resized to 64 x 80: nasbench-mr data fetch camvid. Blocks of the official training "
     "frames validate, as the official validation frames are a single shot.",
@@ -488,17 +476,7 @@ _mini(
     eval_batch_size=32,
 )  # fmt: skip
 _mini(
-    Task(
-        "mini-det3d", "3D detection of cars in generated lidar scans, narrow networks, trained briefly",
-        "400 training scans generated in KITTI's layout", "detection",
-        (
-            Metric("moderate", description="3D AP of cars, moderate, 40 recall points, overlaps above 0.5"),
-            Metric("easy", description="the same, easy"),
-            Metric("hard", description="the same, hard"),
-            Metric("bev", description="the same as moderate, seen from above"),
-        ),
-        "moderate", 1, 200, "mini-det3d", _OWN,
-    ),
+    "mini-det3d",
     {},
     "Our choice. Pillars of 0.8 m: nasbench-mr data make kitti --mini.",
     "kitti",
@@ -524,11 +502,7 @@ _mini(
     eval_batch_size=16,
 )  # fmt: skip
 _mini(
-    Task(
-        "mini-video", "recognition of motions in generated clips, narrow networks, trained briefly",
-        "960 training clips generated in HMDB51's layout, 12 motions", "video",
-        tasks.get("video").metrics, "top1", 12, 600, "mini-video", _OWN,
-    ),
+    "mini-video",
     {"frames": 16},
     "Our choice. Clips of 32 x 40: nasbench-mr data make hmdb51 --mini.",
     "hmdb51",

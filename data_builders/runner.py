@@ -290,7 +290,10 @@ class Builder:
             raise InvalidArgumentError(f"time_limit is {time_limit}; expected a positive number of seconds")
         self.recipes = chosen(names)
         own = {task.name: task for task in unregistered}
-        self.tasks = {name: own.get(name) or tasks.get(name) for name in self.recipes}
+        self.tasks = {
+            name: replace(own.get(name) or tasks.get(name), width_mult=recipe.width_mult)
+            for name, recipe in self.recipes.items()
+        }
         self.store = Store(out, filesystem)
         self.retries = retries
         self.job = Job(

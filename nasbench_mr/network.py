@@ -220,8 +220,11 @@ class MultiResolutionNet(nn.Module):
         return self.head(self.branches(x), x.shape[-2:])  # type: ignore[no-any-return]
 
 
-def build(code: object, task: str | tasks.Task, width_mult: float = 1.0) -> MultiResolutionNet:
+def build(code: object, task: str | tasks.Task, width_mult: float | None = None) -> MultiResolutionNet:
     """The network that a classification, segmentation or video task trains, head included.
+
+    Args:
+        width_mult: scales the channels; None: as the task does.
 
     Raises:
         UnknownTaskError: no such task.
@@ -232,7 +235,8 @@ def build(code: object, task: str | tasks.Task, width_mult: float = 1.0) -> Mult
         raise InvalidArgumentError(
             f"task {task.name!r} is {task.problem}; expected one of {', '.join(HEADS)}"
         )
-    return MultiResolutionNet(code, task.num_classes, task.problem, width_mult)
+    width = task.width_mult if width_mult is None else width_mult
+    return MultiResolutionNet(code, task.num_classes, task.problem, width)
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,13 +1,14 @@
 """Tasks and their metrics, and the registry of the ones this package knows.
 
-A task is a benchmark setting: a dataset, a recipe, and the metrics measured. The nine published ones are
-registered here; builders register theirs with `register`; a release describes its own tasks in
-`release.json` (`Task.to_dict`, `Task.from_dict`), so that a table never depends on this registry.
+A task is a benchmark setting: a dataset, a recipe, and the metrics measured. The nine published ones and the
+embedded release's four are registered here; builders register theirs with `register`; a release describes its
+own tasks in `release.json` (`Task.to_dict`, `Task.from_dict`), so a table never depends on this registry.
 What is unknown about a published task is None here and said in DATASET_CARD.md.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -68,6 +69,8 @@ class Task:
         cost: "code" where the table's macs and params are `cost.macs(code)` and `cost.params(code)`;
             "table" where only the table knows its macs (they follow another rule).
         space: the search space its codes are from (`spaces.get`).
+        width_mult: what the channels of its networks are scaled by (`network.MultiResolutionNet`); macs and
+            params are those of the full width all the same.
     """
 
     name: str
@@ -83,8 +86,13 @@ class Task:
     aliases: tuple[str, ...] = ()
     cost: str = "code"
     space: str = "nasbench-mr"
+    width_mult: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.width_mult < math.inf:
+            raise ReleaseError(
+                f"task {self.name!r}: width_mult is {self.width_mult}; expected a positive number"
+            )
         if not _NAME.fullmatch(self.name):
             raise ReleaseError(f"task name {self.name!r}: expected letters, digits, '.', '_' and '-'")
         if self.objective not in [m.name for m in self.metrics]:
@@ -123,6 +131,7 @@ class Task:
 def _typed(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
     types: dict[str, tuple[type, ...]] = {
         "str": (str,),
+        "float": (int, float),
         "float | None": (int, float, type(None)),
         "int | None": (int, type(None)),
     }
@@ -188,6 +197,7 @@ _PUBLISHED = (
     "Ding et al., Learning Versatile Neural Architectures by Propagating Network Codes, ICLR 2022; "
     "tables of github.com/dingmyu/NCP at 5259acdf9876c3adf4b8b1133afc3ac0d1077d65, BSD-2-Clause"
 )
+_OWN = "trained by nasbench-mr"
 #: Split of the names, e.g. cls-50-1000: 50 classes, 1,000 training images of each.
 _IMAGENET = "ImageNet, {} classes, {} training images each"
 
@@ -240,6 +250,32 @@ for _task in (
         (Metric("Acc", description="top-1 accuracy"),), "Acc", 120, None, "nas-bench-201",
         "Dong and Yang, NAS-Bench-201, ICLR 2020, as published in the tables of github.com/dingmyu/NCP",
         ("nb201", "nasbench201", "nas-bench-201-imagenet16-120"), cost="table", space="nas-bench-201",
+    ),
+    Task(
+        "mini-cls", "CIFAR-10 classification, narrow networks, trained briefly",
+        "CIFAR-10, 1,000 training images a class", "classification", _TOP, "top1", 10, 2000, "mini-cls",
+        _OWN, width_mult=0.5,
+    ),
+    Task(
+        "mini-seg", "CamVid segmentation, narrow networks, trained briefly",
+        "CamVid, 11 classes, 293 training frames", "segmentation", _SEG, "mIoU", 11, 74, "mini-seg", _OWN,
+        ("camvid",), width_mult=0.5,
+    ),
+    Task(
+        "mini-det3d", "3D detection of cars in generated lidar scans, narrow networks, trained briefly",
+        "400 training scans generated in KITTI's layout", "detection",
+        (
+            Metric("moderate", description="3D AP of cars, moderate, 40 recall points, overlaps above 0.5"),
+            Metric("easy", description="the same, easy"),
+            Metric("hard", description="the same, hard"),
+            Metric("bev", description="the same as moderate, seen from above"),
+        ),
+        "moderate", 1, 200, "mini-det3d", _OWN, width_mult=0.5,
+    ),
+    Task(
+        "mini-video", "recognition of motions in generated clips, narrow networks, trained briefly",
+        "960 training clips generated in HMDB51's layout, 12 motions", "video", _TOP, "top1", 12, 600,
+        "mini-video", _OWN, width_mult=0.5,
     ),
 ):  # fmt: skip
     register(_task)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import files, spaces
+from nasbench_mr import files, plugins, spaces
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.errors import InvalidArgumentError, NotFittedError, UnknownNameError, did_you_mean
 from nasbench_mr.spaces import Space
@@ -163,11 +163,13 @@ def names() -> tuple[str, ...]:
     return tuple(REGISTRY)
 
 
-def make(name: str = "ensemble", seed: int = 0, space: Space = multi_resolution, **options: Any) -> Predictor:
+def make(
+    name: str | type[Predictor] = "ensemble", seed: int = 0, space: Space = multi_resolution, **options: Any
+) -> Predictor:
     """An unfitted predictor.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or a subclass of `Predictor`, itself or by its dotted name ("mine.Model").
         seed: of its randomness.
         space: the search space of its codes.
         options: keyword arguments of the predictor's class.
@@ -177,15 +179,20 @@ def make(name: str = "ensemble", seed: int = 0, space: Space = multi_resolution,
         InvalidArgumentError: it has no such option.
         MissingExtraError: the library it needs is not installed.
     """
-    if name not in REGISTRY:
+    if not isinstance(name, str):
+        kind: Any = name
+    elif "." in name:
+        kind = plugins.find(name, Predictor)
+    elif name in REGISTRY:
+        module, cls = REGISTRY[name]
+        kind = getattr(importlib.import_module(module), cls)
+    else:
         raise UnknownNameError(f"no predictor {name!r}: {did_you_mean(name, REGISTRY)}")
-    module, cls = REGISTRY[name]
     try:
-        predictor: Predictor = getattr(importlib.import_module(module), cls)(
-            seed=seed, space=space, **options
-        )
+        predictor: Predictor = kind(seed=seed, space=space, **options)
     except TypeError as error:
-        raise InvalidArgumentError(f"predictor {name!r}: {error}") from None
+        shown = name if isinstance(name, str) else name.__name__
+        raise InvalidArgumentError(f"predictor {shown!r}: {error}") from None
     predictor.options = dict(options)
     return predictor
 

@@ -220,8 +220,12 @@ def gather(bench: Benchmark, tasks: str | Sequence[str] | None = None) -> Data:
     return Data(spaces.get(found[0].space), tuple(found), codes, tuple(columns), values)
 
 
+#: A predictor: its name, or its class.
+Kind = str | type[base.Predictor]
+
+
 def evaluate(
-    predictor: str | Sequence[str] = "ensemble",
+    predictor: Kind | Sequence[Kind] = "ensemble",
     bench: Benchmark | None = None,
     tasks: str | Sequence[str] | None = None,
     train: int | Sequence[int] | None = None,
@@ -236,7 +240,7 @@ def evaluate(
     metric of every task, the others only what is scored: the tasks' objectives.
 
     Args:
-        predictor: one of `predictors.names()`, or several.
+        predictor: one of `predictors.names()`, or several; subclasses of `Predictor`, too.
         bench: whose tables; the default release's by default.
         tasks: a name or several, of one search space; by default all tasks of the first one's space.
         train: how many codes to train on, or several such numbers; by default all that the split offers.
@@ -261,7 +265,7 @@ def evaluate(
     from nasbench_mr.benchmark import load
 
     bench = load() if bench is None else bench
-    kinds = [predictor] if isinstance(predictor, str) else list(predictor)
+    kinds = [predictor] if isinstance(predictor, (str, type)) else list(predictor)
     for kind in kinds:
         base.make(kind, **(options or {}))  # fails before an hour's work, not after it
     data = gather(bench, tasks)
@@ -280,7 +284,7 @@ def evaluate(
     for kind, size, seed in tqdm(runs, "evaluate", disable=None if progress else True):
         common = {
             "release": str(bench.release),
-            "predictor": kind,
+            "predictor": kind if isinstance(kind, str) else kind.__name__,
             "split": split,
             "train": size,
             "seed": seed,

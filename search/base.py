@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr import plugins
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.objective import Codes, Domain, Floats, Ints, Objective, keys
 
@@ -217,13 +218,26 @@ def names() -> tuple[str, ...]:
     return tuple(REGISTRY)
 
 
+def kind_of(name: str) -> Any:
+    """The class of a search: a registered name, or the dotted name of a subclass of `Searcher`."""
+    if "." in name:
+        return plugins.find(name, Searcher)
+    if name not in REGISTRY:
+        raise UnknownNameError(f"no search {name!r}: {did_you_mean(name, REGISTRY)}")
+    module, cls = REGISTRY[name]
+    return getattr(importlib.import_module(module), cls)
+
+
 def make(
-    name: str, objective_or_domain: Objective | Domain | None = None, seed: int = 0, **options: Any
+    name: str | type[Searcher],
+    objective_or_domain: Objective | Domain | None = None,
+    seed: int = 0,
+    **options: Any,
 ) -> Searcher:
     """A new search.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or a subclass of `Searcher`, itself or by its dotted name ("mine.Search").
         objective_or_domain: where it searches; the whole space of the 27 integers by default.
         seed: of its randomness.
         options: keyword arguments of the search's class.
@@ -233,17 +247,16 @@ def make(
         InvalidArgumentError: it has no such option, or needs learning curves that are not there.
         MissingExtraError: a library it needs is not installed.
     """
-    if name not in REGISTRY:
-        raise UnknownNameError(f"no search {name!r}: {did_you_mean(name, REGISTRY)}")
-    module, cls = REGISTRY[name]
+    kind = kind_of(name) if isinstance(name, str) else name
     where = objective_or_domain
     if isinstance(where, Objective):
         options = {"epochs": where.epochs, **options}
     domain = where.domain if isinstance(where, Objective) else Domain() if where is None else where
     try:
-        made: Searcher = getattr(importlib.import_module(module), cls)(domain, seed=seed, **options)
+        made: Searcher = kind(domain, seed=seed, **options)
     except TypeError as error:
-        raise InvalidArgumentError(f"search {name!r}: {error}") from None
+        shown = name if isinstance(name, str) else name.__name__
+        raise InvalidArgumentError(f"search {shown!r}: {error}") from None
     return made
 
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import __version__, files
+from nasbench_mr import __version__, files, plugins
 from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError, UnknownNameError, did_you_mean
 from nasbench_mr.objective import Objective
 from nasbench_mr.search import base
@@ -48,7 +48,11 @@ BLOCK = 25
 def compare(
     bench: Benchmark,
     tasks: str | Sequence[str],
-    searchers: str | Sequence[str] = ("random", "local", "evolution"),
+    searchers: str | type[base.Searcher] | Sequence[str | type[base.Searcher]] = (
+        "random",
+        "local",
+        "evolution",
+    ),
     budget: float = 300,
     seeds: int = 100,
     out: str | os.PathLike[str] | None = None,
@@ -64,7 +68,9 @@ def compare(
     Args:
         bench: the release.
         tasks: names; each is searched by itself. "seg+video" is one task, both jointly.
-        searchers: names of `search.names()`; "evolution:population=20:sample=5" sets options.
+        searchers: names of `search.names()`; "evolution:population=20:sample=5" sets options. A search of
+            your own is a subclass of `Searcher` in a module that can be imported, or its dotted name
+            ("mine.Search"); when the module's text changes, its runs start anew.
         budget: full trainings a run may ask for.
         seeds: how many runs of each: seeds 0, 1, ...
         out: a folder to keep the results in. The same call with the same folder goes on where it was.
@@ -81,7 +87,10 @@ def compare(
         SurrogateNotFoundError: the release has no surrogate for a task.
     """
     names = _listed("tasks", tasks)
-    specs = _listed("searchers", searchers)
+    chosen = [searchers] if isinstance(searchers, type) else searchers
+    if not isinstance(chosen, str):
+        chosen = [plugins.address(s) if isinstance(s, type) else s for s in chosen]
+    specs = _listed("searchers", chosen)
     if source not in SOURCES:
         raise UnknownNameError(f"no source {source!r}: {did_you_mean(source, SOURCES)}")
     if workers is None:
@@ -99,9 +108,10 @@ def compare(
             # Mistakes come to light here, before anything runs.
             name, options = parse_searcher(spec)
             base.make(name, place.objective(), 0, **options)
+            own = _digest([data, plugins.digest(name)]) if "." in name else data
             for first in range(0, seeds, BLOCK):
                 count = min(BLOCK, seeds - first)
-                parts.append(Part(place, spec, first, count, float(budget), batch, data))
+                parts.append(Part(place, spec, first, count, float(budget), batch, own))
     about = {
         "release": str(bench.release),
         "source": source,

@@ -14,7 +14,7 @@ from nasbench_mr.tasks import Task
 _HEADER = '''\
 """{title}
 
-Code: {code}
+Code: {code}{scaled}
 {macs:,} MACs for a 1x3x128x128 input and {params:,} parameters, with a {classes}-class classifier.
 `build()` gives the network with random weights; its parameters are named as those of
 nasbench_mr.network.MultiResolutionNet, so weights go from one to the other. Written by nasbench-mr {version}.
@@ -106,7 +106,10 @@ def source(code: object, task: Task) -> str:
         from nasbench_mr import __version__, network
     except ImportError:
         raise missing_extra("torch", "search", "exporting a network") from None
-    stem, stages, head = space.split(code)
+    width = task.width_mult
+    stem, stages, head = space.split_values(
+        cost.scale_width(space.check([space.parse(code)]), width)[0].tolist()
+    )
     trunk = task.problem == "detection"
     classes = cost.NUM_CLASSES if task.num_classes is None else task.num_classes
     shapes, forward = _FORWARD[task.problem]
@@ -114,8 +117,11 @@ def source(code: object, task: Task) -> str:
         _HEADER.format(
             title=f"A multi-resolution network for {task.title}.",
             code=space.to_string(code),
-            macs=int(cost.macs(code)[0]),
-            params=int(cost.params(code)[0]),
+            scaled=""
+            if width == 1
+            else f"\nAll its channels are scaled by {width:g}, as the task trains it.",
+            macs=int(cost.macs(code, width_mult=width)[0]),
+            params=int(cost.params(code, width_mult=width)[0]),
             classes=cost.NUM_CLASSES,
             version=__version__,
         )

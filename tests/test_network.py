@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nasbench_mr import network, space, tasks
+from nasbench_mr import cost, network, space, tasks
 from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, UnknownTaskError
 from nasbench_mr.network import Fusion, Head, MultiResolutionNet, ParallelModule, ResidualUnit, build
 
@@ -77,9 +77,9 @@ def test_build_gives_a_tasks_network(name: str) -> None:
     assert isinstance(net.head, Head)
     assert net.head.kind == task.problem
     assert net.head.classifier.out_channels == task.num_classes
-    assert sum(p.numel() for p in build(SMALLEST, task, 0.5).parameters()) < sum(
-        p.numel() for p in net.parameters()
-    )
+    for width, built in ((task.width_mult, net), (0.25, build(SMALLEST, task, 0.25))):
+        expected = cost.params([SMALLEST], task.num_classes, width)[0]
+        assert sum(p.numel() for p in built.parameters()) == expected
 
 
 def test_same_seed_same_network() -> None:

@@ -187,6 +187,15 @@ class _Recorder(base.Predictor):
     def _restore(self, state: State) -> None: ...
 
 
+def test_a_predictor_of_ones_own(bench: Benchmark) -> None:
+    found = evaluation.evaluate((_Recorder, "ridge"), bench, "seg", train=20, seeds=1)
+    assert found["predictor"].tolist() == ["_Recorder", "ridge"]
+    with pytest.raises(InvalidArgumentError, match="subclass of Predictor"):
+        evaluation.evaluate("collections.OrderedDict", bench, "seg", train=20, seeds=1)
+    with pytest.raises(UnknownNameError, match=r"can't import 'nowhere\.Model'"):
+        evaluation.evaluate("nowhere.Model", bench, "seg", train=20, seeds=1)
+
+
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[_Recorder]:
     made: list[_Recorder] = []

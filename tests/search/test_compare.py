@@ -186,6 +186,58 @@ def test_mistakes_come_to_light_before_anything_runs(bench: Benchmark, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+MINE = """
+from nasbench_mr.search import Searcher
+
+class Mine(Searcher):
+    def __init__(self, domain, seed=0, epochs=(), most=True):
+        super().__init__(domain, seed, epochs)
+        self.most = most
+
+    def _propose(self, n):
+        codes = self.domain.sample(20, self.rng)
+        order = self.domain.params(codes).argsort()
+        return codes[order[-n:] if self.most else order[:n]]
+"""
+
+
+def test_a_search_of_ones_own(bench: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "mine_searches.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    mine = __import__("mine_searches").Mine
+    inside = compare(bench, "seg", (mine, "random"), out=tmp_path / "kept", **SMALL)
+    assert inside.searchers == ["mine_searches.Mine", "random"]
+    names = sorted(p.name for p in (tmp_path / "kept" / "parts").iterdir())
+    # Workers import it by its name; options are as for the others.
+    specs = "mine_searches.Mine,mine_searches.Mine:most=False"
+    outside = compare(bench, "seg", specs, **{**SMALL, "workers": 1})
+    rows = [
+        c.trace.query("searcher == 'mine_searches.Mine'").reset_index(drop=True) for c in (inside, outside)
+    ]
+    pd.testing.assert_frame_equal(*rows)
+    # Another text is another search: what it found is not taken for this one's.
+    (tmp_path / "lib" / "mine_searches.py").write_text(MINE.replace("sample(20", "sample(40"))
+    __import__("importlib").reload(__import__("mine_searches"))
+    __import__("linecache").checkcache()
+    compare(bench, "seg", "mine_searches.Mine,random", out=tmp_path / "kept", **SMALL)
+    assert len({p.name for p in (tmp_path / "kept" / "parts").iterdir()} - set(names)) == 1
+
+    class Local(base.Searcher):
+        def _propose(self, n: int) -> Any:
+            return self.domain.sample(n, self.rng)
+
+    assert len(search.make(Local, Objective.table(bench, "seg")).ask(3)) == 3
+    for wrong, message in (
+        (Local, "can't be imported by worker processes"),
+        ("nowhere.Search", "can't import 'nowhere.Search'"),
+        ("mine_searches.Nothing", "has no attribute 'Nothing'"),
+        ("collections.OrderedDict", "expected a subclass of Searcher"),
+    ):
+        with pytest.raises((InvalidArgumentError, UnknownNameError), match=message):
+            compare(bench, "seg", wrong, **SMALL)
+
+
 def test_halving_uses_curves_where_there_are(tiny_release: Path) -> None:
     found = compare(nasbench_mr.load(tiny_release), "seg", "halving,random", budget=8, seeds=3, workers=0)
     halving = found.trace[found.trace["searcher"] == "halving"]

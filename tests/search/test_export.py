@@ -16,7 +16,12 @@ from nasbench_mr.network import MultiResolutionNet, build
 from nasbench_mr.search.export import export, source
 
 CODE = space.project(space.sample(1, seed=4) / 3.0)[0]
-SHAPES = {"cls-10-1000": (2, 3, 64, 64), "seg": (2, 3, 64, 96), "video": (2, 2, 3, 64, 64)}
+SHAPES = {
+    "cls-10-1000": (2, 3, 64, 64),
+    "mini-cls": (2, 3, 32, 32),
+    "seg": (2, 3, 64, 96),
+    "video": (2, 2, 3, 64, 64),
+}
 
 ALONE = """
 import sys
@@ -67,6 +72,10 @@ def test_it_says_what_it_is() -> None:
     assert space.to_string(CODE) in text
     assert f"{cost.macs(CODE)[0]:,} MACs" in text
     assert f"{cost.params(CODE)[0]:,} parameters" in text
+    assert "scaled" not in text
+    narrow = source(CODE, tasks.get("mini-seg"))
+    assert "All its channels are scaled by 0.5" in narrow
+    assert f"{cost.params(CODE, width_mult=0.5)[0]:,} parameters" in narrow
 
 
 def test_mistakes_have_names(tmp_path: Path) -> None:
