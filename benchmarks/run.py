@@ -14,8 +14,13 @@ def main() -> None:
     folder = Path(__file__).parent
     # The scripts import what is beside them; make forbids that for the sake of the root.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
-    for name in sys.argv[1:] or SCRIPTS:
-        subprocess.run([sys.executable, str(folder / name)], check=True, env=environment)
+    # One that can't run, such as for want of the published tables, does not keep the others from it.
+    chosen = sys.argv[1:] or SCRIPTS
+    done = {
+        n: subprocess.run([sys.executable, str(folder / n)], check=False, env=environment) for n in chosen
+    }
+    if failed := [name for name, process in done.items() if process.returncode]:
+        sys.exit(f"without figures: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

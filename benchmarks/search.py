@@ -227,11 +227,18 @@ def judged(path: Path, names: Sequence[str], splits: int) -> list[Figure]:
             figures.append(
                 Figure(f"{judge}, {name} at 1, 2, 4 GMACs, and what comes next", "; ".join(cells), "-", None)
             )
+    for k, name in enumerate(names):
+        shares = [np.mean([split["bounds", m][:, k] for split in found]) for m in METHODS]
+        cells = ", ".join(f"{m} {share:.0%}" for m, share in zip(METHODS, shares, strict=True))
+        figures.append(Figure(f"dimensions at the space's bounds, {name}", cells, "-", None))
     return figures
 
 
 def judged_split(path: Path, names: Sequence[str], split: int) -> dict[tuple[str, str], np.ndarray]:
-    """What each judge makes of what each method finds: `(limits, tasks)`, in standard deviations."""
+    """What each judge makes of what each method finds: `(limits, tasks)`, in standard deviations.
+
+    And under "bounds" the share of a code's dimensions that are the least or largest of the space.
+    """
     data = gather(nasbench_mr.load(path), names)
     order = np.random.default_rng(split).permutation(len(data.codes))
     searched, held_out = order[: len(order) // 2], order[len(order) // 2 :]
@@ -261,6 +268,9 @@ def judged_split(path: Path, names: Sequence[str], split: int) -> dict[tuple[str
                 score, _ = scorer.predict(np.array(codes, np.int16))
                 for method, value in zip(METHODS, score[:, position] / spread[position], strict=True):
                     found.setdefault((judge, method), []).append(value)
+            at_bounds = (np.array(codes) == space.LOWER) | (np.array(codes) == space.UPPER)
+            for method, value in zip(METHODS, at_bounds.mean(axis=1), strict=True):
+                found.setdefault(("bounds", method), []).append(value)
     return {key: np.reshape(scores, (len(LIMITS), -1)) for key, scores in found.items()}
 
 

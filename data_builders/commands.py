@@ -281,7 +281,7 @@ class Data(Command):
         path = datasets.make(args.name, target, progress=True, **options)
         # All that was made, which may be less than what is read by default.
         known = datasets.reader(args.name).defaults("train")
-        whole = {k: 0 for k in ("classes", "per_class") if k in known}
+        whole: dict[str, Any] = {k: 0 for k in ("classes", "per_class") if k in known}
         self._describe(args.name, path, args.json, splits=("train", "val"), options=whole)
 
     def fetch(self, args: argparse.Namespace) -> None:

@@ -115,7 +115,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     """
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if chosen.type == "cuda" and chosen.index is None:
+        if str(chosen) == "cuda":
             # Each of torchrun's processes has a GPU of its own.
             place = int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())
             chosen = torch.device("cuda", place)

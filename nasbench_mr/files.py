@@ -15,15 +15,17 @@ from pathlib import Path
 
 from nasbench_mr.errors import IntegrityError, StorageError
 
+_FULL = "free some space and run the same command again"
+_ELSEWHERE = "give a place that you can write (for the package's own folder: NASBENCH_MR_HOME)"
 #: What the system says when a file can't be written, and what to do then.
 _ADVICE = {
-    errno.ENOSPC: "the disk is full; free some space and run the same command again",
-    errno.EDQUOT: "the quota is used up; free some space and run the same command again",
-    errno.EROFS: "the file system is read-only; set NASBENCH_MR_HOME to a folder you can write",
-    errno.EACCES: "permission denied; set NASBENCH_MR_HOME to a folder you can write",
-    errno.EPERM: "permission denied; set NASBENCH_MR_HOME to a folder you can write",
-    errno.ENOTDIR: "a file is where a folder should be; set NASBENCH_MR_HOME to a folder you can write",
-    errno.EEXIST: "a file is where a folder should be; set NASBENCH_MR_HOME to a folder you can write",
+    errno.ENOSPC: f"the disk is full; {_FULL}",
+    errno.EDQUOT: f"the quota is used up; {_FULL}",
+    errno.EROFS: f"the file system is read-only; {_ELSEWHERE}",
+    errno.EACCES: f"permission denied; {_ELSEWHERE}",
+    errno.EPERM: f"permission denied; {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file is where a folder should be; {_ELSEWHERE}",
+    errno.EEXIST: f"a file is where a folder should be; {_ELSEWHERE}",
 }
 
 

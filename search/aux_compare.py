@@ -145,7 +145,7 @@ def compare(
             place = folder / f"{variant}-seed{seed}"
             found = _finished(place)
             if found is not None:
-                asked = {"primary": primary, "auxiliary": helpers[variant], "data_digest": data.digest}
+                asked: Run = {"primary": primary, "auxiliary": helpers[variant], "data_digest": data.digest}
                 asked |= {"seed": seed, "config": json.loads(json.dumps(dataclasses.asdict(own)))}
                 if other := [key for key, value in asked.items() if found.get(key) != value]:
                     raise IntegrityError(

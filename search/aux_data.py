@@ -123,11 +123,11 @@ class AuxData:
 
     def limited(self, train: int = 0, val: int = 0) -> AuxData:
         """The first `train` and `val` samples; 0 for all."""
-        parts = (
-            part.take(range(min(count, len(part)))) if count else part
-            for part, count in ((self.train, train), (self.val, val))
-        )
-        return AuxData(*parts, self.about)
+
+        def first(part: LabelledSet, count: int) -> LabelledSet:
+            return part.take(range(min(count, len(part)))) if count else part
+
+        return AuxData(first(self.train, train), first(self.val, val), self.about)
 
 
 def join(first: LabelledSet, second: LabelledSet) -> LabelledSet:
@@ -340,7 +340,7 @@ def _nyuv2(root: Path, size: Pixels | None, limit: int, radius: int = 2) -> AuxD
                 parts.append(LabelledSet("nyuv2", ids, arrays, classes))
     except (OSError, KeyError, RuntimeError) as error:
         raise DatasetError(f"{path}: not NYUv2's labelled file ({error})") from error
-    return AuxData(*parts)
+    return AuxData(parts[0], parts[1])
 
 
 def _nyu_sample(
@@ -467,7 +467,7 @@ def _camvid(
         ]
         classes = {"segmentation": len(found.classes)}
         parts.append(LabelledSet("camvid", found.ids[: len(rows)], _stack(rows, f"camvid {split}"), classes))
-    return AuxData(*parts)
+    return AuxData(parts[0], parts[1])
 
 
 def _cityscapes(root: Path, size: Pixels | None, limit: int) -> AuxData:
@@ -496,7 +496,7 @@ def _cityscapes(root: Path, size: Pixels | None, limit: int) -> AuxData:
         parts.append(
             LabelledSet("cityscapes", found.ids[: len(rows)], _stack(rows, f"cityscapes {split}"), classes)
         )
-    return AuxData(*parts)
+    return AuxData(parts[0], parts[1])
 
 
 def _read_16bit(path: Path) -> npt.NDArray[np.float32]:
@@ -566,7 +566,7 @@ def _taskonomy(
         classes = {"segmentation": 17, "object": 1000, "scene": 365}
         ids = tuple("/".join(v) for v in views)
         parts.append(LabelledSet("taskonomy", ids, _stack(rows, "taskonomy"), classes))
-    return AuxData(*parts)
+    return AuxData(parts[0], parts[1])
 
 
 def _taskonomy_files(root: Path, domain: str) -> dict[tuple[str, str], Path]:

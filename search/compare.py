@@ -87,10 +87,9 @@ def compare(
         SurrogateNotFoundError: the release has no surrogate for a task.
     """
     names = _listed("tasks", tasks)
-    chosen = [searchers] if isinstance(searchers, type) else searchers
-    if not isinstance(chosen, str):
-        chosen = [plugins.address(s) if isinstance(s, type) else s for s in chosen]
-    specs = _listed("searchers", chosen)
+    given = [searchers] if isinstance(searchers, type) else searchers
+    texts = given if isinstance(given, str) else [_spec(searcher) for searcher in given]
+    specs = _listed("searchers", texts)
     if source not in SOURCES:
         raise UnknownNameError(f"no source {source!r}: {did_you_mean(source, SOURCES)}")
     if workers is None:
@@ -151,6 +150,10 @@ def parse_searcher(spec: str) -> tuple[str, dict[str, Any]]:
         except (ValueError, SyntaxError):
             options[key] = text
     return name, options
+
+
+def _spec(searcher: str | type[base.Searcher]) -> str:
+    return searcher if isinstance(searcher, str) else plugins.address(searcher)
 
 
 def _listed(what: str, names: str | Sequence[str]) -> list[str]:

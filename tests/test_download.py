@@ -248,7 +248,7 @@ def test_a_folder_that_can_not_be_written(
         return real(path, flags, *arguments, **more)
 
     monkeypatch.setattr(os, "open", read_only)
-    with pytest.raises(StorageError, match="the file system is read-only; set NASBENCH_MR_HOME"):
+    with pytest.raises(StorageError, match="the file system is read-only; give a place"):
         download(url, tmp_path / "a", sha256=SHA256)
     assert download(url, ready, sha256=SHA256) == ready
     assert server.requests == []
