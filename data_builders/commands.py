@@ -30,8 +30,8 @@ class Build(Command):
 
     A trial is one code, trained for one task with one seed. Finished trials are in --out at once, so the same
     command goes on where it was, whatever stopped it; tables/ and curves/ are written at the end. A trial
-    that fails is recorded with its error, and tried again up to --retries times over all runs. --engine ray
-    runs on a cluster (docs/cluster.md).
+    that fails is recorded with its error, and tried again up to --retries times over all runs; the report
+    lists it, and the exit status is 0 all the same. --engine ray runs on a cluster (docs/cluster.md).
 
     Example:
       nasbench-mr build --tasks mini-cls mini-seg --codes 200 --out out --dry-run

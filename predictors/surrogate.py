@@ -124,17 +124,22 @@ class Surrogate:
 
         In NAS-Bench-201, whose operations have no order, edges with another operation.
         """
-        asked = self._points(codes)
-        return np.array(
-            [np.abs(self._table - point[:, None]).sum(axis=0).min() for point in asked.T], np.float64
-        )
-
-    def _points(self, codes: object) -> npt.NDArray[np.float32]:
-        """`(R, n)` points whose L1 distances count steps."""
-        points = self.space.relax(codes)
-        ordered = points.shape[1] == self.space.DIM
+        nearest = [
+            np.abs(self._table - point[:, None]).sum(axis=0, dtype=np.int16).min()
+            for point in self._points(codes).T
+        ]
         # Without an order, another value of a dimension moves two of its coordinates by one.
-        return np.ascontiguousarray((points / (self.space.STEP if ordered else 2)).T, np.float32)
+        return np.array(nearest, np.float64) / (1 if self._ordered else 2)
+
+    @property
+    def _ordered(self) -> bool:
+        return len(self._table) == self.space.DIM
+
+    def _points(self, codes: object) -> npt.NDArray[np.int8]:
+        """`(R, n)` points whose L1 distances count steps; in bytes, as a query looks at all of the table."""
+        points = self.space.relax(codes)
+        steps = points / self.space.STEP if points.shape[1] == self.space.DIM else points
+        return np.ascontiguousarray(steps.T, np.int8)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one npz file, without pickles; `load_surrogate` reads it back."""
