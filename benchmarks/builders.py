@@ -99,7 +99,7 @@ def trials(figures: list[Figure], names: Sequence[str], count: int, scratch: Pat
             there.append(name)
         except NasbenchMRError as error:
             print(f"left out: {name}: {error}", file=sys.stderr)
-    codes = runner.draw_codes(count, 1, "graded", 600e6)  # as those of `mini`
+    codes = runner.draw_codes(count, 1, "graded", 1e9)  # as those of `mini`
     planned = runner.plan(there, codes, [0])
     workers = engines.default_workers(engines.gpus())
     start, before = time.perf_counter(), cpu_seconds()
