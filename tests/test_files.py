@@ -87,8 +87,8 @@ def test_a_folder_that_is_there_stays(tmp_path: Path) -> None:
 ERRORS = [
     (errno.ENOSPC, "the disk is full; free some space"),
     (errno.EDQUOT, "the quota is used up"),
-    (errno.EROFS, "the file system is read-only; set NASBENCH_MR_HOME"),
-    (errno.EACCES, "permission denied; set NASBENCH_MR_HOME"),
+    (errno.EROFS, "the file system is read-only; give a place"),
+    (errno.EACCES, "permission denied; give a place"),
 ]
 
 

@@ -171,6 +171,8 @@ def cluster() -> Iterator[object]:
     patch.setenv("PYTHONPATH", str(Path(__file__).parent))
     # Not below tmp_path: the names of sockets are limited to 107 bytes.
     folder = tempfile.mkdtemp(prefix="ray")
+    # Where Ray notes the cluster's address; it expects that folder even if its own is another.
+    Path(ray._private.utils.get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
     node = {"num_cpus": 1, "object_store_memory": 80_000_000}
     made = Cluster(True, head_node_args={**node, "temp_dir": folder, "include_dashboard": False})
     try:

@@ -553,7 +553,7 @@ def test_what_can_not_be_written_changes_nothing(
         monkeypatch.setattr(pq, "write_table", no_space)
     else:
         monkeypatch.setattr(os, "open", read_only)
-    message = "the disk is full; free some space" if full else "read-only; set NASBENCH_MR_HOME"
+    message = "the disk is full; free some space" if full else "read-only; give a place"
     with pytest.raises(StorageError, match=message):
         published.import_release(upstream)
     with pytest.raises(StorageError, match=message):
