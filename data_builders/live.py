@@ -126,7 +126,7 @@ def live(
     for name, own in full.items():
         for epoch in points:
             if epoch < total:
-                shorter[name, epoch] = _shortened(own, max(1, round(epoch / total * own.epochs)), epoch)
+                shorter[name, epoch] = _shortened(own, objective.epoch_alike(epoch, total, own.epochs), epoch)
     if out is None:
         digest = hashlib.sha256("".join(r.digest for r in full.values()).encode()).hexdigest()[:12]
         out = home() / "live" / f"{'-'.join(full)}-{digest}"

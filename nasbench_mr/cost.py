@@ -97,6 +97,11 @@ def scale_width(codes: space.Codes, width_mult: float) -> npt.NDArray[np.int64]:
     return scaled
 
 
+def scaled_parts(code: object, width_mult: float) -> space.Parts:
+    """`space.split` of one code with its channels scaled by `width_mult`."""
+    return space.split_values(scale_width(space.check([space.parse(code)]), width_mult)[0].tolist())
+
+
 class _Pixels:
     """Output pixels of every part of the network; all ones to count parameters."""
 

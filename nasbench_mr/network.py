@@ -181,7 +181,7 @@ class MultiResolutionNet(nn.Module):
             raise InvalidArgumentError(f"num_classes is {num_classes}; expected at least 1")
         self.code = space.parse(code)
         self.width_mult = width_mult
-        parts = space.split_values(cost.scale_width(space.check([self.code]), width_mult)[0].tolist())
+        parts = cost.scaled_parts(self.code, width_mult)
         i1, i2 = parts.stem
         self.stem = nn.Sequential(
             ConvBNReLU(in_channels, i1, stride=stem_strides[0]),

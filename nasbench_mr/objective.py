@@ -560,6 +560,11 @@ class Objective:
         return float(combine(values, self.goals).max())
 
 
+def epoch_alike(epoch: int, total: int, own: int) -> int:
+    """Where a training of `own` epochs is stopped when one of `total` is stopped at `epoch`."""
+    return max(1, round(epoch / total * own))
+
+
 def worst_value(goal: Goal) -> float:
     """The metric's worst bound; ten standard deviations from the mean where it has none."""
     bound = goal.metric.lower if goal.metric.sign > 0 else goal.metric.upper
@@ -625,7 +630,7 @@ class TableSource:
         totals = [max(curve) for curve in curves]
         found = {}
         for epoch in curves[0]:
-            own = [max(1, round(epoch / totals[0] * total)) for total in totals]
+            own = [epoch_alike(epoch, totals[0], total) for total in totals]
             if all(e in curve for e, curve in zip(own, curves, strict=True)):
                 values = np.stack([curve[e] for e, curve in zip(own, curves, strict=True)], axis=1)
                 found[epoch] = values, np.array(own) / totals

@@ -1,4 +1,4 @@
-"""Classes of a user's own, by their dotted names: a search or a predictor that is in no registry.
+"""Searches and predictors by name: those of a registry, and classes of a user's own by their dotted names.
 
 A worker process imports what it runs, so such a class has to be importable from a module ("mine.Search"); one
 that was typed into a script's main module is not.
@@ -10,9 +10,10 @@ import hashlib
 import importlib
 import inspect
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-from nasbench_mr.errors import InvalidArgumentError, UnknownNameError
+from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
 
 
 def address(kind: type) -> str:
@@ -28,6 +29,23 @@ def address(kind: type) -> str:
             f"and give mine.{name.rpartition('.')[2]}"
         )
     return f"{module}.{name}"
+
+
+def resolve(name: str | type, base: type, registry: Mapping[str, tuple[str, str]], what: str) -> Any:
+    """A class: itself, or by a name of the registry (module and class), or by its dotted name.
+
+    Raises:
+        UnknownNameError: there is no such `what`.
+        InvalidArgumentError: it is no subclass of `base`.
+    """
+    if not isinstance(name, str):
+        return name
+    if "." in name:
+        return find(name, base)
+    if name not in registry:
+        raise UnknownNameError(f"no {what} {name!r}: {did_you_mean(name, registry)}")
+    module, cls = registry[name]
+    return getattr(importlib.import_module(module), cls)
 
 
 def find(dotted: str, base: type) -> Any:

@@ -1,7 +1,7 @@
 """Tasks and their metrics, and the registry of the ones this package knows.
 
 A task is a benchmark setting: a dataset, a recipe, and the metrics measured. The nine published ones and the
-embedded release's four are registered here; builders register theirs with `register`; a release describes its
+embedded release's four are registered here; one of your own with `register`; a release describes its
 own tasks in `release.json` (`Task.to_dict`, `Task.from_dict`), so a table never depends on this registry.
 What is unknown about a published task is None here and said in DATASET_CARD.md.
 """

@@ -9,7 +9,6 @@ space, seed, options and columns they belong to. A new predictor subclasses `Pre
 from __future__ import annotations
 
 import abc
-import importlib
 import json
 import os
 import zipfile
@@ -23,7 +22,7 @@ import numpy.typing as npt
 
 from nasbench_mr import files, plugins, spaces
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.errors import InvalidArgumentError, NotFittedError, UnknownNameError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, NotFittedError
 from nasbench_mr.spaces import Space
 
 if TYPE_CHECKING:
@@ -179,15 +178,7 @@ def make(
         InvalidArgumentError: it has no such option.
         MissingExtraError: the library it needs is not installed.
     """
-    if not isinstance(name, str):
-        kind: Any = name
-    elif "." in name:
-        kind = plugins.find(name, Predictor)
-    elif name in REGISTRY:
-        module, cls = REGISTRY[name]
-        kind = getattr(importlib.import_module(module), cls)
-    else:
-        raise UnknownNameError(f"no predictor {name!r}: {did_you_mean(name, REGISTRY)}")
+    kind = plugins.resolve(name, Predictor, REGISTRY, "predictor")
     try:
         predictor: Predictor = kind(seed=seed, space=space, **options)
     except TypeError as error:

@@ -417,17 +417,17 @@ def build(
         torch.manual_seed(seed)
         try:
             network = BACKBONES[backbone](outputs, dense, size, **options)
+        except NasbenchMRError:
+            raise
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-            if isinstance(error, NasbenchMRError):
-                raise
             raise UnknownNameError(f"backbone {backbone!r}: {error}") from None
         # A size that it can't read is found out now, not in the middle of a training.
         try:
             with torch.no_grad():
                 network.eval()(torch.zeros(1, 3, *size))
+        except NasbenchMRError:
+            raise
         except (RuntimeError, ValueError) as error:
-            if isinstance(error, NasbenchMRError):
-                raise
             raise InvalidArgumentError(
                 f"backbone {backbone!r} can't read images of {size}: {error}"
             ) from None

@@ -225,19 +225,7 @@ class Balance(nn.Module):
     ) -> None:
         grads = _gradients(losses, weights)
         shared = [k for k in range(len(weights)) if sum(g[k] is not None for g in grads) > 1]
-        flat = (
-            [
-                torch.cat(
-                    [
-                        torch.zeros_like(weights[k]).flatten() if g[k] is None else g[k].flatten()
-                        for k in shared
-                    ]
-                )
-                for g in grads
-            ]
-            if shared
-            else []
-        )
+        flat = [_flat([g[k] for k in shared], [weights[k] for k in shared]) for g in grads] if shared else []
         projected = [g.clone() for g in flat]
         for i, own in enumerate(projected):
             for j in rng.permutation(len(flat)):
@@ -283,6 +271,12 @@ def _gradients(losses: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> lis
         torch.autograd.grad(loss, weights, retain_graph=i < last, allow_unused=True)
         for i, loss in enumerate(losses)
     ]
+
+
+def _flat(grads: Sequence[Any], weights: Sequence[nn.Parameter]) -> Tensor:
+    """Gradients one after the other; zeros for the weights that have none."""
+    found = [torch.zeros_like(w) if g is None else g for g, w in zip(grads, weights, strict=True)]
+    return torch.cat([g.flatten() for g in found])
 
 
 class Training:
@@ -455,10 +449,7 @@ class Training:
         outputs = self.network.eval()(images)
         losses = [t.loss(o, labels[t.name]) for t, o in zip(self.tasks, outputs, strict=True)]
         trunk = self.network.trunk()
-        flat = []
-        for grads in _gradients(losses, trunk):
-            found = [torch.zeros_like(p) if g is None else g for p, g in zip(trunk, grads, strict=True)]
-            flat.append(torch.cat([g.flatten() for g in found]))
+        flat = [_flat(grads, trunk) for grads in _gradients(losses, trunk)]
         lengths = [float(g.norm()) for g in flat]
         return {
             task.name: float(flat[0] @ g) / (lengths[0] * length) if lengths[0] * length > 0 else math.nan

@@ -12,7 +12,6 @@ trainings). A new search subclasses `Searcher` and gets a row in `REGISTRY`.
 from __future__ import annotations
 
 import abc
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import plugins
-from nasbench_mr.errors import ExhaustedError, InvalidArgumentError, UnknownNameError, did_you_mean
+from nasbench_mr.errors import ExhaustedError, InvalidArgumentError
 from nasbench_mr.objective import Codes, Domain, Floats, Ints, Objective, keys
 
 #: Name: (module, class).
@@ -218,16 +217,6 @@ def names() -> tuple[str, ...]:
     return tuple(REGISTRY)
 
 
-def kind_of(name: str) -> Any:
-    """The class of a search: a registered name, or the dotted name of a subclass of `Searcher`."""
-    if "." in name:
-        return plugins.find(name, Searcher)
-    if name not in REGISTRY:
-        raise UnknownNameError(f"no search {name!r}: {did_you_mean(name, REGISTRY)}")
-    module, cls = REGISTRY[name]
-    return getattr(importlib.import_module(module), cls)
-
-
 def make(
     name: str | type[Searcher],
     objective_or_domain: Objective | Domain | None = None,
@@ -247,7 +236,7 @@ def make(
         InvalidArgumentError: it has no such option, or needs learning curves that are not there.
         MissingExtraError: a library it needs is not installed.
     """
-    kind = kind_of(name) if isinstance(name, str) else name
+    kind = plugins.resolve(name, Searcher, REGISTRY, "search")
     where = objective_or_domain
     if isinstance(where, Objective):
         options = {"epochs": where.epochs, **options}

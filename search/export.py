@@ -107,9 +107,7 @@ def source(code: object, task: Task) -> str:
     except ImportError:
         raise missing_extra("torch", "search", "exporting a network") from None
     width = task.width_mult
-    stem, stages, head = space.split_values(
-        cost.scale_width(space.check([space.parse(code)]), width)[0].tolist()
-    )
+    stem, stages, head = cost.scaled_parts(code, width)
     trunk = task.problem == "detection"
     classes = cost.NUM_CLASSES if task.num_classes is None else task.num_classes
     shapes, forward = _FORWARD[task.problem]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import base
+from nasbench_mr.data_builders.datasets.images import ImageNet
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 Trees = dict[str, tuple[Path, dict[str, Any]]]
@@ -133,7 +134,7 @@ def test_imagenet_classes_that_are_too_small_come_last(
     grown: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = grown("imagenet")
-    monkeypatch.setitem(datasets.reader("imagenet").PER_CLASS, "train", 3)  # type: ignore[attr-defined]
+    monkeypatch.setitem(ImageNet.PER_CLASS, "train", 3)
     before = datasets.load("imagenet", root, "train", classes=4)
     small = before.classes[1]
     next((root / "train" / small).iterdir()).unlink()
