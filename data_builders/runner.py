@@ -5,7 +5,8 @@
 
 What is finished is in `out` within seconds (see `store`), so a build that ends for whatever reason goes on
 where it was when the same command runs again. A trial that fails is recorded with its error and tried again,
-a bounded number of times over all runs; everything else goes on. Nothing here imports torch.
+a bounded number of times over all runs; everything else goes on. One that found no space for its files is
+tried again by the next run, however often. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -332,7 +333,7 @@ class Builder:
     def _record(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             record = self.records.setdefault(outcome.trial, Record(outcome))
-            record.failures += outcome.status == "failed"
+            record.failures += outcome.status == "failed" and not outcome.no_space
             if not record.done or outcome.status == "ok":
                 record.outcome = outcome
         timed = [o for o in outcomes if o.status == "ok" and o.seconds is not None]
@@ -391,7 +392,8 @@ class Builder:
 
         Raises:
             DatasetError: the data are not there.
-            StorageError: the disk is full. What is finished stays; the same command goes on from there.
+            StorageError: there is no space for results. What is finished stays; the same command goes on
+                from there.
             RecipeError: a recipe does not fit its data.
             MissingExtraError, BuildError: the workers can't work.
         """
@@ -428,7 +430,8 @@ class Builder:
                         raise error
                     for outcome in writer.flush(FLUSH if queue or engine.running else 0):
                         self._record([outcome])
-                        if self._settled(outcome.trial):
+                        # Without space, a trial would fail again at once: the next run tries it.
+                        if self._settled(outcome.trial) or outcome.no_space:
                             self._count(report, outcome)
                             bar.done(outcome.trial)
                         else:

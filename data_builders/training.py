@@ -577,12 +577,12 @@ class _Run:
         return {"code": list(self.code), "recipe": self.recipe.digest, "seed": self.seed}
 
     def _save(self, path: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         about = self._trial() | {"rows": self.rows, "first_loss": self.first_loss, "error": self.error}
         tensors = {k: v.detach().cpu().contiguous() for k, v in self._state().items()}
-        with files.atomic(path) as temporary:
-            save_file(tensors, temporary, {"trial": json.dumps(about)})
+        # Not by save_file, whose errors do not say that the disk is full.
+        files.write_bytes(path, save(tensors, {"trial": json.dumps(about)}))
 
     def _resume(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open

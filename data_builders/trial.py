@@ -104,6 +104,10 @@ class Job:
         return function
 
 
+#: How the error of a trial begins that could not write its files.
+NO_SPACE = "no space: "
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a trial; metrics, curve, epochs, seconds and device as in `training.TrainResult`.
@@ -111,7 +115,7 @@ class Outcome:
     Attributes:
         status: "ok", "diverged" or "failed"; `error` says why.
         busy: seconds that the worker spent on it.
-        fatal: an error that is no fault of the trial, so that others would meet it too: the build stops.
+        fatal: an error that is no fault of the trial, and that all others would meet too: the build stops.
     """
 
     trial: Trial
@@ -124,6 +128,11 @@ class Outcome:
     device: str | None = None
     busy: float = 0.0
     fatal: NasbenchMRError | None = None
+
+    @property
+    def no_space(self) -> bool:
+        """It failed for want of space for its files: no fault of its own, so the next run tries it again."""
+        return self.status == "failed" and (self.error or "").startswith(NO_SPACE)
 
 
 def address(trainer: str | Callable[..., Any]) -> str:
@@ -177,15 +186,16 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
             str(result.device),
             time.perf_counter() - start,
         )
-    except (StorageError, MissingExtraError, RecipeError) as error:
+    except (MissingExtraError, RecipeError) as error:
         fatal, text = error, str(error)
     except Exception as error:
         if checkpoint is not None and isinstance(error, IntegrityError):
             checkpoint.unlink(missing_ok=True)  # Damaged: the next attempt starts anew.
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fatal = StorageError(f"{error}; free some space and run the same command again")
-        text = "out of memory: " if type(error).__name__ in ("OutOfMemoryError", "MemoryError") else ""
-        text += f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}"
+        if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+            text = f"out of memory: {text}"
+        if isinstance(error, StorageError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            text = f"{NO_SPACE}{text}"
     return Outcome(trial, "failed", _line(text), busy=time.perf_counter() - start, fatal=fatal)
 
 

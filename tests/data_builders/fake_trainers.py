@@ -91,13 +91,18 @@ def faulty(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None
 
 
 def stopping(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
-    """Meets what stops a build: a full disk (seeds 1 and 2), a recipe that does not fit (3)."""
+    """Meets what stops a build: a recipe that does not fit (seed 1)."""
+    if seed == 1:
+        raise RecipeError("the data set has 4 classes")
+    return instant(code, recipe, seed)
+
+
+def filling(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
+    """Finds a full disk, as the system says it (seed 1) and as we do (2)."""
     if seed == 1:
         raise OSError(errno.ENOSPC, "No space left on device")
     if seed == 2:
         raise StorageError("can't write weights: the disk is full")
-    if seed == 3:
-        raise RecipeError("the data set has 4 classes")
     return instant(code, recipe, seed)
 
 

@@ -60,6 +60,15 @@ def test_failures_are_listed_with_what_to_do(tmp_path: Path, capsys: pytest.Capt
     assert "the same command with more --retries tries failed trials again" in out
 
 
+def test_those_that_found_no_space_need_no_more_retries(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(tmp_path, "--codes", "2", "--seeds", "3", trainer="filling") == 0
+    out = capsys.readouterr().out
+    assert "4 found no space for their files: free some, and the same command tries them again" in out
+    assert "--retries" not in out
+
+
 def test_a_dry_run_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert build(tmp_path, "--codes", "3", "--dry-run") == 0
     assert "no rate yet" in capsys.readouterr().out

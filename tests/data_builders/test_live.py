@@ -8,7 +8,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cost, objective, search, space, table, tasks
 from nasbench_mr.data_builders import recipes, runner
-from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, UnknownMetricError
+from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, StorageError, UnknownMetricError
 from nasbench_mr.objective import Objective
 
 RECIPE = recipes.override(recipes.get("mini-cls"), {"epochs": 4})
@@ -53,6 +53,12 @@ def test_a_failed_training_counts_as_the_worst_value(tmp_path: Path) -> None:
     assert live.evaluate(CODES[:1]).tolist() == [0.0]
     assert attempts(tmp_path) == 2
     assert live.spent > 0
+
+
+def test_a_full_disk_is_no_bad_code_and_the_search_goes_on_when_there_is_space(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"no space: OSError: .*the same search goes on from here"):
+        make(tmp_path, "filling", seed=1).evaluate(CODES[:1])
+    assert make(tmp_path, seed=1).evaluate(CODES[:1]).tolist() == [fake_trainers.top1(tuple(CODES[0]), 1)]
 
 
 def test_shorter_trainings_have_tables_of_their_own(tmp_path: Path) -> None:

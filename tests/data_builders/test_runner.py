@@ -229,19 +229,24 @@ def test_a_full_disk_stops_the_build_and_loses_nothing(
     assert len(rows(tmp_path)) == 20
 
 
-@pytest.mark.parametrize(
-    ("seed", "error", "message"),
-    [
-        (1, StorageError, "No space left on device; free some space and run the same command again"),
-        (2, StorageError, "can't write weights: the disk is full"),
-        (3, RecipeError, "the data set has 4 classes"),
-    ],
-)
-def test_what_every_trial_would_meet_stops_the_build(
-    tmp_path: Path, seed: int, error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        run(tmp_path, "stopping", 1, [0, seed], workers=1)
+def test_trials_without_space_are_rows_cost_no_retry_and_wait_for_the_next_run(tmp_path: Path) -> None:
+    for _ in range(2):
+        report = run(tmp_path, "filling", 1, [1, 2, 0], workers=1, retries=0)
+        counts = report.tasks["mini-cls"]
+        assert (counts.failed, [o.trial.seed for o in report.failures]) == (2, [1, 2])
+        found = rows(tmp_path).set_index("seed").sort_index()
+        assert found.status.tolist() == ["ok", "failed", "failed"]
+        assert found.error[1] == "no space: OSError: [Errno 28] No space left on device"
+        assert found.error[2] == "no space: StorageError: can't write weights: the disk is full"
+    # Once at each run, though no retry is allowed; and with space again, all is well.
+    assert Counter(key[-1] for key in table_of_parts(tmp_path)) == {0: 1, 1: 2, 2: 2}
+    assert run(tmp_path, "instant", 1, [1, 2, 0], retries=0).tasks["mini-cls"].ok == 2
+    assert rows(tmp_path).status.tolist() == ["ok", "ok", "ok"]
+
+
+def test_what_every_trial_would_meet_stops_the_build(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the data set has 4 classes"):
+        run(tmp_path, "stopping", 1, [0, 1], workers=1)
     # What was finished before is kept.
     assert [key[-1] for key in table_of_parts(tmp_path)] == [0]
 

@@ -1,6 +1,7 @@
 """Training on tiny data sets made here: it learns, resumes, diverges, and is shared by processes."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -19,7 +20,13 @@ from PIL import Image
 from nasbench_mr import space, tasks
 from nasbench_mr.data_builders import datasets, inputs, recipes, training
 from nasbench_mr.data_builders.datasets.images import Cifar10
-from nasbench_mr.errors import DatasetError, IntegrityError, InvalidArgumentError, RecipeError
+from nasbench_mr.errors import (
+    DatasetError,
+    IntegrityError,
+    InvalidArgumentError,
+    RecipeError,
+    StorageError,
+)
 
 #: The smallest network that is not degenerate.
 CODE = tuple(1 if k in space.DEPTH_DIMS else 16 for k in range(space.DIM))
@@ -195,6 +202,26 @@ def test_checkpoints_of_others_and_broken_ones_are_refused(data, tmp_path):
         checkpoint.write_bytes(content)
         with pytest.raises(IntegrityError, match="not a complete checkpoint"):
             training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
+
+
+def test_a_checkpoint_without_space_says_so_and_the_last_one_stays(data, tmp_path, monkeypatch):
+    recipe = recipes.override(RECIPES["classification"], {"epochs": 2})
+    checkpoint = tmp_path / "checkpoint"
+    write, written = Path.write_bytes, []
+
+    def filling(path, content):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", filling)
+        with pytest.raises(StorageError, match="the disk is full; free some space"):
+            training.train(CODE, recipe, 2, "cpu", data=data, checkpoint=checkpoint)
+    assert epochs_of(checkpoint) == 1
+    resumed = training.train(CODE, recipe, 2, "cpu", data=data, checkpoint=checkpoint)
+    same(resumed, training.train(CODE, recipe, 2, "cpu", data=data))
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e9])
