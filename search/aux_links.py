@@ -247,6 +247,7 @@ class Linked(SearchNetwork):
     Attributes:
         closed: evaluation closes the gates to the primary; False leaves them as they are, to see what
             closing them costs.
+        cut: training closes them too, from now on.
     """
 
     def __init__(
@@ -267,6 +268,7 @@ class Linked(SearchNetwork):
         )
         self.norm = norm
         self.closed = True
+        self.cut = False
 
     def to_primary(self) -> tuple[Links, ...]:
         return tuple(self.back)  # type: ignore[arg-type]
@@ -291,7 +293,7 @@ class Linked(SearchNetwork):
                 joined = []
                 for slot, y in enumerate(base):
                     for links, source, gates in into[n]:
-                        closed = n == 0 and self.closed and not self.training
+                        closed = n == 0 and (self.cut or (self.closed and not self.training))
                         added = (
                             self._closed(links, k, slot)
                             if closed

@@ -74,6 +74,9 @@ class AuxConfig:
     #: training.
     penalty: float = 1000.0
     penalty_period: tuple[float, float] = (0.5, 0.8)
+    #: From this share of the training on, the links to the primary are gone for good, so that it learns to do
+    #: without what they lent; 1: they go at the end, as published.
+    cut: float = 1.0
     #: Weight of the entropy of the gates to the auxiliaries, which makes them choose; off as published.
     entropy: float = 0.0
     entropy_period: tuple[float, float] = (0.2, 0.5)
@@ -128,6 +131,7 @@ class AuxConfig:
         for name in ("penalty_period", "entropy_period"):
             start, end = getattr(self, name)
             need(0 <= start < end <= 1, name, "two rising shares of the training")
+        need(0 < self.cut <= 1, "cut", "a share of the training above 0, at most 1")
         need(1 <= self.zoom < math.inf, "zoom", "a factor of at least 1")
         need(all(0 <= w < math.inf for w in self.weights.values()), "weights", "numbers of at least 0")
 
@@ -182,8 +186,8 @@ class AuxResult:
         gates: "to_primary", "to_auxiliary": `(evaluations + 1, gates)`, the first row before training.
         edges: the gates' names, by direction.
         open_gates: the gates to the primary that ended above `config.threshold`.
-        drop: how much worse each of the primary's metrics became by closing the gates to it; negative where
-            closing helped.
+        drop: how much worse each of the primary's metrics became by closing the gates to it at the end;
+            negative where closing helped, empty where there were none left (`config.cut`).
         macs, params: of the exported network on one image; `macs` counts as `cost` does, and is None for
             backbones without a code.
         steps, seconds: of training. status: "ok" or "diverged".
@@ -234,6 +238,8 @@ class AuxResult:
                 f"DIVERGED after {self.steps} updates: the loss was no longer finite, and these metrics are "
                 "of no use. Try a lower lr"
             )
+        elif self.gates["to_primary"].size and self.config.cut < 1:
+            lines.append(f"the links to the primary were cut after {self.config.cut:.0%} of the training")
         elif self.gates["to_primary"].size:
             worst = ", ".join(f"{k} {v:+.2f}" for k, v in self.drop.items())
             limit = f"{self.config.threshold:g}"

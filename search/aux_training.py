@@ -49,7 +49,8 @@ class Trained:
             "loss/<task>", the metrics as "<task>/<metric>", and as "affinity/<task>" how far an auxiliary and
             the primary pull the primary's weights the same way (`Training.affinity`).
         gates: by direction ("to_primary", "to_auxiliary"): `(evaluations, edges of all auxiliaries)`.
-        drop: by how much each metric of the primary changed, for the worse, when its gates were closed.
+        drop: by how much each metric of the primary changed, for the worse, when its gates were closed at the
+            end; empty where none were left to close.
         steps, seconds: how long the weights were trained.
         diverged: the loss was no longer finite, and training stopped.
     """
@@ -331,6 +332,7 @@ class Training:
         # GradNorm's place: the last layer below the heads, by its weight, not a norm's or a bias.
         self.anchor = next(p for p in reversed(network.trunk()) if p.ndim > 1)
         self._load()
+        self._cut()
 
     def run(self, progress: bool = False) -> Trained:
         """Trains to the end."""
@@ -372,6 +374,7 @@ class Training:
         share = self.step / self.total
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * poly(self.step, self.total)
+        self._cut()
         self.network.train()
         if self.bilevel:
             self._search_gates(True)
@@ -393,6 +396,11 @@ class Training:
         self.optimizers[0].step()
         self.running.append(values.tolist())
         self.step += 1
+
+    def _cut(self) -> None:
+        """Cuts the links to the primary when it is time: a function of the step, so no checkpoint has it."""
+        if isinstance(self.network, Linked):
+            self.network.cut = self.config.cut < 1 and self.step >= self.config.cut * self.total
 
     def _search_gates(self, on: bool) -> None:
         """Whether gradients are computed for the gates; the weights' steps do without."""
@@ -458,9 +466,12 @@ class Training:
 
     def _gate_values(self) -> dict[str, list[float]]:
         directions = {"to_primary": self.network.to_primary(), "to_auxiliary": self.network.to_auxiliary()}
-        return {
+        values = {
             key: [g for links in sets for g in links.gates().tolist()] for key, sets in directions.items()
         }
+        if isinstance(self.network, Linked) and self.network.cut:
+            values["to_primary"] = [0.0] * len(values["to_primary"])
+        return values
 
     def _status(self) -> str:
         row = self.curve[-1]
@@ -478,7 +489,7 @@ class Training:
         metrics = dict(zip((t.name for t in self.tasks), self.evaluate(network), strict=True))
         metrics[self.tasks[0].name] = primary
         drop = {}
-        if isinstance(network, Linked) and network.to_primary():
+        if isinstance(network, Linked) and network.to_primary() and not network.cut:
             network.closed = False
             opened = self.evaluate(network)[0]
             network.closed = True

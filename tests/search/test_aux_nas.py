@@ -236,6 +236,39 @@ def test_open_gates_are_reported(data: AuxData) -> None:
     assert f"worse by: mIoU {closed.drop['mIoU']:+.2f}" in closed.report()
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_links_that_were_cut_lend_nothing_more(norm: bool, data: AuxData, tmp_path: Path) -> None:
+    config = AuxConfig.of(TINY, {"cut": 0.5, "gate_to_primary": 0.5, "norm": norm})
+    kinds = aux_training.tasks_of("segmentation", ("normals",))
+    network = search_network(kinds, data, config)
+    assert isinstance(network, Linked)
+    training = aux_training.Training(network, kinds, data, config, 0, torch.device("cpu"))
+
+    def links() -> torch.Tensor:
+        return torch.cat([w.detach().flatten().clone() for w in network.to_primary()[0].fusions.parameters()])
+
+    before = links()
+    for _ in range(2):
+        training._advance()
+    half = links()
+    assert not torch.equal(half, before)
+    images, _ = training.val_set.get(np.arange(3))
+    assert not torch.equal(network.train()(images)[0], network.primary(images))
+    training._advance()
+    images, _ = training.val_set.get(np.arange(3))
+    if not norm:  # With a norm, what it adds became a constant, which the export folds away.
+        assert torch.equal(links(), half)
+        assert torch.equal(network.train()(images)[0], network.primary(images))
+    exported = network.eval().export()
+    assert (exported(images) - network(images)[0]).abs().max() < 1e-5
+
+    result = aux_nas("segmentation", "normals", data, config)
+    assert result.gates["to_primary"][0].tolist() == pytest.approx([0.5] * 19)
+    assert not result.gates["to_primary"][-1].any()
+    assert (result.drop, result.open_gates) == ({}, ())
+    assert "the links to the primary were cut after 50% of the training" in result.report()
+
+
 def test_balances_of_two_losses() -> None:
     """On f = (a - 1)^2 and g = 2 (a + b)^2 of two weights, against gradients by hand."""
     rng = np.random.default_rng(0)
