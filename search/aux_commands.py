@@ -87,6 +87,10 @@ class AuxNAS(Command):
         parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
         parser.add_argument("--out", metavar="FOLDER", help="keep everything there")
         parser.add_argument("--compare", type=int, metavar="N", help="all variants with N seeds; needs --out")
+        parser.add_argument(
+            "--also", action="append", default=[], metavar="'VARIANT FIELD=VALUE ...'",
+            help="with --compare: one more variant, such as 'aux-nas cut=0.5' (repeatable)",
+        )  # fmt: skip
         parser.add_argument("--plot", metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)")
         parser.add_argument("--rank", metavar="TASK", help="rank a release's tasks as helpers for TASK")
         add_json(parser)
@@ -105,9 +109,10 @@ class AuxNAS(Command):
             raise InvalidArgumentError("name a PRIMARY task, and AUXILIARY ones; or give --rank TASK")
         if args.compare is not None and not args.out:
             raise InvalidArgumentError("--compare needs --out FOLDER, where the runs are kept")
+        if args.compare is None and (args.plot or args.also):
+            flag = "--plot draws" if args.plot else "--also adds to"
+            raise InvalidArgumentError(f"{flag} a comparison: give --compare N")
         if args.plot:
-            if args.compare is None:
-                raise InvalidArgumentError("--plot draws a comparison: give --compare N")
             plot.check_name(args.plot)
         config = self._config(args)
         if args.compare is not None:
@@ -176,16 +181,17 @@ class AuxNAS(Command):
             config,
             args.out,
             args.compare,
+            (*VARIANTS, *args.also),
             device=args.device,
             progress=True,
         )
         rows = found.summary()
-        if not any(row["diverged"] for row in rows):
-            rows = [{key: value for key, value in row.items() if key != "diverged"} for row in rows]
         if args.plot:
             plot.save(aux_compare.plot_runs(found), args.plot)
         if args.json:
             return print_json({"primary": args.primary, "summary": rows, "runs": found.runs})
+        if not any(row["diverged"] for row in rows):
+            rows = [{key: value for key, value in row.items() if key != "diverged"} for row in rows]
         print(format_table(rows))
         return None
 

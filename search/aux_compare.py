@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import plot, release, space, table
+from nasbench_mr.data_builders import recipes
 from nasbench_mr.errors import IntegrityError, InvalidArgumentError, missing_extra
 from nasbench_mr.search import aux_tasks
 from nasbench_mr.search.aux_data import AuxData
@@ -123,26 +124,28 @@ def compare(
     Args:
         config: of all runs; its variant is replaced. `steps` must be given, as an epoch has fewer updates in
             Aux-NAS than in the others.
-        out: a folder: `<variant>-seed<k>/` for each run, and `release/` with the tables.
+        out: a folder: `<variant>-seed<k>/` for each run (spaces become "-"), and `release/` with the tables.
         seeds: how many, from 0, or which.
+        variants: each may have fields of its own after its name, such as "aux-nas cut=0.5".
 
     Raises:
+        RecipeError: no such variant or field.
         InvalidArgumentError: no seeds, or no steps; and what `aux_nas` raises, before anything is trained.
     """
     config = config if isinstance(config, AuxConfig) else AuxConfig.of(config)
     seeds = range(seeds) if isinstance(seeds, int) else list(seeds)
     if not len(seeds):
         raise InvalidArgumentError("no seeds to compare")
-    if not config.steps:
+    configs = {variant: AuxConfig.of(vars(config), _changes(variant)) for variant in variants}
+    if not config.steps or len({own.steps for own in configs.values()}) != 1:
         raise InvalidArgumentError("a comparison needs a number of steps, equal for all variants (steps=N)")
     folder = Path(out)
     runs: dict[str, list[Run]] = {variant: [] for variant in variants}
-    configs = {variant: AuxConfig.of(vars(config), {"variant": variant}) for variant in variants}
     helpers = {v: [t.name for t in prepare(primary, auxiliary, data, c)[0][1:]] for v, c in configs.items()}
     # Seed by seed, so that what is there after a while is a comparison already.
     for seed in seeds:
         for variant, own in configs.items():
-            place = folder / f"{variant}-seed{seed}"
+            place = folder / f"{_slug(variant)}-seed{seed}"
             found = _finished(place)
             if found is not None:
                 asked: Run = {"primary": primary, "auxiliary": helpers[variant], "data_digest": data.digest}
@@ -161,6 +164,16 @@ def compare(
     return Comparison(primary, runs)
 
 
+def _changes(variant: str) -> dict[str, Any]:
+    """The fields of a variant that may bring some of its own: "aux-nas cut=0.5"."""
+    name, *flags = variant.split() or [""]
+    return {**recipes.parse_flags(flags), "variant": name}
+
+
+def _slug(variant: str) -> str:
+    return re.sub(r"[^a-z0-9.=-]+", "-", variant.lower())
+
+
 def _finished(place: Path) -> Run | None:
     """The run's result, if it is done."""
     try:
@@ -170,16 +183,14 @@ def _finished(place: Path) -> Run | None:
     return run
 
 
-def table_task(run: Run) -> Task:
+def table_task(run: Run, variant: str) -> Task:
     """The task whose table a run's row belongs to: its data, primary, auxiliaries and variant."""
     kind = aux_tasks.get(run["primary"])
     helped = "-".join(run["auxiliary"]) or "alone"
-    name = re.sub(
-        r"[^a-z0-9.-]+", "-", f"{run['data']}-{kind.name}-{run['config']['variant']}-{helped}".lower()
-    )
+    name = f"{run['data']}-{kind.name}-{variant}-{helped}".lower()
     return Task(
-        name,
-        f"{kind.name} on {run['data']}, {run['config']['variant']}, auxiliary: {helped}",
+        re.sub(r"[^a-z0-9.-]+", "-", name),
+        f"{kind.name} on {run['data']}, {variant}, auxiliary: {helped}",
         run["data"],
         "segmentation" if kind.dense else "classification",
         kind.metrics,
@@ -193,10 +204,10 @@ def table_task(run: Run) -> Task:
 def write_tables(runs: Mapping[str, Sequence[Run]], target: Path) -> release.Release:
     """Writes runs of multi-resolution networks as a release: a task for each variant, a row for each run."""
     tasks = []
-    for group in runs.values():
+    for variant, group in runs.items():
         if not group:
             continue
-        task = table_task(group[0])
+        task = table_task(group[0], variant)
         codes = np.array([space.parse(run["config"]["primary_code"]) for run in group], np.int16)
         columns: dict[str, Any] = {"codes": codes, "seed": [run["seed"] for run in group]}
         for metric in task.metrics:
@@ -262,8 +273,10 @@ def plot_runs(comparison: Comparison) -> Figure:
         steps = runs[0]["curve"]["step"]
         values = np.array([r["curve"][f"{comparison.primary}/{objective.name}"] for r in runs], float)
         mean, std = values.mean(0), values.std(0)
-        metric.plot(steps, mean, color=_COLOURS.get(variant), label=variant)
-        metric.fill_between(steps, mean - std, mean + std, color=_COLOURS.get(variant), alpha=0.15, lw=0)
+        metric.plot(steps, mean, color=_COLOURS.get(variant, "C1"), label=variant)
+        metric.fill_between(
+            steps, mean - std, mean + std, color=_COLOURS.get(variant, "C1"), alpha=0.15, lw=0
+        )
     metric.set(xlabel="updates of the weights", ylabel=f"{objective.name} ({objective.unit})")
     metric.legend(frameon=False, fontsize=8)
     for run_of, (direction, colour) in (

@@ -570,6 +570,25 @@ def test_comparison(data: AuxData, tmp_path: Path) -> None:
             aux_compare.compare("normals", task, used, config, tmp_path, 1, variants)
 
 
+def test_a_variant_may_have_fields_of_its_own(data: AuxData, tmp_path: Path) -> None:
+    variants = ("single", "aux-nas", "aux-nas cut=0.5")
+    found = aux_compare.compare("normals", "depth", data, TINY, tmp_path, 1, variants)
+    assert [row["variant"] for row in found.summary()] == list(variants)
+    assert [found.runs[v][0]["config"]["cut"] for v in variants] == [1.0, 1.0, 0.5]
+    assert (tmp_path / "aux-nas-cut=0.5-seed0/result.json").is_file()
+    assert nasbench_mr.load(tmp_path / "release").tasks[-1] == "indoor-normals-aux-nas-cut-0.5-depth"
+    for wrong, error, message in (
+        ("aux-nas cut=2", RecipeError, "cut is 2.0; expected a share"),
+        ("aux-nas cat=1", RecipeError, "no field 'cat'"),
+        ("aux-nas cut", RecipeError, "cut"),
+        ("", RecipeError, "variant is ''"),
+        ("aux-nas steps=9", InvalidArgumentError, "equal for all variants"),
+    ):
+        with pytest.raises(error, match=message):
+            aux_compare.compare("normals", "depth", data, TINY, tmp_path / "no", 1, ("single", wrong))
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_comparison_checks_all_variants_first(data: AuxData, tmp_path: Path) -> None:
     for helper, error in (("edges", UnknownTaskError), ((), InvalidArgumentError)):
         with pytest.raises(error):
@@ -613,15 +632,18 @@ def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     found = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["segmentation"]
     assert bench.query(CODE, "indoor-segmentation-aux-nas-normals")["mIoU"] == pytest.approx(found["mIoU"])
     compare = [*common, "--compare", "2", "--set=steps=1", "--out", str(tmp_path / "runs")]
-    assert main([*compare, "--plot", str(tmp_path / "plot.png"), "--json"]) == 0
+    drawn = ["--plot", str(tmp_path / "plot.png"), "--also", "aux-nas cut=0.5"]
+    assert main([*compare, *drawn, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert [row["variant"] for row in printed["summary"]] == ["single", "aux-head", "aux-g", "aux-nas"]
+    variants = ["single", "aux-head", "aux-g", "aux-nas", "aux-nas cut=0.5"]
+    assert [row["variant"] for row in printed["summary"]] == variants
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     assert main([*common, "--compare", "2"]) == 2
     assert "--out" in capsys.readouterr().err
     for wrong, message in (
         (["auxnas"], "PRIMARY"),
         ([*common, "--plot", "x.png"], "give --compare"),
+        ([*common, "--also", "aux-nas cut=0.5"], "give --compare"),
         ([*compare, "--plot", "x.gif"], "ends in .png"),
         ([*common, "--max-macs", "1G"], "--max-macs is for choosing the primary's code, but a code is given"),
         (common[:5], "--primary-code CODE, or --task T"),
