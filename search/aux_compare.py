@@ -267,16 +267,14 @@ def plot_runs(comparison: Comparison) -> Figure:
     metric, gates = figure.subplots(1, 2)
     objective = aux_tasks.get(comparison.primary).objective
     finished = {v: [r for r in runs if r["status"] == "ok"] for v, runs in comparison.runs.items()}
-    for variant, runs in finished.items():
+    for k, (variant, runs) in enumerate(finished.items()):
         if not runs:
             continue
         steps = runs[0]["curve"]["step"]
         values = np.array([r["curve"][f"{comparison.primary}/{objective.name}"] for r in runs], float)
-        mean, std = values.mean(0), values.std(0)
-        metric.plot(steps, mean, color=_COLOURS.get(variant, "C1"), label=variant)
-        metric.fill_between(
-            steps, mean - std, mean + std, color=_COLOURS.get(variant, "C1"), alpha=0.15, lw=0
-        )
+        mean, std, colour = values.mean(0), values.std(0), _COLOURS.get(variant, f"C{k}")
+        metric.plot(steps, mean, color=colour, label=variant)
+        metric.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
     metric.set(xlabel="updates of the weights", ylabel=f"{objective.name} ({objective.unit})")
     metric.legend(frameon=False, fontsize=8)
     for run_of, (direction, colour) in (
