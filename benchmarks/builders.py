@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import os
 import resource
 import sys
@@ -62,11 +61,7 @@ def plain(code: tuple[int, ...], recipe: recipes.Recipe, seed: int, data: Path, 
         net.eval()
         with torch.no_grad():
             found = work.evaluate(net)
-    objective = found[work.task.objective]
-    # A loader that is collected in a worker of the next one complains there.
-    del work, batch
-    gc.collect()
-    return objective
+    return found[work.task.objective]
 
 
 def mini_data(folder: Path) -> Path:

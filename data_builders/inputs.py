@@ -275,10 +275,12 @@ class Stream:
         workers: int,
         collate: Callable[[list[Any]], Any] | None = None,
     ):
+        #: Changed in place when an epoch starts, as workers persist. The loader has this list, not us: in a
+        #: cycle its workers would outlive the stream, until the garbage collector finds them.
         self._plan: list[list[tuple[int, Tensor]]] = []
         self._loader: DataLoader[Any] = DataLoader(
             _Read(dataset, kept, transform),  # type: ignore[arg-type]
-            batch_sampler=self._Batches(self),
+            batch_sampler=self._plan,
             num_workers=workers,
             collate_fn=_Collate(collate or _stack),
             persistent_workers=workers > 0,
@@ -293,23 +295,11 @@ class Stream:
         Raises:
             DatasetError: a sample can't be read.
         """
-        self._plan = [list(zip(index.tolist(), u, strict=True)) for index, u in batches]
+        self._plan[:] = [list(zip(index.tolist(), u, strict=True)) for index, u in batches]
         for batch in self._loader:
             if isinstance(batch, NasbenchMRError):
                 raise batch
             yield batch
-
-    class _Batches:
-        """The plan as it is when an epoch starts: workers persist, so it can't be a new loader's."""
-
-        def __init__(self, stream: Stream):
-            self.stream = stream
-
-        def __iter__(self) -> Iterator[list[tuple[int, Tensor]]]:
-            return iter(self.stream._plan)
-
-        def __len__(self) -> int:
-            return len(self.stream._plan)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import errno
+import gc
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -139,6 +141,29 @@ def test_streamed_data_equal_held_data(data, problem, workers):
     held = training.train(CODE, recipe, device="cpu", data=data)
     streamed = recipes.override(recipe, {"resident": False, "workers": workers})
     same(held, training.train(CODE, streamed, device="cpu", data=data))
+
+
+@pytest.mark.parametrize("kind", ["classification", "detection"])
+def test_reading_processes_end_with_what_they_are_for(data, kind):
+    """Validation's with each evaluation, training's with the trial; none waits for the garbage collector."""
+    recipe = recipes.override(RECIPES[kind], {"resident": False, "workers": 1})
+    before = set(multiprocessing.active_children())
+    gc.collect()
+    gc.disable()
+    try:
+        work = training.problem(recipe, data, "cpu")
+        net = training.network(work, CODE, 0).eval()
+        for batch in work.batches(0, 0):
+            work.loss(net.train(), batch)
+        reading = set(multiprocessing.active_children()) - before
+        with torch.no_grad():
+            work.evaluate(net.eval())
+        assert set(multiprocessing.active_children()) - before == reading
+        assert len(reading) == 1
+        del work, batch
+        assert set(multiprocessing.active_children()) == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("resident", [True, False])
