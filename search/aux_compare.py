@@ -170,8 +170,9 @@ def _changes(variant: str) -> dict[str, Any]:
     return {**recipes.parse_flags(flags), "variant": name}
 
 
-def _slug(variant: str) -> str:
-    return re.sub(r"[^a-z0-9.=-]+", "-", variant.lower())
+def _slug(text: str) -> str:
+    """For the name of a folder."""
+    return re.sub(r"[^a-z0-9.=-]+", "-", text.lower())
 
 
 def _finished(place: Path) -> Run | None:
@@ -187,9 +188,8 @@ def table_task(run: Run, variant: str) -> Task:
     """The task whose table a run's row belongs to: its data, primary, auxiliaries and variant."""
     kind = aux_tasks.get(run["primary"])
     helped = "-".join(run["auxiliary"]) or "alone"
-    name = f"{run['data']}-{kind.name}-{variant}-{helped}".lower()
     return Task(
-        re.sub(r"[^a-z0-9.-]+", "-", name),
+        _slug(f"{run['data']}-{kind.name}-{variant}-{helped}").replace("=", "-"),
         f"{kind.name} on {run['data']}, {variant}, auxiliary: {helped}",
         run["data"],
         "segmentation" if kind.dense else "classification",

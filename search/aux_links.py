@@ -166,11 +166,16 @@ def _name(k: int, slot: int) -> str:
 
 
 class SearchNetwork(nn.Module):
-    """A primary network and what helps to train it; its output is a tuple, the primary's first."""
+    """A primary network and what helps to train it; its output is a tuple, the primary's first.
+
+    Attributes:
+        cut: links to the primary are gone, in training too.
+    """
 
     def __init__(self, primary: Staged):
         super().__init__()
         self.primary = primary
+        self.cut = False
 
     def to_primary(self) -> tuple[Links, ...]:
         """The links that the primary would have to do without, one set an auxiliary."""
@@ -247,7 +252,6 @@ class Linked(SearchNetwork):
     Attributes:
         closed: evaluation closes the gates to the primary; False leaves them as they are, to see what
             closing them costs.
-        cut: training closes them too, from now on.
     """
 
     def __init__(
@@ -268,7 +272,6 @@ class Linked(SearchNetwork):
         )
         self.norm = norm
         self.closed = True
-        self.cut = False
 
     def to_primary(self) -> tuple[Links, ...]:
         return tuple(self.back)  # type: ignore[arg-type]

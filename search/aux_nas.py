@@ -238,7 +238,7 @@ class AuxResult:
                 f"DIVERGED after {self.steps} updates: the loss was no longer finite, and these metrics are "
                 "of no use. Try a lower lr"
             )
-        elif self.gates["to_primary"].size and self.config.cut < 1:
+        elif self.gates["to_primary"].size and not self.drop:
             lines.append(f"the links to the primary were cut after {self.config.cut:.0%} of the training")
         elif self.gates["to_primary"].size:
             worst = ", ".join(f"{k} {v:+.2f}" for k, v in self.drop.items())

@@ -399,8 +399,7 @@ class Training:
 
     def _cut(self) -> None:
         """Cuts the links to the primary when it is time: a function of the step, so no checkpoint has it."""
-        if isinstance(self.network, Linked):
-            self.network.cut = self.config.cut < 1 and self.step >= self.config.cut * self.total
+        self.network.cut = self.config.cut < 1 and self.step >= self.config.cut * self.total
 
     def _search_gates(self, on: bool) -> None:
         """Whether gradients are computed for the gates; the weights' steps do without."""
@@ -469,7 +468,7 @@ class Training:
         values = {
             key: [g for links in sets for g in links.gates().tolist()] for key, sets in directions.items()
         }
-        if isinstance(self.network, Linked) and self.network.cut:
+        if self.network.cut:
             values["to_primary"] = [0.0] * len(values["to_primary"])
         return values
 

@@ -267,6 +267,10 @@ def test_links_that_were_cut_lend_nothing_more(norm: bool, data: AuxData, tmp_pa
     assert not result.gates["to_primary"][-1].any()
     assert (result.drop, result.open_gates) == ({}, ())
     assert "the links to the primary were cut after 50% of the training" in result.report()
+    # Of four updates, none comes after 90% of the training: nothing was cut, and the drop is reported.
+    late = aux_nas("segmentation", "normals", data, config, cut=0.9)
+    assert late.drop
+    assert "made them worse by: mIoU" in late.report()
 
 
 def test_balances_of_two_losses() -> None:
