@@ -16,7 +16,7 @@ Needs the extra `build`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -184,8 +184,14 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device; asynchronous from pinned memory."""
-        move = [t.to(device, non_blocking=True) for t in (self.points, self.sample, self.boxes, self.labels)]
-        return Batch(*move)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory from which a GPU can copy by itself; a DataLoader calls it."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(*(change(t) for t in (self.points, self.sample, self.boxes, self.labels)))
 
 
 class Losses(NamedTuple):

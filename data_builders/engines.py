@@ -122,9 +122,15 @@ class Engine(abc.ABC):
             elif isinstance(answer, Outcome):
                 worker.trial = None
                 outcomes.append(answer)
+                if answer.spoilt:
+                    self._replace(worker)
             else:
                 outcomes += self._bury(worker, answer)
         return outcomes
+
+    def _replace(self, worker: _Worker) -> None:
+        self._stop(worker)
+        worker.handle, worker.ready, worker.trial = self._start(worker.slot), False, None
 
     def _bury(self, worker: _Worker, how: str) -> list[Outcome]:
         """Replaces a dead worker; the outcome of the trial that it had."""
@@ -133,8 +139,7 @@ class Engine(abc.ABC):
             self._false_starts += 1
             if self._false_starts >= MAX_FALSE_STARTS:
                 raise BuildError(f"{self._false_starts} workers in a row ended before they were ready: {how}")
-        self._stop(worker)
-        worker.handle, worker.ready, worker.trial = self._start(worker.slot), False, None
+        self._replace(worker)
         if trial is None:
             return []
         limit = self.job.time_limit
@@ -245,15 +250,7 @@ def serve(pipe_number: int) -> None:
             return
         pipe.send(None)
         while True:
-            outcome = run_trial(pipe.recv(), job, train)
-            pipe.send(outcome)
-            if outcome.status == "failed" and _cuda_in_use():
-                return  # After an error on a GPU, its memory may be taken and its context broken.
-
-
-def _cuda_in_use() -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda.is_initialized()
+            pipe.send(run_trial(pipe.recv(), job, train))
 
 
 def _end_with(pipe_number: int) -> None:

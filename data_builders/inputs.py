@@ -202,8 +202,10 @@ class Resident(Source):
         self.count, self.classes = len(self.train.labels), self.train.classes
 
     def training(self, plan: Plan, seed: int, epoch: int) -> Iterator[Batch]:
-        for index, u in plan.epoch(seed, epoch):
-            index, u = index.to(self.device), u.to(self.device)
+        # Moved at once, as every copy to a GPU waits for what runs there.
+        steps = zip(*plan.epoch(seed, epoch), strict=True)
+        indices, numbers = (torch.stack(part).to(self.device) for part in steps)
+        for index, u in zip(indices, numbers, strict=True):
             pictures, labels = self.train.pictures[index], self.train.labels[index]
             yield transforms.training_batch(self.recipe, pictures, labels, u)
 
@@ -227,9 +229,8 @@ class Streamed(Source):
             labels = [int(sample["label"]) for sample in train]
         kept = choose(len(train), recipe.train_samples, labels)
         self.count, self.classes = len(kept), len(train.classes)
-        self._stream = Stream(
-            train, kept, functools.partial(transforms.training_sample, recipe), recipe.workers
-        )
+        read = functools.partial(transforms.training_sample, recipe)
+        self._stream = Stream(train, kept, read, recipe.workers, device=device)
 
     def training(self, plan: Plan, seed: int, epoch: int) -> Iterator[Batch]:
         for pictures, labels, u in self._moved(self._stream(plan.epoch(seed, epoch))):
@@ -240,7 +241,7 @@ class Streamed(Source):
         batches = torch.split(order, self.recipe.eval_batch_size)
         # Its workers end with the evaluation: between them they would only hold memory.
         read = functools.partial(transforms.validation_sample, self.recipe)
-        stream = Stream(self._val, None, read, self.recipe.workers)
+        stream = Stream(self._val, None, read, self.recipe.workers, device=self.device)
         for pictures, labels, _ in self._moved(stream((i, torch.zeros(len(i), 1)) for i in batches)):
             yield transforms.finish(self.recipe, pictures), labels
 
@@ -265,6 +266,7 @@ class Stream:
         transform: (sample, its numbers) to what is stacked to batches.
         workers: processes; 0 to read in this one.
         collate: samples of a batch to the batch; by default each of their tensors is stacked.
+        device: where the batches will go: memory from which a GPU can copy by itself is pinned.
     """
 
     def __init__(
@@ -274,6 +276,7 @@ class Stream:
         transform: Callable[[Sample, Tensor], Any],
         workers: int,
         collate: Callable[[list[Any]], Any] | None = None,
+        device: torch.device | None = None,
     ):
         #: Changed in place when an epoch starts, as workers persist. The loader has this list, not us: in a
         #: cycle its workers would outlive the stream, until the garbage collector finds them.
@@ -284,7 +287,7 @@ class Stream:
             num_workers=workers,
             collate_fn=_Collate(collate or _stack),
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available() and collate is None,
+            pin_memory=device is not None and device.type == "cuda",
             # Otherwise a loader draws a seed from torch's global generator.
             generator=torch.Generator().manual_seed(0),
         )

@@ -114,6 +114,7 @@ class Scans(Problem):
             read,
             self.workers,
             functools.partial(_collate, self.config),
+            device,
         )
         self.plan = Plan(len(self.data_set.kept), recipe.batch_size, share, recipe.epoch_samples)
 

@@ -39,6 +39,8 @@ from nasbench_mr.network import MultiResolutionNet, ResidualUnit
 
 #: An epoch whose mean loss is this many times the first batch's has diverged.
 EXPLODED = 100.0
+#: Training steps from which on a GPU's convolutions are timed against each other first, for seconds.
+LONG = 10_000
 #: Columns of a learning curve beside the metrics.
 CURVE = ("epoch", "loss", "lr", "seconds")
 
@@ -382,7 +384,8 @@ class _Graph:
         torch.cuda.current_stream().wait_stream(side)
         net.zero_grad()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # By default whatever another thread asks of the driver breaks the recording, as pinning memory does.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.loss = backward(self.batch)
         for buffer, value in zip(net.buffers(), before, strict=True):
             buffer.copy_(value)
@@ -409,6 +412,8 @@ class _Run:
         #: Rows of the curve so far: the metrics, then loss, lr, seconds.
         self.rows: list[dict[str, float]] = []
         self.first_loss = math.nan
+        #: Whether steps are recorded as a CUDA graph: the first one, replayed for all others.
+        self.recorded = device.type == "cuda" and self.work.fixed_shapes and self.share.world == 1
         self._graph: _Graph | None = None
         self.error: str | None = None
 
@@ -460,8 +465,10 @@ class _Run:
             return
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high")
+        # Short trials would be over before the search for the fastest convolutions has paid.
+        long = self.work.plan.steps * self.recipe.epochs >= LONG
         try:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+            with torch.backends.cudnn.flags(enabled=True, benchmark=long, allow_tf32=True):
                 yield
         finally:
             torch.set_float32_matmul_precision(before)
@@ -480,9 +487,10 @@ class _Run:
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         # On a CPU, small networks gain nothing by it.
-        enabled = self.recipe.mixed_precision and self.device.type == "cuda"
+        if not self.recipe.mixed_precision or self.device.type != "cuda":
+            return contextlib.nullcontext()
         # A cache of cast weights would outlive the graph that filled it.
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+        return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
 
     def _epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
         """Trains one epoch; its row of the curve."""
@@ -516,7 +524,7 @@ class _Run:
 
     def _gradients(self, model: nn.Module, batch: Any) -> Tensor:
         """Sets the gradients of a batch and returns its loss."""
-        if self.device.type == "cuda" and self.work.fixed_shapes and self.share.world == 1:
+        if self.recorded:
             if self._graph is None:
                 self._graph = _Graph(lambda example: self._backward(model, example), self.net, batch)
             return self._graph(batch)

@@ -12,9 +12,10 @@ until `finish` makes them `(B, 3, H, W)` float32; masks are `(B, H, W)` uint8. L
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -322,11 +323,11 @@ def photometric(images: Tensor, u: Tensor) -> Tensor:
     shift, contrast, saturation = amount[:, 0] * 32 / 255, 1 + amount[:, 1] / 2, 1 + amount[:, 2] / 2
     angle = amount[:, 3] * math.pi / 10
     eye = torch.eye(3, device=u.device)
-    brightness = torch.tensor(GREY, device=u.device).expand(3, 3)
+    brightness = _constant(GREY, u.device).expand(3, 3)
     saturated = brightness + (eye - brightness) * saturation[:, None, None]
     # Rodrigues' rotation about the grey axis.
     third, root = torch.full((3, 3), 1 / 3, device=u.device), math.sqrt(1 / 3)
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=u.device) * root
+    cross = _constant(((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0)), u.device) * root
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     rotation = eye * cos + third * (1 - cos) + cross * sin
     matrix = (rotation @ saturated) * contrast[:, None, None]  # (B, 3, 3)
@@ -343,6 +344,12 @@ def finish(recipe: Recipe, images: Tensor, u: Tensor | None = None) -> Tensor:
     if recipe.photometric and u is not None:
         planes = photometric(planes / 255, u) * 255
     motion = recipe.input == "motion"
-    mean = planes.new_tensor([GREY_MEAN] * 3 if motion else MEAN)[:, None, None] * 255
-    std = planes.new_tensor([GREY_STD] * 3 if motion else STD)[:, None, None] * 255
+    mean = _constant((GREY_MEAN,) * 3 if motion else MEAN, planes.device)[:, None, None] * 255
+    std = _constant((GREY_STD,) * 3 if motion else STD, planes.device)[:, None, None] * 255
     return planes.sub_(mean).div_(std)
+
+
+@functools.cache
+def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """A tensor of constants, moved once: every copy to a GPU waits for what runs there."""
+    return torch.tensor(values, device=device)

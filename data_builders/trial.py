@@ -116,6 +116,7 @@ class Outcome:
         status: "ok", "diverged" or "failed"; `error` says why.
         busy: seconds that the worker spent on it.
         fatal: an error that is no fault of the trial, and that all others would meet too: the build stops.
+        spoilt: the worker must not be used again.
     """
 
     trial: Trial
@@ -128,6 +129,7 @@ class Outcome:
     device: str | None = None
     busy: float = 0.0
     fatal: NasbenchMRError | None = None
+    spoilt: bool = False
 
     @property
     def no_space(self) -> bool:
@@ -196,7 +198,14 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
             text = f"out of memory: {text}"
         if isinstance(error, StorageError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             text = f"{NO_SPACE}{text}"
-    return Outcome(trial, "failed", _line(text), busy=time.perf_counter() - start, fatal=fatal)
+    busy = time.perf_counter() - start
+    return Outcome(trial, "failed", _line(text), busy=busy, fatal=fatal, spoilt=_gpu_in_use())
+
+
+def _gpu_in_use() -> bool:
+    """Whether this process has used one: after an error, its memory may stay taken and its context broken."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _line(text: str | None) -> str | None:

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,6 +105,20 @@ def filling(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = Non
     if seed == 2:
         raise StorageError("can't write weights: the disk is full")
     return instant(code, recipe, seed)
+
+
+def on_gpu(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
+    """Uses what looks like a GPU, and breaks it (seed 1) until its process is another. Says which it is."""
+    sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_initialized=lambda: True))  # type: ignore[assignment]
+    if seed == 1 or _broken:
+        _broken.append(seed)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    result = instant(code, recipe, seed)
+    result.device = f"process {os.getpid()}"
+    return result
+
+
+_broken: list[int] = []
 
 
 def endless(

@@ -65,6 +65,19 @@ def test_local_workers_stay_and_one_that_dies_is_replaced(tmp_path: Path) -> Non
     assert gone(last)
 
 
+def after_a_gpu_error(engine: engines.Engine) -> None:
+    """A GPU's context is broken by an error, so a process that met one trains nothing else."""
+    outcomes = finish(engine, [Trial(CODES[0], "mini-cls", seed) for seed in (0, 2, 1, 3, 4)])
+    assert [o.status for o in outcomes] == ["ok", "ok", "failed", "ok", "ok"]
+    before, again, _, after, later = (o.device for o in outcomes)
+    assert before == again != after == later
+
+
+def test_a_local_worker_that_met_a_gpu_error_is_replaced() -> None:
+    with engines.make("local", job("on_gpu"), 1) as engine:
+        after_a_gpu_error(engine)
+
+
 def test_gpus_are_shared_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert engines.gpus() == ["2", "5"]
@@ -205,6 +218,11 @@ def test_ray_runs_the_same_trials_and_survives_what_local_does(cluster: object, 
     assert errors[fake_trainers.HANGS_IN_C] == {"ran past its time limit of 1 s and was killed"}
     [died] = errors[fake_trainers.KILLED]
     assert "the worker or its node died" in died
+
+
+def test_a_ray_worker_that_met_a_gpu_error_is_replaced(cluster: object) -> None:
+    with engines.make("ray", job("on_gpu"), 1) as engine:
+        after_a_gpu_error(engine)
 
 
 def test_a_ray_trainer_that_does_not_exist(cluster: object, tmp_path: Path) -> None:

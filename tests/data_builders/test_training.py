@@ -1,7 +1,9 @@
 """Training on tiny data sets made here: it learns, resumes, diverges, and is shared by processes."""
 
+import contextlib
 import dataclasses
 import errno
+import functools
 import gc
 import json
 import math
@@ -12,12 +14,15 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nasbench_mr import space, tasks
 from nasbench_mr.data_builders import datasets, inputs, recipes, training
@@ -109,6 +114,91 @@ def test_every_problem_trains(data, problem, device):
     for name in names:
         assert result.curve[name][-1] == result.metrics[name]
         assert 0 <= result.metrics[name] <= 100
+
+
+class Crossings(TorchDispatchMode):
+    """Counts copies of CPU tensors to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].device != out.device:
+            self.count += 1
+        return out
+
+
+@pytest.mark.parametrize("problem", [name for name in RECIPES if name != "detection"])
+def test_steps_of_pictures_never_wait_for_the_device(data, problem):
+    """So that a GPU's work can be recorded as a graph, and is queued ahead of it.
+
+    On a device without values, reading one fails, as does mixing tensors with the CPU's.
+    """
+    recipe = recipes.override(RECIPES[problem], {"photometric": problem != "video"})
+    run = training._Run(CODE, recipe, 0, torch.device("meta"), data)
+    assert run.work.fixed_shapes
+    run.net.train()
+    batches = run.work.batches(0, 0)
+    run._gradients(run.net, next(batches))  # constants are copied once, and indices once an epoch
+    with Crossings() as crossings:
+        loss = run._gradients(run.net, next(batches))
+        torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
+    assert crossings.count == 0
+    assert loss.shape == ()
+    assert loss.device.type == "meta"
+    assert all(p.grad.device.type == "meta" for p in run.parameters)
+
+
+class Recording(TorchDispatchMode):
+    """What a CUDA graph does, on the CPU: the kernels that ran, run again on the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+    @torch.no_grad()
+    def replay(self):
+        for func, args, kwargs, out in self.calls:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def test_replayed_steps_equal_those_that_are_not(data, monkeypatch):
+    stream = types.SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
+    recipe = recipes.override(RECIPES["classification"], {"clip_norm": 1.0})
+    run = training._Run(CODE, recipe, 0, torch.device("cpu"), data)
+    assert not run.recorded
+    run.recorded = True
+    replayed = run.train(None, progress=False)
+    assert len(run._graph.graph.calls) > 100
+    same(replayed, training.train(CODE, recipe, 0, "cpu", data=data))
+
+
+@pytest.mark.parametrize("problem", RECIPES)
+def test_every_problem_trains_and_evaluates_in_bfloat16(data, problem, monkeypatch):
+    """As GPUs do, here on the CPU: no step may need another type."""
+    autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16, cache_enabled=False)
+    monkeypatch.setattr(training._Run, "_autocast", lambda self: autocast())
+    recipe = RECIPES[problem]
+    rounded = training.train(CODE, recipe, 1, "cpu", data=data)
+    monkeypatch.undo()
+    exact = training.train(CODE, recipe, 1, "cpu", data=data)
+    assert rounded.status == "ok"
+    assert rounded.curve["loss"][0] != exact.curve["loss"][0]
+    assert rounded.curve["loss"][0] == pytest.approx(exact.curve["loss"][0], rel=0.02)
+    assert list(rounded.metrics) == list(exact.metrics)
 
 
 def test_it_learns_what_is_easily_seen(data):
