@@ -69,6 +69,7 @@ class Links(nn.Module):
     """
 
     alpha: nn.Parameter | None
+    opened: Tensor
 
     def __init__(
         self, source: Ports, target: Ports, gate: float = TO_AUXILIARY, reach: int = REACH, norm: bool = False
@@ -114,6 +115,7 @@ class Links(nn.Module):
         self.alpha = (
             None if gate == 1 else nn.Parameter(torch.full((len(edges),), math.log(gate / (1 - gate))))
         )
+        self.register_buffer("opened", torch.ones(len(edges)), persistent=False)
         # The gate of each input channel of each fusion.
         for (k, slot), (inputs, first) in self.inputs.items():
             counts = torch.tensor([source[j][s].channels for j, s in inputs])
@@ -122,7 +124,7 @@ class Links(nn.Module):
 
     def gates(self) -> Tensor:
         """`(edges,)` in [0, 1]."""
-        return torch.ones(len(self.edges)) if self.alpha is None else self.alpha.sigmoid()
+        return self.opened if self.alpha is None else self.alpha.sigmoid()
 
     def added(self, k: int, slot: int, history: Sequence[Maps], gates: Tensor) -> Tensor | None:
         """What is added to the target's map: `(B, C, h, w)`, or None where there is no link.

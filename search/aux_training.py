@@ -10,6 +10,7 @@ ends as if it had not been.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -102,9 +103,10 @@ def augment(batch: Labels, config: AuxConfig, rng: np.random.Generator) -> Label
     flip = u[:, 0] < config.flip
     angle = torch.where(u[:, 1] < config.rotate_share, torch.deg2rad((2 * u[:, 2] - 1) * config.rotate), 0.0)
     zoom = torch.where(u[:, 3] < config.crop_share, 1 + u[:, 4] * (config.zoom - 1), 1.0)
+    plain = bool((angle == 0).all() and (zoom == 1).all())
     flip, angle, zoom, u = (t.to(batch["image"].device) for t in (flip, angle, zoom, u))
     sign = torch.where(flip, -1.0, 1.0)
-    if bool((angle == 0).all() and (zoom == 1).all()):
+    if plain:
         out = {k: _mirror(v, flip) if v.ndim > 1 else v for k, v in batch.items()}
         if "normals" in out:
             out["normals"] = (
@@ -415,9 +417,10 @@ class Training:
     def _weighted(self, losses: Sequence[Tensor]) -> list[Tensor]:
         return [factor * loss for factor, loss in zip(self.factors, losses, strict=True)]
 
-    def _precision(self) -> torch.autocast:
-        low = self.config.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.precision != "bfloat16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     @torch.no_grad()
     def evaluate(self, model: Callable[[Tensor], Sequence[Tensor]]) -> list[dict[str, float]]:

@@ -32,6 +32,7 @@ from nasbench_mr.search.aux_nas import (
     aux_nas,
     choose_code,
     load_primary,
+    prepare,
     rank_auxiliary,
     search_network,
 )
@@ -51,6 +52,25 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(rooms: Path) -> AuxData:
     return aux_data.load("indoor", rooms)
+
+
+@pytest.mark.parametrize("backbone", ["multi-resolution", "vit-tiny"])
+@pytest.mark.parametrize("variant", ["single", "aux-head", "aux-g", "aux-nas"])
+def test_losses_and_gradients_are_computed_where_they_are_told(
+    variant: str, backbone: str, data: AuxData
+) -> None:
+    """On a device without values mixing tensors with the CPU's fails, and so does reading one."""
+    fields: dict[str, Any] = {"variant": variant, "backbone": backbone, "rotate_share": 1.0}
+    if backbone == "vit-tiny":
+        fields["options"] = {"hidden_size": 16, "num_attention_heads": 2, "patch_size": 8, "head_channels": 8}
+    config = AuxConfig.of(TINY, fields)
+    kinds, network = prepare("segmentation", ("normals", "scene"), data, config)
+    training = aux_training.Training(network, kinds, data, config, 0, torch.device("meta"))
+    losses = training._losses(np.arange(3), np.random.default_rng(0))
+    (torch.stack(losses).sum() + aux_training.penalty(network, config, 0.8)).backward()  # type: ignore[no-untyped-call]
+    found = {p.grad.device.type for p in network.parameters() if p.grad is not None}
+    assert found == {loss.device.type for loss in losses} == {"meta"}
+    assert all(links.gates().device.type == "meta" for links in network.to_auxiliary())
 
 
 @pytest.mark.parametrize("variant", ["single", "aux-head", "aux-g", "aux-nas"])
