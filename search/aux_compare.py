@@ -136,6 +136,7 @@ def compare(
     seeds = range(seeds) if isinstance(seeds, int) else list(seeds)
     if not len(seeds):
         raise InvalidArgumentError("no seeds to compare")
+    variants = list(dict.fromkeys(" ".join(variant.split()) for variant in variants))
     configs = {variant: AuxConfig.of(vars(config), _changes(variant)) for variant in variants}
     if not config.steps or len({own.steps for own in configs.values()}) != 1:
         raise InvalidArgumentError("a comparison needs a number of steps, equal for all variants (steps=N)")

@@ -80,6 +80,13 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, f"nasbench-mr {nasbench_mr.__version__}\n", "")
 
 
+def test_the_package_is_the_command_as_well() -> None:
+    command = [sys.executable, "-P", "-m", "nasbench_mr", "query", "1,2", "seg"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("nasbench-mr: ")
+
+
 # --- Tables and JSON ----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,7 @@
+"""`python -m nasbench_mr`: the command, for where its script is not on the path."""
+
+import sys
+
+from nasbench_mr.cli import main
+
+sys.exit(main())
