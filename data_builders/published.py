@@ -37,7 +37,6 @@ from nasbench_mr.errors import (
     ReleaseNotFoundError,
     TableError,
     UnknownMetricError,
-    UnknownTaskError,
     did_you_mean,
 )
 from nasbench_mr.release import Release
@@ -153,8 +152,9 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
     """Installs the release "nasbench-mr" from the published files in `folder`, as many as are there.
 
     All of them are version 1.0.0. With fewer it is a version before that, 1.0.0-partial.N with N tables, so
-    that all of them supersede it later; with files that are not the published ones, 1.0.0-unchecked.N. The
-    same files always end in the same version; it is made once.
+    that all of them supersede it later; with files that are not the published ones, 1.0.0-altered.N, which
+    comes before all of these, and is labelled so. The same files always end in the same version; it is made
+    once.
 
     Args:
         folder: has data/<setting>/trainval.pkl, and data/search_list.txt for the strata of the codes.
@@ -200,7 +200,17 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
             files.write_text(target / "LICENSE", _LICENSE)
 
         about = {**_ABOUT, "sources": sources}
-        return release.create(fill, release.DEFAULT, version, map(tasks.get, tables), about)
+        if any(BLOBS[name] != found for name, found in sources.items()):
+            about["title"] = "NAS-Bench-MR: altered, not the published tables"
+        described = [_described(tasks.get(name), sources[_file(name)]) for name in tables]
+        return release.create(fill, release.DEFAULT, version, described, about)
+
+
+def _described(task: Task, blob: str) -> Task:
+    """The task of a table that was made from a file with this git blob id."""
+    if BLOBS[_file(task.name)] == blob:
+        return task
+    return replace(task, provenance=f"a file with git blob id {blob}, which is not the published one")
 
 
 def _file(setting: str) -> str:
@@ -223,7 +233,8 @@ def _versions(sources: Mapping[str, str]) -> Iterator[str]:
         yield VERSION
         return
     count = sum(_file(setting) in sources for setting in SETTINGS)
-    first = f"{VERSION}-{'partial' if published else 'unchecked'}.{count}"
+    # "altered" sorts before "partial": what is not as published never becomes the default instead of it.
+    first = f"{VERSION}-{'partial' if published else 'altered'}.{count}"
     yield first
     for k in itertools.count(2):
         yield f"{first}.{k}"
@@ -391,16 +402,21 @@ def import_table(
         InvalidArgumentError: no such file, or an objective or direction that contradicts the task.
         UnknownMetricError: the objective, or a metric of `minimize`, is no metric of the file.
         TableError, OutOfSpaceError: the file is malformed; names file, row and column.
+        UnknownTaskError: `task` is an alias of several tasks.
         ReleaseNotFoundError: the release "nasbench-mr", or a certain version, is not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise InvalidArgumentError(f"no file at {path}")
+    into = "local" if into is None else into
+    base = _base(into)
     with _reading(path):
         arrow = _read(path)
         known = _known(task)
         if known is None:
-            described = _new_task(arrow, task, objective, minimize, path)
+            # As the release spells it: names that differ in case alone are one task's.
+            name = next((t for t in base.tasks if t.lower() == task.lower()), task) if base else task
+            described = _new_task(arrow, name, objective, minimize, path)
         else:
             _check_agrees(known, objective, minimize)
             described = known
@@ -419,8 +435,6 @@ def import_table(
     def fill(folder: Path) -> None:
         table.write_arrow(trials, folder / f"tables/{described.name}.parquet")
 
-    into = "local" if into is None else into
-    base = _base(into)
     with _locked(base.name if base else into):
         base = _base(into)
         if base is not None:
@@ -439,10 +453,12 @@ def _base(into: str) -> Release | None:
 
 
 def _known(name: str) -> Task | None:
-    try:
-        return tasks.get(name)
-    except UnknownTaskError:
-        return None
+    """The task of this package that a name or alias means; None for a new name.
+
+    Raises:
+        UnknownTaskError: it means several.
+    """
+    return tasks.get(name) if tasks.meant(name, {t: tasks.get(t) for t in tasks.names()}) else None
 
 
 def _read(path: Path) -> pa.Table:

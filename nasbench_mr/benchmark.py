@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -68,7 +68,7 @@ def load(release: str | os.PathLike[str] | None = None) -> Benchmark:
 
         scratch = tempfile.TemporaryDirectory(prefix="nasbench-mr-")
         bench = Benchmark(unpack(release, Path(scratch.name) / "release"))
-        bench._scratch = scratch
+        bench._scratch, bench._source = scratch, os.path.abspath(release)
         return bench
     return Benchmark(Release.open(find(release)))
 
@@ -211,6 +211,15 @@ class _View:
             self._means[name] = values
         return self._means[name]
 
+    def cost(self, name: str) -> Floats:
+        """Each code's "macs" or "params", `(n_codes,)`, as limits mean them; NaN where unknown."""
+        if self.task.cost == "code" or self.task.space != "nasbench-mr":
+            return self.mean(name)
+        from nasbench_mr import cost
+
+        exact: Floats = (cost.macs if name == "macs" else cost.params)(self.codes).astype("float64")
+        return exact
+
     @cached_property
     def means(self) -> dict[str, memoryview[Any]]:
         """`mean` of every column of an answer."""
@@ -275,6 +284,14 @@ class _Curves:
         rows = self.rows[:0] if k is None else self.rows[self.starts[k] : self.starts[k + 1]]
         return rows[np.isin(self.seed[rows], seeds)]
 
+    def measured(self, rows: Ints, metrics: Sequence[str]) -> list[int]:
+        """The epochs of these rows in which any of the metrics is known."""
+        import numpy as np
+
+        known = [np.isfinite(self.values[m][rows]) for m in metrics if m in self.values]
+        epochs: list[int] = np.unique(self.epoch[rows[np.any(known, axis=0)]]).tolist()
+        return epochs
+
 
 class Benchmark:
     """A release that can be asked. Made by `load`.
@@ -284,7 +301,9 @@ class Benchmark:
         tasks: the names of its tasks.
     """
 
+    #: Of a tarball: where it was unpacked, and the tarball.
     _scratch: tempfile.TemporaryDirectory[str] | None = None
+    _source: str | None = None
 
     def __init__(self, release: Release):
         self.release = release
@@ -299,7 +318,7 @@ class Benchmark:
         return f"<Benchmark {self.release}: {', '.join(self.tasks)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return load, (os.fspath(self.release.path),)
+        return load, (self._source or os.fspath(self.release.path),)
 
     def task(self, task: str) -> Task:
         """The description of a task, by name or alias.
@@ -344,7 +363,7 @@ class Benchmark:
         Raises:
             OutOfSpaceError: not a code.
             UnknownTaskError: no such task.
-            CodeNotFoundError: the code, its seed or the epoch is not in the table.
+            CodeNotFoundError: the code, its seed or the epoch is not in the table, or the epoch's metrics.
             SurrogateNotFoundError: the release has no surrogate for the task.
             InvalidArgumentError: an unknown source, or a seed or epoch of a surrogate.
         """
@@ -414,6 +433,8 @@ class Benchmark:
     def _query_curve(
         self, view: _View, k: int, code: tuple[int, ...], seed: int | None, epoch: int
     ) -> Result:
+        import numpy as np
+
         name = view.task.name
         if name not in self._curves:
             self._curves[name] = _Curves(self._curve_frame(name), view)
@@ -424,6 +445,11 @@ class Benchmark:
             epochs = curves.epoch[points]
             known = f"epochs {epochs.min()} to {epochs.max()}" if len(epochs) else "no curve"
             raise CodeNotFoundError(f"task {name!r}: no epoch {epoch} of this code; it has {known}")
+        if not any(np.isfinite(curves.values[m][rows]).any() for m in view.metrics if m in curves.values):
+            known = ", ".join(map(str, curves.measured(points, view.metrics))) or "none"
+            raise CodeNotFoundError(
+                f"task {name!r}: this code was not evaluated in epoch {epoch}; it was in: {known}"
+            )
         moments = {column: _mean_std(values[rows]) for column, values in curves.values.items()}
         values = {column: mean for column, (mean, _) in moments.items()}
         final = view.result(k, code)
@@ -438,7 +464,7 @@ class Benchmark:
                 return None
             from nasbench_mr.predictors.surrogate import load_surrogate
 
-            self._surrogates[task] = load_surrogate(self.release.path / name)
+            self._surrogates[task] = load_surrogate(self.release.file(name))
         return self._surrogates[task]
 
     def query_many(
@@ -476,6 +502,8 @@ class Benchmark:
             raise InvalidArgumentError(f"missing is {missing!r}; expected 'raise' or 'nan'")
         if isinstance(metrics, str):
             metrics = (metrics,)
+        if metrics is not None and not isinstance(metrics, Iterable):
+            raise InvalidArgumentError(f"metrics is {metrics!r}; expected names, or None")
         names = [*view.metrics, "macs", "params"] if metrics is None else list(metrics)
         for name in names:
             if name not in view.table.unknown:
@@ -535,29 +563,34 @@ class Benchmark:
         """The k best tabulated codes, best first; fewer where fewer meet the limits (both inclusive).
 
         Args:
+            max_macs, max_params: as in searches (`objective.Domain`). Of the 27 integers they limit
+                `cost.macs` and `cost.params`, also where a table's own columns are others (3ddet).
             metric: what to rank by; the task's objective by default.
 
         Raises:
+            InvalidArgumentError: `k` is no integer of at least 1, or a limit no positive number.
             InfeasibleError: no tabulated code meets the limits.
         """
         import numpy as np
 
         view = self._view(task)
-        if k < 1:
+        if (_integer("k", k) or 0) < 1:
             raise InvalidArgumentError(f"k is {k}; expected at least 1")
         ranked = view.task.metric(metric)
         score = ranked.sign * view.mean(ranked.name)
         allowed = ~np.isnan(score)
-        for name, limit in (("macs", max_macs), ("params", max_params)):
-            if limit is not None:
-                allowed &= view.mean(name) <= limit
+        limits = {"macs": check_limit("max_macs", max_macs), "params": check_limit("max_params", max_params)}
+        for name, limit in limits.items():
+            if limit < float("inf"):
+                allowed &= view.cost(name) <= limit
         rows = np.flatnonzero(allowed)
         if not len(rows):
             wanted = f"no tabulated code of {view.task.name!r} has {ranked.name}"
-            for name, limit in (("macs", max_macs), ("params", max_params)):
-                if limit is not None:
-                    least = np.min(view.mean(name), initial=np.inf, where=~np.isnan(view.mean(name)))
-                    wanted += f", at most {limit:,.0f} {name} (the least is {least:,.0f})"
+            for name, limit in limits.items():
+                if limit < float("inf"):
+                    known = view.cost(name)[~np.isnan(view.cost(name))]
+                    least = f"the least is {known.min():,.0f}" if len(known) else "the table has none"
+                    wanted += f", at most {limit:,.0f} {name} ({least})"
             raise InfeasibleError(wanted)
         top = rows[np.argsort(-score[rows], kind="stable")[:k]]
         return [view.result(int(r), tuple(view.codes[r].tolist())) for r in top]
@@ -567,16 +600,21 @@ class Benchmark:
 
         Args:
             tasks: one or more; only codes tabulated in all of them count.
-            cost: "macs" or "params", to be low; or None to compare metrics only.
+            cost: "macs" or "params", to be low, as `best` has them; or None to compare metrics only.
 
         Returns:
             One row for each, by rising cost: "code" (tuple), each task's objective in a column named after
             the task, and the cost.
+
+        Raises:
+            InvalidArgumentError: no task, tasks of different search spaces, or no such cost.
+            InfeasibleError: the table has no costs.
         """
         import numpy as np
         import pandas as pd
 
         from nasbench_mr.analysis import non_dominated
+        from nasbench_mr.table import keys_of
 
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
@@ -587,8 +625,12 @@ class Benchmark:
         columns = {self.task(t).name: values[:, i] for i, t in enumerate(names)}
         losses = [-self.task(t).metric().sign * values[:, i] for i, t in enumerate(names)]
         if cost:
-            columns[cost] = self.query_many(codes, names[0], (cost,), "table")[cost]
-            losses.append(columns[cost])
+            first = self._view(names[0])
+            costs = first.cost(cost)[[first.index[key] for key in keys_of(codes)]]
+            if len(costs) and np.isnan(costs).all():
+                raise InfeasibleError(f"the table of {first.task.name!r} has no {cost}; give cost=None")
+            columns[cost] = costs
+            losses.append(costs)
         rows = non_dominated(np.stack(losses, axis=1))
         frame = pd.DataFrame({"code": list(map(tuple, codes[rows].tolist()))})
         for name, column in columns.items():
@@ -617,7 +659,7 @@ class Benchmark:
         from nasbench_mr.table import read_arrow
 
         name = self.task(task).name
-        frame: pd.DataFrame = read_arrow(self.release.path / f"tables/{name}.parquet").to_pandas()
+        frame: pd.DataFrame = read_arrow(self.release.file(f"tables/{name}.parquet")).to_pandas()
         return frame
 
     def curves(self, task: str) -> pd.DataFrame:
@@ -635,7 +677,7 @@ class Benchmark:
                 raise CodeNotFoundError(f"{self.release}: task {name!r} has no learning curves")
             from nasbench_mr.table import read_arrow
 
-            self._frames[name] = read_arrow(self.release.path / file).to_pandas()
+            self._frames[name] = read_arrow(self.release.file(file)).to_pandas()
         return self._frames[name]
 
     def correlation(self, method: str = "kendall", tasks: Sequence[str] | None = None) -> pd.DataFrame:
@@ -722,8 +764,24 @@ class Benchmark:
         return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def check_limit(name: str, limit: object) -> float:
+    """A limit of a cost, infinite for None.
+
+    Raises:
+        InvalidArgumentError: it is no positive number.
+    """
+    if limit is None:
+        return float("inf")
+    try:
+        if not isinstance(limit, (str, bytes, bool)) and (number := float(limit)) > 0:  # type: ignore[arg-type]
+            return number
+    except (TypeError, ValueError):
+        pass
+    raise InvalidArgumentError(f"{name} is {limit!r}; expected a positive number, or None")
+
+
 def _integer(name: str, value: object) -> int | None:
-    """A seed or an epoch, checked."""
+    """A seed, an epoch or a count, checked."""
     if value is None:
         return None
     try:

@@ -97,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.set_defaults(run=command.run)
         args = parser.parse_args(argv)
         args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where the caller closed it
+            sys.stdout.flush()
     except NasbenchMRError as error:
         print(f"nasbench-mr: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

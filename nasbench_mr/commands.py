@@ -146,7 +146,7 @@ def task_rows(bench: Benchmark) -> list[dict[str, Any]]:
 class Query(Command):
     """Print what a code achieves, in one task or in all.
 
-    The code is 27 integers, or the published string. It may also be the number of a table row, as #12.
+    The code is 27 integers, or the published string. It may also be the number of a tabulated code, as #12.
 
     Example:
       nasbench-mr query '#0' --task seg
@@ -184,11 +184,11 @@ class Query(Command):
 
 
 def code_of_row(bench: Benchmark, task: str, text: str) -> tuple[int, ...]:
-    """The code of a table's row, from its number as a user types it: "#12"."""
+    """A tabulated code (of `Benchmark.codes`), from its number as a user types it: "#12"."""
     codes = bench.codes(task)
     row = int(text[1:]) if text[1:].isdecimal() and len(text) < 12 else len(codes)
     if row >= len(codes):
-        raise InvalidArgumentError(f"no row {text!r}: {task!r} has rows #0 to #{len(codes) - 1}")
+        raise InvalidArgumentError(f"no code {text!r}: {task!r} has codes #0 to #{len(codes) - 1}")
     return tuple(codes[row].tolist())
 
 

@@ -9,13 +9,13 @@ parameters).
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr import space
 from nasbench_mr.errors import OutOfSpaceError, did_you_mean
 
 NAME = "nas-bench-201"
@@ -33,37 +33,36 @@ Codes = npt.NDArray[np.int16]
 
 
 def parse(x: object) -> tuple[int, ...]:
-    """One code from six integers, a mapping by name, or the usual string "|op~0|+|op~0|op~1|+|...|".
+    """One code from whatever a user has.
+
+    Args:
+        x: as for `space.parse`: six integers, or a mapping or row of a data frame by `NAMES`; or the usual
+            string "|op~0|+|op~0|op~1|+|...|".
 
     Raises:
         OutOfSpaceError: `x` is none of these.
     """
-    if isinstance(x, str):
-        names = re.findall(r"([a-z_0-9]+)~[0-2]", x) if len(x) <= 400 else []
-        expected = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
-        if len(names) != DIM or x.strip() != expected.format(*names):
-            raise OutOfSpaceError(f"not a cell: {x[:60]!r}; expected {expected.format(*['op'] * DIM)}")
-        for name in names:
-            if name not in OPERATIONS:
-                raise OutOfSpaceError(f"no operation {name!r}: {did_you_mean(name, OPERATIONS)}")
-        return tuple(OPERATIONS.index(name) for name in names)
-    if isinstance(x, Mapping):
-        if sorted(map(str, x)) != sorted(NAMES):
-            raise OutOfSpaceError(f"expected a mapping of {', '.join(NAMES)}; got {', '.join(map(str, x))}")
-        x = [x[name] for name in NAMES]
-    if not isinstance(x, (Sequence, np.ndarray)) or isinstance(x, bytes) or len(x) != DIM:
-        raise OutOfSpaceError(f"a NAS-Bench-201 code is {DIM} integers or a cell string; got {x!r:.60}")
     values = []
-    for name, value in zip(NAMES, x, strict=True):
-        integral = isinstance(value, (float, np.floating)) and float(value).is_integer()
-        try:
-            number = operator.index(int(value) if integral else value)
-        except TypeError:
-            number = -1
-        if not 0 <= number < len(OPERATIONS):
+    for name, value in zip(NAMES, space.values_of(x, NAMES, _parse_string), strict=True):
+        number = space.integral(value)
+        if number is None or not 0 <= number < len(OPERATIONS):
             raise OutOfSpaceError(f"{name} is {value!r}; expected an integer in [0, {len(OPERATIONS) - 1}]")
         values.append(number)
     return tuple(values)
+
+
+def _parse_string(text: str) -> list[int]:
+    if (listed := space.list_form(text)) is not None:
+        return listed
+    names = re.findall(r"([a-z_0-9]+)~[0-2]", text) if len(text) <= 400 else []
+    expected = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
+    if len(names) != DIM or text.strip() != expected.format(*names):
+        shown = expected.format(*["op"] * DIM)
+        raise OutOfSpaceError(f"not a cell: {text[:60]!r}; expected {shown} or {DIM} integers")
+    for name in names:
+        if name not in OPERATIONS:
+            raise OutOfSpaceError(f"no operation {name!r}: {did_you_mean(name, OPERATIONS)}")
+    return [OPERATIONS.index(name) for name in names]
 
 
 def check(codes: object) -> Codes:
@@ -72,10 +71,14 @@ def check(codes: object) -> Codes:
     Raises:
         OutOfSpaceError: the shape is wrong or a value is outside the space; names the first such row.
     """
-    if isinstance(codes, np.ndarray) and codes.dtype.kind in "iu" and codes.ndim == 2:
-        if codes.shape[1] == DIM and ((codes >= LOWER) & (codes <= UPPER)).all():
-            return codes.astype(np.int16, copy=False)
-    elif not _is_many(codes):
+    if hasattr(codes, "__array__"):
+        codes = np.asarray(space.by_name(codes, NAMES))
+        if codes.dtype.kind in "iu" and codes.ndim == 2 and codes.shape[1] == DIM:
+            if ((codes >= LOWER) & (codes <= UPPER)).all():
+                return codes.astype(np.int16, copy=False)
+        elif codes.ndim == 0:
+            raise OutOfSpaceError(f"codes are an (n, {DIM}) array; got shape ()")
+    if not _is_many(codes):
         return np.array([parse(codes)], np.int16)
     assert isinstance(codes, (Sequence, np.ndarray))
     rows = []
@@ -90,7 +93,7 @@ def check(codes: object) -> Codes:
 def _is_many(codes: object) -> bool:
     if not isinstance(codes, (Sequence, np.ndarray)) or isinstance(codes, str):
         return False
-    return len(codes) == 0 or isinstance(codes[0], (str, Mapping, Sequence, np.ndarray))
+    return len(codes) == 0 or isinstance(codes[0], (str, Mapping, Sequence)) or hasattr(codes[0], "__len__")
 
 
 def to_string(code: object) -> str:

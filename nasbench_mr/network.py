@@ -228,9 +228,12 @@ def build(code: object, task: str | tasks.Task, width_mult: float | None = None)
 
     Raises:
         UnknownTaskError: no such task.
-        InvalidArgumentError: the task's head is not one of this module's (3D detection).
+        InvalidArgumentError: the task's head is not one of this module's (3D detection), or its networks are
+            of another search space.
     """
     task = tasks.get(task) if isinstance(task, str) else task
+    if task.space != space.NAME:
+        raise InvalidArgumentError(f"the networks of task {task.name!r} are of the space {task.space!r}")
     if task.problem not in HEADS or task.num_classes is None:
         raise InvalidArgumentError(
             f"task {task.name!r} is {task.problem}; expected one of {', '.join(HEADS)}"

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import cost, spaces
+from nasbench_mr.benchmark import check_limit
 from nasbench_mr.errors import (
     CodeNotFoundError,
     InfeasibleError,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 Codes = npt.NDArray[np.int16]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+#: Whole numbers, or floats where some are unknown (NaN).
+Costs = npt.NDArray[Any]
 
 #: One task's name, several, or names with weights; "seg/mAcc" names a metric other than the objective.
 Tasks = str | Sequence[str] | Mapping[str, float]
@@ -110,12 +113,15 @@ def parse_tasks(tasks: Tasks) -> dict[str, float]:
     """
     if isinstance(tasks, str):
         tasks = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not isinstance(tasks, (Mapping, Sequence)) or not all(isinstance(name, str) for name in tasks):
+        raise InvalidArgumentError(f"tasks are {tasks!r}; expected names, or a mapping from names to weights")
     weights = dict(tasks) if isinstance(tasks, Mapping) else dict.fromkeys(tasks, 1.0)
     if not weights or len(weights) != len(tasks):
         raise InvalidArgumentError(f"tasks are {tasks!r}; expected distinct names, at least one")
     for key, weight in weights.items():
-        if not (weight > 0 and math.isfinite(weight)):
-            raise InvalidArgumentError(f"the weight of {key!r} is {weight}; expected a positive number")
+        number = isinstance(weight, (int, float, np.number)) and not isinstance(weight, bool)
+        if not (number and weight > 0 and math.isfinite(weight)):
+            raise InvalidArgumentError(f"the weight of {key!r} is {weight!r}; expected a positive number")
     return weights
 
 
@@ -184,22 +190,19 @@ class Domain:
         self,
         space: spaces.Space | None = None,
         codes: Codes | None = None,
-        macs: Ints | None = None,
-        params: Ints | None = None,
+        macs: Costs | None = None,
+        params: Costs | None = None,
         max_macs: float | None = None,
         max_params: float | None = None,
         fixed: Mapping[str, int] | None = None,
     ):
         self.space = spaces.get("nasbench-mr") if space is None else space
-        for name, limit in (("max_macs", max_macs), ("max_params", max_params)):
-            if limit is not None and not (isinstance(limit, (int, float, np.number)) and limit > 0):
-                raise InvalidArgumentError(f"{name} is {limit!r}; expected a positive number, or None")
-        self.max_macs = math.inf if max_macs is None else float(max_macs)
-        self.max_params = math.inf if max_params is None else float(max_params)
+        self.max_macs = check_limit("max_macs", max_macs)
+        self.max_params = check_limit("max_params", max_params)
         self.fixed = self._parse_fixed(fixed or {})
         #: `(n, DIM)` the codes within the limits, where there is a list of them; else None.
         self.codes: Codes | None = None
-        self._costs: tuple[Ints, Ints] | None = None
+        self._costs: tuple[Costs, Costs] | None = None
         self._near: dict[tuple[bytes, int], Codes] = {}
         if codes is not None:
             self._restrict(self.space.check(codes), macs, params)
@@ -226,15 +229,20 @@ class Domain:
             positions[k] = self.space.parse([*(base | {name: value}).values()])[k]
         return positions
 
-    def _restrict(self, codes: Codes, macs: Ints | None, params: Ints | None) -> None:
+    def _restrict(self, codes: Codes, macs: Costs | None, params: Costs | None) -> None:
         if macs is None or params is None:
             macs, params = cost.macs(codes), cost.params(codes)
-        keep = (macs <= self.max_macs) & (params <= self.max_params)
+        # Unknown costs (NaN) are within no limit.
+        keep = np.ones(len(codes), bool)
+        for costs, limit in ((macs, self.max_macs), (params, self.max_params)):
+            if limit < math.inf:
+                keep &= costs <= limit
         for k, value in self.fixed.items():
             keep &= codes[:, k] == value
         if not keep.any():
+            known = macs[~np.isnan(macs)]
             cheapest = (
-                f": the cheapest of {len(codes):,} has {macs.min() / 1e9:.3g} GMACs" if len(codes) else ""
+                f": the cheapest of {len(codes):,} has {known.min() / 1e9:.3g} GMACs" if len(known) else ""
             )
             raise InfeasibleError(f"no code of the table {self._describe()}{cheapest}")
         self.codes = codes[keep]
@@ -263,11 +271,11 @@ class Domain:
         """The positions of codes in the list `self.codes`; -1 for those that are not there: `(n,)`."""
         return np.array([self._rows.get(key, -1) for key in keys(codes)], np.int64)
 
-    def macs(self, codes: Codes) -> Ints:
+    def macs(self, codes: Codes) -> Costs:
         """MACs of the domain's codes: `(n,)`."""
         return cost.macs(codes) if self._costs is None else self._costs[0][self._known(codes)]
 
-    def params(self, codes: Codes) -> Ints:
+    def params(self, codes: Codes) -> Costs:
         """Parameters of the domain's codes: `(n,)`."""
         return cost.params(codes) if self._costs is None else self._costs[1][self._known(codes)]
 
@@ -586,12 +594,17 @@ def whole_space(
     return Domain(space, table.codes, table.macs, table.params, max_macs, max_params, fixed)
 
 
+def _whole(column: Floats) -> Costs:
+    """A column of integers as such, if it has no unknown values."""
+    return column.astype(np.int64) if np.isfinite(column).all() else column
+
+
 class TableSource:
     """Answers from the tables, for the codes that have a value for every goal.
 
     Attributes:
         codes: `(n, DIM)` those codes.
-        macs, params: `(n,)` their costs.
+        macs, params: `(n,)` their costs; NaN where the table does not know them.
         epochs: points of the learning curves that all these codes have, rising; empty without curves. With
             several terms they are in epochs of the first, and the others are stopped alike.
     """
@@ -607,11 +620,12 @@ class TableSource:
             )
         self.codes, self._values = codes[known], values[known]
         if terms[0].task.space == "nasbench-mr":
-            self.macs, self.params = cost.macs(self.codes), cost.params(self.codes)
+            self.macs: Costs = cost.macs(self.codes)
+            self.params: Costs = cost.params(self.codes)
         else:
             first = terms[0].task.name
-            self.macs = self._column(bench, self.codes, first, "macs").astype(np.int64)
-            self.params = self._column(bench, self.codes, first, "params").astype(np.int64)
+            self.macs = _whole(self._column(bench, self.codes, first, "macs"))
+            self.params = _whole(self._column(bench, self.codes, first, "params"))
         seconds = [self._column(bench, self.codes, goal.task.name, "train_seconds") for goal in terms]
         self._seconds = np.stack(seconds, axis=1)
         self._rows = {key: row for row, key in enumerate(keys(self.codes))}

@@ -31,8 +31,9 @@ from nasbench_mr.tasks import Task
 
 MANIFEST = "release.json"
 DEFAULT = "nasbench-mr"
-#: The release that ships inside the package.
+#: The release that ships inside the package, and its name.
 EMBEDDED = Path(__file__).parent / "mini"
+MINI = "mini"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?")
@@ -81,7 +82,7 @@ class Release:
             ReleaseNotFoundError: the folder has none.
             ReleaseError: it is malformed, or of a newer schema.
         """
-        folder = Path(path)
+        folder = Path(os.path.abspath(path))  # the process may change its folder later
         try:
             text = (folder / MANIFEST).read_text(encoding="utf-8")
             data = json.loads(text)
@@ -126,9 +127,25 @@ class Release:
         try:
             return trials.load(self.path / name, self.tasks[task], self.files[name]["sha256"], cache)
         except FileNotFoundError:
-            raise ReleaseError(
-                f"{self}: {self.path / name} is missing; install the release again (nasbench-mr fetch)"
-            ) from None
+            raise self._missing(name) from None
+
+    def file(self, name: str) -> Path:
+        """The path of one of `files`, which is as it was released.
+
+        Raises:
+            ReleaseError: it is gone.
+            IntegrityError: it is not the one that was released.
+        """
+        try:
+            files.check_sha256(self.path / name, self.files[name]["sha256"], f"{self}: {self.path / name}")
+        except FileNotFoundError:
+            raise self._missing(name) from None
+        return self.path / name
+
+    def _missing(self, name: str) -> ReleaseError:
+        return ReleaseError(
+            f"{self}: {self.path / name} is missing; install the release again (nasbench-mr fetch)"
+        )
 
 
 def check_name(name: str, version: str) -> None:
@@ -167,28 +184,37 @@ def find(spec: str | os.PathLike[str] | None = None) -> Path:
     """The folder of a release.
 
     Args:
-        spec: "name" (its newest version), "name@version", "mini" (the embedded one), a folder, or None for
-            the default: the newest installed "nasbench-mr", else the embedded one.
+        spec: "name" (its newest version), "name@version", a folder, or None for the default: the newest
+            installed "nasbench-mr", else the embedded "mini". The embedded one is there as if installed.
 
     Raises:
         ReleaseNotFoundError: with what is installed and how to get one.
     """
     if spec is None:
-        versions = _versions(DEFAULT)
-        return home() / "releases" / DEFAULT / versions[-1] if versions else _embedded()
+        versions = _places(DEFAULT)
+        return [*versions.values()][-1] if versions else _embedded()
     if os.path.isdir(spec) and os.path.isfile(os.path.join(spec, MANIFEST)):
         return Path(spec)
     name, _, version = os.fspath(spec).partition("@")
-    versions = _versions(name)
+    versions = _places(name)
     if versions and (not version or version in versions):
-        return home() / "releases" / name / (version or versions[-1])
-    if name == "mini" and not version:
+        return versions[version] if version else [*versions.values()][-1]
+    if name == MINI and not version:
         return _embedded()
-    known = [f"{name}@{v}" for v in versions] or ["mini", *dict(installed())]
+    known = [f"{name}@{v}" for v in versions] or [MINI, *dict(installed())]
     hint = "; nasbench-mr fetch gets the published tables" if name == DEFAULT else ""
     if os.sep in os.fspath(spec) or os.path.exists(spec):
         raise ReleaseNotFoundError(f"no release at {os.fspath(spec)!r}: expected a folder with {MANIFEST}")
     raise ReleaseNotFoundError(f"no release {os.fspath(spec)!r}: {did_you_mean(spec, known)}{hint}")
+
+
+def _places(name: str) -> dict[str, Path]:
+    """The folders of a release's versions, oldest first: the installed ones, and the embedded one."""
+    root = home() / "releases" / name
+    places = {version: root / version for version in _versions(name)}
+    if name == MINI and (EMBEDDED / MANIFEST).is_file():
+        places.setdefault(Release.open(EMBEDDED).version, EMBEDDED)
+    return dict(sorted(places.items(), key=lambda place: version_key(place[0])))
 
 
 def _embedded() -> Path:

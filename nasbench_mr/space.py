@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -101,39 +101,80 @@ def parse(x: object) -> Code:
 
     Args:
         x: a sequence or array of 27 integers (floats with integral values are accepted), whatever NumPy reads
-            as such an array (a row of a pandas frame, a tensor), a mapping from `NAMES` to integers, a string
-            in the published form ("48_48-1_1_4_112-2_2_1_4_128_96-...-64"; the stage number follows each b),
+            as such an array (a tensor), a row of a pandas frame or a mapping, read by `NAMES`, a string in
+            the published form ("48_48-1_1_4_112-2_2_1_4_128_96-...-64"; the stage number follows each b),
             or a string of 27 integers separated by commas or spaces.
 
     Raises:
         OutOfSpaceError: `x` is none of these, or one of its values is outside the space.
     """
+    values = values_of(x, NAMES, _parse_string)
+    return tuple(_parse_value(i, value) for i, value in enumerate(values))
+
+
+def values_of(x: object, names: Sequence[str], from_string: Callable[[str], list[int]]) -> list[Any]:
+    """The values of one code of a space with these dimensions, in their order, not yet checked.
+
+    Raises:
+        OutOfSpaceError: `x` is no code, or one of another length.
+    """
+    x = by_name(x, names)
     if isinstance(x, str):
-        values = _parse_string(x)
+        values: list[Any] = from_string(x)
     elif isinstance(x, Mapping):
-        values = _parse_mapping(x)
+        values = _parse_mapping(x, names)
     elif hasattr(x, "__array__"):
         values = np.atleast_1d(np.asarray(x)).tolist()
     elif isinstance(x, Sequence) and not isinstance(x, bytes):
         values = list(x)
     else:
         raise OutOfSpaceError(
-            f"a code is a sequence of {DIM} integers, a mapping or a string; got {type(x).__name__}"
+            f"a code is a sequence of {len(names)} integers, a mapping or a string; got {type(x).__name__}"
         )
-    if len(values) != DIM:
-        raise OutOfSpaceError(f"a code has {DIM} integers; got {len(values)}")
-    return tuple(_parse_value(i, value) for i, value in enumerate(values))
+    if len(values) != len(names):
+        raise OutOfSpaceError(f"a code has {len(names)} integers; got {len(values)}")
+    return values
+
+
+def by_name(x: object, names: Sequence[str]) -> Any:
+    """A data frame or series that is labelled by `names`, as an array in their order; all else as it is.
+
+    Raises:
+        OutOfSpaceError: some of the labels are missing.
+    """
+    if type(x) is np.ndarray or not hasattr(x, "__array__"):
+        return x
+    labels = getattr(x, "columns", None)
+    if labels is None:
+        labels = getattr(x, "index", None)
+    if labels is None or callable(labels):
+        return x
+    known = set(labels)
+    lacking = [name for name in names if name not in known]
+    if len(lacking) == len(names):
+        return x
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise OutOfSpaceError(f"the {type(x).__name__} lacks {', '.join(lacking[:3])}{more}")
+    return np.asarray(x[list(names)])  # type: ignore[index]
+
+
+def integral(value: object) -> int | None:
+    """The integer that a value is, as an integer or a float; else None."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    if isinstance(value, (float, np.floating)):
+        return int(value) if float(value).is_integer() else None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def _parse_value(i: int, value: Any) -> int:
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        if not isinstance(value, (float, np.floating)) or not float(value).is_integer():
-            raise OutOfSpaceError(f"code[{i}] ({NAMES[i]}) is {value!r}; expected {_expected(i)}") from None
-        number = int(value)
+    number = integral(value)
+    if number is None:
+        raise OutOfSpaceError(f"code[{i}] ({NAMES[i]}) is {value!r}; expected {_expected(i)}")
     if not LOWER[i] <= number <= UPPER[i] or number % STEP[i]:
         raise OutOfSpaceError(f"code[{i}] ({NAMES[i]}) is {number}; expected {_expected(i)}")
     return number
@@ -143,14 +184,14 @@ def _expected(i: int) -> str:
     return "an integer in [1, 4]" if i in DEPTH_DIMS else "a multiple of 8 in [8, 128]"
 
 
-def _parse_mapping(x: Mapping[Any, Any]) -> list[Any]:
-    unknown = [key for key in x if key not in NAMES]
+def _parse_mapping(x: Mapping[Any, Any], names: Sequence[str]) -> list[Any]:
+    unknown = [key for key in x if key not in names]
     if unknown:
-        raise OutOfSpaceError(f"no dimension {unknown[0]!r}: {did_you_mean(unknown[0], NAMES)}")
-    lacking = [name for name in NAMES if name not in x]
+        raise OutOfSpaceError(f"no dimension {unknown[0]!r}: {did_you_mean(unknown[0], names)}")
+    lacking = [name for name in names if name not in x]
     if lacking:
         raise OutOfSpaceError(f"the mapping lacks {', '.join(lacking)}")
-    return [x[name] for name in NAMES]
+    return [x[name] for name in names]
 
 
 def _parse_string(text: str) -> list[int]:
@@ -166,20 +207,27 @@ def _parse_string(text: str) -> list[int]:
                 )
             values += [numbers[0], *numbers[2:]]
         return values + head
-    if len(text) <= 400 and _LIST_FORM.fullmatch(text):
-        return [int(v) for v in re.findall(r"\d+", text)]
+    if (listed := list_form(text)) is not None:
+        return listed
     shown = text if len(text) <= 60 else text[:57] + "..."
     raise OutOfSpaceError(
         f"not a code: {shown!r}; expected i1_i2-b1_1_n_c-b2_2_n_n_c_c-b3_3_...-b4_4_...-o1 or {DIM} integers"
     )
 
 
+def list_form(text: str) -> list[int] | None:
+    """The integers of a text such as "1, 2, 3" or "[1 2 3]"; None for any other."""
+    if len(text) > 400 or not _LIST_FORM.fullmatch(text):
+        return None
+    return [int(v) for v in re.findall(r"\d+", text)]
+
+
 def check(codes: object) -> Codes:
     """Many codes as one array, checked. A single code becomes one row.
 
     Args:
-        codes: `(n, 27)` or `(27,)` array (or what NumPy reads as one, such as those columns of a pandas
-            frame) or nested sequence of integers, or a sequence of anything `parse` reads.
+        codes: `(n, 27)` or `(27,)` array (or what NumPy reads as one; a pandas frame by the names of its
+            columns) or nested sequence of integers, or a sequence of anything `parse` reads.
 
     Returns:
         `(n, 27)` int16 array; the input itself where it already is one.
@@ -188,7 +236,7 @@ def check(codes: object) -> Codes:
         OutOfSpaceError: the shape is wrong or a value is outside the space; names the first such row.
     """
     if hasattr(codes, "__array__"):
-        codes = np.asarray(codes)
+        codes = np.asarray(by_name(codes, NAMES))
         if codes.dtype.kind in "OSU":
             codes = codes.tolist()
     if not isinstance(codes, np.ndarray):

@@ -172,16 +172,21 @@ def get(name: str) -> Task:
 def resolve(name: object, among: Mapping[str, Task]) -> str:
     """The name of the task in `among` that `name` means: a name in any case, or an unambiguous alias."""
     if isinstance(name, str):
-        if name in among:
-            return name
-        typed = name.strip().lower().replace("_", "-").replace(" ", "-")
-        matches = [t for t, task in among.items() if typed == t.lower() or typed in task.aliases]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            listed = " or ".join(repr(m) for m in matches)
+        found = meant(name, among)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = " or ".join(map(repr, found))
             raise UnknownTaskError(f"no task {name!r}: did you mean {listed}?")
     raise UnknownTaskError(f"no task {name!r}: {did_you_mean(name, among)}")
+
+
+def meant(name: str, among: Mapping[str, Task]) -> list[str]:
+    """The names of all tasks in `among` that `name` may mean."""
+    if name in among:
+        return [name]
+    typed = name.strip().lower().replace("_", "-").replace(" ", "-")
+    return [t for t, task in among.items() if typed == t.lower() or typed in task.aliases]
 
 
 _TOP = (

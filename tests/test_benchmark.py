@@ -6,7 +6,9 @@ The tiny release is made up (see conftest.py); `shared`, where it is there, lend
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
+import math
 import pickle
 import shutil
 from collections.abc import Callable
@@ -26,12 +28,15 @@ from nasbench_mr.benchmark import Benchmark, Result
 from nasbench_mr.errors import (
     CodeNotFoundError,
     InfeasibleError,
+    IntegrityError,
     InvalidArgumentError,
     OutOfSpaceError,
+    ReleaseError,
     SurrogateNotFoundError,
     UnknownMetricError,
     UnknownTaskError,
 )
+from nasbench_mr.objective import Objective
 
 CODES = space.sample(61, seed=0)
 METRICS = ["mIoU", "mAcc", "aAcc"]
@@ -200,6 +205,59 @@ def test_a_benchmark_can_be_sent_to_other_processes(bench: Benchmark) -> None:
     assert twin.query(CODES[0], "seg") == bench.query(CODES[0], "seg")
 
 
+def test_a_benchmark_does_not_mind_where_a_process_is(
+    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_release, tmp_path / "tiny")
+    release.pack(release.Release.open(tiny_release), tmp_path / "tiny.tar.gz")
+    monkeypatch.chdir(tmp_path)
+    opened = [nasbench_mr.load(name) for name in ("./tiny", "tiny.tar.gz")]
+    monkeypatch.chdir("/")
+    for bench in opened:
+        twin = pickle.loads(pickle.dumps(bench))
+        copied = copy.deepcopy(bench)
+        for own in (bench, twin, copied):
+            assert len(own.to_pandas("seg")) == 81
+            assert own.query(CODES[0], "seg", epoch=4)["mIoU"] > 0
+
+
+def test_what_is_read_later_is_checked_too(tiny_release: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_release, folder)
+    bench = nasbench_mr.load(folder)
+    bench.query(CODES[0], "seg")
+    for name in ("tables/seg.parquet", "curves/seg.parquet"):
+        with open(folder / name, "ab") as file:
+            file.write(b"more")
+    for read in (bench.to_pandas, bench.curves, lambda task: bench.query(CODES[0], task, epoch=1)):
+        with pytest.raises(IntegrityError, match=r"seg\.parquet has sha256 \w+; expected"):
+            read("seg")
+    for name in ("tables/seg.parquet", "curves/seg.parquet"):
+        (folder / name).unlink()
+    for read in (bench.to_pandas, bench.curves):
+        with pytest.raises(ReleaseError, match=r"seg\.parquet is missing; install the release again"):
+            read("seg")
+
+
+def test_an_epoch_without_an_evaluation_says_so(tmp_path: Path) -> None:
+    seg = tasks.get("seg")
+
+    def write(folder: Path) -> None:
+        fill(seg, codes=CODES[:1], mIoU=[40.0])(folder)
+        curve = {
+            "seed": [0] * 4,
+            "epoch": [1, 2, 3, 4],
+            "mIoU": [np.nan, 20.0, np.nan, 40.0],
+            "loss": [1.0] * 4,
+        }
+        table.write_curves(folder / "curves/seg.parquet", seg, {"codes": CODES[[0] * 4], **curve})
+
+    bench = Benchmark(release.create(write, "sparse", "1.0.0", [seg]))
+    assert bench.query(CODES[0], "seg", epoch=2)["mIoU"] == 20.0
+    with pytest.raises(CodeNotFoundError, match="not evaluated in epoch 3; it was in: 2, 4"):
+        bench.query(CODES[0], "seg", epoch=3)
+
+
 # --- Failed trials and unknown values -----------------------------------------------------------------
 
 
@@ -268,6 +326,23 @@ def test_an_empty_table() -> None:
     with pytest.raises(InfeasibleError, match="no tabulated code of 'seg' has mIoU"):
         bench.best("seg")
     assert len(bench.pareto("seg")) == 0
+
+
+def test_a_table_without_costs() -> None:
+    from nasbench_mr import nasbench201
+
+    cells = dataclasses.replace(tasks.get("nas-bench-201"), name="cells")
+    bench = small(cells, codes=nasbench201.sample(3, seed=0), Acc=[1.0, 2.0, 3.0])
+    with pytest.raises(InfeasibleError, match="has no macs; give cost=None"):
+        bench.pareto("cells")
+    assert len(bench.pareto("cells", cost=None)) == 1
+    with pytest.raises(InfeasibleError, match=r"at most 5 macs \(the table has none\)"):
+        bench.best("cells", max_macs=5)
+    with pytest.raises(InfeasibleError, match="no code of the table has at most"):
+        Objective.table(bench, "cells", max_macs=5)
+    found = Objective.table(bench, "cells")
+    assert found.domain.size == 3
+    assert np.isnan(found.domain.macs(found.domain.codes)).all()  # type: ignore[arg-type]
 
 
 # --- Mistakes -----------------------------------------------------------------------------------------
@@ -442,8 +517,28 @@ def test_limits_are_inclusive(bench: Benchmark) -> None:
     assert only["macs"] == least
     with pytest.raises(InfeasibleError, match=rf"has mIoU, at most 1 macs \(the least is {least:,}\)"):
         bench.best("seg", max_macs=1)
-    with pytest.raises(InfeasibleError, match="at most 0 params"):
-        bench.best("seg", max_params=0)
+    with pytest.raises(InfeasibleError, match="at most 1 params"):
+        bench.best("seg", max_params=1)
+
+
+@pytest.mark.parametrize("limit", [0, -1, "1G", math.nan, True, [1]])
+def test_limits_are_numbers(bench: Benchmark, limit: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"max_macs is .*; expected a positive number"):
+        bench.best("seg", max_macs=limit)  # type: ignore[arg-type]
+
+
+def test_limits_mean_the_costs_of_the_code_whatever_a_table_says() -> None:
+    """As in searches, and in whatever order tasks are given: 3ddet's own column is no measure."""
+    exact = cost.macs(CODES[:3])
+    order = np.argsort(exact)
+    columns: dict[str, Any] = {"codes": CODES[:3], "macs": exact[::-1] * 4, "params": [1, 2, 3]}
+    bench = small(tasks.get("3ddet"), moderate=[1.0, 2.0, 3.0], **columns)
+    limit = int(exact[order[0]])
+    (only,) = bench.best("3ddet", max_macs=limit)
+    assert only.code == tuple(CODES[order[0]])
+    assert Objective.table(bench, "3ddet", max_macs=limit).domain.size == 1
+    front = bench.pareto("3ddet")
+    assert front["macs"].tolist() == [int(cost.macs([code])[0]) for code in front["code"]]
 
 
 def test_best_refuses() -> None:

@@ -73,6 +73,10 @@ def test_build_gives_a_tasks_network(name: str) -> None:
         with pytest.raises(InvalidArgumentError, match=f"task '{name}' is detection; expected one of"):
             build(SMALLEST, name)
         return
+    if task.space != space.NAME:
+        with pytest.raises(InvalidArgumentError, match=f"task '{name}' are of the space '{task.space}'"):
+            build(SMALLEST, name)
+        return
     net = build(SMALLEST, name)
     assert isinstance(net.head, Head)
     assert net.head.kind == task.problem

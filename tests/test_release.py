@@ -244,8 +244,10 @@ def test_the_default_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     make(name="nasbench-mr")
     make("1.1.0", name="nasbench-mr")
     assert release.find() == release.home() / "releases/nasbench-mr/1.1.0"
-    make(name="mini")
-    assert release.find("mini") == release.home() / "releases/mini/1.0.0"
+    assert release.find("mini@1.0.0") == release.EMBEDDED
+    make("1.0.1-local.1", name="mini")
+    assert release.find("mini") == release.home() / "releases/mini/1.0.1-local.1"
+    assert release.find("mini@1.0.0") == release.EMBEDDED
 
 
 def test_find_by_folder(tiny_release: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasbench_mr import space, spaces
+from nasbench_mr import nasbench201, space, spaces
 from nasbench_mr.errors import MissingExtraError, OutOfSpaceError
 
 # fmt: off
@@ -179,6 +179,52 @@ def test_a_bad_code_among_good_ones(code: object, message: str) -> None:
         space.check([CODE, code])
 
 
+def test_labels_of_pandas_are_read_by_name() -> None:
+    codes = space.sample(3, seed=4)
+    frame = pd.DataFrame({"seed": 0, **{name: codes[:, k] for k, name in reversed([*enumerate(NAMES)])}})
+    frame["status"] = "ok"
+    assert (space.check(frame) == codes).all()
+    assert space.parse(frame.iloc[1]) == tuple(codes[1].tolist())
+    assert (space.check([row for _, row in frame.iterrows()]) == codes).all()
+    with pytest.raises(OutOfSpaceError, match="the Series lacks o1"):
+        space.parse(frame.drop(columns="o1").iloc[1])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        [0, 3, 2, 3, 2, 4],
+        "0 3 2 3 2 4",
+        np.array([0, 3, 2, 3, 2, 4], float),
+        pd.Series([4, 0, 3, 2, 3, 2], [nasbench201.NAMES[k] for k in (5, 0, 1, 2, 3, 4)]),
+        dict(zip(nasbench201.NAMES, (0, 3, 2, 3, 2, 4), strict=True)),
+        "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|nor_conv_3x3~2|",
+    ],
+)
+def test_cells_are_read_as_codes_are(code: object) -> None:
+    assert nasbench201.parse(code) == (0, 3, 2, 3, 2, 4)
+    assert nasbench201.check(code).tolist() == [[0, 3, 2, 3, 2, 4]]
+    assert nasbench201.check([code, code]).tolist() == [[0, 3, 2, 3, 2, 4]] * 2
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ([True] * 6, "op01 is True; expected an integer in"),
+        ([0, 3, 2, 3, 2, 5], "op23 is 5"),
+        ([0.5] * 6, "op01 is 0.5"),
+        ([0] * 5, "a code has 6 integers; got 5"),
+        (np.array(3), "got"),
+        ("0 3 2", "got 3"),
+        ("|a~0|", "not a cell"),
+    ],
+)
+def test_bad_cells(code: object, message: str) -> None:
+    for read in (nasbench201.parse, nasbench201.check):
+        with pytest.raises(OutOfSpaceError, match=message):
+            read(code)
+
+
 BAD_ARRAYS: list[tuple[object, str]] = [
     (np.zeros((2, 26), int), r"codes are an \(n, 27\) array; got shape \(2, 26\)"),
     (np.zeros((2, 27, 1), int), r"got shape \(2, 27, 1\)"),
@@ -194,7 +240,8 @@ BAD_ARRAYS: list[tuple[object, str]] = [
     (np.array([CODE, CODE]) > 0, r"row 0: code\[0\] \(i1\) is True;"),
     (np.array([CODE], str), r"row 0: code\[0\] \(i1\) is '48';"),
     (np.array([CODE], "M8[s]"), r"row 0: code\[0\] \(i1\)"),
-    (pd.DataFrame({"i1": [48]}), r"got shape \(1, 1\)"),
+    (pd.DataFrame({"i1": [48]}), "the DataFrame lacks i2, b1, n1_1 and 23 more"),
+    (pd.DataFrame({"x": [48]}), r"got shape \(1, 1\)"),
     (7, "got int"),
     ({CODE}, "got set"),
 ]  # fmt: skip

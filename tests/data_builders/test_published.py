@@ -35,6 +35,7 @@ from nasbench_mr.errors import (
     StorageError,
     TableError,
     UnknownMetricError,
+    UnknownTaskError,
     UnsafeFileError,
 )
 
@@ -365,7 +366,11 @@ def test_other_content_is_refused_unless_it_is_wanted(upstream: Path) -> None:
     ):
         published.import_release(upstream)
     made = published.import_release(upstream, check=False)
-    assert made.version == "1.0.0-unchecked.4"
+    assert made.version == "1.0.0-altered.4"
+    # It is called what it is, and never the default where there is something published.
+    assert made.about["title"] == "NAS-Bench-MR: altered, not the published tables"
+    assert "which is not the published one" in made.tasks["seg"].provenance
+    assert release.version_key(made.version) < release.version_key("1.0.0-partial.1")
     assert nasbench_mr.load(made.path).best("seg", 1)[0]["mIoU"] == 99.0
 
 
@@ -379,8 +384,8 @@ def test_two_processes_import_at_once(tmp_path: Path, home: Path) -> None:
         subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    assert [child.communicate(timeout=300)[0].strip() for child in children] == ["1.0.0-unchecked.4"] * 2
-    assert [version for _, version in release.installed()] == ["1.0.0-unchecked.4"]
+    assert [child.communicate(timeout=300)[0].strip() for child in children] == ["1.0.0-altered.4"] * 2
+    assert [version for _, version in release.installed()] == ["1.0.0-altered.4"]
     assert [p.name for p in (home / "releases").iterdir()] == ["nasbench-mr"]
 
 
@@ -809,6 +814,13 @@ def test_a_known_task_keeps_what_is_known_of_it() -> None:
     assert nasbench_mr.load("local").to_pandas("3ddet")["macs"].isna().all()
 
 
+def test_names_that_are_almost_the_same_are_one_tasks() -> None:
+    published.import_table(save(own()), "mine")
+    assert [*published.import_table(save(own()), "Mine").tasks] == ["mine"]
+    with pytest.raises(UnknownTaskError, match="no task 'cityscapes': did you mean 'seg' or 'seg-4x'"):
+        published.import_table(save(own()), "cityscapes")
+
+
 def test_every_import_is_a_new_version(upstream: Path, home: Path) -> None:
     first = published.import_table(save(own()), "mine")
     before = snapshot(home)
@@ -1075,7 +1087,7 @@ def test_import_reports_what_is_not_there(
     assert cli.main(["import", str(upstream)]) == 2
     assert "--unchecked" in capsys.readouterr().err
     assert cli.main(["import", str(upstream), "--unchecked"]) == 0
-    assert capsys.readouterr().out.startswith("nasbench-mr@1.0.0-unchecked.2: ")
+    assert capsys.readouterr().out.startswith("nasbench-mr@1.0.0-altered.2: ")
 
 
 def test_import_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,7 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["--tasks", "seg", "--max-macs", "lots"], "'lots' is no amount"),
         (["--tasks", "seg", "--fixed", "i1"], "'i1' is no dimension"),
         (["--tasks", "seg", "--fixed", "i7=8"], "no dimension 'i7'"),
-        (["--tasks", "seg", "--start", "#999"], "no row '#999'"),
+        (["--tasks", "seg", "--start", "#999"], "no code '#999'"),
         (["--tasks", "seg", "--start", "1_2"], "not a code"),
         (["--tasks", "seg", "--more-macs", "10"], "give --start"),
         (["--tasks", "seg", "--start", "#1", "--more-macs", "1", "--max-macs", "1G"], "no --max-macs"),
