@@ -1,6 +1,7 @@
 # make demo   sets up .venv and runs the main job
 # make test   sets up .venv, then lint, types, tests and a check of the bare install
 # make bench  prints the speed figures (quiet machine, please)
+# make lowest the tests with the oldest versions that setup.cfg allows (downloads gigabytes)
 # make dev    .venv with an editable install, for working on the code
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ export PYTHONSAFEPATH := 1
 # The suite runs in as many processes as there are cores, and one thread each is fastest.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types unit base bench dev constraints clean
+.PHONY: demo test lint types unit base bench lowest dev constraints clean
 
 demo: $(VENV)/installed
 	$(BIN)/nasbench-mr demo
@@ -54,6 +55,15 @@ base: .venv-base/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
 
+# Every lower bound of setup.cfg as an exact version, but for those of the tools that only look at the code.
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	sed -nE 's/^ +([A-Za-z0-9-]+)>=([0-9.]+)$$/\1==\2/p' setup.cfg | grep -Ev '^(mypy|ruff|pandas-stubs)=' \
+		| sort -u > .venv-lowest/constraints.txt
+	rm -rf build nasbench_mr.egg-info
+	.venv-lowest/bin/pip install -q -c .venv-lowest/constraints.txt '.[all,test]'
+	$(TEST_ENV) .venv-lowest/bin/pytest -n 2 --dist worksteal
+
 dev: $(VENV)/deps
 	$(BIN)/pip install -q --no-deps -e .
 
@@ -62,4 +72,4 @@ constraints: $(VENV)/installed
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-base build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-base .venv-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -315,7 +315,7 @@ def write_archive(path: str | os.PathLike[str], form: str, header: Mapping[str, 
     text = json.dumps({"format": form, "version": _VERSION, **header})
     arrays = {"header": np.frombuffer(text.encode(), np.uint8), **state}
     with files.atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
 
 
 def read_archive(path: str | os.PathLike[str], form: str) -> tuple[dict[str, Any], State]:
