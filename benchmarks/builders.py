@@ -96,10 +96,9 @@ def trials(figures: list[Figure], names: Sequence[str], count: int, scratch: Pat
             print(f"left out: {name}: {error}", file=sys.stderr)
     codes = runner.draw_codes(count, 1, "graded", 1e9)  # as those of `mini`
     planned = runner.plan(there, codes, [0])
-    workers = engines.default_workers(engines.gpus())
     start, before = time.perf_counter(), cpu_seconds()
-    with runner.Builder(there, scratch / "out", data=data, workers=workers) as builder:
-        builder.run(planned, progress=True)
+    with runner.Builder(there, scratch / "out", data=data) as builder:
+        workers = builder.run(planned, progress=True).workers
         ours = time.perf_counter() - start
         records = builder.records
     ours_cpu = cpu_seconds() - before

@@ -190,7 +190,9 @@ def print_report(report: runner.Report, out: str, made: Release | None, as_json:
         print(f"... and {len(report.failures) - MAX_FAILURES} more; the tables' column 'error' has all")
     if unwritten := sum(outcome.no_space for outcome in report.failures):
         print(f"{unwritten} found no space for their files: free some, and the same command tries them again")
-    if sum(counts.failed for counts in report.tasks.values()) > unwritten:
+    if unread := sum(outcome.excused for outcome in report.failures) - unwritten:
+        print(f"{unread} could not read their data: mend it, and the same command tries them again")
+    if sum(counts.failed for counts in report.tasks.values()) > unwritten + unread:
         print("the same command with more --retries tries failed trials again")
     if report.workers:
         print(f"{clock(report.wall)}, {report.workers} workers {report.utilisation:.0%} busy")

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from typing import Any
 
 from nasbench_mr.data_builders.trial import Job, Outcome, Trial, run_trial
@@ -30,8 +31,10 @@ from nasbench_mr.errors import BuildError, InvalidArgumentError, UnknownNameErro
 
 #: Workers that share one GPU, if not told: small networks leave most of it idle.
 PER_GPU = 4
-#: Workers in a row that die before they are ready; then the build stops.
+#: Workers in a row that die before they are ready, with none that is; then the build stops.
 MAX_FALSE_STARTS = 5
+#: Where the system shows its devices.
+DEVICES = Path("/dev")
 
 
 @dataclass
@@ -43,6 +46,8 @@ class _Worker:
     ready: bool = False
     trial: Trial | None = None
     since: float = 0.0
+    #: How often in a row it died before it was ready.
+    false_starts: int = 0
 
 
 class Engine(abc.ABC):
@@ -63,7 +68,6 @@ class Engine(abc.ABC):
             raise InvalidArgumentError(f"workers is {workers}; expected at least 1")
         self.job = job
         self.workers: list[_Worker] = []
-        self._false_starts = 0
         try:
             for slot in range(workers):
                 self.workers.append(_Worker(slot, self._start(slot)))
@@ -118,7 +122,7 @@ class Engine(abc.ABC):
             if isinstance(answer, Exception):
                 raise answer
             if answer is None:
-                worker.ready, self._false_starts = True, 0
+                worker.ready, worker.false_starts = True, 0
             elif isinstance(answer, Outcome):
                 worker.trial = None
                 outcomes.append(answer)
@@ -136,9 +140,11 @@ class Engine(abc.ABC):
         """Replaces a dead worker; the outcome of the trial that it had."""
         trial, elapsed = worker.trial, time.monotonic() - worker.since
         if not worker.ready:
-            self._false_starts += 1
-            if self._false_starts >= MAX_FALSE_STARTS:
-                raise BuildError(f"{self._false_starts} workers in a row ended before they were ready: {how}")
+            worker.false_starts += 1
+            starts = [w.false_starts for w in self.workers]
+            # While one is ready, or still on its first try, others may go on: one node of many may be broken.
+            if not any(w.ready for w in self.workers) and all(starts) and sum(starts) >= MAX_FALSE_STARTS:
+                raise BuildError(f"{sum(starts)} workers in a row ended before they were ready: {how}")
         self._replace(worker)
         if trial is None:
             return []
@@ -174,7 +180,7 @@ class Local(Engine):
 
     def __init__(self, job: Job, workers: int | None = None):
         self._gpus = [] if job.device == "cpu" else gpus()
-        super().__init__(job, default_workers(self._gpus) if workers is None else workers)
+        super().__init__(job, default_workers(job) if workers is None else workers)
 
     def _start(self, slot: int) -> tuple[subprocess.Popen[bytes], Connection]:
         ours, theirs = Pipe()
@@ -267,15 +273,22 @@ def gpus() -> list[str]:
     if visible is not None:
         return [gpu for gpu in visible.split(",") if gpu not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
-        return []
+        # As in a container that was given the devices alone.
+        return [str(k) for k, _ in enumerate(DEVICES.glob("nvidia[0-9]*"))]
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
     return [str(k) for k, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
 
 
-def default_workers(gpus: list[str]) -> int:
-    """One for each core that this process may use; with GPUs at most `PER_GPU` on each."""
+def default_workers(job: Job) -> int:
+    """One for each core that this process may use; where there are GPUs, so many as fit on them.
+
+    Small networks share a GPU, `PER_GPU` on each. One whose data do not fit in memory (a recipe that is not
+    `resident`) is large, and has one of its own.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, PER_GPU * len(gpus)) if gpus else cores
+    found = [] if job.device == "cpu" else gpus()
+    share = PER_GPU if all(recipe.resident for recipe in job.recipes.values()) else 1
+    return min(cores, share * len(found)) if found else cores
 
 
 # --- On a cluster -------------------------------------------------------------------------------------

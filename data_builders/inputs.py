@@ -224,10 +224,7 @@ class Streamed(Source):
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         self.recipe, self.device, self.share = recipe, device, share
         train, self._val = (split(recipe, name, data) for name in ("train", "val"))
-        labels = None
-        if recipe.train_samples and train.problem in ("classification", "video"):
-            labels = [int(sample["label"]) for sample in train]
-        kept = choose(len(train), recipe.train_samples, labels)
+        kept = choose(len(train), recipe.train_samples, train.labels())
         self.count, self.classes = len(kept), len(train.classes)
         read = functools.partial(transforms.training_sample, recipe)
         self._stream = Stream(train, kept, read, recipe.workers, device=device)

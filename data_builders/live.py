@@ -22,7 +22,7 @@ from nasbench_mr import objective, tasks
 from nasbench_mr.data_builders import recipes, runner
 from nasbench_mr.data_builders.recipes import Recipe
 from nasbench_mr.data_builders.trial import Outcome, Trial
-from nasbench_mr.errors import InvalidArgumentError, StorageError
+from nasbench_mr.errors import DatasetError, InvalidArgumentError, StorageError
 from nasbench_mr.objective import Codes, Domain, Goal, Measured, Objective
 from nasbench_mr.release import home
 
@@ -66,9 +66,10 @@ class Training:
         for row, code in enumerate(codes.tolist()):
             outcomes = {n: self.builder.records[Trial(tuple(code), n, self.seed)].outcome for n in distinct}
             for outcome in outcomes.values():
-                if outcome.no_space:
+                if outcome.excused:
                     # A search would take it for a bad code.
-                    raise StorageError(f"{outcome.trial}: {outcome.error}; the same search goes on from here")
+                    kind = StorageError if outcome.no_space else DatasetError
+                    raise kind(f"{outcome.trial}: {outcome.error}; the same search goes on from here")
             cost[row] = sum(_seconds(outcome) for outcome in outcomes.values())
             for column, (goal, name) in enumerate(zip(goals, names, strict=True)):
                 if outcomes[name].status == "ok":

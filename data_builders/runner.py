@@ -5,8 +5,8 @@
 
 What is finished is in `out` within seconds (see `store`), so a build that ends for whatever reason goes on
 where it was when the same command runs again. A trial that fails is recorded with its error and tried again,
-a bounded number of times over all runs; everything else goes on. One that found no space for its files is
-tried again by the next run, however often. Nothing here imports torch.
+a bounded number of times over all runs; everything else goes on. One that found no space for its files, or
+could not read its data, is tried again by the next run, however often. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import math
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +35,14 @@ from nasbench_mr.data_builders import datasets, engines, recipes
 from nasbench_mr.data_builders.recipes import Recipe
 from nasbench_mr.data_builders.store import CURVE, Store, to_bytes, to_part
 from nasbench_mr.data_builders.trial import TRAINER, Job, Outcome, Trial, address
-from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, RecipeError, TableError
+from nasbench_mr.errors import (
+    InfeasibleError,
+    InvalidArgumentError,
+    OutOfSpaceError,
+    RecipeError,
+    TableError,
+    UnknownNameError,
+)
 from nasbench_mr.tasks import Task
 
 if TYPE_CHECKING:
@@ -43,6 +51,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two part files: short, so that little is lost; long enough that short trials share a file.
 FLUSH = 1.0
+#: Seconds that a trial may be given at most: a year.
+MAX_TIME = 3.2e7
 #: Draws of 256 codes that may bring nothing new, one after the other.
 _BARREN = 100
 
@@ -175,11 +185,13 @@ def draw_codes(
         `(n, 27)` int16.
 
     Raises:
-        InvalidArgumentError: n is less than 1.
+        InvalidArgumentError: n is less than 1, or the seed than 0.
         InfeasibleError: codes of this scheme within the limit are too rare to draw n of them.
     """
     if n < 1:
         raise InvalidArgumentError(f"{n} codes; expected at least 1")
+    if seed < 0:
+        raise InvalidArgumentError(f"the seed of codes is {seed}; expected at least 0")
     found: dict[bytes, space.Code] = {}
     chunk = barren = 0
     while len(found) < n:
@@ -223,8 +235,11 @@ def read_codes(path: str | os.PathLike[str]) -> space.Codes:
         else:
             lines = enumerate(path.read_text("utf-8").splitlines(), 1)
             codes = np.array([_parse_line(path, n, t) for n, t in lines if t.strip() and t.strip()[0] != "#"])
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise InvalidArgumentError(f"can't read codes from {path}: {error}") from None
+    except OutOfSpaceError:
+        raise
+    except (OSError, KeyError, ValueError) as error:  # of pandas, pyarrow and decoding
+        text = " ".join(str(error).split())
+        raise InvalidArgumentError(f"can't read codes from {path}: {text}") from None
     if not len(codes):
         raise InvalidArgumentError(f"{path} has no codes")
     return np.array(list(dict.fromkeys(map(tuple, codes.tolist()))), np.int16)
@@ -287,8 +302,10 @@ class Builder:
     ):
         if retries < 0:
             raise InvalidArgumentError(f"retries is {retries}; expected at least 0")
-        if time_limit is not None and not time_limit > 0:
-            raise InvalidArgumentError(f"time_limit is {time_limit}; expected a positive number of seconds")
+        if time_limit is not None and not 0 < time_limit <= MAX_TIME:
+            raise InvalidArgumentError(
+                f"time_limit is {time_limit}; expected a positive number of seconds, at most {MAX_TIME:g}"
+            )
         self.recipes = chosen(names)
         own = {task.name: task for task in unregistered}
         self.tasks = {
@@ -318,14 +335,16 @@ class Builder:
             self._remember(task)
 
     def _check_recipes(self) -> None:
+        """That results here come from these recipes, and that the readers have the options they give."""
         for name, recipe in self.recipes.items():
-            if (found := self.store.recipe(name)) is not None and found.digest != recipe.digest:
-                mine, theirs = recipe.to_dict(), found.to_dict()
-                differs = [f"{k} {theirs[k]!r} there, {mine[k]!r} here" for k in mine if mine[k] != theirs[k]]
-                raise RecipeError(
-                    f"{self.store} was built with another recipe for {name}: {'; '.join(differs)}. "
-                    "Use that recipe, or another --out"
-                )
+            self.store.check_recipe(name, recipe)
+            if self.job.trainer == TRAINER:
+                try:
+                    for split in ("train", "val"):
+                        options = recipes.tuples(recipe.reader_options(split))
+                        datasets.check_options(datasets.reader(recipe.dataset), options)
+                except (InvalidArgumentError, UnknownNameError) as error:
+                    raise RecipeError(f"recipe {recipe.name!r}, data set {recipe.dataset}: {error}") from None
 
     def _remember(self, task: Task) -> None:
         self._record(list(self.store.outcomes(task)))
@@ -333,7 +352,7 @@ class Builder:
     def _record(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             record = self.records.setdefault(outcome.trial, Record(outcome))
-            record.failures += outcome.status == "failed" and not outcome.no_space
+            record.failures += outcome.status == "failed" and not outcome.excused
             if not record.done or outcome.status == "ok":
                 record.outcome = outcome
         timed = [o for o in outcomes if o.status == "ok" and o.seconds is not None]
@@ -368,7 +387,9 @@ class Builder:
             workers: trials at once; None: as many as this machine has room for.
         """
         if workers is None:
-            workers = engines.default_workers(engines.gpus())
+            workers = engines.default_workers(self.job)
+        if workers < 1:
+            raise InvalidArgumentError(f"workers is {workers}; expected at least 1")
         todo = self.pending(trials)
         report = self._report(trials)
         rows = []
@@ -392,6 +413,7 @@ class Builder:
 
         Raises:
             DatasetError: the data are not there.
+            InvalidArgumentError: the device is not there.
             StorageError: there is no space for results. What is finished stays; the same command goes on
                 from there.
             RecipeError: a recipe does not fit its data.
@@ -406,8 +428,7 @@ class Builder:
             # Better one error now than one for each trial. A cluster's data need not be here.
             for recipe in self.recipes.values():
                 datasets.locate(recipe.dataset, self.job.data)
-        for name, recipe in self.recipes.items():
-            self.store.write_recipe(name, recipe)
+        self._check_recipes()  # again: another build may have begun here meanwhile
         start = time.monotonic()
         if self._engine is None:
             self._engine = self._make()
@@ -415,7 +436,8 @@ class Builder:
         # pyarrow would import it for the first part, while all workers wait for their second trial.
         importlib.import_module("pandas")
         report.workers = len(engine.workers)
-        writer = _Writer(self.store, self.tasks)
+        writer = _Writer(self.store, self.tasks, self.recipes)
+        attempts: Counter[Trial] = Counter()
         try:
             with _Bar(todo, self, progress) as bar:
                 while queue or engine.running:
@@ -430,8 +452,12 @@ class Builder:
                         raise error
                     for outcome in writer.flush(FLUSH if queue or engine.running else 0):
                         self._record([outcome])
+                        attempts[outcome.trial] += 1
+                        if outcome.status != "failed":
+                            self.job.discard(outcome.trial)
                         # Without space, a trial would fail again at once: the next run tries it.
-                        if self._settled(outcome.trial) or outcome.no_space:
+                        last = outcome.no_space or attempts[outcome.trial] > self.retries
+                        if last or self._settled(outcome.trial):
                             self._count(report, outcome)
                             bar.done(outcome.trial)
                         else:
@@ -499,14 +525,15 @@ class _Queue:
         return heapq.heappop(self._heap)[2]
 
     def put_back(self, trial: Trial) -> None:
-        heapq.heappush(self._heap, (*self._rank[trial], trial))
+        """At the end: what it failed for, such as others' memory, may be over by then."""
+        heapq.heappush(self._heap, (math.inf, self._rank[trial][1], trial))
 
 
 class _Writer:
-    """Collects outcomes and writes them as parts."""
+    """Collects outcomes and writes them as parts, after the recipe that they come from."""
 
-    def __init__(self, store: Store, names: Mapping[str, Task]):
-        self.store, self.tasks = store, names
+    def __init__(self, store: Store, names: Mapping[str, Task], recipes: Mapping[str, Recipe]):
+        self.store, self.tasks, self.recipes = store, names, dict(recipes)
         self.waiting: dict[str, list[Outcome]] = {}
         self.written = -math.inf
 
@@ -522,6 +549,9 @@ class _Writer:
         if not self.waiting or time.monotonic() - self.written < age:
             return written
         for name, outcomes in list(self.waiting.items()):
+            if (recipe := self.recipes.get(name)) is not None:
+                self.store.write_recipe(name, recipe)
+                del self.recipes[name]
             try:
                 self.store.add(self.tasks[name], outcomes)
             except TableError:
@@ -652,11 +682,11 @@ def as_seeds(seeds: int | Sequence[int]) -> list[int]:
     """Seeds, or so many from 0 on.
 
     Raises:
-        InvalidArgumentError: there is none, or one is negative.
+        InvalidArgumentError: there is none, or one is negative or too large for a table.
     """
     listed = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
-    if not listed or min(listed) < 0:
-        raise InvalidArgumentError(f"seeds are {seeds}; expected at least one, none negative")
+    if not listed or min(listed) < 0 or max(listed) >= 2**31:
+        raise InvalidArgumentError(f"seeds are {seeds}; expected at least one, each from 0 to 2^31 - 1")
     return listed
 
 
@@ -666,15 +696,22 @@ def as_seeds(seeds: int | Sequence[int]) -> list[int]:
 def compact(store: Store, names: Iterable[Task]) -> None:
     """Writes each task's table, and its curves, from all its parts: sorted by code and seed.
 
-    Where a trial is in several parts, its first "ok" one counts, else the last.
+    Where a trial is in several parts, its first "ok" one counts, else the last. Several builds may do this at
+    once: the last one to write has seen all parts.
 
     Raises:
         TableError: a part is damaged.
         StorageError: the disk is full.
     """
     for task in names:
-        if (parts := store.parts(task)) is None:
-            continue
+        seen: list[str] = []
+        while (found := store.part_names(task)) != seen:
+            seen = found
+            _compact(store, task, seen)
+
+
+def _compact(store: Store, task: Task, names: Sequence[str]) -> None:
+    if (parts := store.parts(task, names)) is not None:
         with tempfile.TemporaryDirectory() as scratch:
             joined = Path(scratch) / "joined.parquet"
             table.write_arrow(parts, joined)

@@ -100,8 +100,7 @@ class Scans(Problem):
         self.config = configure(recipe)
         self.overlap = {name: recipe.min_overlap.get(name, 0.5) for name in self.config.names}
         self.workers = 0 if recipe.resident else recipe.workers
-        prepared = _prepared if recipe.resident else _prepared.__wrapped__
-        self.data_set: Prepared = prepared(
+        self.data_set: Prepared = _prepared(
             *(inputs.key(recipe, name, data) for name in ("train", "val")),
             recipe.train_samples,
             recipe.resident,

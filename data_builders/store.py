@@ -131,10 +131,26 @@ class Store:
         except (ValueError, TypeError, KeyError) as error:
             raise RecipeError(f"recipes/{task}.json in {self} is no recipe: {error}") from None
 
+    def check_recipe(self, task: str, recipe: Recipe) -> None:
+        """Raises `RecipeError` where a task's results here come from another recipe."""
+        if (found := self.recipe(task)) is not None and found.digest != recipe.digest:
+            mine, theirs = recipe.to_dict(), found.to_dict()
+            differs = [f"{k} {theirs[k]!r} there, {mine[k]!r} here" for k in mine if mine[k] != theirs[k]]
+            raise RecipeError(
+                f"{self} was built with another recipe for {task}: {'; '.join(differs)}. "
+                "Use that recipe, or another --out"
+            )
+
     def write_recipe(self, task: str, recipe: Recipe) -> None:
-        """Writes the recipe of a task that has none yet."""
+        """Writes the recipe of a task that has none yet; its first results come right after it.
+
+        Raises:
+            RecipeError: it has another one.
+        """
         if self.recipe(task) is None:
             self.write(f"recipes/{task}.json", (json.dumps(recipe.to_dict(), indent=2) + "\n").encode())
+        # After writing, as another build may have written its own at the same time.
+        self.check_recipe(task, recipe)
 
     def built(self, name: str) -> Task | None:
         """The task of a table that was made here, as the table describes it; None where there is none."""
@@ -156,15 +172,19 @@ class Store:
         name = f"parts/{task.name}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
         self.write(name, to_bytes(to_part(task, outcomes)))
 
-    def parts(self, task: Task) -> pa.Table | None:
-        """The trials of all parts, oldest part first, maybe several times the same; None without parts.
+    def part_names(self, task: Task) -> list[str]:
+        """The parts of a task, oldest first."""
+        return self.names(f"parts/{task.name}", ".parquet")
+
+    def parts(self, task: Task, names: Sequence[str] | None = None) -> pa.Table | None:
+        """The trials of all parts, or of those named, maybe several times the same; None without parts.
 
         Raises:
             TableError: a part is damaged.
         """
         import pyarrow as pa
 
-        names = self.names(f"parts/{task.name}", ".parquet")
+        names = self.part_names(task) if names is None else names
         if not names:
             return None
         with ThreadPoolExecutor(8 if self.local else 32) as pool:

@@ -55,7 +55,7 @@ class TrainResult:
         curve: `(epochs,)` arrays: `epoch` from 1, the metrics (NaN where the recipe does not evaluate), the
             mean training `loss`, the `lr` of the epoch's last step, `seconds` since the start.
         epochs: trained.
-        seconds: of training and evaluation, over all resumptions; without reading files and pretraining.
+        seconds: of training, pretraining and evaluation, over all resumptions; without reading files.
         device: what it ran on.
         status: "ok" or "diverged".
         error: what diverged, else None.
@@ -100,7 +100,7 @@ def train(
     Raises:
         RecipeError, UnknownTaskError: no such recipe, or one that its data does not fit.
         DatasetError: the data are missing or malformed.
-        InvalidArgumentError: the checkpoint is another trial's.
+        InvalidArgumentError: there is no such device, or the checkpoint is another trial's.
         IntegrityError: the checkpoint is damaged.
     """
     code, recipe, where = space.parse(code), recipes.get(recipe), choose_device(device)
@@ -376,16 +376,18 @@ class _Graph:
         self.batch = tuple(t.clone() for t in example)
         before = [b.clone() for b in net.buffers()]
         # Libraries choose their kernels and allocate at first use, which a graph must not record.
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
+        device = self.batch[0].device
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(3):
                 backward(self.batch)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream(device).wait_stream(side)
         net.zero_grad()
         self.graph = torch.cuda.CUDAGraph()
-        # By default whatever another thread asks of the driver breaks the recording, as pinning memory does.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        # The stream is given, as torch would take that of the process's first graph, whatever its device. By
+        # default whatever another thread asks of the driver breaks the recording, as pinning memory does.
+        with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
             self.loss = backward(self.batch)
         for buffer, value in zip(net.buffers(), before, strict=True):
             buffer.copy_(value)
@@ -420,10 +422,11 @@ class _Run:
     def train(self, checkpoint: Path | None, progress: bool) -> TrainResult:
         from tqdm import tqdm
 
-        if checkpoint is not None and checkpoint.exists():
+        before = 0.0
+        if checkpoint is not None and self._exists(checkpoint):
             self._resume(checkpoint)
         elif self.recipe.pretrained:
-            self._pretrain(checkpoint, progress)
+            before = self._pretrain(checkpoint, progress)
         model = self._parallel()
         done = len(self.rows)
         bar = tqdm(
@@ -433,7 +436,7 @@ class _Run:
             unit="epoch",
             disable=None if progress and self.share.rank == 0 else True,
         )
-        before = self.rows[-1]["seconds"] if self.rows else 0.0
+        before = self.rows[-1]["seconds"] if self.rows else before
         start = time.perf_counter()
         with bar, self._settings():
             for epoch in range(done, self.recipe.epochs):
@@ -448,14 +451,30 @@ class _Run:
                 bar.update()
         return self._result()
 
-    def _pretrain(self, checkpoint: Path | None, progress: bool) -> None:
-        """Starts from the weights that the recipe `pretrained` gives, but for the classifier's."""
+    def _exists(self, checkpoint: Path) -> bool:
+        """Whether there is one; all processes that train together must agree, or they would wait forever."""
+        seen: list[bool] = self.share.gather([checkpoint.exists()])
+        if len(set(seen)) > 1:
+            raise InvalidArgumentError(
+                f"only {sum(seen)} of {len(seen)} processes see the checkpoint {checkpoint}; "
+                "give a path that is the same file on all nodes"
+            )
+        return seen[0]
+
+    def _pretrain(self, checkpoint: Path | None, progress: bool) -> float:
+        """Starts from the weights that the recipe `pretrained` gives, but for the classifier's.
+
+        Returns how many seconds they took.
+        """
         first = _Run(self.code, recipes.get(self.recipe.pretrained), self.seed, self.device, self.work.data)
-        own = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{first.recipe.name}")
-        first.train(own, progress)
+        # Beside the other, under a name that goes on from its: `trial.Job.discard`.
+        suffix = f".{first.recipe.name}-{first.recipe.digest}"
+        own = None if checkpoint is None else checkpoint.with_name(checkpoint.name + suffix)
+        seconds = first.train(own, progress).seconds
         weights = first.net.state_dict().items()
         kept = {k: v for k, v in weights if not k.startswith("head.classifier.")}
         self.net.load_state_dict(kept, strict=False)
+        return seconds
 
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
@@ -467,8 +486,10 @@ class _Run:
         torch.set_float32_matmul_precision("high")
         # Short trials would be over before the search for the fastest convolutions has paid.
         long = self.work.plan.steps * self.recipe.epochs >= LONG
+        flags = torch.backends.cudnn.flags(enabled=True, benchmark=long, allow_tf32=True)
         try:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=long, allow_tf32=True):
+            # The current device's stream is the one that is recorded, and where work is queued.
+            with torch.cuda.device(self.device), flags:
                 yield
         finally:
             torch.set_float32_matmul_precision(before)

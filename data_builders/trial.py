@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import glob
 import hashlib
 import importlib
 import inspect
@@ -85,7 +86,7 @@ class Job:
         """Registers the tasks and imports what trains.
 
         Raises:
-            InvalidArgumentError: there is no such function.
+            InvalidArgumentError: there is no such function, or no such device.
             MissingExtraError: it needs a package that is not installed.
         """
         for task in self.tasks:
@@ -93,19 +94,36 @@ class Job:
         module, _, name = self.trainer.partition(":")
         try:
             function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        except ModuleNotFoundError as error:
-            if self.trainer == TRAINER and error.name:
-                raise missing_extra(error.name, "build", "training") from None
-            raise InvalidArgumentError(f"no trainer {self.trainer!r}: {error}") from None
         except (AttributeError, ValueError) as error:
             raise InvalidArgumentError(
                 f"no trainer {self.trainer!r}: {error}; expected MODULE:FUNCTION"
             ) from None
+        except Exception as error:  # of whatever a module of the user's does when it is imported
+            if self.trainer == TRAINER and isinstance(error, ModuleNotFoundError) and error.name:
+                raise missing_extra(error.name, "build", "training") from None
+            raise InvalidArgumentError(
+                f"no trainer {self.trainer!r}: {type(error).__name__}: {error}"
+            ) from None
+        if self.trainer == TRAINER:
+            # Now, and not as an error of every trial.
+            sys.modules[module].choose_device(self.device)
         return function
 
+    def checkpoint(self, trial: Trial) -> Path | None:
+        """Where a trial in progress is kept; files beside it whose names go on from its belong to it."""
+        if self.checkpoints is None:
+            return None
+        return Path(self.checkpoints) / f"{trial.key}-{self.recipes[trial.task].digest}.safetensors"
 
-#: How the error of a trial begins that could not write its files.
-NO_SPACE = "no space: "
+    def discard(self, trial: Trial) -> None:
+        """Removes what is kept of a trial, if anything is."""
+        if (path := self.checkpoint(trial)) is not None and path.parent.is_dir():
+            for kept in path.parent.glob(f"{glob.escape(path.name)}*"):
+                kept.unlink(missing_ok=True)
+
+
+#: How the error of a trial begins that could not write its files, and of one that could not read its data.
+NO_SPACE, NO_DATA = "no space: ", "DatasetError: "
 
 
 @dataclass(frozen=True)
@@ -133,8 +151,13 @@ class Outcome:
 
     @property
     def no_space(self) -> bool:
-        """It failed for want of space for its files: no fault of its own, so the next run tries it again."""
+        """It failed for want of space for its files."""
         return self.status == "failed" and (self.error or "").startswith(NO_SPACE)
+
+    @property
+    def excused(self) -> bool:
+        """It failed for want of space or of its data: no fault of its own, so the next run tries it again."""
+        return self.no_space or (self.status == "failed" and (self.error or "").startswith(NO_DATA))
 
 
 def address(trainer: str | Callable[..., Any]) -> str:
@@ -156,12 +179,12 @@ def address(trainer: str | Callable[..., Any]) -> str:
 def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
     """Trains one network. Whatever goes wrong is in the outcome, but for what ends the process.
 
+    Its checkpoint stays until the outcome is written (`Job.discard`).
+
     Past the time limit the process ends itself, wherever it hangs: the engine notices, and starts another.
     """
     recipe = job.recipes[trial.task]
-    checkpoint = None
-    if job.checkpoints is not None:
-        checkpoint = Path(job.checkpoints) / f"{trial.key}-{recipe.digest}.safetensors"
+    checkpoint = job.checkpoint(trial)
     start = time.perf_counter()
     fatal: NasbenchMRError | None = None
     try:
@@ -175,8 +198,6 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
                 checkpoint=checkpoint,
                 progress=False,
             )
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
         return Outcome(
             trial,
             result.status,
@@ -191,8 +212,8 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
     except (MissingExtraError, RecipeError) as error:
         fatal, text = error, str(error)
     except Exception as error:
-        if checkpoint is not None and isinstance(error, IntegrityError):
-            checkpoint.unlink(missing_ok=True)  # Damaged: the next attempt starts anew.
+        if isinstance(error, IntegrityError):
+            job.discard(trial)  # Damaged: the next attempt starts anew.
         text = f"{type(error).__name__}: {error}"
         if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
             text = f"out of memory: {text}"
@@ -212,7 +233,8 @@ def _line(text: str | None) -> str | None:
     """One line of bounded length, for a table."""
     if text is None:
         return None
-    text = " ".join(text.split())
+    # A name on disk that is no UTF-8 would fit in no table.
+    text = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 3] + "..."
 
 

@@ -313,7 +313,7 @@ def noise_of(error: Floats, variance: Floats) -> Floats:
 def write_archive(path: str | os.PathLike[str], form: str, header: Mapping[str, Any], state: State) -> None:
     """Writes arrays and a JSON header as one npz file, without pickles."""
     text = json.dumps({"format": form, "version": _VERSION, **header})
-    arrays = {"header": np.frombuffer(text.encode(), np.uint8), **state}
+    arrays: dict[str, Any] = {"header": np.frombuffer(text.encode(), np.uint8), **state}
     with files.atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 

@@ -80,8 +80,8 @@ assert bench.query(tuple(map(int, sys.argv[2].split(","))), "video").code
 
 
 def test_queries_load_numpy_alone_or_nothing(tiny_release: Path) -> None:
-    # The first load of a table reads Parquet (older versions of pyarrow load pandas for it), and leaves a copy
-    # that needs none.
+    # The first load of a table reads Parquet, for which older versions of pyarrow load pandas; it leaves a
+    # copy that needs none.
     assert loaded(QUERIES, tiny_release) & {*HEAVY, "numpy"} - {"pandas"} == {"numpy", "pyarrow"}
     assert loaded(QUERIES, tiny_release) & {*HEAVY, "numpy"} == {"numpy"}
     code = ",".join(map(str, nasbench_mr.space.sample(1, seed=0)[0].tolist()))

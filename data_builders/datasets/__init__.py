@@ -158,6 +158,8 @@ def check_options(function: Callable[..., object], options: Mapping[str, Any]) -
             "Size": value is None or type(value) is int or pair,
         }[kind]:
             raise InvalidArgumentError(f"option {key} is {value!r}; expected {kind}")
+        if key == "seed" and value < 0:
+            raise InvalidArgumentError(f"option seed is {value}; expected at least 0")
 
 
 def load(name: str, root: str | os.PathLike[str], split: str, **options: Any) -> Dataset:

@@ -104,6 +104,10 @@ class Dataset(abc.ABC):
     def _read(self, index: int) -> Sample:
         """Sample `index`, which is in range."""
 
+    def labels(self) -> Array | None:
+        """The class of every sample, `(n,)` int64, without decoding; None where none has a single one."""
+        return None
+
     def verify(self) -> None:
         """Reads every sample.
 
@@ -136,7 +140,13 @@ class Dataset(abc.ABC):
 
 
 def throughput(dataset: Dataset, seconds: float = 1.0, seed: int = 0) -> float:
-    """Samples a second, read in random order by this thread alone, over at least `seconds`."""
+    """Samples a second, read in random order by this thread alone, over at least `seconds`.
+
+    Raises:
+        InvalidArgumentError: `seconds` is not positive.
+    """
+    if not seconds > 0:
+        raise InvalidArgumentError(f"seconds is {seconds}; expected a positive number")
     order = np.random.default_rng(seed).permutation(len(dataset))
     for index in order[:3]:  # imports, and the disk cache's first touch
         dataset[index]

@@ -78,6 +78,10 @@ class Hmdb51(Reader):
         file, label = self._samples[index]
         return {"clip": read_clip(file, self.frames, self.size), "label": np.array(label, np.int64)}
 
+    def labels(self) -> Array:
+        """As of every data set."""
+        return np.array([label for _, label in self._samples], np.int64)
+
 
 def _chosen(file: Path, split: str) -> list[str]:
     """The clips of a split, sorted, from a split file: lines of a file name and 0, 1 or 2."""

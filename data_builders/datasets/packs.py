@@ -99,6 +99,13 @@ class Pack(Dataset):
     def _read(self, index: int) -> Sample:
         return {key: column.read(self._bytes, index) for key, column in self._columns.items()}
 
+    def labels(self) -> Array | None:
+        """As of every data set."""
+        column = self._columns.get("label")
+        if column is None or column.shapes.shape[1]:  # several a sample
+            return None
+        return column.slice(self._bytes, 0, column.total)
+
     def verify(self) -> None:
         """Hashes all data anew.
 

@@ -121,6 +121,11 @@ def on_gpu(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None
 _broken: list[int] = []
 
 
+def latin1(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
+    """Names a file whose name is no UTF-8, as Python gives it."""
+    raise RuntimeError(f"no photo {os.fsdecode(b'caf' + bytes([0xE9]))}.jpg")
+
+
 def endless(
     code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, *, data: str, **_: Any
 ) -> Any:

@@ -57,7 +57,15 @@ def test_failures_are_listed_with_what_to_do(tmp_path: Path, capsys: pytest.Capt
     assert out.count("failed: mini-cls, seed 1, code ") == 10
     assert "DatasetError: photo.jpg is no image" in out
     assert "... and 2 more" in out
-    assert "the same command with more --retries tries failed trials again" in out
+    assert "12 could not read their data: mend it, and the same command tries them again" in out
+    assert "--retries" not in out
+
+
+def test_those_that_failed_too_often_need_more_retries(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(tmp_path, "--codes", "2", "--seeds", "2", "--retries", "0", trainer="on_gpu") == 0
+    assert "the same command with more --retries tries failed trials again" in capsys.readouterr().out
 
 
 def test_those_that_found_no_space_need_no_more_retries(

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -98,16 +99,51 @@ def test_gpus_are_counted_without_torch(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert engines.gpus() == []
+    monkeypatch.setattr(engines, "DEVICES", tmp_path)
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl"):
+        (tmp_path / name).touch()
+    assert engines.gpus() == ["0", "1", "2"]
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA (UUID: GPU-1)'\necho 'GPU 1: NVIDIA (UUID: GPU-2)'\n")
     tool.chmod(0o755)
     assert engines.gpus() == ["0", "1"]
 
 
-def test_as_many_workers_as_there_is_room_for() -> None:
-    cores = len(os.sched_getaffinity(0))
-    assert engines.default_workers([]) == cores
-    assert engines.default_workers(["0"]) == min(cores, engines.PER_GPU)
+def test_as_many_workers_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(16))
+    small, large = recipes.get("mini-cls"), recipes.get("seg")
+    assert small.resident
+    assert not large.resident
+
+    def workers(*chosen: recipes.Recipe, device: str | None = None) -> int:
+        asked = dataclasses.replace(job("instant"), recipes={r.task: r for r in chosen}, device=device)
+        return engines.default_workers(asked)
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert workers(small) == workers(large) == 16
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    # Those whose data do not fit in memory have a GPU of their own.
+    assert (workers(small), workers(large), workers(small, large)) == (8, 2, 2)
+    assert workers(small, device="cpu") == 16
+
+
+def test_some_workers_that_can_not_start_do_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where one node of many is broken: all but the first worker end before they are ready."""
+    (tmp_path / "uneven.py").write_text(
+        "import os, time\n"
+        "from pathlib import Path\n"
+        "from fake_trainers import short as train\n"
+        f"note = Path({str(tmp_path / 'note')!r})\n"
+        "try: note.touch(exist_ok=False)\n"
+        "except FileExistsError: os._exit(7)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    trials = [Trial(CODES[k % 4], "mini-cls", k) for k in range(40)]
+    with engines.make("local", dataclasses.replace(job("short"), trainer="uneven:train"), 7) as engine:
+        assert [o.status for o in finish(engine, trials)] == ["ok"] * 40
+        assert sum(worker.false_starts for worker in engine.workers) >= engines.MAX_FALSE_STARTS
 
 
 def test_workers_that_can_not_start_stop_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +156,7 @@ def test_workers_that_can_not_start_stop_the_build(tmp_path: Path, monkeypatch: 
         (
             "lacking:train",
             InvalidArgumentError,
-            "no trainer 'lacking:train': No module named 'no_such_package'",
+            "no trainer 'lacking:train': ModuleNotFoundError: No module named 'no_such_package'",
         ),
     ]:
         with (

@@ -8,7 +8,13 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cost, objective, search, space, table, tasks
 from nasbench_mr.data_builders import recipes, runner
-from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, StorageError, UnknownMetricError
+from nasbench_mr.errors import (
+    DatasetError,
+    InfeasibleError,
+    InvalidArgumentError,
+    StorageError,
+    UnknownMetricError,
+)
 from nasbench_mr.objective import Objective
 
 RECIPE = recipes.override(recipes.get("mini-cls"), {"epochs": 4})
@@ -49,7 +55,7 @@ def test_what_was_trained_is_in_a_table_and_never_trained_again(tmp_path: Path) 
 
 
 def test_a_failed_training_counts_as_the_worst_value(tmp_path: Path) -> None:
-    live = make(tmp_path, "faulty", seed=fake_trainers.CORRUPT, retries=1)
+    live = make(tmp_path, "faulty", seed=fake_trainers.MEMORY, retries=1)
     assert live.evaluate(CODES[:1]).tolist() == [0.0]
     assert attempts(tmp_path) == 2
     assert live.spent > 0
@@ -59,6 +65,19 @@ def test_a_full_disk_is_no_bad_code_and_the_search_goes_on_when_there_is_space(t
     with pytest.raises(StorageError, match=r"no space: OSError: .*the same search goes on from here"):
         make(tmp_path, "filling", seed=1).evaluate(CODES[:1])
     assert make(tmp_path, seed=1).evaluate(CODES[:1]).tolist() == [fake_trainers.top1(tuple(CODES[0]), 1)]
+
+
+def test_unreadable_data_are_no_bad_code_either(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"photo\.jpg is no image.*the same search goes on from here"):
+        make(tmp_path, "faulty", seed=fake_trainers.CORRUPT).evaluate(CODES[:1])
+    assert make(tmp_path, seed=1).evaluate(CODES[:1]).tolist() == [fake_trainers.top1(tuple(CODES[0]), 1)]
+
+
+def test_a_device_that_is_not_there_is_no_bad_code_either(tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    live = objective.live("mini-cls", workers=1, out=tmp_path, data=tmp_path, device="nonsense")
+    with pytest.raises(InvalidArgumentError, match="device 'nonsense' can't be used"):
+        live.evaluate(CODES[:1])
 
 
 def test_shorter_trainings_have_tables_of_their_own(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import fake_trainers
@@ -178,7 +179,7 @@ def test_what_goes_wrong_is_recorded_and_reported_and_the_rest_goes_on(
 
 
 def test_a_failed_trial_is_retried_a_bounded_number_of_times_over_all_runs(tmp_path: Path) -> None:
-    seeds = [fake_trainers.CORRUPT]
+    seeds = [fake_trainers.MEMORY]
     report = run(tmp_path, "faulty", 1, seeds, retries=2)
     assert (report.tasks["mini-cls"].failed, len(trained(tmp_path))) == (1, 3)
     report = run(tmp_path, "faulty", 1, seeds, retries=2)
@@ -242,6 +243,100 @@ def test_trials_without_space_are_rows_cost_no_retry_and_wait_for_the_next_run(t
     assert Counter(key[-1] for key in table_of_parts(tmp_path)) == {0: 1, 1: 2, 2: 2}
     assert run(tmp_path, "instant", 1, [1, 2, 0], retries=0).tasks["mini-cls"].ok == 2
     assert rows(tmp_path).status.tolist() == ["ok", "ok", "ok"]
+
+
+def test_trials_without_their_data_are_tried_again_by_the_next_run(tmp_path: Path) -> None:
+    seeds = [fake_trainers.CORRUPT, fake_trainers.OK]
+    error = "DatasetError: photo.jpg is no image: broken data stream"
+    for attempts in (2, 4):
+        report = run(tmp_path, "faulty", 1, seeds, retries=1, workers=1)
+        assert [o.error for o in report.failures] == [error]
+        assert [int(line.split()[1]) for line in trained(tmp_path)].count(fake_trainers.CORRUPT) == attempts
+    # A retry comes last, when what was wrong may be over.
+    assert [int(line.split()[1]) for line in trained(tmp_path)[:3]] == [*seeds, fake_trainers.CORRUPT]
+    assert run(tmp_path, "instant", 1, seeds, retries=1).tasks["mini-cls"].ok == 1
+    assert rows(tmp_path).status.tolist() == ["ok", "ok"]
+
+
+def test_a_checkpoint_stays_until_the_result_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Store.add
+
+    def full(store: Store, task: tasks.Task, outcomes: Sequence[Outcome]) -> None:
+        if any(o.status == "ok" for o in outcomes):
+            raise StorageError("can't write: the disk is full")
+        add(store, task, outcomes)
+
+    kept = tmp_path / "checkpoints"
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", full)
+        with pytest.raises(StorageError):
+            run(tmp_path, "resuming", 1, 1, checkpoints=kept)
+    [checkpoint] = kept.iterdir()
+    # That of pretraining lies beside it.
+    beside = checkpoint.with_name(f"{checkpoint.name}.first-0123")
+    beside.touch()
+    other = kept / "of-another-trial.safetensors"
+    other.touch()
+    assert run(tmp_path, "resuming", 1, 1, checkpoints=kept).tasks["mini-cls"].ok == 1
+    assert [*kept.iterdir()] == [other]
+
+
+def test_a_build_without_results_leaves_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the data set has 4 classes"):
+        run(tmp_path, "stopping", 1, [1], workers=1)
+    for changes, message in (
+        ({"data_options": {"sizes": 4}}, "no option 'sizes' here: did you mean 'size'"),
+        ({"data_options": {"size": "large"}}, "option size is 'large'"),
+        ({"dataset": "cifar"}, "no data set 'cifar': did you mean 'cifar10'"),
+    ):
+        changed = recipes.override(recipes.get("mini-cls"), changes)
+        with pytest.raises(RecipeError, match=f"recipe 'mini-cls', data set .*{message}"):
+            build(changed, 1, 1, tmp_path)
+    (tmp_path / "cifar10").mkdir()
+    with pytest.raises(InvalidArgumentError, match="device 'gpu' can't be used"):
+        build("mini-cls", 1, 1, tmp_path, data=tmp_path, device="gpu", workers=1)
+    assert not (tmp_path / "recipes").exists()
+
+
+def test_two_builds_of_different_recipes_do_not_mix(tmp_path: Path) -> None:
+    other = recipes.override(recipes.get("mini-cls"), {"lr": 0.5})
+    trials = runner.plan(["mini-cls"], runner.draw_codes(1), [0])
+    with (
+        runner.Builder("mini-cls", tmp_path, workers=1, trainer="fake_trainers:instant") as first,
+        runner.Builder(other, tmp_path, workers=1, trainer="fake_trainers:instant") as second,
+    ):
+        first.run(trials)
+        with pytest.raises(RecipeError, match=r"another recipe for mini-cls: lr 0\.005 there, 0\.5 here"):
+            second.run(trials)
+    # And where the other began at the very same time.
+    with pytest.raises(RecipeError, match="another recipe"):
+        Store(tmp_path).write_recipe("mini-cls", other)
+
+
+def test_the_table_has_what_another_build_added_while_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that finished meanwhile wrote its table before ours, which is older."""
+    run(tmp_path, "instant", 1)
+    write = Store.write
+    others: list[int] = []
+
+    def slow(store: Store, name: str, data: bytes) -> None:
+        if name.startswith("tables") and not others:
+            others.append(1)
+            run(tmp_path, "instant", 1, [7])
+        write(store, name, data)
+
+    monkeypatch.setattr(Store, "write", slow)
+    run(tmp_path, "instant", 1, [5])
+    assert sorted(rows(tmp_path).seed) == [0, 5, 7]
+
+
+def test_names_that_are_no_utf8_are_shown_escaped(tmp_path: Path) -> None:
+    run(tmp_path, "latin1", 1, retries=0)
+    assert rows(tmp_path).error.tolist() == ["RuntimeError: no photo caf\\udce9.jpg"]
 
 
 def test_what_every_trial_would_meet_stops_the_build(tmp_path: Path) -> None:
@@ -384,7 +479,10 @@ def test_codes_from_files(tmp_path: Path) -> None:
         runner.read_codes(tmp_path / "bad.txt")
     (tmp_path / "empty.txt").write_text("# nothing\n")
     frame.drop(columns="b1").to_csv(tmp_path / "short.csv")
-    for name in ("empty.txt", "none.txt", "short.csv"):
+    (tmp_path / "nothing.csv").write_text("")
+    (tmp_path / "ragged.csv").write_text("i1,i2\n1\n1,2,3\n")
+    (tmp_path / "bad.parquet").write_text("no Parquet")
+    for name in ("empty.txt", "none.txt", "short.csv", "nothing.csv", "ragged.csv", "bad.parquet"):
         with pytest.raises(InvalidArgumentError, match=name):
             runner.read_codes(tmp_path / name)
 
@@ -393,12 +491,18 @@ def test_what_can_not_be_built_is_refused(tmp_path: Path) -> None:
     for names in ([], ["mini-cls", "mini-cls"]):
         with pytest.raises(RecipeError, match="expected at least one, each of another task"):
             build(names, 1, 1, tmp_path)
-    for options in ({"retries": -1}, {"time_limit": 0}, {"workers": 0}, {"gpus": 1.0}):
+    for options in (
+        {"retries": -1},
+        {"time_limit": 0},
+        {"time_limit": float("inf")},
+        {"workers": 0},
+        {"gpus": 1.0},
+    ):
         with pytest.raises(InvalidArgumentError):
             run(tmp_path, "instant", **options)
     with pytest.raises(InvalidArgumentError, match="0 codes; expected at least 1"):
         run(tmp_path, "instant", 0)
-    for seeds in (0, [], [-1]):
+    for seeds in (0, [], [-1], [2**31]):
         with pytest.raises(InvalidArgumentError, match="seeds are"):
             run(tmp_path, "instant", seeds=seeds)
     for trainer in ("nowhere:train", "fake_trainers:nothing", "fake_trainers"):

@@ -172,8 +172,8 @@ class Recording(TorchDispatchMode):
 
 def test_replayed_steps_equal_those_that_are_not(data, monkeypatch):
     stream = types.SimpleNamespace(wait_stream=lambda other: None)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
@@ -301,6 +301,16 @@ def epochs_of(checkpoint):
 
     with safe_open(checkpoint, "pt") as file:
         return len(json.loads(file.metadata()["trial"])["rows"])
+
+
+def test_a_checkpoint_that_not_all_processes_see_is_refused(data, tmp_path, monkeypatch):
+    """Else each would go on from another epoch, and wait for the others forever."""
+    recipe = recipes.override(RECIPES["classification"], {"epochs": 1})
+    checkpoint = tmp_path / "checkpoint"
+    training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
+    monkeypatch.setattr(inputs.Share, "gather", lambda self, parts: [*parts, False])
+    with pytest.raises(InvalidArgumentError, match="only 1 of 2 processes see the checkpoint"):
+        training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
 
 
 def test_checkpoints_of_others_and_broken_ones_are_refused(data, tmp_path):
@@ -456,14 +466,17 @@ def test_pretrained_trunks(data, tmp_path):
     try:
         recipe = dataclasses.replace(RECIPES["video"], pretrained="first")
         run = training._Run(CODE, recipe, 0, torch.device("cpu"), data)
-        run._pretrain(tmp_path / "checkpoint", progress=False)
+        seconds = run._pretrain(tmp_path / "checkpoint", progress=False)
         trunk = training._Run(CODE, first, 0, torch.device("cpu"), data)
         trunk.train(None, progress=False)
         for name, value in run.net.state_dict().items():
             if not name.startswith("head.classifier."):
                 assert torch.equal(value, trunk.net.state_dict()[name]), name
         assert run.net.head.classifier.out_channels == tasks.get(recipe.task).num_classes
-        assert epochs_of(tmp_path / "checkpoint.first") == 1
+        assert epochs_of(tmp_path / f"checkpoint.first-{first.digest}") == 1
+        # They count as the trial's.
+        whole = training.train(CODE, recipe, 0, "cpu", data=data, checkpoint=tmp_path / "checkpoint")
+        assert whole.seconds > whole.curve["seconds"][0] > seconds > 0
     finally:
         del recipes._RECIPES["first"]
 

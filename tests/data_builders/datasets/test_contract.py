@@ -114,6 +114,10 @@ def test_a_pack_has_the_same_samples(name: str, trees: Trees, tmp_path: Path) ->
     assert (packed.problem, packed.classes, packed.ids) == (data.problem, data.classes, data.ids)
     assert len(packed) == len(data)
     assert all(same(a, b) for a, b in zip(packed, data, strict=True))
+    single = data.problem in ("classification", "video")
+    expected = [int(sample["label"]) for sample in data] if single else None
+    for labels in (data.labels(), packed.labels()):
+        assert expected == (None if labels is None else labels.tolist())
     packed.verify()
     # load takes the pack, or the folder that has it, for the data set; the options must agree.
     options = trees[name][1]

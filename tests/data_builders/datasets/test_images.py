@@ -53,7 +53,7 @@ def test_cityscapes_refuses_what_is_no_label(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="3 x 2 pixels; its photo has 6 x 4"):
         data[0]
     scene(tmp_path, np.zeros((2, 3), np.uint16))
-    with pytest.raises(DatasetError, match="of mode I.*; expected one 8-bit channel"):
+    with pytest.raises(DatasetError, match=r"of mode I.*; expected one 8-bit channel"):
         data[0]
 
 
