@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr import tasks
+from nasbench_mr import checks, tasks
 from nasbench_mr.errors import (
     CodeNotFoundError,
     InfeasibleError,
@@ -574,12 +574,14 @@ class Benchmark:
         import numpy as np
 
         view = self._view(task)
-        if (_integer("k", k) or 0) < 1:
-            raise InvalidArgumentError(f"k is {k}; expected at least 1")
+        k = checks.at_least(1, "k", k)
         ranked = view.task.metric(metric)
         score = ranked.sign * view.mean(ranked.name)
         allowed = ~np.isnan(score)
-        limits = {"macs": check_limit("max_macs", max_macs), "params": check_limit("max_params", max_params)}
+        limits = {
+            "macs": checks.limit("max_macs", max_macs),
+            "params": checks.limit("max_params", max_params),
+        }
         for name, limit in limits.items():
             if limit < float("inf"):
                 allowed &= view.cost(name) <= limit
@@ -764,24 +766,8 @@ class Benchmark:
         return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def check_limit(name: str, limit: object) -> float:
-    """A limit of a cost, infinite for None.
-
-    Raises:
-        InvalidArgumentError: it is no positive number.
-    """
-    if limit is None:
-        return float("inf")
-    try:
-        if not isinstance(limit, (str, bytes, bool)) and (number := float(limit)) > 0:  # type: ignore[arg-type]
-            return number
-    except (TypeError, ValueError):
-        pass
-    raise InvalidArgumentError(f"{name} is {limit!r}; expected a positive number, or None")
-
-
 def _integer(name: str, value: object) -> int | None:
-    """A seed, an epoch or a count, checked."""
+    """A seed or an epoch, checked."""
     if value is None:
         return None
     try:

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import cost, spaces
-from nasbench_mr.benchmark import check_limit
+from nasbench_mr import checks, cost, spaces
 from nasbench_mr.errors import (
     CodeNotFoundError,
     InfeasibleError,
@@ -197,8 +196,8 @@ class Domain:
         fixed: Mapping[str, int] | None = None,
     ):
         self.space = spaces.get("nasbench-mr") if space is None else space
-        self.max_macs = check_limit("max_macs", max_macs)
-        self.max_params = check_limit("max_params", max_params)
+        self.max_macs = checks.limit("max_macs", max_macs)
+        self.max_params = checks.limit("max_params", max_params)
         self.fixed = self._parse_fixed(fixed or {})
         #: `(n, DIM)` the codes within the limits, where there is a list of them; else None.
         self.codes: Codes | None = None
@@ -516,9 +515,20 @@ class Objective:
         """Anything that trains; `terms` say what it measures.
 
         A goal's mean and std may be those of a table, or stay 0 and 1 where there is one goal.
+
+        Raises:
+            InvalidArgumentError: there is no goal, or nothing that a failed training could count as: neither
+                the metric's worst bound nor a table's mean and std.
         """
         if not terms:
             raise InvalidArgumentError("a live objective needs at least one goal")
+        for goal in terms:
+            bound = "lower" if goal.metric.sign > 0 else "upper"
+            if getattr(goal.metric, bound) is None and (goal.mean, goal.std) == (0.0, 1.0):
+                raise InvalidArgumentError(
+                    f"the metric {goal.metric.name!r} has no {bound} bound, which a failed training would "
+                    f"count as: give it one (Metric(..., {bound}=...)), or its goal a table's mean and std"
+                )
         return cls(source, domain or Domain(spaces.get(terms[0].task.space)), terms, epochs)
 
     def evaluate(self, codes: Codes, epoch: int | None = None) -> Floats:

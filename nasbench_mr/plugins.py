@@ -6,6 +6,7 @@ that was typed into a script's main module is not.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import inspect
@@ -29,6 +30,16 @@ def address(kind: type) -> str:
             f"and give mine.{name.rpartition('.')[2]}"
         )
     return f"{module}.{name}"
+
+
+def named(kind: type, registry: Mapping[str, tuple[str, str]]) -> str:
+    """The name that `resolve` reads as this class: that of the registry, else its address.
+
+    Raises:
+        InvalidArgumentError: it is neither there nor importable.
+    """
+    place = kind.__module__, kind.__qualname__
+    return next((name for name, known in registry.items() if known == place), None) or address(kind)
 
 
 def resolve(name: str | type, base: type, registry: Mapping[str, tuple[str, str]], what: str) -> Any:
@@ -67,10 +78,16 @@ def find(dotted: str, base: type) -> Any:
     return found
 
 
-def digest(dotted: str) -> str:
-    """A hash of the module's source, so that results of an edited class are not taken for its own."""
-    try:
-        source = inspect.getsource(importlib.import_module(dotted.rpartition(".")[0]))
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(source.encode()).hexdigest()
+def digest(*names: object) -> str:
+    """A hash of the modules' sources, so that results of an edited class are not taken for its own.
+
+    Args:
+        names: those that are dotted names of classes count; all else is passed over.
+    """
+    sources = []
+    for name in names:
+        if isinstance(name, str) and "." in name:
+            # A path or a text with a dot in it, or a module without a source.
+            with contextlib.suppress(ImportError, ValueError, OSError, TypeError):
+                sources.append(inspect.getsource(importlib.import_module(name.rpartition(".")[0])))
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest() if sources else ""

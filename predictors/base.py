@@ -9,8 +9,11 @@ space, seed, options and columns they belong to. A new predictor subclasses `Pre
 from __future__ import annotations
 
 import abc
+import contextlib
+import inspect
 import json
 import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,6 +25,7 @@ import numpy.typing as npt
 
 from nasbench_mr import files, plugins, spaces
 from nasbench_mr import space as multi_resolution
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, NotFittedError
 from nasbench_mr.spaces import Space
 
@@ -60,15 +64,35 @@ class Predictor(abc.ABC):
         names: the columns' names, once fitted.
     """
 
-    kind: ClassVar[str]
     #: Whether columns help each other; otherwise each is fitted by itself.
     joint: ClassVar[bool] = True
 
+    #: What `__init__` was given beyond seed and space; saved with the model.
+    options: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Notes the options, whatever a subclass does with them."""
+        made = super().__new__(cls)
+        made.options = {}
+        with contextlib.suppress(TypeError):  # which __init__ will raise
+            signature = inspect.signature(cls.__init__)
+            given = signature.bind(made, *args, **kwargs).arguments
+            for name, value in list(given.items())[1:]:
+                packed = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+                made.options |= value if packed else {name: value}
+            for name in ("seed", "space"):
+                made.options.pop(name, None)
+        return made
+
     def __init__(self, seed: int = 0, space: Space = multi_resolution):
-        self.seed, self.space = seed, space
+        self.seed, self.space = at_least(0, "seed", seed), space
         self.names: tuple[str, ...] = ()
-        #: What `__init__` was given beyond seed and space; saved with the model.
-        self.options: dict[str, Any] = {}
+
+    @property
+    def kind(self) -> str:
+        """Its name in the registry; of a user's own class, the dotted one."""
+        place = type(self).__module__, type(self).__qualname__
+        return next((name for name, known in REGISTRY.items() if known == place), ".".join(place))
 
     def fit(self, codes: object, values: object, names: Sequence[str] | None = None) -> Self:
         """Fits all columns, forgetting what was fitted before.
@@ -113,13 +137,18 @@ class Predictor(abc.ABC):
         return mean, std
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the fitted predictor to one file; `load` reads it back."""
+        """Writes the fitted predictor to one file; `load` reads it back.
+
+        Raises:
+            NotFittedError: it is not fitted.
+            InvalidArgumentError: it is of a class that can't be imported by its name.
+        """
         self._check_fitted()
         header = {
-            "kind": self.kind,
+            "kind": plugins.named(type(self), REGISTRY),
             "space": self.space.NAME,
             "seed": self.seed,
-            "options": self.options,
+            "options": {key: _plain(value) for key, value in self.options.items()},
             "names": self.names,
         }
         write_archive(path, _FORMAT, header, self._state())
@@ -184,17 +213,21 @@ def make(
     except TypeError as error:
         shown = name if isinstance(name, str) else name.__name__
         raise InvalidArgumentError(f"predictor {shown!r}: {error}") from None
-    predictor.options = dict(options)
     return predictor
 
 
 def load(path: str | os.PathLike[str]) -> Predictor:
     """The fitted predictor that `Predictor.save` wrote.
 
+    One of a class of a user's own needs its module to be imported already: a file imports nothing.
+
     Raises:
-        InvalidArgumentError: `path` is no predictor's file, or a damaged one.
+        InvalidArgumentError: `path` is no predictor's file, or a damaged one, or its class is not imported.
     """
     header, state = read_archive(path, _FORMAT)
+    module = str(header.get("kind", "")).rpartition(".")[0]
+    if module and module not in sys.modules:
+        raise InvalidArgumentError(f"{path} is of {header['kind']!r}: import {module} first")
     try:
         predictor = make(
             header["kind"], header["seed"], spaces.get(header["space"]), **_plain_options(header["options"])
@@ -211,20 +244,16 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     return predictor
 
 
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's."""
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     # JSON knows no tuples; options are hashable, as they were given.
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-
-
-def at_least(least: int, name: str, value: int) -> int:
-    """An integer option, checked.
-
-    Raises:
-        InvalidArgumentError: it is no integer, or smaller.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InvalidArgumentError(f"{name} is {value!r}; expected an integer, at least {least}")
-    return int(value)
 
 
 def share(name: str, value: float) -> float:

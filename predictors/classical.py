@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import space as multi_resolution
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import missing_extra
 from nasbench_mr.predictors import features
-from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, at_least, noise_of
+from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, noise_of
 from nasbench_mr.spaces import Space
 
 
@@ -246,7 +247,6 @@ class GBDT(_ByColumn):
         rounds: trees in each model.
     """
 
-    kind = "gbdt"
     model = _BoostedTrees
 
     def __init__(self, seed: int = 0, space: Space = multi_resolution, rounds: int = 300):
@@ -325,7 +325,6 @@ class Forest(_ByColumn):
         trees: how many.
     """
 
-    kind = "forest"
     model = _Trees
 
     def __init__(self, seed: int = 0, space: Space = multi_resolution, trees: int = 100):
@@ -393,7 +392,6 @@ class GaussianProcess(_ByColumn):
         max_codes: at most so many are conditioned on, a random choice: time grows with their cube.
     """
 
-    kind = "gp"
     model = _GP
 
     def __init__(
@@ -463,5 +461,4 @@ class Ridge(_ByColumn):
         seed, space: see `Predictor`; nothing in it is random.
     """
 
-    kind = "ridge"
     model = _Linear

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.errors import missing_extra
+from nasbench_mr.checks import at_least, positive
+from nasbench_mr.errors import InvalidArgumentError, missing_extra
 from nasbench_mr.predictors import features
 from nasbench_mr.predictors.base import (
     Codes,
@@ -24,7 +25,6 @@ from nasbench_mr.predictors.base import (
     GradientPredictor,
     Scaler,
     State,
-    at_least,
     noise_of,
     share,
 )
@@ -60,8 +60,6 @@ class Ensemble(GradientPredictor):
         dropout: of hidden units.
     """
 
-    kind = "ensemble"
-
     def __init__(
         self,
         seed: int = 0,
@@ -78,7 +76,10 @@ class Ensemble(GradientPredictor):
         self.members, self.batch = at_least(2, "members", members), at_least(1, "batch", batch)
         self.hidden = tuple(at_least(1, "hidden", units) for units in hidden)
         self.epochs = None if epochs is None else at_least(1, "epochs", epochs)
-        self.rate, self.decay, self.dropout = rate, decay, share("dropout", dropout)
+        self.rate, self.dropout = positive("rate", rate), share("dropout", dropout)
+        if not (isinstance(decay, (int, float)) and decay >= 0):
+            raise InvalidArgumentError(f"decay is {decay!r}; expected a number, at least 0")
+        self.decay = decay
 
     def _fit(self, codes: Codes, values: Floats) -> None:
         inputs = features.of_codes(codes, self.space)

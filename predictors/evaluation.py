@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import spaces, table
 from nasbench_mr.analysis import kendall_tau
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.predictors import base
 from nasbench_mr.predictors.base import Codes, Floats
@@ -269,10 +270,15 @@ def evaluate(
     for kind in kinds:
         base.make(kind, **(options or {}))  # fails before an hour's work, not after it
     data = gather(bench, tasks)
-    which = range(base.at_least(1, "seeds", seeds)) if isinstance(seeds, int) else seeds
+    which = (
+        [at_least(0, "a seed", seed) for seed in seeds]
+        if isinstance(seeds, Iterable)
+        else range(at_least(1, "seeds", seeds))
+    )
     splits = {seed: make_split(data.codes, seed, split, data.space) for seed in which}
     most = min((len(s.train) for s in splits.values()), default=0)
-    sizes = [most if train is None else train] if train is None or isinstance(train, int) else list(train)
+    asked = [most] if train is None else train if isinstance(train, Iterable) else [train]
+    sizes = [at_least(0, "train", size) for size in asked]
     for size in sizes:
         if not 2 <= size <= most:
             raise InvalidArgumentError(

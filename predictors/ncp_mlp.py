@@ -20,8 +20,9 @@ import numpy as np
 
 from nasbench_mr import cost
 from nasbench_mr import space as multi_resolution
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, missing_extra
-from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, at_least, share
+from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, share
 from nasbench_mr.spaces import Space
 
 try:
@@ -41,8 +42,6 @@ class NcpMlp(GradientPredictor):
         held_out: the share of the data that chooses the epoch, 0.2 in the paper. 0 trains on everything and
             keeps the last epoch.
     """
-
-    kind = "ncp-mlp"
 
     def __init__(
         self, seed: int = 0, space: Space = multi_resolution, epochs: int = 200, held_out: float = 0.2

@@ -112,6 +112,8 @@ class AuxNAS(Command):
         if args.compare is None and (args.plot or args.also):
             flag = "--plot draws" if args.plot else "--also adds to"
             raise InvalidArgumentError(f"{flag} a comparison: give --compare N")
+        if args.compare is not None and args.variant:
+            raise InvalidArgumentError("--compare trains all variants, so --variant would have no effect")
         if args.plot:
             plot.check_name(args.plot)
         config = self._config(args)
@@ -180,7 +182,7 @@ class AuxNAS(Command):
             _data(args),
             config,
             args.out,
-            args.compare,
+            range(args.seed, args.seed + args.compare),
             (*VARIANTS, *args.also),
             device=args.device,
             progress=True,

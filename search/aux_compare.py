@@ -151,6 +151,8 @@ def compare(
             if found is not None:
                 asked: Run = {"primary": primary, "auxiliary": helpers[variant], "data_digest": data.digest}
                 asked |= {"seed": seed, "config": json.loads(json.dumps(dataclasses.asdict(own)))}
+                asked["start"] = own.digests()
+                found.setdefault("start", {})
                 if other := [key for key, value in asked.items() if found.get(key) != value]:
                     raise IntegrityError(
                         f"{place} has a run with another {other[0].replace('_', ' ')}; give another folder, "
@@ -251,7 +253,8 @@ def _curves(group: Sequence[Run], task: Task) -> dict[str, Any]:
         columns["loss"] = run["curve"][f"loss/{run['primary']}"]
         for direction, gates in run["gates"].items():
             # The first row is from before training.
-            columns[f"gates_{direction}"] = [float(np.mean(g)) if g else None for g in gates[1:]]
+            known = [g if g and None not in g else None for g in gates[1:]]  # None: it diverged
+            columns[f"gates_{direction}"] = [None if g is None else float(np.mean(g)) for g in known]
         for key, values in columns.items():
             rows.setdefault(key, []).extend(values)
     codes = [space.parse(run["config"]["primary_code"]) for run in group for _ in run["curve"]["step"]]

@@ -135,6 +135,13 @@ class AuxConfig:
         need(1 <= self.zoom < math.inf, "zoom", "a factor of at least 1")
         need(all(0 <= w < math.inf for w in self.weights.values()), "weights", "numbers of at least 0")
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 by path of the files with weights to start from: a run is known by what was in them."""
+        checkpoint = Path(str(self.options["checkpoint"])) if self.options.get("checkpoint") else None
+        named = [Path(path) for path in self.start.values()]
+        named += sorted(checkpoint.iterdir()) if checkpoint is not None and checkpoint.is_dir() else []
+        return {str(path): files.sha256(path) for path in named if path.is_file()}
+
     @classmethod
     def of(cls, *changes: Mapping[str, Any]) -> AuxConfig:
         """The defaults with fields changed, later changes over earlier ones.
@@ -178,7 +185,7 @@ class AuxResult:
     Attributes:
         primary, auxiliary: the tasks.
         data, data_digest: the data's name, and its `AuxData.digest`.
-        config: how it was trained.
+        config: how it was trained. start: `AuxConfig.digests` then.
         seed: of everything random.
         metrics: each task's final validation metrics; the primary's are those of the exported network.
         curve: columns "step", "seconds", "loss/<task>", "<task>/<metric>", "affinity/<auxiliary>", one row an
@@ -199,6 +206,7 @@ class AuxResult:
     data: str
     data_digest: str
     config: AuxConfig
+    start: dict[str, str]
     seed: int
     metrics: dict[str, dict[str, float]]
     curve: dict[str, list[float]]
@@ -305,7 +313,8 @@ def aux_nas(
         read["outputs"] = tasks[0].channels(data.train.classes.get(primary))
         text = json.dumps({**about, "data": read, "config": dataclasses.asdict(config)}, indent=2) + "\n"
         files.write_text(folder / "config.json", text)
-    result = _result(training.run(progress), primary, auxiliary, data, config, seed, chosen)
+    trained = training.run(progress)
+    result = _result(trained, primary, auxiliary, data, config, training.begun, seed, chosen)
     if folder is not None:
         aux_training.save_weights(result.export(), folder / "primary.safetensors")
         files.write_text(folder / "result.json", json.dumps(result.to_dict(), indent=1) + "\n")
@@ -321,6 +330,7 @@ def prepare(
         UnknownTaskError, UnknownNameError, DatasetError, InvalidArgumentError: as `aux_nas`.
     """
     names = [n.strip() for n in auxiliary.split(",")] if isinstance(auxiliary, str) else list(auxiliary)
+    given = {primary, *names}
     names = [] if config.variant == "single" else [name for name in names if name]
     if not names and config.variant != "single":
         raise InvalidArgumentError(f"the variant {config.variant!r} needs at least one auxiliary task")
@@ -336,6 +346,10 @@ def prepare(
     aux_data.check(data, [task.name for task in tasks])
     for name in (*config.weights, *config.start):
         aux_tasks.get(name)
+        if name not in given:
+            raise InvalidArgumentError(
+                f"weights or start have {name!r}, which is not trained: that are {', '.join(sorted(given))}"
+            )
     least = 4 if config.variant == "aux-nas" else 2
     if len(data.train) < least:
         raise DatasetError(f"{data.name}: {len(data.train)} training samples; expected at least {least}")
@@ -409,6 +423,7 @@ def _result(
     auxiliary: tuple[str, ...],
     data: AuxData,
     config: AuxConfig,
+    begun: dict[str, str],
     seed: int,
     device: torch.device,
 ) -> AuxResult:
@@ -443,6 +458,7 @@ def _result(
         data.name,
         data.digest,
         config,
+        begun,
         seed,
         trained.metrics,
         trained.curve,
@@ -543,10 +559,15 @@ def choose_code(
     Args:
         tasks: tasks of the benchmark, which need not be those that are trained.
         max_macs, max_params: limits, inclusive.
-        joint: let NCP find a code for all of `tasks` instead of taking the first one's best.
+        joint: let NCP find a code for all of `tasks` instead of taking the best of the only one.
         seed: of NCP.
+
+    Raises:
+        InvalidArgumentError: there are several tasks, but `joint` is not set.
     """
     names = objective.parse_tasks(tasks)
+    if len(names) > 1 and not joint:
+        raise InvalidArgumentError(f"a table has the best code of one task, not of {len(names)}: set joint")
     if joint:
         from nasbench_mr.search.ncp import ncp
 

@@ -312,6 +312,7 @@ class Training:
     ):
         self.network, self.tasks, self.data = network.to(device), tuple(tasks), data
         self.config, self.seed, self.device, self.out = config, seed, device, out
+        self.begun = config.digests()
         self.train_set, self.val_set = (Batches(part, tasks, device) for part in (data.train, data.val))
         self.alphas, self.weights = network.alphas(), network.weights()
         self.bilevel = bool(self.alphas)
@@ -527,7 +528,8 @@ class Training:
     def _run(self) -> str:
         """What has to be the same for a checkpoint to be ours."""
         about = {"config": asdict(self.config), "seed": self.seed, "tasks": [t.name for t in self.tasks]}
-        return json.dumps({**about, "data": self.data.digest}, sort_keys=True)
+        about |= {"data": self.data.digest, **({"start": self.begun} if self.begun else {})}
+        return json.dumps(about, sort_keys=True)
 
     def _load(self) -> None:
         path = self.out / self.CHECKPOINT if self.out is not None else None

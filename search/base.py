@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import plugins
+from nasbench_mr.checks import at_least, positive
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError
 from nasbench_mr.objective import Codes, Domain, Floats, Ints, Objective, keys
 
@@ -57,8 +58,8 @@ class Searcher(abc.ABC):
     name: ClassVar[str]
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
-        self.domain, self.seed = domain, seed
-        self.rng = np.random.default_rng(seed)
+        self.domain, self.seed = domain, at_least(0, "seed", seed)
+        self.rng = np.random.default_rng(self.seed)
         self.fidelity: Ints = np.empty(0, np.int64)
         self._asked: set[bytes] = set()
         #: Of a listed domain's codes, those never asked for: `(n,)`.
@@ -190,6 +191,7 @@ class Searcher(abc.ABC):
 
     def _add_new(self, codes: Codes, found: dict[bytes, Codes], wanted: int) -> None:
         """Adds those of `codes` that were never asked for to `found`, until it has `wanted`."""
+        codes = np.asarray(codes, np.int16).reshape(-1, self.domain.space.DIM)
         for key, code in zip(keys(codes), codes, strict=True):
             if len(found) == wanted:
                 return
@@ -316,10 +318,9 @@ def run_all(searches: Sequence[Searcher], objective: Objective, budget: float, b
 
 def check_budget(budget: float, batch: int) -> None:
     """Raises `InvalidArgumentError` where one of them is not positive."""
-    if not (budget > 0 and math.isfinite(budget)):
+    if not math.isfinite(positive("budget", budget, "a positive number of evaluations")):
         raise InvalidArgumentError(f"budget is {budget}; expected a positive number of evaluations")
-    if batch < 1:
-        raise InvalidArgumentError(f"batch is {batch}; expected at least 1")
+    at_least(1, "batch", batch)
 
 
 class _Record:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.checks import at_least
 from nasbench_mr.objective import Codes, Domain, Floats, Ints
 from nasbench_mr.search.base import Searcher
 
@@ -43,7 +43,7 @@ class LocalSearch(Searcher):
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), initial: int = 10):
         super().__init__(domain, seed, epochs)
-        self.initial = at_least("initial", initial, 1)
+        self.initial = at_least(1, "initial", initial)
         self._start()
 
     def _start(self) -> None:
@@ -103,8 +103,8 @@ class Evolution(Searcher):
         sample: int = 10,
     ):
         super().__init__(domain, seed, epochs)
-        at_least("population", population, 1)
-        self.sample = at_least("sample", sample, 1)
+        at_least(1, "population", population)
+        self.sample = at_least(1, "sample", sample)
         self._alive: deque[tuple[float, Codes]] = deque(maxlen=population)
 
     def _propose(self, n: int) -> Codes:
@@ -121,14 +121,3 @@ class Evolution(Searcher):
     def _tell(self, codes: Codes, values: Floats, fidelity: Ints) -> None:
         super()._tell(codes, values, fidelity)
         self._alive.extend(zip(values.tolist(), codes, strict=True))
-
-
-def at_least(name: str, value: int, least: int) -> int:
-    """`value`, checked.
-
-    Raises:
-        InvalidArgumentError: it is less than `least`.
-    """
-    if value < least:
-        raise InvalidArgumentError(f"{name} is {value}; expected at least {least}")
-    return value

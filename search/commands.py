@@ -130,6 +130,8 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         if args.more_macs is None:  # else it is what the limit refers to
             idle.append("start")
     given = [f"--{name}" for name in idle if getattr(args, name) is not None]
+    if args.preset == "paper" and args.starts is not None and not given:
+        given, why = ["--starts"], "with --preset paper, which has one start"
     if args.head is not None and args.export is None and not args.transfer:
         given, why = ["--head"], "without --export"
     if given:
@@ -207,8 +209,11 @@ def _ask(
     code = run(make(name, asked, args.seed, **options), asked, budget).best_code
     if code is None:
         raise InvalidArgumentError(f"{name!r} trained no code to the end within a budget of {budget}")
-    found = asked.source.measure(np.array([code], np.int16), asked.goals, None).values[0]
-    return code, [{"measured": float(value)} for value in found]
+    if source == "table":
+        found = asked.source.measure(np.array([code], np.int16), asked.goals, None).values[0]
+        return code, [{"measured": float(value)} for value in found]
+    said = [(goal, bench.query(code, goal.task.name, source)) for goal in asked.goals]
+    return code, [{"predicted": r[g.metric.name], "std": r.std[g.metric.name]} for g, r in said]
 
 
 def _known(

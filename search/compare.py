@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import __version__, files, plugins
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError, UnknownNameError, did_you_mean
 from nasbench_mr.objective import Objective
 from nasbench_mr.search import base
@@ -94,10 +96,9 @@ def compare(
         raise UnknownNameError(f"no source {source!r}: {did_you_mean(source, SOURCES)}")
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for name, value, least in (("seeds", seeds, 1), ("workers", workers, 0)):
-        if value < least:
-            raise InvalidArgumentError(f"{name} is {value}; expected at least {least}")
+    seeds, workers = at_least(1, "seeds", seeds), at_least(0, "workers", workers)
     base.check_budget(budget, batch)
+    budget, batch = int(budget) if budget % 1 == 0 else float(budget), int(batch)
     release = os.fspath(bench.release.path)
     places = [Place(release, task, source, max_macs, max_params) for task in names]
     data = _digest([__version__, *sorted(entry["sha256"] for entry in bench.release.files.values())])
@@ -107,7 +108,8 @@ def compare(
             # Mistakes come to light here, before anything runs.
             name, options = parse_searcher(spec)
             base.make(name, place.objective(), 0, **options)
-            own = _digest([data, plugins.digest(name)]) if "." in name else data
+            sources = plugins.digest(name, *options.values())
+            own = _digest([data, sources]) if sources else data
             for first in range(0, seeds, BLOCK):
                 count = min(BLOCK, seeds - first)
                 parts.append(Part(place, spec, first, count, float(budget), batch, own))
@@ -157,7 +159,9 @@ def _spec(searcher: str | type[base.Searcher]) -> str:
 
 
 def _listed(what: str, names: str | Sequence[str]) -> list[str]:
-    listed = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
+    # A comma within brackets belongs to an option: "guided:hidden=(32,32)".
+    parts = re.split(r",(?![^(\[]*[)\]])", names) if isinstance(names, str) else names
+    listed = [name.strip() for name in parts]
     if not listed or "" in listed or len(set(listed)) < len(listed):
         raise InvalidArgumentError(f"{what} are {names!r}; expected distinct names, at least one")
     return listed

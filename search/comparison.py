@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -186,8 +187,9 @@ class Comparison:
 
         Args:
             blocks: "tasks" asks whether they differ on tasks like these, and needs several; "runs" whether
-                they differ on these tasks. By default "tasks" from six tasks on: with fewer, Wilcoxon's test
-                could not tell even where all agree.
+                they differ on these tasks. By default "tasks" where there are enough of them for Wilcoxon's
+                test, corrected for the number of pairs, to tell if all agree: six for two searches, seven for
+                three, eight for four.
 
         Raises:
             InvalidArgumentError: there is one search.
@@ -196,7 +198,8 @@ class Comparison:
         if len(self.searchers) < 2:
             raise InvalidArgumentError("tests need at least two searches")
         if blocks is None:
-            blocks = "tasks" if len(self.tasks) >= 6 else "runs"
+            pairs = math.comb(len(self.searchers), 2)
+            blocks = "tasks" if pairs * 2.0 ** (1 - len(self.tasks)) < 0.05 else "runs"
         if blocks not in BLOCKS:
             raise UnknownNameError(f"no blocks {blocks!r}: {did_you_mean(blocks, BLOCKS)}")
         spread = self.about["spread"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from nasbench_mr.checks import at_least
 from nasbench_mr.objective import Codes, Domain, Goal, keys
 from nasbench_mr.search.base import Searcher
-from nasbench_mr.search.baselines import at_least
 from nasbench_mr.tasks import Metric, Task
 
 
@@ -32,8 +32,8 @@ class ModelSearch(Searcher):
         self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), initial: int = 10, refit: int = 10
     ):
         super().__init__(domain, seed, epochs)
-        self.initial = at_least("initial", initial, 2)
-        self.refit = at_least("refit", refit, 1)
+        self.initial = at_least(2, "initial", initial)
+        self.refit = at_least(1, "refit", refit)
         self._planned: deque[Codes] = deque()
 
     def _propose(self, n: int) -> Codes:
@@ -88,8 +88,8 @@ class GuidedEvolution(ModelSearch):
         from nasbench_mr import predictors
 
         super().__init__(domain, seed, epochs, initial, refit)
-        self.parents = at_least("parents", parents, 1)
-        self.children = at_least("children", children, 1)
+        self.parents = at_least(1, "parents", parents)
+        self.children = at_least(1, "children", children)
         usual = {"members": 5} if predictor == "ensemble" else {}
         self.model = predictors.make(predictor, seed, domain.space, **{**usual, **options})
 
@@ -134,7 +134,7 @@ class NCPSearch(ModelSearch):
         from nasbench_mr.search.process import Process
 
         super().__init__(domain, seed, epochs, initial, refit)
-        self.starts, self.steps = at_least("starts", starts, 1), at_least("steps", steps, 1)
+        self.starts, self.steps = at_least(1, "starts", starts), at_least(1, "steps", steps)
         self.explore = explore
         self.model = Process(domain.space)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.objective import Codes, Domain, Floats, Ints
 from nasbench_mr.search.base import Searcher
-from nasbench_mr.search.baselines import at_least
 
 
 class SuccessiveHalving(Searcher):
@@ -30,7 +30,7 @@ class SuccessiveHalving(Searcher):
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), factor: int = 3):
         super().__init__(domain, seed, epochs)
-        at_least("factor", factor, 2)
+        at_least(2, "factor", factor)
         points = sorted(set(epochs))
         if len(points) < 2:
             raise InvalidArgumentError(

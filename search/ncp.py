@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import __version__, cost, objective, release
+from nasbench_mr import __version__, cost, objective, plugins, release
 from nasbench_mr import tasks as registry
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
@@ -142,7 +143,7 @@ def _fit(
     described = {
         "tables": [bench.release.files[f"tables/{task.name}.parquet"]["sha256"] for task in data.tasks],
         "columns": names,
-        "predictor": [kind, seed, sorted(options.items())],
+        "predictor": [kind, int(seed), repr(sorted(options.items())), plugins.digest(kind)],
         "versions": [__version__, _torch().__version__],
     }
     digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
@@ -206,9 +207,8 @@ def ncp(
     """
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError(f"no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
-    for name, count, least in (("starts", starts, 1), ("steps", steps, 1), ("polish", polish, 0)):
-        if not isinstance(count, (int, np.integer)) or count < least:
-            raise InvalidArgumentError(f"{name} is {count!r}; expected an integer, at least {least}")
+    seed, starts = at_least(0, "seed", seed), at_least(1, "starts", starts)
+    steps, polish = at_least(1, "steps", steps), at_least(0, "polish", polish)
     for name, value, low in (("caution", caution, -math.inf), ("trend", trend, 0.0)):
         if not (isinstance(value, (int, float)) and low <= value < math.inf and value > -math.inf):
             expected = "a finite number" if low < 0 else "a finite number, at least 0"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import missing_extra
 from nasbench_mr.objective import Codes, Domain, Floats, Ints
 from nasbench_mr.search.base import Searcher
-from nasbench_mr.search.baselines import at_least
 
 
 class TPE(Searcher):
@@ -29,7 +29,7 @@ class TPE(Searcher):
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), initial: int = 20):
         super().__init__(domain, seed, epochs)
-        self.initial = at_least("initial", initial, 1)
+        self.initial = at_least(1, "initial", initial)
         try:
             import optuna
         except ImportError:

@@ -543,7 +543,7 @@ def test_limits_mean_the_costs_of_the_code_whatever_a_table_says() -> None:
 
 def test_best_refuses() -> None:
     bench = small(tasks.get("seg"), codes=CODES[:2], mIoU=[1.0, 2.0])
-    with pytest.raises(InvalidArgumentError, match="k is 0; expected at least 1"):
+    with pytest.raises(InvalidArgumentError, match="k is 0; expected an integer, at least 1"):
         bench.best("seg", k=0)
     with pytest.raises(UnknownMetricError, match="no metric 'top1'"):
         bench.best("seg", metric="top1")

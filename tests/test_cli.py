@@ -350,7 +350,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["best", "seg", "--max-macs", "lots"], "'lots' is no amount; expected a number such as 2e9 or 2G"),
     (["best", "seg", "--max-macs", "1k"], "no tabulated code of 'seg' has mIoU, at most 1,000 macs"),
     (["best", "seg", "--metric", "top1"], "task 'seg' has no metric 'top1'"),
-    (["best", "seg", "-k", "0"], "k is 0; expected at least 1"),
+    (["best", "seg", "-k", "0"], "k is 0; expected an integer, at least 1"),
 ]
 
 

@@ -48,7 +48,7 @@ def test_tasks_come_in_several_forms(given: object, expected: dict[str, float]) 
 @pytest.mark.parametrize("given", ["", [], {}, "seg,seg", ["seg", "seg"], {"seg": 0}, {"seg": -1.0}])
 def test_tasks_that_make_no_sense_are_refused(given: object) -> None:
     with pytest.raises(InvalidArgumentError):
-        objective.parse_tasks(given)
+        objective.parse_tasks(given)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="expected a positive number"):
         objective.parse_tasks({"seg": math.nan})
 
@@ -78,7 +78,7 @@ def test_several_goals_add_up_to_a_weighted_mean_of_standardised_metrics() -> No
 
 
 def test_where_smaller_is_better_the_sign_turns() -> None:
-    error = tasks.Metric("error", direction="min", upper=None)
+    error = tasks.tasks.Metric("error", direction="min", upper=None)
     task = tasks.Task("t", "t", "d", "classification", (error,), "error")
     goal = Goal("t", task, error, mean=5.0, std=2.0)
     assert objective.combine(np.array([[3.0]]), (goal,)) == pytest.approx([-3.0])
@@ -291,6 +291,24 @@ def test_a_failed_training_counts_as_the_worst_value() -> None:
     assert math.isnan(live.best())
     with pytest.raises(InvalidArgumentError, match="at least one goal"):
         Objective.live(Failing(), [])
+
+
+def test_a_failed_training_needs_a_worst_value() -> None:
+    """Else it would count as some number, which may be the best there is."""
+    seg = tasks.get("seg")
+    loss = tasks.Metric("loss", "nats", "min", 0.0, None)
+    with pytest.raises(InvalidArgumentError, match="'loss' has no upper bound, which a failed training"):
+        Objective.live(Failing(), [Goal("mine", seg, loss)])
+    known = Objective.live(Failing(), [Goal("mine", seg, loss, mean=40.0, std=2.0)])
+    assert known.evaluate(space.sample(2, seed=0)).tolist() == [-5.0, -10.0]  # standardised; the worst is 60
+    bounded = Objective.live(Failing(), [Goal("mine", seg, tasks.Metric("loss", "nats", "min", 0.0, 99.0))])
+    assert bounded.evaluate(space.sample(2, seed=0)).tolist() == [-50.0, -99.0]
+
+
+@pytest.mark.parametrize("given", [{"seg": "1"}, {"seg": True}, {"seg": 0}, None, 3, ["seg", 3], []])
+def test_tasks_are_names_with_positive_weights(given: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected"):
+        objective.parse_tasks(given)
 
 
 def test_a_release_without_surrogates_says_so(bench: Benchmark) -> None:

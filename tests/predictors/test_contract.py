@@ -6,6 +6,8 @@ import io
 import json
 import pickle
 import random
+import sys
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import torch
 from nasbench_mr import nasbench201, predictors, space
 from nasbench_mr.errors import InvalidArgumentError, NotFittedError, OutOfSpaceError, UnknownNameError
 from nasbench_mr.predictors import GradientPredictor, Predictor
+from nasbench_mr.predictors.classical import Ridge
+from nasbench_mr.predictors.ensemble import Ensemble
 from nasbench_mr.spaces import Space
 
 #: Small and quick; a predictor that is not here is tested as it comes.
@@ -103,6 +107,56 @@ def test_a_saved_one_answers_to_the_last_bit_alike(kind: str, space: Space, tmp_
     np.testing.assert_array_equal(loaded.predict(codes), model.predict(codes))
     loaded.save(tmp_path / "again.npz")
     assert predictors.load(tmp_path / "again.npz").names == ("a", "b")
+
+
+class Shifted(Ridge):
+    """Another one's arrays, read in another way."""
+
+    def _predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = super()._predict(codes)
+        return mean - 10, std
+
+
+def test_a_saved_one_of_ones_own_stays_of_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mine", types.ModuleType("mine"))
+    monkeypatch.setattr(sys.modules["mine"], "Shifted", Shifted, raising=False)
+    monkeypatch.setattr(Shifted, "__module__", "mine")
+    codes, values = data()
+    model = predictors.make(Shifted).fit(codes, values)
+    assert (model.kind, predictors.make("ridge").kind) == ("mine.Shifted", "ridge")
+    model.save(tmp_path / "model.npz")
+    loaded = predictors.load(tmp_path / "model.npz")
+    assert type(loaded) is Shifted
+    np.testing.assert_array_equal(loaded.predict(codes), model.predict(codes))
+    # A file is no reason to import what it names.
+    monkeypatch.delitem(sys.modules, "mine")
+    with pytest.raises(InvalidArgumentError, match=r"is of 'mine\.Shifted': import mine first"):
+        predictors.load(tmp_path / "model.npz")
+    with pytest.raises(InvalidArgumentError, match="can't be imported"):
+        model.save(tmp_path / "again.npz")
+
+
+def test_options_are_noted_however_they_were_given(tmp_path: Path) -> None:
+    codes, values = data(n=20)
+    direct = Ensemble(np.int64(3), space, 3, hidden=(np.int64(8), 8), epochs=2)
+    assert (direct.seed, direct.options) == (3, {"members": 3, "hidden": (8, 8), "epochs": 2})
+    direct.fit(codes, values).save(tmp_path / "model.npz")
+    loaded = predictors.load(tmp_path / "model.npz")
+    np.testing.assert_array_equal(loaded.predict(codes), direct.predict(codes))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": -5}, "rate is -5; expected a positive number"),
+        ({"decay": -1.0}, "decay is -1.0; expected a number, at least 0"),
+        ({"seed": -1}, "seed is -1; expected an integer, at least 0"),
+        ({"members": 1}, "members is 1; expected an integer, at least 2"),
+    ],
+)
+def test_bad_options_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        predictors.make("ensemble", **options)
 
 
 def test_a_file_without_one_of_its_arrays_is_refused(kind: str, tmp_path: Path) -> None:

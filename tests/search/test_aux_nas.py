@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import nasbench_mr
-from nasbench_mr import cost, release, space, table, tasks
+from nasbench_mr import cost, files, release, space, table, tasks
 from nasbench_mr.cli import main
 from nasbench_mr.errors import (
     DatasetError,
@@ -405,6 +405,30 @@ def test_diverged(data: AuxData, tmp_path: Path) -> None:
     assert not made.table("indoor-depth-aux-nas-normals").ok.any()
 
 
+def test_a_diverged_run_is_in_a_comparison_and_its_tables(
+    rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "auxnas",
+        "segmentation",
+        "normals",
+        "--root",
+        str(rooms),
+        "--primary-code",
+        TINY["primary_code"],
+    ]
+    common = [*command, '--set=options={"width_mult": 0.25}', "--set=batch_size=3"]
+    alone = [*common, "--set=steps=4", "--set=lr=1e30", "--out", str(tmp_path / "alone")]
+    for _ in range(2):
+        assert main(alone) == 0
+        assert "DIVERGED" in capsys.readouterr().out
+    compared = [*common, "--set=steps=2", "--compare", "1", "--also", "aux-nas lr=1e20 gate_lr=1e20"]
+    assert main([*compared, "--seed", "5", "--out", str(tmp_path / "compared")]) == 0
+    assert {p.name.rpartition("-")[2] for p in (tmp_path / "compared").glob("*-seed*")} == {"seed5"}
+    assert main([*compared, "--variant", "aux-g", "--out", str(tmp_path / "compared")]) == 2
+    assert "--variant would have no effect" in capsys.readouterr().err
+
+
 def test_transformer_with_norms(data: AuxData) -> None:
     options = {
         "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 4, "patch_size": 8,
@@ -428,6 +452,29 @@ def test_starting_from_single_tasks(data: AuxData, tmp_path: Path) -> None:
     assert all(torch.equal(v, expected[k]) for k, v in network.primary.plain().state_dict().items())
     with pytest.raises(IntegrityError, match="does not hold the weights"):
         aux_nas("segmentation", "normals", data, TINY, start={"segmentation": start["normals"]})
+    for name in ("start", "weights"):
+        with pytest.raises(InvalidArgumentError, match="have 'depth', which is not trained"):
+            aux_nas("segmentation", "normals", data, TINY, **{name: {"depth": 1.0}})
+
+
+def test_a_run_is_known_by_the_weights_it_started_from(data: AuxData, tmp_path: Path) -> None:
+    """By what was in the file, not by its name."""
+    start = tmp_path / "start.safetensors"
+    runs = []
+    for seed in (0, 1):
+        aux_nas("normals", (), data, TINY, seed, variant="single", out=tmp_path / str(seed))
+        start.write_bytes((tmp_path / str(seed) / "primary.safetensors").read_bytes())
+        config = {**TINY, "variant": "single", "start": {"normals": str(start)}}
+        runs.append(aux_nas("normals", (), data, config, out=tmp_path / f"from-{seed}"))
+        assert runs[-1].to_dict()["start"] == {str(start): files.sha256(start)}
+    assert runs[0].metrics != runs[1].metrics
+    with pytest.raises(IntegrityError, match="of another run"):
+        aux_nas("normals", (), data, config, out=tmp_path / "from-0")
+    compared = {**TINY, "start": {"normals": str(start)}}
+    aux_compare.compare("normals", (), data, compared, tmp_path / "c", 1, ["single"])
+    start.write_bytes((tmp_path / "0" / "primary.safetensors").read_bytes())
+    with pytest.raises(IntegrityError, match="a run with another start"):
+        aux_compare.compare("normals", (), data, compared, tmp_path / "c", 1, ["single"])
 
 
 # --- Augmentation ---
@@ -691,7 +738,9 @@ def test_codes_come_from_a_release(
     limit = float(np.median(cost.macs(bench.codes("seg"))))
     best = bench.best("seg", 1, max_macs=limit)[0]
     assert choose_code(bench, "seg", limit) == best.code
-    assert cost.macs([choose_code(bench, "video,seg", limit)])[0] <= limit
+    assert cost.macs([choose_code(bench, "video,seg", limit, joint=True)])[0] <= limit
+    with pytest.raises(InvalidArgumentError, match="of one task, not of 2: set joint"):
+        choose_code(bench, "video,seg", limit)
     command = [
         "auxnas",
         "normals",

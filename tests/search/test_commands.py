@@ -91,6 +91,17 @@ def test_search_with_another_search_asks_the_table(read: Any, tiny_release: Path
     assert found["tasks"][0]["distance"] == 0
 
 
+def test_what_a_surrogate_says_is_predicted_not_measured(read: Any) -> None:
+    found = read(
+        *("search", "--release", "mini", "--tasks", "mini-seg", "--searcher", "random"),
+        *("--budget", 5, "--source", "surrogate"),
+    )
+    told = nasbench_mr.load("mini").query(found["code"], "mini-seg", source="surrogate")
+    row = found["tasks"][0]
+    assert "measured" not in row
+    assert (row["predicted"], row["std"]) == (told["mIoU"], told.std["mIoU"])
+
+
 def test_search_exports_a_network(read: Any, tiny_release: Path, tmp_path: Path) -> None:
     target = tmp_path / "net.py"
     where = ("--release", tiny_release, *QUICK)
@@ -178,6 +189,15 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["--tasks", "seg", "--searcher", "random", "--source", "oracle"], "expected table or surrogate"),
         (["--tasks", "seg", "--searcher", "random", "--budget", "0"], "budget is 0"),
         (["--tasks", "seg", "--searcher", "random", "--source", "surrogate"], "has no surrogate"),
+        (
+            ["--tasks", "seg", "--searcher", "random", "--seed", "-1"],
+            "seed is -1; expected an integer, at least",
+        ),
+        (["--tasks", "seg", "--seed", "-1"], "seed is -1; expected an integer, at least 0"),
+        (
+            ["--tasks", "seg", "--preset", "paper", "--starts", "5"],
+            "--starts has no effect with --preset paper",
+        ),
         (["--tasks", "video", "--searcher", "halving"], "needs learning curves"),
         (["--tasks", "seg", "--export", "net.txt", *QUICK], "ends in .py"),
         ([], "the following arguments are required: --tasks"),

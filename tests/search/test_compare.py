@@ -319,23 +319,33 @@ def test_holm_by_hand() -> None:
 
 
 def test_tests_over_tasks_by_hand() -> None:
-    """a is best on all six tasks, b second, c last: Friedman's 12 and the smallest p that six pairs allow."""
-    tasks = [f"t{k}" for k in range(6)]
+    """a is best on all seven tasks, b second, c last: Friedman's 14 and the smallest p that seven allow."""
+    tasks = [f"t{k}" for k in range(7)]
     best = {
         (t, s): [[10.0 - gap * (k + 1)]]
         for k, t in enumerate(tasks)
         for s, gap in (("a", 0.0), ("b", 1.0), ("c", 3.0))
     }
     found = made(best, dict.fromkeys(tasks, 10.0)).tests()
-    assert (found.blocks, found.count) == ("tasks", 6)
-    # 12 / (n k (k + 1)) * sum of squared rank sums - 3 n (k + 1), with n = 6, k = 3 and rank sums 6, 12, 18.
-    assert found.statistic == pytest.approx(12 / (6 * 3 * 4) * (36 + 144 + 324) - 3 * 6 * 4)
-    assert found.p == pytest.approx(np.exp(-6))  # chi-squared with two degrees of freedom
-    # Two-sided, all six signs alike: 2 / 2^6.
-    assert found.pairs["p"].to_numpy() == pytest.approx([2 / 64] * 3)
-    assert found.pairs["p_holm"].to_numpy() == pytest.approx([6 / 64] * 3)
+    assert (found.blocks, found.count) == ("tasks", 7)
+    # 12 / (n k (k + 1)) * sum of squared rank sums - 3 n (k + 1), with n = 7, k = 3 and rank sums 7, 14, 21.
+    assert found.statistic == pytest.approx(12 / (7 * 3 * 4) * (49 + 196 + 441) - 3 * 7 * 4)
+    assert found.p == pytest.approx(np.exp(-7))  # chi-squared with two degrees of freedom
+    # Two-sided, all seven signs alike: 2 / 2^7.
+    assert found.pairs["p"].to_numpy() == pytest.approx([2 / 128] * 3)
+    assert found.pairs["p_holm"].to_numpy() == pytest.approx([6 / 128] * 3)
     assert found.pairs["better"].tolist() == [1.0, 1.0, 1.0]
     assert found.pairs[["a", "b"]].to_numpy().tolist() == [["a", "b"], ["a", "c"], ["b", "c"]]
+
+
+@pytest.mark.parametrize(("searches", "least"), [(2, 6), (3, 7), (4, 8), (5, 9)])
+def test_tests_are_over_tasks_where_those_could_tell(searches: int, least: int) -> None:
+    for count in (least - 1, least):
+        tasks = [f"t{k}" for k in range(count)]
+        best = {(t, f"s{k}"): [[10.0 - k]] for t in tasks for k in range(searches)}
+        found = made(best, dict.fromkeys(tasks, 10.0)).tests()
+        assert found.blocks == ("tasks" if count == least else "runs")
+    assert found.pairs["p_holm"].min() < 0.05
 
 
 def test_tests_over_runs_and_the_size_of_the_effect() -> None:

@@ -139,6 +139,42 @@ def test_a_domain_can_be_used_up(name: str) -> None:
         make(name, where).ask(13)
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "halving"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_domain_can_be_used_up_after_learning(name: str, listed: bool) -> None:
+    """Also by searches whose model has nothing new left to propose."""
+    domain = Domain(codes=space.sample(30, seed=0))
+    if not listed:  # all but one depth and one width are fixed: 4 x 16 codes
+        fixed = dict(zip(space.NAMES, space.LOWER.tolist(), strict=True))
+        domain = Domain(fixed={k: v for k, v in fixed.items() if k not in ("b1", "i1")})
+    where = live(domain)
+    searcher = make(name, where)
+    total = 30 if listed else 64
+    for batch in (10, 10, *[5] * ((total - 20) // 5), *[1] * (total % 5)):
+        codes = searcher.ask(batch)
+        searcher.tell(codes, values_of(where, codes))
+    assert len(np.unique(searcher.codes, axis=0)) == total
+    with pytest.raises(ExhaustedError):
+        searcher.ask(1)
+
+
+class Empty(search.Searcher):
+    """Has nothing to propose, in whatever form."""
+
+    def _propose(self, n: int) -> Any:
+        return []
+
+
+def test_a_search_that_proposes_nothing_gets_random_codes() -> None:
+    assert len(Empty(Domain(), 0).ask(3)) == 3
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", None])
+def test_seeds_are_numbers(seed: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"seed is .*; expected an integer, at least 0"):
+        search.make("random", seed=seed)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_limits_that_leave_few_codes_are_used_up_too(name: str) -> None:
     smallest = int(cost.macs(np.array([space.LOWER]))[0])
@@ -265,7 +301,7 @@ def test_unknown_names_and_options_are_refused() -> None:
         ("guided", "children"),
         ("ncp", "starts"),
     ):
-        with pytest.raises(InvalidArgumentError, match=f"{option} is 0; expected at least"):
+        with pytest.raises(InvalidArgumentError, match=f"{option} is 0; expected an integer, at least"):
             search.make(name, **{option: 0})
     with pytest.raises(UnknownNameError, match="no predictor"):
         search.make("guided", predictor="crystal-ball")

@@ -1,0 +1,44 @@
+"""Numbers that users give, checked where they come in. Imports nothing: a cold query comes through here."""
+
+from __future__ import annotations
+
+import operator
+
+from nasbench_mr.errors import InvalidArgumentError
+
+
+def at_least(least: int, name: str, value: object) -> int:
+    """An integer, NumPy's included.
+
+    Raises:
+        InvalidArgumentError: it is no integer, or smaller.
+    """
+    try:
+        if isinstance(value, bool) or (number := operator.index(value)) < least:  # type: ignore[arg-type]
+            raise TypeError
+    except TypeError:
+        raise InvalidArgumentError(f"{name} is {value!r}; expected an integer, at least {least}") from None
+    return number
+
+
+def positive(name: str, value: object, kind: str = "a positive number") -> float:
+    """A positive number, maybe infinite.
+
+    Raises:
+        InvalidArgumentError: it is not; says what `kind` of number was expected.
+    """
+    try:
+        if not isinstance(value, (str, bytes, bool)) and (number := float(value)) > 0:  # type: ignore[arg-type]
+            return number
+    except (TypeError, ValueError):
+        pass
+    raise InvalidArgumentError(f"{name} is {value!r}; expected {kind}")
+
+
+def limit(name: str, value: object) -> float:
+    """A limit of a cost, infinite for None.
+
+    Raises:
+        InvalidArgumentError: it is no positive number.
+    """
+    return float("inf") if value is None else positive(name, value, "a positive number, or None")
