@@ -78,7 +78,7 @@ def test_several_goals_add_up_to_a_weighted_mean_of_standardised_metrics() -> No
 
 
 def test_where_smaller_is_better_the_sign_turns() -> None:
-    error = tasks.tasks.Metric("error", direction="min", upper=None)
+    error = tasks.Metric("error", direction="min", upper=None)
     task = tasks.Task("t", "t", "d", "classification", (error,), "error")
     goal = Goal("t", task, error, mean=5.0, std=2.0)
     assert objective.combine(np.array([[3.0]]), (goal,)) == pytest.approx([-3.0])
@@ -300,7 +300,8 @@ def test_a_failed_training_needs_a_worst_value() -> None:
     with pytest.raises(InvalidArgumentError, match="'loss' has no upper bound, which a failed training"):
         Objective.live(Failing(), [Goal("mine", seg, loss)])
     known = Objective.live(Failing(), [Goal("mine", seg, loss, mean=40.0, std=2.0)])
-    assert known.evaluate(space.sample(2, seed=0)).tolist() == [-5.0, -10.0]  # standardised; the worst is 60
+    # Ten standard deviations worse than the mean.
+    assert known.evaluate(space.sample(2, seed=0)).tolist() == [-50.0, -60.0]
     bounded = Objective.live(Failing(), [Goal("mine", seg, tasks.Metric("loss", "nats", "min", 0.0, 99.0))])
     assert bounded.evaluate(space.sample(2, seed=0)).tolist() == [-50.0, -99.0]
 
