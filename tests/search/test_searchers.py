@@ -144,13 +144,13 @@ def test_a_domain_can_be_used_up(name: str) -> None:
 def test_a_domain_can_be_used_up_after_learning(name: str, listed: bool) -> None:
     """Also by searches whose model has nothing new left to propose."""
     domain = Domain(codes=space.sample(30, seed=0))
-    if not listed:  # all but one depth and one width are fixed: 4 x 16 codes
+    if not listed:  # all but two depths are fixed: 16 codes
         fixed = dict(zip(space.NAMES, space.LOWER.tolist(), strict=True))
-        domain = Domain(fixed={k: v for k, v in fixed.items() if k not in ("b1", "i1")})
+        domain = Domain(fixed={k: v for k, v in fixed.items() if k not in ("b1", "n1_1")})
     where = live(domain)
     searcher = make(name, where)
-    total = 30 if listed else 64
-    for batch in (10, 10, *[5] * ((total - 20) // 5), *[1] * (total % 5)):
+    total = 30 if listed else 16
+    for batch in [5] * (total // 5) + [1] * (total % 5):
         codes = searcher.ask(batch)
         searcher.tell(codes, values_of(where, codes))
     assert len(np.unique(searcher.codes, axis=0)) == total
