@@ -359,6 +359,12 @@ class Builder:
         for outcome, macs in zip(timed, macs_of([o.trial for o in timed]), strict=True):
             self.rates.add(outcome.trial.task, macs, outcome.seconds or 0.0)
 
+    def _keep(self, outcome: Outcome) -> None:
+        """Remembers an outcome that is written now, after which nothing else of a finished trial is needed."""
+        self._record([outcome])
+        if outcome.status != "failed":
+            self.job.discard(outcome.trial)
+
     def pending(self, trials: Iterable[Trial]) -> list[Trial]:
         """Those that have no result and may still be tried."""
         return [t for t in dict.fromkeys(trials) if not self._settled(t)]
@@ -451,10 +457,8 @@ class Builder:
                     for error in (o.fatal for o in outcomes if o.fatal is not None):
                         raise error
                     for outcome in writer.flush(FLUSH if queue or engine.running else 0):
-                        self._record([outcome])
+                        self._keep(outcome)
                         attempts[outcome.trial] += 1
-                        if outcome.status != "failed":
-                            self.job.discard(outcome.trial)
                         # Without space, a trial would fail again at once: the next run tries it.
                         last = outcome.no_space or attempts[outcome.trial] > self.retries
                         if last or self._settled(outcome.trial):
@@ -467,7 +471,8 @@ class Builder:
             raise
         finally:
             # Whatever stops us (Ctrl-C, a full disk), what came in is written.
-            self._record(writer.flush())
+            for outcome in writer.flush():
+                self._keep(outcome)
         report.wall = time.monotonic() - start
         return report
 
