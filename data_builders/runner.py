@@ -360,7 +360,7 @@ class Builder:
             self.rates.add(outcome.trial.task, macs, outcome.seconds or 0.0)
 
     def _keep(self, outcome: Outcome) -> None:
-        """Remembers an outcome that is written now, after which nothing else of a finished trial is needed."""
+        """Remembers an outcome that is written now; nothing else of a finished trial is needed any more."""
         self._record([outcome])
         if outcome.status != "failed":
             self.job.discard(outcome.trial)
