@@ -61,7 +61,7 @@ lowest:
 	sed -nE 's/^ +([A-Za-z0-9-]+)>=([0-9.]+)$$/\1==\2/p' setup.cfg | grep -Ev '^(mypy|ruff|pandas-stubs)=' \
 		| sort -u > .venv-lowest/constraints.txt
 	rm -rf build nasbench_mr.egg-info
-	.venv-lowest/bin/pip install -q -c .venv-lowest/constraints.txt '.[all,test]'
+	.venv-lowest/bin/pip install -q -c .venv-lowest/constraints.txt 'setuptools>=77' '.[all,test]'
 	$(TEST_ENV) .venv-lowest/bin/pytest -n 2 --dist worksteal
 
 dev: $(VENV)/deps

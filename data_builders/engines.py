@@ -20,18 +20,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from nasbench_mr.data_builders.trial import Job, Outcome, Trial, run_trial
 from nasbench_mr.errors import BuildError, InvalidArgumentError, UnknownNameError, did_you_mean, missing_extra
 
 #: Workers that share one GPU, if not told: small networks leave most of it idle.
 PER_GPU = 4
-#: Workers in a row that die before they are ready, with none that is; then the build stops.
+#: How often in a row a worker may die before it is ready; and all together, while none has ever been.
 MAX_FALSE_STARTS = 5
 #: Where the system shows its devices.
 DEVICES = Path("/dev")
@@ -68,6 +70,8 @@ class Engine(abc.ABC):
             raise InvalidArgumentError(f"workers is {workers}; expected at least 1")
         self.job = job
         self.workers: list[_Worker] = []
+        #: Whether some worker was ready once, so that what they all need is there.
+        self._begun = False
         try:
             for slot in range(workers):
                 self.workers.append(_Worker(slot, self._start(slot)))
@@ -120,9 +124,11 @@ class Engine(abc.ABC):
         outcomes = []
         for worker, answer in self._answers(timeout):
             if isinstance(answer, Exception):
-                raise answer
+                if not self._begun:
+                    raise answer
+                answer = str(answer)  # where others can work, as when a node has lost its GPU
             if answer is None:
-                worker.ready, worker.false_starts = True, 0
+                worker.ready, worker.false_starts, self._begun = True, 0, True
             elif isinstance(answer, Outcome):
                 worker.trial = None
                 outcomes.append(answer)
@@ -142,9 +148,16 @@ class Engine(abc.ABC):
         if not worker.ready:
             worker.false_starts += 1
             starts = [w.false_starts for w in self.workers]
-            # While one is ready, or still on its first try, others may go on: one node of many may be broken.
-            if not any(w.ready for w in self.workers) and all(starts) and sum(starts) >= MAX_FALSE_STARTS:
+            if not self._begun and all(starts) and sum(starts) >= MAX_FALSE_STARTS:
                 raise BuildError(f"{sum(starts)} workers in a row ended before they were ready: {how}")
+            # Where some can work, one that can't is given up: a node of many may be broken.
+            if self._begun and worker.false_starts >= MAX_FALSE_STARTS:
+                self._stop(worker)
+                self.workers.remove(worker)
+                tqdm.write(f"nasbench-mr: a worker is given up, which can't start: {how}", file=sys.stderr)
+                if not self.workers:
+                    raise BuildError(f"no worker is left; the last one could not start: {how}")
+                return []
         self._replace(worker)
         if trial is None:
             return []
@@ -180,7 +193,7 @@ class Local(Engine):
 
     def __init__(self, job: Job, workers: int | None = None):
         self._gpus = [] if job.device == "cpu" else gpus()
-        super().__init__(job, default_workers(job) if workers is None else workers)
+        super().__init__(job, default_workers(job, self._gpus) if workers is None else workers)
 
     def _start(self, slot: int) -> tuple[subprocess.Popen[bytes], Connection]:
         ours, theirs = Pipe()
@@ -279,14 +292,18 @@ def gpus() -> list[str]:
     return [str(k) for k, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
 
 
-def default_workers(job: Job) -> int:
+def default_workers(job: Job, found: Sequence[str] | None = None) -> int:
     """One for each core that this process may use; where there are GPUs, so many as fit on them.
 
     Small networks share a GPU, `PER_GPU` on each. One whose data do not fit in memory (a recipe that is not
     `resident`) is large, and has one of its own.
+
+    Args:
+        found: the GPUs, if they are known.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = [] if job.device == "cpu" else gpus()
+    if found is None:
+        found = [] if job.device == "cpu" else gpus()
     share = PER_GPU if all(recipe.resident for recipe in job.recipes.values()) else 1
     return min(cores, share * len(found)) if found else cores
 

@@ -443,7 +443,8 @@ class Builder:
         importlib.import_module("pandas")
         report.workers = len(engine.workers)
         writer = _Writer(self.store, self.tasks, self.recipes)
-        attempts: Counter[Trial] = Counter()
+        #: How often each failed in this run through no fault of its own.
+        excused: Counter[Trial] = Counter()
         try:
             with _Bar(todo, self, progress) as bar:
                 while queue or engine.running:
@@ -458,9 +459,9 @@ class Builder:
                         raise error
                     for outcome in writer.flush(FLUSH if queue or engine.running else 0):
                         self._keep(outcome)
-                        attempts[outcome.trial] += 1
+                        excused[outcome.trial] += outcome.excused
                         # Without space, a trial would fail again at once: the next run tries it.
-                        last = outcome.no_space or attempts[outcome.trial] > self.retries
+                        last = outcome.no_space or excused[outcome.trial] > self.retries
                         if last or self._settled(outcome.trial):
                             self._count(report, outcome)
                             bar.done(outcome.trial)

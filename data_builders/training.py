@@ -117,11 +117,16 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     """
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if chosen.type != "cuda":
+            torch.zeros(1, device=chosen)
+            return chosen
+        # Nothing is allocated: that others have filled a GPU says nothing of whether it is there.
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if str(chosen) == "cuda":
             # Each of torchrun's processes has a GPU of its own.
-            place = int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())
-            chosen = torch.device("cuda", place)
-        torch.zeros(1, device=chosen)
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % max(1, count))
+        if chosen.index >= count:
+            raise RuntimeError(f"{count} GPUs are seen here")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).splitlines()[0]
         raise InvalidArgumentError(

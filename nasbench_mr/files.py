@@ -66,6 +66,34 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def create(path: str | os.PathLike[str], data: bytes) -> bool:
+    """Writes a whole file that is not there yet; False, and nothing is changed, where there is one.
+
+    Of several processes one succeeds. Where the file system has no hard links, one that is killed in the
+    middle leaves a part of the file.
+
+    Raises:
+        StorageError: the disk is full or the folder can't be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    write_bytes(beside, data)
+    try:
+        with explained(path), contextlib.suppress(FileExistsError):
+            try:
+                os.link(beside, path)
+            except OSError as error:
+                if isinstance(error, FileExistsError):
+                    raise
+                with open(path, "xb") as file:
+                    file.write(data)
+            sync(path.parent)
+            return True
+    finally:
+        beside.unlink(missing_ok=True)
+    return False
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a whole UTF-8 file atomically."""
     write_bytes(path, text.encode())

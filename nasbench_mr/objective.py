@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -112,10 +112,11 @@ def parse_tasks(tasks: Tasks) -> dict[str, float]:
     """
     if isinstance(tasks, str):
         tasks = [name.strip() for name in tasks.split(",") if name.strip()]
-    if not isinstance(tasks, (Mapping, Sequence)) or not all(isinstance(name, str) for name in tasks):
+    given = list(tasks) if isinstance(tasks, Iterable) else [None]
+    if not all(isinstance(name, str) for name in given):
         raise InvalidArgumentError(f"tasks are {tasks!r}; expected names, or a mapping from names to weights")
-    weights = dict(tasks) if isinstance(tasks, Mapping) else dict.fromkeys(tasks, 1.0)
-    if not weights or len(weights) != len(tasks):
+    weights = dict(tasks) if isinstance(tasks, Mapping) else dict.fromkeys(given, 1.0)
+    if not weights or len(weights) != len(given):
         raise InvalidArgumentError(f"tasks are {tasks!r}; expected distinct names, at least one")
     for key, weight in weights.items():
         number = isinstance(weight, (int, float, np.number)) and not isinstance(weight, bool)

@@ -196,11 +196,11 @@ def find(spec: str | os.PathLike[str] | None = None) -> Path:
     if os.path.isdir(spec) and os.path.isfile(os.path.join(spec, MANIFEST)):
         return Path(spec)
     name, _, version = os.fspath(spec).partition("@")
+    if name == MINI and not version and not _versions(MINI):
+        return _embedded()
     versions = _places(name)
     if versions and (not version or version in versions):
         return versions[version] if version else [*versions.values()][-1]
-    if name == MINI and not version:
-        return _embedded()
     known = [f"{name}@{v}" for v in versions] or [MINI, *dict(installed())]
     hint = "; nasbench-mr fetch gets the published tables" if name == DEFAULT else ""
     if os.sep in os.fspath(spec) or os.path.exists(spec):

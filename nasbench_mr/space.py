@@ -137,30 +137,34 @@ def values_of(x: object, names: Sequence[str], from_string: Callable[[str], list
 
 
 def by_name(x: object, names: Sequence[str]) -> Any:
-    """A data frame or series that is labelled by `names`, as an array in their order; all else as it is.
+    """A table or series that is labelled by `names`, as an array in their order; all else as it is.
 
     Raises:
         OutOfSpaceError: some of the labels are missing.
     """
     if type(x) is np.ndarray or not hasattr(x, "__array__"):
         return x
-    labels = getattr(x, "columns", None)
+    arrow = getattr(x, "column_names", None)
+    labels = arrow or getattr(x, "columns", None)
     if labels is None:
         labels = getattr(x, "index", None)
-    if labels is None or callable(labels):
+    try:
+        known = set(labels)  # type: ignore[arg-type]
+    except TypeError:  # no labels, or columns that are arrays
         return x
-    known = set(labels)
     lacking = [name for name in names if name not in known]
     if len(lacking) == len(names):
         return x
     if lacking:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise OutOfSpaceError(f"the {type(x).__name__} lacks {', '.join(lacking[:3])}{more}")
-    return np.asarray(x[list(names)])  # type: ignore[index]
+    return np.asarray(x.select(list(names)) if arrow else x[list(names)])  # type: ignore[attr-defined,index]
 
 
 def integral(value: object) -> int | None:
     """The integer that a value is, as an integer or a float; else None."""
+    if type(value) is int:
+        return value
     if isinstance(value, (bool, np.bool_)):
         return None
     if isinstance(value, (float, np.floating)):

@@ -52,6 +52,14 @@ _FORMAT, _VERSION = "nasbench-mr predictor", 1
 _MAX_BYTES = 2 << 30
 
 
+class _Kind:
+    """`Predictor.kind`, of a class and of its instances."""
+
+    def __get__(self, instance: object, owner: type) -> str:
+        place = owner.__module__, owner.__qualname__
+        return next((name for name, known in REGISTRY.items() if known == place), ".".join(place))
+
+
 class Predictor(abc.ABC):
     """A model from codes to any number of columns (metrics, tasks), with its uncertainty.
 
@@ -60,10 +68,11 @@ class Predictor(abc.ABC):
         space: the codes' search space, a module such as `nasbench_mr.space`.
 
     Attributes:
-        kind: its name in the registry.
+        kind: its name in the registry; of a user's own class, the dotted one.
         names: the columns' names, once fitted.
     """
 
+    kind: ClassVar[str] = _Kind()  # type: ignore[assignment]
     #: Whether columns help each other; otherwise each is fitted by itself.
     joint: ClassVar[bool] = True
 
@@ -71,15 +80,18 @@ class Predictor(abc.ABC):
     options: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Notes the options, whatever a subclass does with them."""
+        """Notes the options, whatever a subclass does with them; those without a name as "*args"."""
         made = super().__new__(cls)
         made.options = {}
         with contextlib.suppress(TypeError):  # which __init__ will raise
             signature = inspect.signature(cls.__init__)
-            given = signature.bind(made, *args, **kwargs).arguments
-            for name, value in list(given.items())[1:]:
-                packed = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-                made.options |= value if packed else {name: value}
+            for name, value in list(signature.bind(made, *args, **kwargs).arguments.items())[1:]:
+                kind = signature.parameters[name].kind
+                if kind is inspect.Parameter.VAR_KEYWORD:
+                    made.options |= value
+                else:
+                    unnamed = kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
+                    made.options["*" * unnamed + name] = value
             for name in ("seed", "space"):
                 made.options.pop(name, None)
         return made
@@ -87,12 +99,6 @@ class Predictor(abc.ABC):
     def __init__(self, seed: int = 0, space: Space = multi_resolution):
         self.seed, self.space = at_least(0, "seed", seed), space
         self.names: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """Its name in the registry; of a user's own class, the dotted one."""
-        place = type(self).__module__, type(self).__qualname__
-        return next((name for name, known in REGISTRY.items() if known == place), ".".join(place))
 
     def fit(self, codes: object, values: object, names: Sequence[str] | None = None) -> Self:
         """Fits all columns, forgetting what was fitted before.
@@ -151,6 +157,10 @@ class Predictor(abc.ABC):
             "options": {key: _plain(value) for key, value in self.options.items()},
             "names": self.names,
         }
+        if unnamed := [value for key, value in self.options.items() if key.startswith("*")]:
+            raise InvalidArgumentError(
+                f"this {self.kind} was given {unnamed[0]!r} by position; to be saved, its options need names"
+            )
         write_archive(path, _FORMAT, header, self._state())
 
     def _check_fitted(self) -> None:

@@ -77,7 +77,7 @@ class Ensemble(GradientPredictor):
         self.hidden = tuple(at_least(1, "hidden", units) for units in hidden)
         self.epochs = None if epochs is None else at_least(1, "epochs", epochs)
         self.rate, self.dropout = positive("rate", rate), share("dropout", dropout)
-        if not (isinstance(decay, (int, float)) and decay >= 0):
+        if not (isinstance(decay, (int, float, np.number)) and decay >= 0):
             raise InvalidArgumentError(f"decay is {decay!r}; expected a number, at least 0")
         self.decay = decay
 

@@ -137,9 +137,11 @@ class AuxConfig:
 
     def digests(self) -> dict[str, str]:
         """SHA-256 by path of the files with weights to start from: a run is known by what was in them."""
-        checkpoint = Path(str(self.options["checkpoint"])) if self.options.get("checkpoint") else None
         named = [Path(path) for path in self.start.values()]
-        named += sorted(checkpoint.iterdir()) if checkpoint is not None and checkpoint.is_dir() else []
+        for options in (self.options, self.auxiliary_options):
+            checkpoint = Path(str(options.get("checkpoint", "")))
+            if "checkpoint" in options and checkpoint.is_dir():
+                named += sorted(checkpoint.iterdir())
         return {str(path): files.sha256(path) for path in named if path.is_file()}
 
     @classmethod

@@ -25,6 +25,21 @@ def listing(folder: Path) -> list[str]:
 # --- Writing ------------------------------------------------------------------------------------------
 
 
+def test_only_one_creates_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder" / "file"
+    assert files.create(path, b"first")
+    assert not files.create(path, b"second")
+    assert (path.read_bytes(), [p.name for p in path.parent.iterdir()]) == (b"first", ["file"])
+
+    def no_links(*paths: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert not files.create(path, b"third")
+    assert files.create(tmp_path / "other", b"fourth")
+    assert ((tmp_path / "other").read_bytes(), path.read_bytes()) == (b"fourth", b"first")
+
+
 def test_atomic_writes_and_replaces(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "file.txt"
     files.write_text(path, "first é")

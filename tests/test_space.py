@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,6 +187,9 @@ def test_labels_of_pandas_are_read_by_name() -> None:
     assert (space.check(frame) == codes).all()
     assert space.parse(frame.iloc[1]) == tuple(codes[1].tolist())
     assert (space.check([row for _, row in frame.iterrows()]) == codes).all()
+    arrow = pa.Table.from_pandas(frame)
+    for given in (arrow, arrow.to_batches()[0]):
+        assert (space.check(given) == codes).all()
     with pytest.raises(OutOfSpaceError, match="the Series lacks o1"):
         space.parse(frame.drop(columns="o1").iloc[1])
 

@@ -121,6 +121,15 @@ def on_gpu(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None
 _broken: list[int] = []
 
 
+def unlucky(
+    code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, *, data: str, **_: Any
+) -> Any:
+    """Has no data the first time, and fails for reasons of its own ever after."""
+    first = not (Path(data) / "trials").exists()
+    noting(code, recipe, seed, data=data)
+    raise DatasetError("no photo") if first else RuntimeError("boom")
+
+
 def latin1(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
     """Names a file whose name is no UTF-8, as Python gives it."""
     raise RuntimeError(f"no photo {os.fsdecode(b'caf' + bytes([0xE9]))}.jpg")

@@ -128,7 +128,7 @@ def test_as_many_workers_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_some_workers_that_can_not_start_do_not_stop_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """As where one node of many is broken: all but the first worker end before they are ready."""
     (tmp_path / "uneven.py").write_text(
@@ -141,9 +141,37 @@ def test_some_workers_that_can_not_start_do_not_stop_the_others(
     )
     monkeypatch.syspath_prepend(tmp_path)
     trials = [Trial(CODES[k % 4], "mini-cls", k) for k in range(40)]
-    with engines.make("local", dataclasses.replace(job("short"), trainer="uneven:train"), 7) as engine:
+    monkeypatch.setattr(engines, "MAX_FALSE_STARTS", 2)
+    with engines.make("local", dataclasses.replace(job("short"), trainer="uneven:train"), 4) as engine:
         assert [o.status for o in finish(engine, trials)] == ["ok"] * 40
-        assert sum(worker.false_starts for worker in engine.workers) >= engines.MAX_FALSE_STARTS
+        # They are not tried forever.
+        while len(engine.workers) > 1:
+            engine.wait(1)
+    said = "a worker is given up, which can't start: the worker ended with exit status 7"
+    assert capfd.readouterr().err.count(said) == 3
+
+
+def test_a_worker_that_loses_its_device_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What stops a build at its start stops no one later: a worker that is renewed, on a node that broke."""
+    (tmp_path / "leaving.py").write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "from fake_trainers import faulty as train\n"
+        f"note = Path({str(tmp_path / 'note')!r})\n"
+        "with open(note, 'a') as file: file.write('x')\n"
+        "if note.stat().st_size > 2: raise RuntimeError('no GPU here')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    started = dataclasses.replace(job("faulty", data=str(tmp_path)), trainer="leaving:train")
+    seeds = [fake_trainers.KILLED, *[fake_trainers.OK] * 5]
+    with engines.make("local", started, 2) as engine:
+        outcomes = finish(engine, [Trial(CODES[k % 4], "mini-cls", seed) for k, seed in enumerate(seeds)])
+        while len(engine.workers) > 1:
+            engine.wait(1)
+    assert sorted(o.status for o in outcomes) == ["failed", *["ok"] * 5]
+    assert "a worker is given up, which can't start: no trainer 'leaving:train'" in capfd.readouterr().err
 
 
 def test_workers_that_can_not_start_stop_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

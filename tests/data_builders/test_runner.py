@@ -258,6 +258,12 @@ def test_trials_without_their_data_are_tried_again_by_the_next_run(tmp_path: Pat
     assert rows(tmp_path).status.tolist() == ["ok", "ok"]
 
 
+def test_unreadable_data_cost_none_of_the_retries(tmp_path: Path) -> None:
+    report = run(tmp_path, "unlucky", 1, retries=1, workers=1)
+    assert [o.error for o in report.failures] == ["RuntimeError: boom"]
+    assert len(trained(tmp_path)) == 3  # without its data, and then twice on its own account
+
+
 def test_a_checkpoint_stays_until_the_result_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +306,7 @@ def test_a_build_without_results_leaves_no_recipe(tmp_path: Path) -> None:
     assert not (tmp_path / "recipes").exists()
 
 
-def test_two_builds_of_different_recipes_do_not_mix(tmp_path: Path) -> None:
+def test_two_builds_of_different_recipes_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = recipes.override(recipes.get("mini-cls"), {"lr": 0.5})
     trials = runner.plan(["mini-cls"], runner.draw_codes(1), [0])
     with (
@@ -310,9 +316,13 @@ def test_two_builds_of_different_recipes_do_not_mix(tmp_path: Path) -> None:
         first.run(trials)
         with pytest.raises(RecipeError, match=r"another recipe for mini-cls: lr 0\.005 there, 0\.5 here"):
             second.run(trials)
-    # And where the other began at the very same time.
+    # And where both began at the very same time, so that neither saw the other's.
+    store = Store(tmp_path)
+    answers = [None, store.recipe("mini-cls")]
+    monkeypatch.setattr(store, "recipe", lambda task: answers.pop(0))
     with pytest.raises(RecipeError, match="another recipe"):
-        Store(tmp_path).write_recipe("mini-cls", other)
+        store.write_recipe("mini-cls", other)
+    assert Store(tmp_path).recipe("mini-cls") == recipes.get("mini-cls")
 
 
 def test_the_table_has_what_another_build_added_while_it_was_written(

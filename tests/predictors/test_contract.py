@@ -145,6 +145,24 @@ def test_options_are_noted_however_they_were_given(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.predict(codes), direct.predict(codes))
 
 
+class Loose(Ridge):
+    """Hands on whatever it gets, and has a label of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.kind = "loose"  # type: ignore[misc]
+
+
+def test_options_without_names_are_refused_when_saving_not_when_loading(tmp_path: Path) -> None:
+    codes, values = data(n=20)
+    with pytest.raises(
+        InvalidArgumentError, match=r"given \(3,\) by position; to be saved, its options need names"
+    ):
+        Loose(3).fit(codes, values).save(tmp_path / "model.npz")
+    named = Loose(seed=3).fit(codes, values)
+    assert (named.options, named.kind, Ridge.kind) == ({}, "loose", "ridge")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

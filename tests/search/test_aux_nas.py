@@ -468,6 +468,10 @@ def test_a_run_is_known_by_the_weights_it_started_from(data: AuxData, tmp_path: 
         runs.append(aux_nas("normals", (), data, config, out=tmp_path / f"from-{seed}"))
         assert runs[-1].to_dict()["start"] == {str(start): files.sha256(start)}
     assert runs[0].metrics != runs[1].metrics
+    folder = tmp_path / "0"
+    for field in ("options", "auxiliary_options"):
+        found = AuxConfig.of({field: {"checkpoint": str(folder)}}).digests()
+        assert found[str(folder / "primary.safetensors")] == files.sha256(folder / "primary.safetensors")
     with pytest.raises(IntegrityError, match="of another run"):
         aux_nas("normals", (), data, config, out=tmp_path / "from-0")
     compared = {**TINY, "start": {"normals": str(start)}}
