@@ -188,8 +188,8 @@ def test_labels_of_pandas_are_read_by_name() -> None:
     assert space.parse(frame.iloc[1]) == tuple(codes[1].tolist())
     assert (space.check([row for _, row in frame.iterrows()]) == codes).all()
     arrow = pa.Table.from_pandas(frame)
-    for given in (arrow, arrow.to_batches()[0]):
-        assert (space.check(given) == codes).all()
+    for held in (arrow, arrow.to_batches()[0]):
+        assert (space.check(held) == codes).all()
     with pytest.raises(OutOfSpaceError, match="the Series lacks o1"):
         space.parse(frame.drop(columns="o1").iloc[1])
 
