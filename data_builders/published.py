@@ -458,7 +458,7 @@ def _known(name: str) -> Task | None:
     Raises:
         UnknownTaskError: it means several.
     """
-    return tasks.get(name) if tasks.meant(name, {t: tasks.get(t) for t in tasks.names()}) else None
+    return tasks.get(name) if tasks.meant(name) else None
 
 
 def _read(path: Path) -> pa.Table:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from nasbench_mr import cost, space, table, tasks
 from nasbench_mr import release as releases
+from nasbench_mr.checks import at_least
 from nasbench_mr.data_builders import datasets, engines, recipes
 from nasbench_mr.data_builders.recipes import Recipe
 from nasbench_mr.data_builders.store import CURVE, Store, to_bytes, to_part
@@ -190,8 +191,7 @@ def draw_codes(
     """
     if n < 1:
         raise InvalidArgumentError(f"{n} codes; expected at least 1")
-    if seed < 0:
-        raise InvalidArgumentError(f"the seed of codes is {seed}; expected at least 0")
+    at_least(0, "the seed of codes", seed)
     found: dict[bytes, space.Code] = {}
     chunk = barren = 0
     while len(found) < n:
@@ -394,8 +394,7 @@ class Builder:
         """
         if workers is None:
             workers = engines.default_workers(self.job)
-        if workers < 1:
-            raise InvalidArgumentError(f"workers is {workers}; expected at least 1")
+        at_least(1, "workers", workers)
         todo = self.pending(trials)
         report = self._report(trials)
         rows = []

@@ -433,8 +433,6 @@ class Benchmark:
     def _query_curve(
         self, view: _View, k: int, code: tuple[int, ...], seed: int | None, epoch: int
     ) -> Result:
-        import numpy as np
-
         name = view.task.name
         if name not in self._curves:
             self._curves[name] = _Curves(self._curve_frame(name), view)
@@ -445,8 +443,9 @@ class Benchmark:
             epochs = curves.epoch[points]
             known = f"epochs {epochs.min()} to {epochs.max()}" if len(epochs) else "no curve"
             raise CodeNotFoundError(f"task {name!r}: no epoch {epoch} of this code; it has {known}")
-        if not any(np.isfinite(curves.values[m][rows]).any() for m in view.metrics if m in curves.values):
-            known = ", ".join(map(str, curves.measured(points, view.metrics))) or "none"
+        measured = curves.measured(points, view.metrics)
+        if epoch not in measured:
+            known = ", ".join(map(str, measured)) or "none"
             raise CodeNotFoundError(
                 f"task {name!r}: this code was not evaluated in epoch {epoch}; it was in: {known}"
             )

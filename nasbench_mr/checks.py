@@ -21,14 +21,14 @@ def at_least(least: int, name: str, value: object) -> int:
     return number
 
 
-def positive(name: str, value: object, kind: str = "a positive number") -> float:
-    """A positive number, maybe infinite.
+def positive(name: str, value: object, kind: str = "a positive number", most: float = float("inf")) -> float:
+    """A positive number of at most `most`, which may be infinite.
 
     Raises:
         InvalidArgumentError: it is not; says what `kind` of number was expected.
     """
     try:
-        if not isinstance(value, (str, bytes, bool)) and (number := float(value)) > 0:  # type: ignore[arg-type]
+        if not isinstance(value, (str, bytes, bool)) and 0 < (number := float(value)) <= most:  # type: ignore[arg-type]
             return number
     except (TypeError, ValueError):
         pass

@@ -82,9 +82,9 @@ def create(path: str | os.PathLike[str], data: bytes) -> bool:
         with explained(path), contextlib.suppress(FileExistsError):
             try:
                 os.link(beside, path)
-            except OSError as error:
-                if isinstance(error, FileExistsError):
-                    raise
+            except FileExistsError:
+                raise
+            except OSError:  # no hard links here
                 with open(path, "xb") as file:
                     file.write(data)
             sync(path.parent)

@@ -10,7 +10,7 @@ parameters).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +93,7 @@ def check(codes: object) -> Codes:
 def _is_many(codes: object) -> bool:
     if not isinstance(codes, (Sequence, np.ndarray)) or isinstance(codes, str):
         return False
-    return len(codes) == 0 or isinstance(codes[0], (str, Mapping, Sequence)) or hasattr(codes[0], "__len__")
+    return len(codes) == 0 or hasattr(codes[0], "__len__")
 
 
 def to_string(code: object) -> str:

@@ -33,13 +33,9 @@ def address(kind: type) -> str:
 
 
 def named(kind: type, registry: Mapping[str, tuple[str, str]]) -> str:
-    """The name that `resolve` reads as this class: that of the registry, else its address.
-
-    Raises:
-        InvalidArgumentError: it is neither there nor importable.
-    """
+    """A class's name in the registry, else its dotted one, importable (see `address`) or not."""
     place = kind.__module__, kind.__qualname__
-    return next((name for name, known in registry.items() if known == place), None) or address(kind)
+    return next((name for name, known in registry.items() if known == place), ".".join(place))
 
 
 def resolve(name: str | type, base: type, registry: Mapping[str, tuple[str, str]], what: str) -> Any:

@@ -191,8 +191,7 @@ def find(spec: str | os.PathLike[str] | None = None) -> Path:
         ReleaseNotFoundError: with what is installed and how to get one.
     """
     if spec is None:
-        versions = _places(DEFAULT)
-        return [*versions.values()][-1] if versions else _embedded()
+        return next(reversed(_places(DEFAULT).values()), None) or _embedded()
     if os.path.isdir(spec) and os.path.isfile(os.path.join(spec, MANIFEST)):
         return Path(spec)
     name, _, version = os.fspath(spec).partition("@")
@@ -200,7 +199,7 @@ def find(spec: str | os.PathLike[str] | None = None) -> Path:
         return _embedded()
     versions = _places(name)
     if versions and (not version or version in versions):
-        return versions[version] if version else [*versions.values()][-1]
+        return versions[version or next(reversed(versions))]
     known = [f"{name}@{v}" for v in versions] or [MINI, *dict(installed())]
     hint = "; nasbench-mr fetch gets the published tables" if name == DEFAULT else ""
     if os.sep in os.fspath(spec) or os.path.exists(spec):

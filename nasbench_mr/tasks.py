@@ -181,8 +181,9 @@ def resolve(name: object, among: Mapping[str, Task]) -> str:
     raise UnknownTaskError(f"no task {name!r}: {did_you_mean(name, among)}")
 
 
-def meant(name: str, among: Mapping[str, Task]) -> list[str]:
-    """The names of all tasks in `among` that `name` may mean."""
+def meant(name: str, among: Mapping[str, Task] | None = None) -> list[str]:
+    """The names of all tasks in `among`, by default the registered ones, that `name` may mean."""
+    among = _REGISTRY if among is None else among
     if name in among:
         return [name]
     typed = name.strip().lower().replace("_", "-").replace(" ", "-")

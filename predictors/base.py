@@ -56,8 +56,7 @@ class _Kind:
     """`Predictor.kind`, of a class and of its instances."""
 
     def __get__(self, instance: object, owner: type) -> str:
-        place = owner.__module__, owner.__qualname__
-        return next((name for name, known in REGISTRY.items() if known == place), ".".join(place))
+        return plugins.named(owner, REGISTRY)
 
 
 class Predictor(abc.ABC):
@@ -147,20 +146,23 @@ class Predictor(abc.ABC):
 
         Raises:
             NotFittedError: it is not fitted.
-            InvalidArgumentError: it is of a class that can't be imported by its name.
+            InvalidArgumentError: it is of a class that can't be imported by its name, or was given options
+                without names.
         """
         self._check_fitted()
+        if unnamed := [value for key, value in self.options.items() if key.startswith("*")]:
+            raise InvalidArgumentError(
+                f"this {self.kind} was given {unnamed[0]!r} by position; to be saved, its options need names"
+            )
+        # Not `self.kind`, which a subclass may have set to anything.
+        name = plugins.named(type(self), REGISTRY)
         header = {
-            "kind": plugins.named(type(self), REGISTRY),
+            "kind": name if name in REGISTRY else plugins.address(type(self)),
             "space": self.space.NAME,
             "seed": self.seed,
             "options": {key: _plain(value) for key, value in self.options.items()},
             "names": self.names,
         }
-        if unnamed := [value for key, value in self.options.items() if key.startswith("*")]:
-            raise InvalidArgumentError(
-                f"this {self.kind} was given {unnamed[0]!r} by position; to be saved, its options need names"
-            )
         write_archive(path, _FORMAT, header, self._state())
 
     def _check_fitted(self) -> None:

@@ -332,7 +332,7 @@ def prepare(
         UnknownTaskError, UnknownNameError, DatasetError, InvalidArgumentError: as `aux_nas`.
     """
     names = [n.strip() for n in auxiliary.split(",")] if isinstance(auxiliary, str) else list(auxiliary)
-    given = {primary, *names}
+    given = {primary, *filter(None, names)}
     names = [] if config.variant == "single" else [name for name in names if name]
     if not names and config.variant != "single":
         raise InvalidArgumentError(f"the variant {config.variant!r} needs at least one auxiliary task")
@@ -350,7 +350,7 @@ def prepare(
         aux_tasks.get(name)
         if name not in given:
             raise InvalidArgumentError(
-                f"weights or start have {name!r}, which is not trained: that are {', '.join(sorted(given))}"
+                f"weights or start have {name!r}, which is not trained; expected {' or '.join(sorted(given))}"
             )
     least = 4 if config.variant == "aux-nas" else 2
     if len(data.train) < least:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -318,8 +319,7 @@ def run_all(searches: Sequence[Searcher], objective: Objective, budget: float, b
 
 def check_budget(budget: float, batch: int) -> None:
     """Raises `InvalidArgumentError` where one of them is not positive."""
-    if not math.isfinite(positive("budget", budget, "a positive number of evaluations")):
-        raise InvalidArgumentError(f"budget is {budget}; expected a positive number of evaluations")
+    positive("budget", budget, "a positive number of evaluations", sys.float_info.max)
     at_least(1, "batch", batch)
 
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.checks import positive
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, missing_extra
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def throughput(dataset: Dataset, seconds: float = 1.0, seed: int = 0) -> float:
     Raises:
         InvalidArgumentError: `seconds` is not positive.
     """
-    if not seconds > 0:
-        raise InvalidArgumentError(f"seconds is {seconds}; expected a positive number")
+    positive("seconds", seconds)
     order = np.random.default_rng(seed).permutation(len(dataset))
     for index in order[:3]:  # imports, and the disk cache's first touch
         dataset[index]
@@ -160,6 +160,9 @@ def throughput(dataset: Dataset, seconds: float = 1.0, seed: int = 0) -> float:
 class Reader(Dataset):
     """A data set read from the files of its official layout."""
 
+    #: Of classification and video: each sample's file, and its class.
+    _samples: list[tuple[Path, int]]
+
     def __init__(self, root: str | os.PathLike[str], split: str, **options: object):
         if split not in self.SPLITS:
             raise DatasetError(f"{self.NAME} has no split {split!r}; expected {' or '.join(self.SPLITS)}")
@@ -170,6 +173,12 @@ class Reader(Dataset):
         }
         if not self.root.is_dir():
             raise self.incomplete([f"the folder {self.root} itself"])
+
+    def labels(self) -> Array | None:
+        """As of every data set."""
+        if self.PROBLEM not in ("classification", "video"):
+            return None
+        return np.array([label for _, label in self._samples], np.int64)
 
     @classmethod
     def defaults(cls, split: str) -> dict[str, object]:

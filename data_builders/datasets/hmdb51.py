@@ -63,7 +63,7 @@ class Hmdb51(Reader):
         # A class without a list would go unnoticed.
         others = [c for c in folders(self.root) if c not in {*self.classes, _SPLITS}]
         missing += [f"{_SPLITS}/{c}{ending}" for c in others if listing(self.root / c, (".avi",))]
-        self._samples: list[tuple[Path, int]] = []
+        self._samples = []
         for label, (name, file) in enumerate(zip(self.classes, lists, strict=True)):
             chosen = _chosen(file, split)
             found = {f.name for f in listing(self.root / name, (".avi",))}
@@ -77,10 +77,6 @@ class Hmdb51(Reader):
     def _read(self, index: int) -> Sample:
         file, label = self._samples[index]
         return {"clip": read_clip(file, self.frames, self.size), "label": np.array(label, np.int64)}
-
-    def labels(self) -> Array:
-        """As of every data set."""
-        return np.array([label for _, label in self._samples], np.int64)
 
 
 def _chosen(file: Path, split: str) -> list[str]:

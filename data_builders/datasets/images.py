@@ -42,10 +42,6 @@ class _Folders(Reader):
         file, label = self._samples[index]
         return {"image": read_image(file, self.size), "label": np.array(label, np.int64)}
 
-    def labels(self) -> Array:
-        """As of every data set."""
-        return np.array([label for _, label in self._samples], np.int64)
-
 
 class Cifar10(_Folders):
     """CIFAR-10 as an image folder. The split `val` may lie in a folder `test`, as it is often published.
