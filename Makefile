@@ -8,8 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find nasbench_mr data_builders predictors search -type f -not -name '*.pyc')
-# The repository root holds folders that are subpackages when installed: never import from it.
-export PYTHONSAFEPATH := 1
+
 # The suite runs in as many processes as there are cores, and one thread each is fastest.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
@@ -39,7 +38,7 @@ lint: $(VENV)/deps
 types: $(VENV)/installed
 	cd tests && ../$(BIN)/mypy --config-file ../setup.cfg --cache-dir ../.mypy_cache -p nasbench_mr
 
-unit: $(VENV)/installed
+unit: $(VENV)/deps
 	$(TEST_ENV) $(BIN)/pytest -n 2 --dist worksteal
 
 # The base install alone: importing, the command line and a query need no extra.

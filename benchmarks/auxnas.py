@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 import torch
 from common import Figure, report
 
-from nasbench_mr.search import aux_data, aux_training
-from nasbench_mr.search.aux_nas import AuxConfig, search_network
+from nasbench_mr.search.auxnas import data as aux_data
+from nasbench_mr.search.auxnas import training as aux_training
+from nasbench_mr.search.auxnas.run import AuxConfig, search_network
 
 CODE = "16_16-1_1_1_16-1_2_1_1_16_32-1_3_1_1_1_16_32_32-1_4_1_1_1_1_16_32_32_32-32"
 SIZE, ROUNDS = (96, 128), 5

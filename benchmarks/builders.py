@@ -25,7 +25,9 @@ import nap
 import numpy as np
 from common import REPOSITORY, Figure, report
 
-from nasbench_mr.data_builders import datasets, engines, recipes, runner
+from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders.building import engines, runner
+from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import MissingExtraError, NasbenchMRError
 
 TASKS = ("mini-cls", "mini-seg", "mini-det3d", "mini-video")
@@ -40,7 +42,7 @@ def plain(code: tuple[int, ...], recipe: recipes.Recipe, seed: int, data: Path, 
     contiguous tensors, the framework's default threads. The recipe is the same."""
     import torch
 
-    from nasbench_mr.data_builders import training
+    from nasbench_mr.data_builders.training import train as training
 
     recipe = recipes.override(recipe, {"resident": False, "workers": 2, "mixed_precision": False})
     work = training.problem(recipe, data, device)
@@ -208,9 +210,7 @@ def ray_cluster() -> None:
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=str(Path(__file__).parent))
     # Its workers otherwise yield to whatever else runs here, which would be measured instead.
     os.environ.update(RAY_worker_niceness="0")
-    # Its workers also look for modules in the current folder: not the root, whose folders hide the package.
-    with contextlib.chdir(Path(__file__).parent):
-        ray.init(num_cpus=NAPPERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=NAPPERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ import nasbench_mr
 from nasbench_mr import cost
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli import format_table
-from nasbench_mr.data_builders import runner, store
-from nasbench_mr.data_builders.trial import Outcome, Trial
+from nasbench_mr.data_builders.building import runner, store
+from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.tasks import get
 
 Floats = npt.NDArray[np.float64]

@@ -20,8 +20,8 @@ import nasbench_mr
 from nasbench_mr import cost, search, space
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli import format_table
-from nasbench_mr.data_builders import runner
-from nasbench_mr.data_builders.trial import Trial
+from nasbench_mr.data_builders.building import runner
+from nasbench_mr.data_builders.building.trial import Trial
 
 #: The table's seeds are 0, 1, 2.
 FIRST_SEED = 100

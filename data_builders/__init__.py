@@ -9,18 +9,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nasbench_mr.data_builders import datasets, published, recipes
-    from nasbench_mr.data_builders.runner import build
-    from nasbench_mr.data_builders.training import TrainResult, train
+    from nasbench_mr.data_builders import datasets, published
+    from nasbench_mr.data_builders.building.runner import build
+    from nasbench_mr.data_builders.training import recipes
+    from nasbench_mr.data_builders.training.train import TrainResult, train
 
 __all__ = ["TrainResult", "build", "datasets", "published", "recipes", "train"]
 
-_FROM = {"build": "runner", "TrainResult": "training", "train": "training"}
+_MODULES = {"datasets": "datasets", "published": "published", "recipes": "training.recipes"}
+_FROM = {"build": "building.runner", "TrainResult": "training.train", "train": "training.train"}
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _FROM:
         return getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
-    return importlib.import_module(f"{__name__}.{name}")
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

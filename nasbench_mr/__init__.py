@@ -10,7 +10,13 @@ Everything here is loaded when it is first used, so importing the package costs 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# In a source checkout data_builders/, predictors/ and search/ lie beside this folder, not in it (setup.cfg).
+_HERE = Path(__file__).resolve().parent
+if not (_HERE / "search").is_dir():
+    __path__.append(str(_HERE.parent))
 
 __version__ = "1.0.0"
 

@@ -724,6 +724,6 @@ def live(recipe: object, engine: str = "local", **options: Any) -> Objective:
 
     Needs the extra `build`; what `recipe`, `engine` and the options mean: `data_builders.live.live`.
     """
-    builders = importlib.import_module("nasbench_mr.data_builders.live")
+    builders = importlib.import_module("nasbench_mr.data_builders.building.live")
     made: Objective = builders.live(recipe, engine, **options)
     return made

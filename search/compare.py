@@ -318,7 +318,7 @@ class _Worker:
         }
         program = f"from {__name__} import serve; serve({theirs.fileno()})"
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program], pass_fds=[theirs.fileno()], env=environment
+            [sys.executable, "-c", program], pass_fds=[theirs.fileno()], env=environment
         )
         theirs.close()
         self.part: Part | None = None

@@ -131,7 +131,7 @@ class NCPSearch(ModelSearch):
         steps: int = 12,
         explore: float = 0.5,
     ):
-        from nasbench_mr.search.process import Process
+        from nasbench_mr.search.gaussian_process import Process
 
         super().__init__(domain, seed, epochs, initial, refit)
         self.starts, self.steps = at_least(1, "starts", starts), at_least(1, "steps", steps)

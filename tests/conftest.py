@@ -1,17 +1,21 @@
 """What all tests share: published data where a checkout has it beside, a home each, and a small release.
 
 Fixtures (tests can't import each other, so what they share is here):
+    program            the command `nasbench-mr` of these sources
     shared             the folder of published tables and photos, or None
     home               an empty NASBENCH_MR_HOME, for every test
     server             a file server on this machine, which can be told to misbehave
     tiny_release       the folder of a made-up release of two tasks, with seeds, a failed trial and curves
     published_release  the folder of the published tables as a release, or None
+    known_release      the folder of a release whose tables are simple functions of the codes
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.server
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +24,29 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from nasbench_mr import cost, release, space, table, tasks
+from nasbench_mr import cost, nasbench201, release, space, table, tasks
 
 # The same examples in every run, and no time limit for one: the machine may be busy.
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("suite")
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+# Processes that a test starts import the sources, and the trainers that stand in for training, as it does.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(REPOSITORY), str(REPOSITORY / "tests" / "data_builders" / "building")]
+    + [entry for entry in [os.environ.get("PYTHONPATH")] if entry]
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command `nasbench-mr`, first in PATH, which runs these sources."""
+    path = tmp_path_factory.mktemp("bin") / "nasbench-mr"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nasbench_mr "$@"\n')
+    path.chmod(0o755)
+    os.environ["PATH"] = f"{path.parent}{os.pathsep}{os.environ['PATH']}"
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -192,7 +212,7 @@ def published_release(shared: Path | None, tmp_path_factory: pytest.TempPathFact
     """The release "nasbench-mr" of the published tables in `shared`, or None. Not to be changed."""
     if shared is None:
         return None
-    from nasbench_mr.data_builders import published
+    from nasbench_mr.data_builders.published import tables as published
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NASBENCH_MR_HOME", str(tmp_path_factory.mktemp("published")))
@@ -204,3 +224,48 @@ def pytest_report_header() -> str:
     if (SHARED / "upstream").is_dir():
         return "published tables: present"
     return "published tables: absent; tests use the embedded release and generated data only"
+
+
+def share(codes: np.ndarray) -> np.ndarray:
+    """Where each dimension lies between its smallest (0) and largest value (1), on average: `(n,)`."""
+    return ((codes - space.LOWER) / (space.UPPER - space.LOWER)).mean(axis=1)
+
+
+def cells() -> np.ndarray:
+    """All 15,625 codes of NAS-Bench-201."""
+    return np.stack(np.meshgrid(*[np.arange(5, dtype=np.int16)] * 6, indexing="ij"), axis=-1).reshape(-1, 6)
+
+
+@pytest.fixture(scope="session")
+def known_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release "known": not to be changed.
+
+    `seg`, `video`: 200 codes, `space.sample(200, seed=3, scheme="published")`, seed 0. With `share` the mean
+    of (value - smallest) / (largest - smallest) over the dimensions: mIoU = 40 + 40 share, mAcc = mIoU + 5,
+    aAcc = 90; top1 = 60 - 40 share, top5 = 90. So seg wants large networks, video small ones.
+    `nas-bench-201`: all cells; Acc = 10 + 6 times the number of 3x3 convolutions (the last operation), macs
+    = 1e6 (1 + the sum of the integers), params = 1e3.
+    """
+    codes = space.sample(200, seed=3, scheme="published")
+    costs = {"macs": cost.macs(codes), "params": cost.params(codes)}
+    larger = 40 * share(codes)
+    seg = {"mIoU": 40 + larger, "mAcc": 45 + larger, "aAcc": np.full(200, 90.0)}
+    video = {"top1": 60 - larger, "top5": np.full(200, 90.0)}
+    every = cells()
+    cell = {
+        "Acc": 10.0 + 6 * (every == len(nasbench201.OPERATIONS) - 1).sum(axis=1),
+        "macs": 1_000_000 * (1 + every.sum(axis=1, dtype=np.int64)),
+        "params": np.full(len(every), 1000),
+    }
+
+    def fill(folder: Path) -> None:
+        for name, columns in (
+            ("seg", {"codes": codes, **seg, **costs}),
+            ("video", {"codes": codes, **video, **costs}),
+            ("nas-bench-201", {"codes": every, **cell}),
+        ):
+            table.write(folder / f"tables/{name}.parquet", tasks.get(name), columns)
+
+    chosen = [tasks.get(name) for name in ("seg", "video", "nas-bench-201")]
+    target = tmp_path_factory.mktemp("releases") / "known"
+    return release.create(fill, "known", "1.0.0", chosen, {"title": "Known functions"}, target).path

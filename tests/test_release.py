@@ -714,7 +714,7 @@ def test_concurrent_installs(tarball: Path, tiny_release: Path, home: Path) -> N
     )
     running = [
         subprocess.Popen(
-            [sys.executable, "-P", "-c", script, source],
+            [sys.executable, "-c", script, source],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -477,6 +477,6 @@ def test_checking_needs_no_import_by_others(tmp_path: Path) -> None:
         "print(len(table.read(sys.argv[1], tasks.get('seg'))))"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", script, tmp_path / "t"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, tmp_path / "t"], capture_output=True, text=True, check=True
     )
     assert done.stdout == "6\n"

@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 _HERE = "nasbench_mr.data_builders.datasets"
+_GENERATE = "nasbench_mr.data_builders.generate"
 #: Data set: (module, class) of its reader.
 _READERS = {
     "cifar10": ("images", "Cifar10"),
@@ -63,10 +64,10 @@ _READERS = {
 }
 #: Data set: the module that generates one, with its function `make`.
 _MAKERS = {
-    "imagenet": "make_imagenet",
-    "cityscapes": "make_cityscapes",
-    "kitti": "make_kitti",
-    "hmdb51": "make_hmdb51",
+    "imagenet": "imagenet",
+    "cityscapes": "cityscapes",
+    "kitti": "kitti",
+    "hmdb51": "hmdb51",
 }
 
 
@@ -125,13 +126,13 @@ def maker(name: str) -> Any:
     """The function that generates a stand-in for a data set; its docstring lists the options."""
     if name not in _MAKERS:
         raise UnknownNameError(f"no generated data set {name!r}: {did_you_mean(name, _MAKERS)}")
-    return importlib.import_module(f"{_HERE}.{_MAKERS[name]}").make
+    return importlib.import_module(f"{_GENERATE}.{_MAKERS[name]}").make
 
 
 def mini(name: str) -> dict[str, Any]:
     """The options with which a generated data set suits trials of seconds."""
     maker(name)
-    return dict(importlib.import_module(f"{_HERE}.{_MAKERS[name]}").MINI)
+    return dict(importlib.import_module(f"{_GENERATE}.{_MAKERS[name]}").MINI)
 
 
 def options_of(function: Callable[..., object]) -> dict[str, inspect.Parameter]:

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from nasbench_mr import archives
-from nasbench_mr.data_builders.datasets import generate
 from nasbench_mr.data_builders.datasets.base import image_size, listing, read_image, read_mask
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10
+from nasbench_mr.data_builders.generate import base as generate
 from nasbench_mr.errors import DatasetError, IntegrityError, UnknownNameError, did_you_mean, missing_extra
 
 #: The larger repository's tarball has less than 1 GiB.

@@ -7,7 +7,7 @@ import pytest
 import scale
 
 import nasbench_mr
-from nasbench_mr.data_builders import runner
+from nasbench_mr.data_builders.building import runner
 
 
 def test_without_failures_it_is_list_scheduling() -> None:

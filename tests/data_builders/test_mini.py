@@ -12,7 +12,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import release
 from nasbench_mr.cli import main
-from nasbench_mr.data_builders import runner
+from nasbench_mr.data_builders.building import runner
 
 MINI = Path(__file__).resolve().parents[2] / "data_builders" / "mini"
 TASKS = ["mini-cls", "mini-seg", "mini-det3d", "mini-video"]

@@ -15,7 +15,7 @@ from nasbench_mr import cost, nasbench201, search, space, tasks
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError, MissingExtraError, UnknownNameError
 from nasbench_mr.objective import Domain, Goal, Measured, Objective
 from nasbench_mr.search import base, halving
-from nasbench_mr.search.process import Process
+from nasbench_mr.search.gaussian_process import Process
 
 NAMES = search.names()
 #: Quick settings: few random codes at first, so that what a search is about is reached.

@@ -12,7 +12,7 @@ import pytest
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import hmdb51
 from nasbench_mr.data_builders.datasets.hmdb51 import read_clip
-from nasbench_mr.data_builders.datasets.make_hmdb51 import encode
+from nasbench_mr.data_builders.generate.hmdb51 import encode
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 Trees = dict[str, tuple[Path, dict[str, Any]]]

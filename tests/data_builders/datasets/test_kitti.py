@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasbench_mr.data_builders import boxes as geometry
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import kitti
+from nasbench_mr.data_builders.detection import boxes as geometry
 from nasbench_mr.errors import DatasetError
 
 Trees = dict[str, tuple[Path, dict[str, Any]]]

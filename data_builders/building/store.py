@@ -1,0 +1,262 @@
+"""The output folder of a build, on this machine or anywhere that pyarrow reaches (S3, GCS, HDFS).
+
+    recipes/<task>.json                    the configuration: all results of a task come from one recipe
+    parts/<task>/<time>-<random>.parquet   finished trials, in small files that never change
+    tables/<task>.parquet, curves/...      made from the parts by `runner.compact`
+
+A part is an ordinary table with one more text column, `curve`: the learning curve as JSON. A part file is
+there whole or not at all, and any number of builds may add theirs at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nasbench_mr import cost, files, space, table
+from nasbench_mr.data_builders.building.trial import Outcome, Trial
+from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.errors import InvalidArgumentError, RecipeError, StorageError, TableError
+from nasbench_mr.tasks import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.fs import FileSystem
+
+#: The parts' column beside a table's own.
+CURVE = "curve"
+
+
+class Store:
+    """A folder of results.
+
+    Args:
+        out: a path, or a URI such as s3://bucket/folder.
+        filesystem: where `out` is a path in another pyarrow filesystem than this machine's.
+
+    Raises:
+        InvalidArgumentError: the URI's filesystem is unknown.
+        StorageError: it can't be reached.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], filesystem: FileSystem | None = None):
+        import pyarrow as pa
+        from pyarrow import fs
+
+        out = os.fspath(out)
+        #: The folder on this machine, or None.
+        self.local: Path | None = None
+        try:
+            if filesystem is not None:
+                self.fs, self.root = filesystem, out.strip("/")
+            elif "://" in out:
+                self.fs, self.root = fs.FileSystem.from_uri(out)
+            else:
+                self.fs, self.root = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(out))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InvalidArgumentError(f"can't use --out {out!r}: {error}") from None
+        except OSError as error:
+            raise StorageError(f"can't reach {out!r}: {error}") from error
+        if isinstance(self.fs, fs.LocalFileSystem):
+            self.local = Path(self.root)
+        self.shown = out
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}" if self.root else name
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a whole file atomically.
+
+        Raises:
+            StorageError: the disk is full or the place can't be written.
+        """
+        if self.local is not None:
+            files.write_bytes(self.local / name, data)
+            return
+        folder, _, base = self._path(name).rpartition("/")
+        temporary = f"{folder}/.{base}.{uuid.uuid4().hex[:8]}"
+        try:
+            # An object store has no folders and shows an object when it is complete; others need both steps.
+            self.fs.create_dir(folder, recursive=True)
+            with self.fs.open_output_stream(temporary) as stream:
+                stream.write(data)
+            self.fs.move(temporary, self._path(name))
+        except OSError as error:
+            raise StorageError(f"can't write {name} in {self}: {error}") from error
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where there is none."""
+        try:
+            with self.fs.open_input_stream(self._path(name)) as stream:
+                data: bytes = stream.read()
+                return data
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str, suffix: str) -> list[str]:
+        """The names of the finished files of a folder, sorted."""
+        from pyarrow.fs import FileSelector
+
+        found = self.fs.get_file_info(FileSelector(self._path(folder), allow_not_found=True))
+        names = [info.base_name for info in found if info.is_file and not info.base_name.startswith(".")]
+        return sorted(name for name in names if name.endswith(suffix))
+
+    # --- Parts ----------------------------------------------------------------------------------------
+
+    def tasks(self) -> list[str]:
+        """The tasks that have a recipe here."""
+        return [name.removesuffix(".json") for name in self.names("recipes", ".json")]
+
+    def recipe(self, task: str) -> Recipe | None:
+        """The recipe that a task's results come from; None where there are none.
+
+        Raises:
+            RecipeError: the file is not a recipe.
+        """
+        data = self.read(f"recipes/{task}.json")
+        try:
+            return None if data is None else recipes.from_dict(json.loads(data))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RecipeError(f"recipes/{task}.json in {self} is no recipe: {error}") from None
+
+    def check_recipe(self, task: str, recipe: Recipe) -> None:
+        """Raises `RecipeError` where a task's results here come from another recipe."""
+        if (found := self.recipe(task)) is not None and found.digest != recipe.digest:
+            mine, theirs = recipe.to_dict(), found.to_dict()
+            differs = [f"{k} {theirs[k]!r} there, {mine[k]!r} here" for k in mine if mine[k] != theirs[k]]
+            raise RecipeError(
+                f"{self} was built with another recipe for {task}: {'; '.join(differs)}. "
+                "Use that recipe, or another --out"
+            )
+
+    def write_recipe(self, task: str, recipe: Recipe) -> None:
+        """Writes the recipe of a task that has none yet; its first results come right after it.
+
+        Raises:
+            RecipeError: it has another one.
+        """
+        name, text = f"recipes/{task}.json", json.dumps(recipe.to_dict(), indent=2) + "\n"
+        if self.recipe(task) is None:
+            # Of two builds that begin at the same time, one is first.
+            if self.local is not None:
+                files.create(self.local / name, text.encode())
+            else:
+                self.write(name, text.encode())
+        self.check_recipe(task, recipe)
+
+    def built(self, name: str) -> Task | None:
+        """The task of a table that was made here, as the table describes it; None where there is none."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if (data := self.read(f"tables/{name}.parquet")) is None:
+            return None
+        about = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[b"nasbench_mr"])
+        return Task.from_dict(about["task"])
+
+    def add(self, task: Task, outcomes: Sequence[Outcome]) -> None:
+        """Writes outcomes as one new part.
+
+        Raises:
+            TableError: an outcome does not fit the task, such as a metric beyond its bounds.
+            StorageError: as in `write`.
+        """
+        name = f"parts/{task.name}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
+        self.write(name, to_bytes(to_part(task, outcomes)))
+
+    def part_names(self, task: Task) -> list[str]:
+        """The parts of a task, oldest first."""
+        return self.names(f"parts/{task.name}", ".parquet")
+
+    def parts(self, task: Task, names: Sequence[str] | None = None) -> pa.Table | None:
+        """The trials of all parts, or of those named, maybe several times the same; None without parts.
+
+        Raises:
+            TableError: a part is damaged.
+        """
+        import pyarrow as pa
+
+        names = self.part_names(task) if names is None else names
+        if not names:
+            return None
+        with ThreadPoolExecutor(8 if self.local else 32) as pool:
+            found = list(pool.map(lambda name: self._part(f"parts/{task.name}/{name}", task), names))
+        return pa.concat_tables(found)
+
+    def outcomes(self, task: Task) -> Iterator[Outcome]:
+        """What became of the trials of all parts, oldest part first; without their learning curves."""
+        if (arrow := self.parts(task)) is None:
+            return
+        names = [m.name for m in task.metrics]
+        codes = np.stack([arrow[name].to_numpy() for name in space.NAMES], axis=1).tolist()
+        columns = (*names, "seed", "status", "error", "epochs", "train_seconds", "device")
+        for code, row in zip(codes, arrow.select(columns).to_pylist(), strict=True):
+            yield Outcome(
+                Trial(tuple(code), task.name, row["seed"]),
+                row["status"],
+                row["error"],
+                {name: row[name] for name in names if row[name] is not None},
+                epochs=row["epochs"],
+                seconds=row["train_seconds"],
+                device=row["device"],
+            )
+
+    def _part(self, name: str, task: Task) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with self.fs.open_input_file(self._path(name)) as file:
+                return pq.ParquetFile(file).read().cast(table.schema(task, [CURVE]))
+        except (pa.ArrowException, ValueError) as error:
+            raise TableError(
+                f"{name} in {self} is damaged ({error}); delete it, and its trials will run again"
+            ) from None
+
+
+def to_part(task: Task, outcomes: Iterable[Outcome]) -> pa.Table:
+    """Outcomes of one task as a checked table with the column `curve`.
+
+    Raises:
+        TableError: see `table.check`.
+    """
+    rows = list(outcomes)
+    codes = np.array([o.trial.code for o in rows], np.int16)
+    columns: dict[str, object] = {
+        "codes": codes,
+        "seed": [o.trial.seed for o in rows],
+        "epochs": [o.epochs for o in rows],
+        "train_seconds": [o.seconds for o in rows],
+        "device": [o.device for o in rows],
+        "status": [o.status for o in rows],
+        "error": [o.error for o in rows],
+        CURVE: [json.dumps(dict(o.curve)) if o.curve else None for o in rows],
+    }
+    named = {name for o in rows for name in o.metrics}
+    columns |= {name: [o.metrics.get(name) for o in rows] for name in named}
+    if task.cost == "code":
+        columns |= {"macs": cost.macs(codes), "params": cost.params(codes)}
+    return table.to_arrow(task, columns, [CURVE])
+
+
+def to_bytes(arrow: pa.Table) -> bytes:
+    """The table as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(arrow, sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data

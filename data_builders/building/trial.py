@@ -1,0 +1,256 @@
+"""One trial of a build, as every engine runs it.
+
+A trial is one training of one code for one task with one seed. Engines carry a `Job` to their workers once
+and then trials; `run_trial` is what a worker does with each, whatever machine it is on. Light to import: what
+trains is named by its address and imported in the workers only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import faulthandler
+import glob
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasbench_mr import tasks
+from nasbench_mr.errors import (
+    IntegrityError,
+    InvalidArgumentError,
+    MissingExtraError,
+    NasbenchMRError,
+    RecipeError,
+    StorageError,
+    missing_extra,
+)
+
+if TYPE_CHECKING:
+    from nasbench_mr.data_builders.training.recipes import Recipe
+    from nasbench_mr.tasks import Task
+
+#: The address of what trains, "module:function".
+TRAINER = "nasbench_mr.data_builders.training.train:train"
+#: Longest text in a table's column `error`.
+MAX_ERROR = 500
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to train: a code (a tuple of integers), the task's name, the seed."""
+
+    code: tuple[int, ...]
+    task: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.task}, seed {self.seed}, code {','.join(map(str, self.code))}"
+
+    @property
+    def key(self) -> str:
+        """A short file name of its own."""
+        digest = hashlib.sha256(repr(self.code).encode()).hexdigest()[:16]
+        return f"{self.task}-{digest}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a build share.
+
+    Attributes:
+        recipes: by task.
+        tasks: those tasks; a worker registers them, so they may be of the user's own.
+        trainer: "module:function" with the signature of `training.train`.
+        data, device: handed to it.
+        checkpoints: a folder where trials in progress are kept, so that a killed one goes on; None: nowhere.
+        time_limit: seconds after which a trial is killed; None: never.
+    """
+
+    recipes: Mapping[str, Recipe]
+    tasks: tuple[Task, ...]
+    trainer: str = TRAINER
+    data: str | None = None
+    device: str | None = None
+    checkpoints: str | None = None
+    time_limit: float | None = None
+
+    def load(self) -> Callable[..., Any]:
+        """Registers the tasks and imports what trains.
+
+        Raises:
+            InvalidArgumentError: there is no such function, or no such device.
+            MissingExtraError: it needs a package that is not installed.
+        """
+        for task in self.tasks:
+            tasks.register(task)
+        module, _, name = self.trainer.partition(":")
+        try:
+            function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        except (AttributeError, ValueError) as error:
+            raise InvalidArgumentError(
+                f"no trainer {self.trainer!r}: {error}; expected MODULE:FUNCTION"
+            ) from None
+        except Exception as error:  # of whatever a module of the user's does when it is imported
+            if self.trainer == TRAINER and isinstance(error, ModuleNotFoundError) and error.name:
+                raise missing_extra(error.name, "build", "training") from None
+            raise InvalidArgumentError(
+                f"no trainer {self.trainer!r}: {type(error).__name__}: {error}"
+            ) from None
+        if self.trainer == TRAINER:
+            # Now, and not as an error of every trial.
+            sys.modules[module].choose_device(self.device)
+        return function
+
+    def checkpoint(self, trial: Trial) -> Path | None:
+        """Where a trial in progress is kept; files beside it whose names go on from its belong to it."""
+        if self.checkpoints is None:
+            return None
+        return Path(self.checkpoints) / f"{trial.key}-{self.recipes[trial.task].digest}.safetensors"
+
+    def discard(self, trial: Trial) -> None:
+        """Removes what is kept of a trial, if anything is."""
+        if (path := self.checkpoint(trial)) is not None and path.parent.is_dir():
+            for kept in path.parent.glob(f"{glob.escape(path.name)}*"):
+                kept.unlink(missing_ok=True)
+
+
+#: How the error of a trial begins that could not write its files, and of one that could not read its data.
+NO_SPACE, NO_DATA = "no space: ", "DatasetError: "
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial; metrics, curve, epochs, seconds and device as in `training.TrainResult`.
+
+    Attributes:
+        status: "ok", "diverged" or "failed"; `error` says why.
+        busy: seconds that the worker spent on it.
+        fatal: an error that is no fault of the trial, and that all others would meet too: the build stops.
+        spoilt: the worker must not be used again.
+    """
+
+    trial: Trial
+    status: str
+    error: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: Mapping[str, list[float]] = field(default_factory=dict)
+    epochs: int | None = None
+    seconds: float | None = None
+    device: str | None = None
+    busy: float = 0.0
+    fatal: NasbenchMRError | None = None
+    spoilt: bool = False
+
+    @property
+    def no_space(self) -> bool:
+        """It failed for want of space for its files."""
+        return self.status == "failed" and (self.error or "").startswith(NO_SPACE)
+
+    @property
+    def excused(self) -> bool:
+        """It failed for want of space or of its data: no fault of its own, so the next run tries it again."""
+        return self.no_space or (self.status == "failed" and (self.error or "").startswith(NO_DATA))
+
+
+def address(trainer: str | Callable[..., Any]) -> str:
+    """The address of what trains; a function must be importable from a module by its name.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if isinstance(trainer, str):
+        return trainer
+    module, name = inspect.getmodule(trainer), getattr(trainer, "__qualname__", "")
+    if module is None or module.__name__ == "__main__" or getattr(module, name, None) is not trainer:
+        raise InvalidArgumentError(
+            f"the trainer {trainer!r} can't be imported by workers; expected a function of a module"
+        )
+    return f"{module.__name__}:{name}"
+
+
+def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
+    """Trains one network. Whatever goes wrong is in the outcome, but for what ends the process.
+
+    Its checkpoint stays until the outcome is written (`Job.discard`).
+
+    Past the time limit the process ends itself, wherever it hangs: the engine notices, and starts another.
+    """
+    recipe = job.recipes[trial.task]
+    checkpoint = job.checkpoint(trial)
+    start = time.perf_counter()
+    fatal: NasbenchMRError | None = None
+    try:
+        with _limited(job.time_limit):
+            result = train(
+                trial.code,
+                recipe,
+                trial.seed,
+                job.device,
+                data=job.data,
+                checkpoint=checkpoint,
+                progress=False,
+            )
+        return Outcome(
+            trial,
+            result.status,
+            _line(result.error),
+            {name: float(value) for name, value in result.metrics.items()},
+            {name: [float(v) for v in values] for name, values in result.curve.items()},
+            int(result.epochs),
+            float(result.seconds),
+            str(result.device),
+            time.perf_counter() - start,
+        )
+    except (MissingExtraError, RecipeError) as error:
+        fatal, text = error, str(error)
+    except Exception as error:
+        if isinstance(error, IntegrityError):
+            job.discard(trial)  # Damaged: the next attempt starts anew.
+        text = f"{type(error).__name__}: {error}"
+        if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+            text = f"out of memory: {text}"
+        if isinstance(error, StorageError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            text = f"{NO_SPACE}{text}"
+    busy = time.perf_counter() - start
+    return Outcome(trial, "failed", _line(text), busy=busy, fatal=fatal, spoilt=_gpu_in_use())
+
+
+def _gpu_in_use() -> bool:
+    """Whether this process has used one: after an error, its memory may stay taken and its context broken."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
+
+
+def _line(text: str | None) -> str | None:
+    """One line of bounded length, for a table."""
+    if text is None:
+        return None
+    # A name on disk that is no UTF-8 would fit in no table.
+    text = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 3] + "..."
+
+
+@contextlib.contextmanager
+def _limited(seconds: float | None) -> Iterator[None]:
+    """Ends this process, with a traceback on stderr, if the block takes longer.
+
+    By a thread of faulthandler's that needs no interpreter lock, so it also ends what hangs outside Python.
+    """
+    if seconds is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(
+        seconds, exit=True, file=sys.__stderr__ or os.open(os.devnull, os.O_WRONLY)
+    )
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,649 @@
+"""The published tables of NAS-Bench-MR, and tables of the user's own: files in, a release out.
+
+    folder = published.fetch("cache/published")       # downloads what is not there yet
+    published.import_release(folder)                  # installs the release "nasbench-mr"
+    published.import_table("results.csv", "my-task")  # a task of the release "local"
+
+The nine settings are pickled lists of 2,507 dicts each, in the same order, one training of each code;
+nas-bench-201 is one of 15,625. `search_list.txt` has the codes in the order in which they were drawn. All are
+of one commit of github.com/dingmyu/NCP and pinned by their git blob ids. No row is dropped or repaired: the
+release has every row, in the published order, with `flops` (1e9) and `params` (1e6) as exact integers. Four
+of the listed codes are in no table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr import cost, files, nasbench201, release, space, spaces, table, tasks
+from nasbench_mr.data_builders.published import pickles as plain_pickle
+from nasbench_mr.errors import (
+    DownloadError,
+    IntegrityError,
+    InvalidArgumentError,
+    NasbenchMRError,
+    OutOfSpaceError,
+    ReleaseNotFoundError,
+    TableError,
+    UnknownMetricError,
+    did_you_mean,
+)
+from nasbench_mr.release import Release
+from nasbench_mr.tasks import Metric, Task
+from nasbench_mr.trials import COSTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = npt.NDArray[np.float64]
+
+COMMIT = "5259acdf9876c3adf4b8b1133afc3ac0d1077d65"
+SOURCE = f"https://raw.githubusercontent.com/dingmyu/NCP/{COMMIT}"
+#: The tables, in the release's order: the nine settings and NAS-Bench-201.
+SETTINGS = (
+    "cls-50-1000",
+    "cls-50-100",
+    "cls-10-1000",
+    "cls-10c",
+    "seg",
+    "seg-4x",
+    "3ddet",
+    "video",
+    "video-p",
+    "nas-bench-201",
+)
+LIST = "data/search_list.txt"
+#: The git blob id of every file.
+BLOBS = {
+    "data/3ddet/trainval.pkl": "f08f87a66e58bc74552632fd05b6363763ca4ae8",
+    "data/cls-10-1000/trainval.pkl": "be10db8b51385fe8cd916e8f841fdca63180e724",
+    "data/cls-10c/trainval.pkl": "00056b25cee6edb13c06227195105b4aebe0da06",
+    "data/cls-50-100/trainval.pkl": "2f55ae19eed366923cb37f01ffca98a2f1a7430f",
+    "data/cls-50-1000/trainval.pkl": "0f2c7851c5dc8eefdebf790b491caade69b112fa",
+    "data/nas-bench-201/trainval.pkl": "27026fb129d07de8e0edcaa4fe5815c25d86a78b",
+    LIST: "d6cc116b4357ccad4ded5dd045c8c5a928270328",
+    "data/seg-4x/trainval.pkl": "c79d86f9ce55c93a52424de82a9774966f0fa00c",
+    "data/seg/trainval.pkl": "4667e5c8652c11d84c4a027d7589762481e2689b",
+    "data/video-p/trainval.pkl": "0c8d8ea293895a7cc513619c874c890e9e624bbc",
+    "data/video/trainval.pkl": "04d10396c1636d6a748277cf4a6e1f85ca3be86f",
+}
+VERSION = "1.0.0"
+#: Where each stratum ends in `search_list.txt`, by number of lines; "extra" is the rest.
+STRATA = {"coarse": 1200, "deep": 2000, "fine": 2500}
+MAX_LIST = 1 << 20
+
+_ABOUT = {
+    "title": "NAS-Bench-MR: the published tables",
+    "description": "2,507 multi-resolution networks, each trained once in up to nine settings of four vision "
+    "tasks, and the table of NAS-Bench-201 that was published with them. Metrics are in percent.",
+    "license": "BSD-2-Clause",
+    "citation": "Ding et al., Learning Versatile Neural Architectures by Propagating Network Codes, "
+    "ICLR 2022",
+    "homepage": "https://github.com/dingmyu/NCP",
+}
+#: Goes with the tables, as it demands.
+_LICENSE = """\
+BSD 2-Clause License
+
+Copyright (c) 2021, Mingyu Ding
+All rights reserved.
+
+Redistribution and use in source and binary forms, with or without
+modification, are permitted provided that the following conditions are met:
+
+1. Redistributions of source code must retain the above copyright notice, this
+   list of conditions and the following disclaimer.
+
+2. Redistributions in binary form must reproduce the above copyright notice,
+   this list of conditions and the following disclaimer in the documentation
+   and/or other materials provided with the distribution.
+
+THIS SOFTWARE IS PROVIDED BY THE COPYRIGHT HOLDERS AND CONTRIBUTORS "AS IS"
+AND ANY EXPRESS OR IMPLIED WARRANTIES, INCLUDING, BUT NOT LIMITED TO, THE
+IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS FOR A PARTICULAR PURPOSE ARE
+DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDER OR CONTRIBUTORS BE LIABLE
+FOR ANY DIRECT, INDIRECT, INCIDENTAL, SPECIAL, EXEMPLARY, OR CONSEQUENTIAL
+DAMAGES (INCLUDING, BUT NOT LIMITED TO, PROCUREMENT OF SUBSTITUTE GOODS OR
+SERVICES; LOSS OF USE, DATA, OR PROFITS; OR BUSINESS INTERRUPTION) HOWEVER
+CAUSED AND ON ANY THEORY OF LIABILITY, WHETHER IN CONTRACT, STRICT LIABILITY,
+OR TORT (INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE
+OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
+"""
+
+
+def fetch(folder: str | os.PathLike[str], mirror: str | None = None) -> Path:
+    """Downloads the published files into `folder`, in the published layout; those that are there stay.
+
+    Args:
+        mirror: another base address that has data/<setting>/trainval.pkl.
+
+    Returns:
+        The folder, for `import_release`.
+
+    Raises:
+        DownloadError, IntegrityError, StorageError: see `download`; files that came before are kept.
+    """
+    from nasbench_mr.download import download
+
+    folder = Path(folder)
+    base = (mirror or SOURCE).rstrip("/")
+    for name, blob in BLOBS.items():
+        try:
+            download(f"{base}/{name}", folder / name, blob_id=blob, max_bytes=plain_pickle.MAX_BYTES)
+        except DownloadError as error:
+            raise DownloadError(
+                f"{error}. Others: --mirror URL, or a local copy: nasbench-mr import FOLDER"
+            ) from None
+    return folder
+
+
+def import_release(folder: str | os.PathLike[str], check: bool = True) -> Release:
+    """Installs the release "nasbench-mr" from the published files in `folder`, as many as are there.
+
+    All of them are version 1.0.0. With fewer it is a version before that, 1.0.0-partial.N with N tables, so
+    that all of them supersede it later; with files that are not the published ones, 1.0.0-altered.N, which
+    comes before all of these, and is labelled so. The same files always end in the same version; it is made
+    once.
+
+    Args:
+        folder: has data/<setting>/trainval.pkl, and data/search_list.txt for the strata of the codes.
+        check: refuse files that are not the pinned ones.
+
+    Raises:
+        InvalidArgumentError: there is none of the files.
+        IntegrityError: a file's hash is not the pinned one; or the release is installed, but damaged.
+        UnsafeFileError, TableError, OutOfSpaceError: a file does not hold a table; names file, row and field.
+        StorageError: the release can't be written.
+    """
+    folder = Path(folder)
+    with _reading(folder):
+        sources = {name: files.git_blob_id(folder / name) for name in BLOBS if (folder / name).is_file()}
+    if not any(_file(setting) in sources for setting in SETTINGS):
+        raise InvalidArgumentError(
+            f"{folder} has no data/<setting>/trainval.pkl, with a setting of {', '.join(SETTINGS)}; "
+            "nasbench-mr fetch downloads them"
+        )
+    for name, found in sources.items():
+        if check and found != BLOBS[name]:
+            raise IntegrityError(
+                f"{folder / name} has git blob id {found}; expected {BLOBS[name]}. Get the published file "
+                "(nasbench-mr fetch), or accept this one with --unchecked"
+            )
+    with _locked(release.DEFAULT):
+        for version in _versions(sources):
+            existing = _installed(version, sources)
+            if existing is not None:
+                return existing
+            if not _place(version).exists():
+                break
+        strata = _strata(folder / LIST) if LIST in sources else None
+        tables = {
+            setting: _published(folder / _file(setting), tasks.get(setting), strata)
+            for setting in SETTINGS
+            if _file(setting) in sources
+        }
+
+        def fill(target: Path) -> None:
+            for name, arrow in tables.items():
+                table.write_arrow(arrow, target / f"tables/{name}.parquet")
+            files.write_text(target / "LICENSE", _LICENSE)
+
+        about = {**_ABOUT, "sources": sources}
+        if any(BLOBS[name] != found for name, found in sources.items()):
+            about["title"] = "NAS-Bench-MR: altered, not the published tables"
+        described = [_described(tasks.get(name), sources[_file(name)]) for name in tables]
+        return release.create(fill, release.DEFAULT, version, described, about)
+
+
+def _described(task: Task, blob: str) -> Task:
+    """The task of a table that was made from a file with this git blob id."""
+    if BLOBS[_file(task.name)] == blob:
+        return task
+    return replace(task, provenance=f"a file with git blob id {blob}, which is not the published one")
+
+
+def _file(setting: str) -> str:
+    return f"data/{setting}/trainval.pkl"
+
+
+def _locked(name: str) -> contextlib.AbstractContextManager[None]:
+    """Versions of one release are made one after the other: each goes on from the last."""
+    return files.locked(release.home() / "releases" / f".{name}.lock")
+
+
+def _place(version: str) -> Path:
+    return release.home() / "releases" / release.DEFAULT / version
+
+
+def _versions(sources: Mapping[str, str]) -> Iterator[str]:
+    """The versions that these files may have, the first free one of which they get."""
+    published = all(BLOBS[name] == found for name, found in sources.items())
+    if published and len(sources) == len(BLOBS):
+        yield VERSION
+        return
+    count = sum(_file(setting) in sources for setting in SETTINGS)
+    # "altered" sorts before "partial": what is not as published never becomes the default instead of it.
+    first = f"{VERSION}-{'partial' if published else 'altered'}.{count}"
+    yield first
+    for k in itertools.count(2):
+        yield f"{first}.{k}"
+
+
+def _installed(version: str, sources: Mapping[str, str]) -> Release | None:
+    """The installed release of this version, if it was made from these files."""
+    path = _place(version)
+    if not path.exists():
+        return None
+    try:
+        found = Release.open(path)
+        if found.about.get("sources") != sources:
+            return None
+        release.verify(found)
+        return found
+    except NasbenchMRError as error:
+        raise IntegrityError(f"{error}. Remove {path}, then run the same command again") from None
+
+
+# --- Published files ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Errors about what is in a file say which file."""
+    try:
+        yield
+    except (TableError, OutOfSpaceError) as error:
+        text = str(error).removeprefix("the table: ")
+        raise type(error)(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    except OSError as error:
+        raise InvalidArgumentError(f"can't read {path}: {error.strerror or error}") from None
+
+
+def _strata(path: Path) -> dict[tuple[int, ...], str]:
+    """The stratum of every listed code."""
+    with _reading(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read(MAX_LIST).splitlines()
+        strata = {}
+        for k, line in enumerate(lines):
+            try:
+                code = space.parse(line)
+            except OutOfSpaceError as error:
+                raise OutOfSpaceError(f"line {k + 1}: {error}") from None
+            strata[code] = next((name for name, end in STRATA.items() if k < end), "extra")
+    return strata
+
+
+def _published(path: Path, task: Task, strata: Mapping[tuple[int, ...], str] | None) -> pa.Table:
+    """One published pickle as a table."""
+    with _reading(path):
+        rows = plain_pickle.load(path)
+        if not isinstance(rows, list) or not rows:
+            shown = "an empty list" if isinstance(rows, list) else f"a {type(rows).__name__}"
+            raise TableError(f"holds {shown}; expected a list of dicts")
+        # NAS-Bench-201's costs are in other units than the settings'.
+        second = task.space == nasbench201.NAME
+        macs, macs_unit, params = ("Flops", 1e6, "Params") if second else ("flops", 1e9, "params")
+        names = [metric.name for metric in task.metrics]
+        values = {name: _field(rows, name) for name in (*names, macs, params)}
+        codes = _one_hot(rows) if second else space.check(_embeddings(rows, space.DIM))
+        columns: dict[str, Any] = {name: values[name] for name in names}
+        columns |= {"codes": codes, "macs": np.rint(values[macs] * macs_unit)}
+        columns |= {"params": np.rint(values[params] * 1e6)}
+        if second:
+            return table.to_arrow(task, columns)
+        columns["stratum"] = [None if strata is None else strata.get(tuple(c)) for c in codes.tolist()]
+        if strata is not None and None in columns["stratum"]:
+            raise TableError(f"row {columns['stratum'].index(None)}: its code is not in {Path(LIST).name}")
+        return _costed(table.to_arrow(task, columns, ["stratum"]), task)
+
+
+def _field(rows: Sequence[Any], name: str) -> Floats:
+    """A number of every row: `(n,)`."""
+    values = []
+    for k, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise TableError(f"row {k} is a {type(row).__name__}; expected a dict")
+        value: Any = row.get(name)
+        if type(value) not in (int, float) or not abs(value) < math.inf:
+            shown = (
+                f"a {type(value).__name__}" if isinstance(value, (list, tuple, dict)) else f"{value!r:.60}"
+            )
+            raise TableError(f"row {k}: {name} is {shown if name in row else 'missing'}; expected a number")
+        values.append(value)
+    return np.array(values, np.float64)
+
+
+def _embeddings(rows: Sequence[Mapping[str, Any]], width: int) -> list[list[float]]:
+    """The field `embedding` of every row, as `width` numbers each."""
+    found = []
+    for k, row in enumerate(rows):
+        value = row.get("embedding")
+        numbers = value.tolist() if isinstance(value, np.ndarray) else value
+        if (
+            not isinstance(numbers, list)
+            or len(numbers) != width
+            or not all(type(v) in (int, float) for v in numbers)
+        ):
+            raise TableError(f"row {k}: embedding is not a list of {width} numbers")
+        found.append(numbers)
+    return found
+
+
+def _one_hot(rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int16]:
+    """NAS-Bench-201's codes, of which `embedding` has one-hot operations: `(n, 6)`."""
+    width = nasbench201.DIM * len(nasbench201.OPERATIONS)
+    found = _embeddings(rows, width)
+    for k, numbers in enumerate(found):
+        if not all(v in (0, 1) for v in numbers):
+            raise TableError(f"row {k}: embedding has other numbers than 0 and 1")
+    hot = np.array(found, np.int16)
+    wrong = (hot.reshape(len(hot), nasbench201.DIM, -1).sum(axis=2) != 1).any(axis=1)
+    if wrong.any():
+        raise TableError(f"row {wrong.argmax()}: embedding does not have one operation for each edge")
+    return nasbench201.project(hot.astype(np.float64))
+
+
+def _costed(trials: pa.Table, task: Task) -> pa.Table:
+    """`trials`, whose macs and params are those of the codes where the task says so."""
+    if task.cost == "code":
+        release.check_cost(table.check(trials, task), "the table")
+    return trials
+
+
+# --- Tables of the user's own -------------------------------------------------------------------------
+
+#: Columns of numbers that are no metrics; `flops` is another form of `macs`.
+_NUMBERS = ("seed", *COSTS, "flops")
+_KNOWN = ("code", *space.NAMES, *nasbench201.NAMES, *_NUMBERS, *table.TEXTS)
+#: Names that the answers to queries have for something else.
+_TAKEN = ("codes", "source")
+#: What pandas calls an index that it writes into a file, and reads back from one.
+_INDEX = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
+
+
+def import_table(
+    path: str | os.PathLike[str],
+    task: str,
+    into: str | None = None,
+    objective: str | None = None,
+    minimize: Iterable[str] = (),
+) -> Release:
+    """Installs a CSV or Parquet file of trials as a task of a new version of a release.
+
+    Columns: the code's, named as `space.NAMES`, or one column `code` of strings; the metrics; `seed` (0 where
+    there is none), `macs`, `params`, `epochs`, `train_seconds`, `device`, `status` ("ok" where there is none)
+    and `error`, all optional. A column `flops` holds MACs in units of 1e9, as published, and beside it
+    `params` is in units of 1e6. Empty cells are unknown values. Codes of NAS-Bench-201 are columns named as
+    its `NAMES`, or cell strings.
+
+    For a task that this package knows, the metrics are the task's; those that the file lacks are unknown. For
+    another, every other column of numbers is a metric. Other columns of text are kept as text. Where the file
+    says nothing of the costs, they are those of the codes.
+
+    Args:
+        task: a task's name or alias, or a new name.
+        into: the release to extend, by default "local"; it is made if none of this name is installed.
+        objective: the metric that searches optimise, by default the first one; only for a new task.
+        minimize: metrics of which less is better; only for a new task.
+
+    Raises:
+        InvalidArgumentError: no such file, or an objective or direction that contradicts the task.
+        UnknownMetricError: the objective, or a metric of `minimize`, is no metric of the file.
+        TableError, OutOfSpaceError: the file is malformed; names file, row and column.
+        UnknownTaskError: `task` is an alias of several tasks.
+        ReleaseNotFoundError: the release "nasbench-mr", or a certain version, is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidArgumentError(f"no file at {path}")
+    into = "local" if into is None else into
+    base = _base(into)
+    with _reading(path):
+        arrow = _read(path)
+        known = _known(task)
+        if known is None:
+            # As the release spells it: names that differ in case alone are one task's.
+            name = next((t for t in base.tasks if t.lower() == task.lower()), task) if base else task
+            described = _new_task(arrow, name, objective, minimize, path)
+        else:
+            _check_agrees(known, objective, minimize)
+            described = known
+        described = replace(described, provenance=f"{path.name}, sha256 {files.sha256(path)}")
+        columns, extra = _columns(arrow, described)
+        trials = table.to_arrow(described, columns, extra)
+        try:
+            _costed(trials, described)
+        except TableError:
+            if known is not None:
+                raise
+            # Counted by another rule, or for another input: only the table knows them.
+            described = replace(described, cost="table")
+            trials = table.to_arrow(described, columns, extra)
+
+    def fill(folder: Path) -> None:
+        table.write_arrow(trials, folder / f"tables/{described.name}.parquet")
+
+    with _locked(base.name if base else into):
+        base = _base(into)
+        if base is not None:
+            return release.extend(base, described, fill)
+        return release.create(fill, into, f"{VERSION}-local.1", [described], {"title": "Imported tables"})
+
+
+def _base(into: str) -> Release | None:
+    """The release to extend; None where one has to be made."""
+    try:
+        return Release.open(release.find(into))
+    except ReleaseNotFoundError:
+        if into == release.DEFAULT or "@" in into or os.sep in into or os.path.exists(into):
+            raise
+        return None
+
+
+def _known(name: str) -> Task | None:
+    """The task of this package that a name or alias means; None for a new name.
+
+    Raises:
+        UnknownTaskError: it means several.
+    """
+    return tasks.get(name) if tasks.meant(name) else None
+
+
+def _read(path: Path) -> pa.Table:
+    """The file as it is; its names are checked."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    with open(path, "rb") as file:
+        parquet = file.read(4) == b"PAR1" or path.suffix == ".parquet"
+        file.seek(0)
+        if parquet:
+            arrow = table.read_arrow(path)
+        else:
+            # Only an empty cell is unknown: "nan" would hide a diverged training.
+            options = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
+            try:
+                arrow = csv.read_csv(file, convert_options=options)
+                names = arrow.column_names
+            except (pa.ArrowException, UnicodeDecodeError) as error:
+                raise TableError(f"not a CSV file: {error}") from None
+    names = arrow.column_names
+    for k, name in enumerate(names):
+        if names.count(name) > 1 or name in _TAKEN:
+            raise TableError(f"column {name!r} is there twice, or its name has another use; rename it")
+        if _INDEX.fullmatch(name):
+            raise TableError(f"column {k} ({name!r}) is an unnamed index; write the file without it")
+        if name not in _KNOWN and name.strip().lower() in _KNOWN:
+            raise TableError(f"no column may be called {name!r}: did you mean {name.strip().lower()!r}?")
+    if not len(arrow):
+        raise TableError("it has no rows")
+    return arrow
+
+
+def _check_agrees(known: Task, objective: str | None, minimize: Iterable[str]) -> None:
+    if objective not in (None, known.objective) or any(known.metric(m).sign > 0 for m in minimize):
+        raise InvalidArgumentError(
+            f"{known.name!r} is a known task: it has the objective {known.objective!r}, and its metrics "
+            "their directions; import into a task of another name"
+        )
+
+
+def _new_task(arrow: pa.Table, name: str, objective: str | None, minimize: Iterable[str], path: Path) -> Task:
+    """A task made up from a file's columns: those of numbers that have no other meaning are its metrics."""
+    minimize = list(minimize)
+    names = [n for n in arrow.column_names if n not in _KNOWN and _is_number(arrow, n)]
+    if not names:
+        raise TableError("there is no metric; expected at least one more column of numbers")
+    for metric in [*minimize, names[0] if objective is None else objective]:
+        if metric not in names:
+            raise UnknownMetricError(f"{path} has no metric {metric!r}: {did_you_mean(metric, names)}")
+    cells = "code" in arrow.column_names and str(arrow["code"][0]).startswith("|")
+    second = cells or any(n in arrow.column_names for n in nasbench201.NAMES)
+    return Task(
+        name=name,
+        title=name,
+        dataset="unknown",
+        problem="unknown",
+        metrics=tuple(Metric(n, "unknown", "min" if n in minimize else "max", None, None) for n in names),
+        objective=names[0] if objective is None else objective,
+        cost="table" if second else "code",
+        space=nasbench201.NAME if second else space.NAME,
+    )
+
+
+def _columns(arrow: pa.Table, task: Task) -> tuple[dict[str, Any], list[str]]:
+    """What `table.to_arrow` takes: the columns, and the names of the extra ones of text."""
+    names = arrow.column_names
+    metrics = [m.name for m in task.metrics]
+    used = ["code", *spaces.get(task.space).NAMES, *metrics, *_NUMBERS, *table.TEXTS]
+    extra = [n for n in names if n not in used]
+    if task.objective not in names:
+        raise TableError(f"there is no column {task.objective!r}, the task's objective")
+    for name in extra:
+        if _is_number(arrow, name):
+            raise TableError(f"task {task.name!r} has no column {name!r}: {did_you_mean(name, used)}")
+    columns: dict[str, Any] = {"codes": _codes(arrow, task.space)}
+    columns |= {n: _numbers(arrow, n) for n in (*metrics, "train_seconds") if n in names}
+    columns |= {n: _integers(arrow, n) for n in ("seed", "epochs") if n in names}
+    columns |= {n: _texts(arrow, n) for n in (*table.TEXTS, *extra) if n in names}
+    for name in extra:
+        # Text because of a bad cell or two: what was meant is a metric.
+        texts = [text for text in columns[name] if text is not None]
+        if len(texts) > 2 * len(_no_numbers(texts)):
+            _numbers(arrow, name)  # says which cell
+    if "flops" in names:
+        if "macs" in names:
+            raise TableError("it has both a column 'macs' and a column 'flops'; keep one")
+        columns["macs"] = _counts(arrow, "flops", 1e9)
+        if "params" in names:
+            columns["params"] = _counts(arrow, "params", 1e6)
+    else:
+        columns |= {n: _integers(arrow, n) for n in ("macs", "params") if n in names}
+    if task.cost == "code" and not columns.keys() & {"macs", "params"}:
+        columns |= {"macs": cost.macs(columns["codes"]), "params": cost.params(columns["codes"])}
+    return columns, extra
+
+
+def _codes(arrow: pa.Table, space_name: str) -> npt.NDArray[np.int16]:
+    names, wanted = arrow.column_names, spaces.get(space_name).NAMES
+    if "code" in names:
+        if twice := [n for n in wanted if n in names]:
+            raise TableError(f"it has both a column 'code' and a column {twice[0]!r}; keep one form")
+        texts = _texts(arrow, "code")
+        if None in texts:
+            raise TableError(f"row {texts.index(None)}: code is empty")
+        return spaces.get(space_name).check(texts)
+    if lacking := [n for n in wanted if n not in names]:
+        raise TableError(
+            f"there is no column {lacking[0]!r}; expected {', '.join(wanted)}, or one column 'code'"
+        )
+    columns = [_integers(arrow, n) for n in wanted]
+    for name, values in zip(wanted, columns, strict=True):
+        if np.isnan(values).any():
+            raise TableError(f"row {np.isnan(values).argmax()}: {name} is empty")
+    codes = np.stack(columns, axis=1)
+    return spaces.get(space_name).check(np.clip(codes, -(2.0**31), 2.0**31).astype(np.int64))
+
+
+def _is_number(arrow: pa.Table, name: str) -> bool:
+    from pyarrow import types
+
+    kind = arrow.schema.field(name).type
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _numbers(arrow: pa.Table, name: str) -> Floats:
+    """A column of finite numbers, `(n,)`; NaN where there is none."""
+    import pyarrow as pa
+
+    column = arrow[name]
+    if not _is_number(arrow, name) and not pa.types.is_null(column.type):
+        found = column.to_pylist()
+        for row in _no_numbers(found):
+            raise TableError(f"row {row}: {name} is {found[row]!r:.60}; expected a number")
+        raise TableError(f"column {name!r} is {column.type}; expected numbers")
+    try:
+        values: Floats = column.cast(pa.float64()).to_numpy()
+    except pa.ArrowException as error:
+        raise TableError(f"column {name!r}: {error}") from None
+    wrong = ~np.isfinite(values) & ~column.is_null().to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise TableError(f"row {row}: {name} is {values[row]}; expected a number, or nothing where unknown")
+    return values
+
+
+def _no_numbers(values: Sequence[Any]) -> list[int]:
+    """The rows of the values that are there, but neither numbers nor the text of one."""
+    rows = []
+    for row, value in enumerate(values):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            if value is not None:
+                rows.append(row)
+    return rows
+
+
+def _integers(arrow: pa.Table, name: str) -> Floats:
+    """A column of whole numbers, `(n,)`; NaN where there is none."""
+    values = _numbers(arrow, name)
+    wrong = ~np.isnan(values) & (values != np.rint(values))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise TableError(f"row {row}: {name} is {values[row]}; expected a whole number")
+    return values
+
+
+def _counts(arrow: pa.Table, name: str, unit: float) -> Floats:
+    """A column in published units as counts, `(n,)`."""
+    values = _numbers(arrow, name)
+    if (wrong := values > 1e6).any():
+        row = int(wrong.argmax())
+        raise TableError(
+            f"row {row}: {name} is {values[row]:.0f}; expected units of {unit:g} (counts: macs and params)"
+        )
+    counts: Floats = np.rint(values * unit)
+    return counts
+
+
+def _texts(arrow: pa.Table, name: str) -> list[str | None]:
+    import pyarrow as pa
+
+    try:
+        texts: list[str | None] = arrow[name].cast(pa.string()).to_pylist()
+    except pa.ArrowException:
+        raise TableError(f"column {name!r} is {arrow.schema.field(name).type}; expected text") from None
+    return texts

@@ -1,0 +1,1 @@
+"""One trial, from data to metrics: recipes, inputs, transforms, metrics, and the training itself."""

@@ -1,0 +1,336 @@
+"""Batches for training and validation: held in memory, or streamed by worker processes.
+
+A recipe with `resident` data has them decoded once in a process, on the device, and batches are cut out of
+one tensor. Other data sets are read sample by sample in worker processes that run ahead. Either way the
+order and the augmentation of an epoch follow from the seed alone. Needs the extra `build`.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders.datasets import Dataset, Sample
+from nasbench_mr.data_builders.training import recipes, transforms
+from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.errors import DatasetError, NasbenchMRError, RecipeError
+
+Folder = str | os.PathLike[str] | None
+#: Input and labels: `(B, 3, H, W)` or `(B, K, 3, H, W)` float32, and `(B,)` or `(B, H, W)`.
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process among those that train one network together."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def here(cls) -> Share:
+        """As torch.distributed has it."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        return cls()
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """The sum over the processes, in place."""
+        if self.world > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def gather(self, parts: list[Any]) -> list[Any]:
+        """The processes' lists, one after another."""
+        if self.world == 1:
+            return parts
+        lists: list[list[Any]] = [[] for _ in range(self.world)]
+        torch.distributed.all_gather_object(lists, parts)
+        return [part for each in lists for part in each]
+
+
+class Plan:
+    """The batches of an epoch: which samples, in which order, augmented by which numbers.
+
+    Args:
+        count: samples of the training set.
+        size: of a batch; with fewer samples, all of them. What does not fill the last batch is left out.
+        share: each process has its part of every batch.
+        samples: drawn anew for every epoch; 0 for all.
+    """
+
+    def __init__(self, count: int, size: int, share: Share, samples: int = 0):
+        used = min(samples or count, count)
+        self.batch = min(size, used) // share.world * share.world
+        if not self.batch:
+            raise RecipeError(f"a batch of {min(size, used)} can't be shared by {share.world} processes")
+        self.count, self.steps, self.share = count, used // self.batch, share
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's part of each batch: `(b,)` indices and `(b, UNIFORMS)` numbers."""
+        rng = np.random.default_rng((seed, epoch))
+        order, numbers = torch.from_numpy(rng.permutation(self.count)), transforms.draw(rng, self.count)
+        for start in range(0, self.steps * self.batch, self.batch):
+            own = slice(start + self.share.rank, start + self.batch, self.share.world)
+            yield order[own], numbers[own]
+
+
+def split(recipe: str | Recipe, name: str, data: Folder = None) -> Dataset:
+    """A split of a recipe's data set, whole: "train" or "val"."""
+    return opened(*key(recipes.get(recipe), name, data))
+
+
+def key(recipe: Recipe, name: str, data: Folder) -> tuple[str, str, str, str]:
+    """What `opened` takes: hashable, so that what was read can be cached by it."""
+    folder = datasets.locate(recipe.dataset, data)
+    return recipe.dataset, str(folder), name, json.dumps(recipe.reader_options(name), sort_keys=True)
+
+
+def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
+    """A split with at least one sample."""
+    found = datasets.load(dataset, folder, name, **recipes.tuples(json.loads(options)))
+    if not len(found):
+        raise DatasetError(f"{found}: no samples")
+    return found
+
+
+def choose(total: int, count: int, labels: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
+    """Indices of `count` of `total` samples (0 for all), always the same ones.
+
+    labels: `(total,)`; the choice is balanced over them.
+    """
+    if count > total:
+        raise RecipeError(f"train_samples is {count:,}; the data set has {total:,}")
+    order = np.random.default_rng(0).permutation(total)
+    if count and labels is not None:
+        own = np.asarray(labels)[order]
+        # Each sample's place among those of its class: first all first ones, then all second ones, ...
+        place = np.zeros(total, np.int64)
+        for label in np.unique(own):
+            place[own == label] = np.arange((own == label).sum())
+        order = order[np.argsort(place, kind="stable")]
+    return np.sort(order[: count or total])
+
+
+@dataclass(frozen=True)
+class Held:
+    """A split in memory.
+
+    Attributes:
+        pictures: uint8 images `(n, H, W, 3)`, clips `(n, T, H, W, 3)`, or grey clips `(n, T, H, W)`.
+        labels: `(n,)` int64, or masks `(n, H, W)` uint8.
+        classes: how many there are.
+    """
+
+    pictures: Tensor
+    labels: Tensor
+    classes: int
+
+
+def held(recipe: Recipe, name: str, data: Folder = None, device: torch.device | str = "cpu") -> Held:
+    """A split that a `resident` recipe uses, in memory; read once in a process.
+
+    Processes that are forked afterwards share it: call this before forking.
+    """
+    count = recipe.train_samples if name == "train" else 0
+    test = (None, None) if name == "train" else (recipe.test_resize, recipe.test_crop)
+    return _held(*key(recipe, name, data), count, *test, recipe.input == "motion", torch.device(device))
+
+
+@functools.lru_cache(maxsize=8)
+def _held(
+    dataset: str,
+    folder: str,
+    name: str,
+    options: str,
+    count: int,
+    test_resize: int | None,
+    test_crop: tuple[int, int] | None,
+    grey: bool,
+    device: torch.device,
+) -> Held:
+    found = opened(dataset, folder, name, options)
+    arrays = found.arrays()
+    pictures = torch.from_numpy(arrays.get("image", arrays.get("clip")))
+    kept = torch.from_numpy(choose(len(found), count, arrays.get("label")))
+    labels = torch.from_numpy(arrays.get("label", arrays.get("mask")))[kept]
+    pictures = pictures[kept]
+    if pictures.ndim == 4 and labels.ndim == 1 and (test_resize or test_crop):
+        pictures = torch.stack([transforms.test_sample(p, test_resize, test_crop) for p in pictures])
+    if grey:
+        pictures = torch.stack([transforms.grey(clip) for clip in pictures])
+    return Held(pictures.to(device), labels.to(device), len(found.classes))
+
+
+class Source(abc.ABC):
+    """Where batches of pictures come from.
+
+    Attributes:
+        count: training samples.
+        classes: of the data set.
+    """
+
+    count: int
+    classes: int
+
+    @abc.abstractmethod
+    def training(self, plan: Plan, seed: int, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, on the device."""
+
+    @abc.abstractmethod
+    def validation(self) -> Iterator[Batch]:
+        """This process's part of the validation set, on the device."""
+
+
+class Resident(Source):
+    """Batches cut out of data held on the device."""
+
+    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
+        self.recipe, self.device, self.share = recipe, device, share
+        self.train, self.val = (held(recipe, name, data, device) for name in ("train", "val"))
+        self.count, self.classes = len(self.train.labels), self.train.classes
+
+    def training(self, plan: Plan, seed: int, epoch: int) -> Iterator[Batch]:
+        # Moved at once, as every copy to a GPU waits for what runs there.
+        steps = zip(*plan.epoch(seed, epoch), strict=True)
+        indices, numbers = (torch.stack(part).to(self.device) for part in steps)
+        for index, u in zip(indices, numbers, strict=True):
+            pictures, labels = self.train.pictures[index], self.train.labels[index]
+            yield transforms.training_batch(self.recipe, pictures, labels, u)
+
+    def validation(self) -> Iterator[Batch]:
+        own = slice(self.share.rank, None, self.share.world)
+        size = self.recipe.eval_batch_size
+        for pictures, labels in zip(
+            torch.split(self.val.pictures[own], size), torch.split(self.val.labels[own], size), strict=True
+        ):
+            yield transforms.test_batch(self.recipe, pictures), labels
+
+
+class Streamed(Source):
+    """Samples read by worker processes, `recipe.workers` of them, that stay over epochs and run ahead."""
+
+    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
+        self.recipe, self.device, self.share = recipe, device, share
+        train, self._val = (split(recipe, name, data) for name in ("train", "val"))
+        kept = choose(len(train), recipe.train_samples, train.labels())
+        self.count, self.classes = len(kept), len(train.classes)
+        read = functools.partial(transforms.training_sample, recipe)
+        self._stream = Stream(train, kept, read, recipe.workers, device=device)
+
+    def training(self, plan: Plan, seed: int, epoch: int) -> Iterator[Batch]:
+        for pictures, labels, u in self._moved(self._stream(plan.epoch(seed, epoch))):
+            yield transforms.finish(self.recipe, pictures, u), labels
+
+    def validation(self) -> Iterator[Batch]:
+        order = torch.arange(self.share.rank, len(self._val), self.share.world)
+        batches = torch.split(order, self.recipe.eval_batch_size)
+        # Its workers end with the evaluation: between them they would only hold memory.
+        read = functools.partial(transforms.validation_sample, self.recipe)
+        stream = Stream(self._val, None, read, self.recipe.workers, device=self.device)
+        for pictures, labels, _ in self._moved(stream((i, torch.zeros(len(i), 1)) for i in batches)):
+            yield transforms.finish(self.recipe, pictures), labels
+
+    def _moved(self, batches: Iterator[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        """The batches on the device, the next one on its way while one is used."""
+        ahead: tuple[Tensor, ...] | None = None
+        for batch in batches:
+            moving = tuple(t.to(self.device, non_blocking=True) for t in batch)
+            if ahead is not None:
+                yield ahead
+            ahead = moving
+        if ahead is not None:
+            yield ahead
+
+
+class Stream:
+    """Reads samples in worker processes.
+
+    Args:
+        dataset: to read from.
+        kept: the indices in it that indices of batches refer to; None for all.
+        transform: (sample, its numbers) to what is stacked to batches.
+        workers: processes; 0 to read in this one.
+        collate: samples of a batch to the batch; by default each of their tensors is stacked.
+        device: where the batches will go: memory from which a GPU can copy by itself is pinned.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[Sample] | Dataset,
+        kept: npt.NDArray[np.int64] | None,
+        transform: Callable[[Sample, Tensor], Any],
+        workers: int,
+        collate: Callable[[list[Any]], Any] | None = None,
+        device: torch.device | None = None,
+    ):
+        #: Changed in place when an epoch starts, as workers persist. The loader has this list, not us: in a
+        #: cycle its workers would outlive the stream, until the garbage collector finds them.
+        self._plan: list[list[tuple[int, Tensor]]] = []
+        self._loader: DataLoader[Any] = DataLoader(
+            _Read(dataset, kept, transform),  # type: ignore[arg-type]
+            batch_sampler=self._plan,
+            num_workers=workers,
+            collate_fn=_Collate(collate or _stack),
+            persistent_workers=workers > 0,
+            pin_memory=device is not None and device.type == "cuda",
+            # Otherwise a loader draws a seed from torch's global generator.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def __call__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[Any]:
+        """The batches with these indices `(b,)` and numbers `(b, k)`.
+
+        Raises:
+            DatasetError: a sample can't be read.
+        """
+        self._plan[:] = [list(zip(index.tolist(), u, strict=True)) for index, u in batches]
+        for batch in self._loader:
+            if isinstance(batch, NasbenchMRError):
+                raise batch
+            yield batch
+
+
+@dataclass(frozen=True)
+class _Read:
+    dataset: Sequence[Sample] | Dataset
+    kept: npt.NDArray[np.int64] | None
+    transform: Callable[[Sample, Tensor], Any]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, item: tuple[int, Tensor]) -> Any:
+        index, u = item
+        try:
+            return self.transform(self.dataset[index if self.kept is None else int(self.kept[index])], u)
+        except NasbenchMRError as error:
+            # Raised in a worker, its message would come wrapped in a traceback.
+            return error
+
+
+@dataclass(frozen=True)
+class _Collate:
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, samples: list[Any]) -> Any:
+        for sample in samples:
+            if isinstance(sample, NasbenchMRError):
+                return sample
+        return self.collate(samples)
+
+
+def _stack(batch: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.stack(column) for column in zip(*batch, strict=True))

@@ -1,0 +1,651 @@
+"""One trial: training the network of a code by a recipe, from data to metrics.
+
+    result = train(code, "mini-cls", seed=0)
+    result.metrics["top1"], result.curve["loss"], result.seconds
+
+All randomness follows from the seed, the epoch and the sample, never from a global generator; a trial that
+is killed and resumed from its checkpoint, or spread over processes by torchrun, gives the numbers of one
+that was not. The pieces (`open_split`, `network`, `optimizer`, `schedule`, ...) are there to be used in other
+loops. Needs the extra `build`.
+"""
+
+from __future__ import annotations
+
+import abc
+import atexit
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench_mr import files, space, tasks
+from nasbench_mr.data_builders.datasets import IGNORE
+from nasbench_mr.data_builders.training import inputs, metrics, recipes
+from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
+from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError, RecipeError, did_you_mean
+from nasbench_mr.network import MultiResolutionNet, ResidualUnit
+
+#: An epoch whose mean loss is this many times the first batch's has diverged.
+EXPLODED = 100.0
+#: Training steps from which on a GPU's convolutions are timed against each other first, for seconds.
+LONG = 10_000
+#: Columns of a learning curve beside the metrics.
+CURVE = ("epoch", "loss", "lr", "seconds")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What one trial gave.
+
+    Attributes:
+        code, task, seed: the trial.
+        metrics: of the network after the last epoch; NaN where it diverged.
+        curve: `(epochs,)` arrays: `epoch` from 1, the metrics (NaN where the recipe does not evaluate), the
+            mean training `loss`, the `lr` of the epoch's last step, `seconds` since the start.
+        epochs: trained.
+        seconds: of training, pretraining and evaluation, over all resumptions; without reading files.
+        device: what it ran on.
+        status: "ok" or "diverged".
+        error: what diverged, else None.
+    """
+
+    code: space.Code
+    task: str
+    seed: int
+    metrics: dict[str, float]
+    curve: dict[str, npt.NDArray[np.float64]]
+    epochs: int
+    seconds: float
+    device: str
+    status: str = "ok"
+    error: str | None = None
+
+
+def train(
+    code: object,
+    recipe: str | Recipe,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    *,
+    data: Folder = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> TrainResult:
+    """Trains one network.
+
+    Under torchrun all processes call it alike: they share the batches, batch norm included, and all return
+    the same result.
+
+    Args:
+        code: anything `space.parse` reads.
+        recipe: its name, or a recipe.
+        seed: of the initialisation, the order of the samples and their augmentation.
+        device: where to train; by default a GPU where there is one.
+        data: the folder of the data sets (see `datasets.locate`).
+        checkpoint: a file, written after every epoch; where it is there, training goes on from it.
+        progress: show a bar over epochs on stderr, if that is a terminal.
+
+    Raises:
+        RecipeError, UnknownTaskError: no such recipe, or one that its data does not fit.
+        DatasetError: the data are missing or malformed.
+        InvalidArgumentError: there is no such device, or the checkpoint is another trial's.
+        IntegrityError: the checkpoint is damaged.
+    """
+    code, recipe, where = space.parse(code), recipes.get(recipe), choose_device(device)
+    _join(where)
+    run = _Run(code, recipe, int(seed), where, data)
+    return run.train(None if checkpoint is None else Path(checkpoint), progress)
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device of this name; by default a GPU where there is one.
+
+    Raises:
+        InvalidArgumentError: there is no such device here.
+    """
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if chosen.type != "cuda":
+            torch.zeros(1, device=chosen)
+            return chosen
+        # Nothing is allocated: that others have filled a GPU says nothing of whether it is there.
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if str(chosen) == "cuda":
+            # Each of torchrun's processes has a GPU of its own.
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % max(1, count))
+        if chosen.index >= count:
+            raise RuntimeError(f"{count} GPUs are seen here")
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise InvalidArgumentError(
+            f"device {str(device)!r} can't be used ({why}); expected cpu, or cuda on a machine with a GPU"
+        ) from None
+    return chosen
+
+
+def _join(device: torch.device) -> None:
+    """Joins the processes that torchrun started, if it did."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and not torch.distributed.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # NCCL's collectives of objects use the current one
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)
+
+
+def device_name(device: torch.device) -> str:
+    """What stands in a table's column `device`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type
+
+
+# What the problems differ in
+
+
+class Problem(abc.ABC):
+    """Data, network, loss and metrics of one kind of problem.
+
+    Args:
+        recipe: of a task of this problem.
+        data: the folder of the data sets.
+        device: where to train.
+        share: this process among those that train together.
+
+    Attributes:
+        plan: the batches of an epoch.
+        fixed_shapes: whether all batches are tuples of tensors of the same shapes.
+    """
+
+    plan: Plan
+    fixed_shapes = False
+
+    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
+        self.recipe, self.data, self.device, self.share = recipe, data, device, share
+        self.task = tasks.get(recipe.task)
+
+    @abc.abstractmethod
+    def network(self, code: object) -> nn.Module:
+        """The network of a code, on the CPU, initialised from torch's global generator."""
+
+    @abc.abstractmethod
+    def batches(self, seed: int, epoch: int) -> Iterator[Any]:
+        """The training batches of an epoch, on the device."""
+
+    @abc.abstractmethod
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The mean loss of a batch."""
+
+    @abc.abstractmethod
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """The task's metrics of a network in evaluation mode, from all processes."""
+
+
+def problem(
+    recipe: str | Recipe, data: Folder = None, device: torch.device | str = "cpu", share: Share | None = None
+) -> Problem:
+    """The `Problem` of a recipe's task, with its data."""
+    recipe = recipes.get(recipe)
+    kind: type[Problem] = Pictures
+    if tasks.get(recipe.task).problem == "detection":
+        from nasbench_mr.data_builders.training.scans import Scans
+
+        kind = Scans
+    return kind(recipe, data, torch.device(device), share or Share.here())
+
+
+class Pictures(Problem):
+    """Classification and segmentation of images, classification of clips. Batches are `inputs.Batch`."""
+
+    fixed_shapes = True
+
+    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
+        super().__init__(recipe, data, device, share)
+        source = inputs.Resident if recipe.resident else inputs.Streamed
+        self.source: inputs.Source = source(recipe, data, device, share)
+        self.plan = Plan(self.source.count, recipe.batch_size, share, recipe.epoch_samples)
+        if self.task.num_classes is None or self.source.classes > self.task.num_classes:
+            raise RecipeError(
+                f"recipe {recipe.name!r}: the data set has {self.source.classes} classes; "
+                f"task {self.task.name!r} has {self.task.num_classes}"
+            )
+
+    def network(self, code: object) -> nn.Module:
+        assert self.task.num_classes is not None
+        width, strides = self.recipe.width_mult, self.recipe.stem_strides
+        return MultiResolutionNet(code, self.task.num_classes, self.task.problem, width, 3, strides)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[inputs.Batch]:
+        return self.source.training(self.plan, seed, epoch)
+
+    def loss(self, model: nn.Module, batch: inputs.Batch) -> Tensor:
+        logits: Tensor = model(batch[0]).float()
+        # Ignored pixels count 0 in a mean over all, so that equal parts of a batch weigh alike.
+        return F.cross_entropy(
+            logits,
+            batch[1].long(),
+            ignore_index=IGNORE if logits.ndim == 4 else -100,
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="none",
+        ).mean()
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        counts: metrics.Counts
+        if self.task.problem == "segmentation":
+            assert self.task.num_classes is not None
+            counts = metrics.Confusion(self.task.num_classes, self.device)
+        else:
+            counts = metrics.TopK(self.device)
+        for images, labels in self.source.validation():
+            counts.update(model(images).float(), labels)
+        self.share.add(counts.state)
+        return counts.compute()
+
+
+# The parts of a training loop
+
+
+def network(work: Problem, code: object, seed: int) -> nn.Module:
+    """The initialised network of a code, on the CPU; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        net = work.network(code)
+    if work.recipe.zero_residual:
+        for unit in net.modules():
+            if isinstance(unit, ResidualUnit):
+                nn.init.zeros_(unit.bn2.weight)
+    return net
+
+
+def optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser of a network's parameters; `schedule` sets its rate."""
+    decayed = [p for p in net.parameters() if p.ndim > 1 or recipe.decay_norm]
+    others = [p for p in net.parameters() if not (p.ndim > 1 or recipe.decay_norm)]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
+        )
+    return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
+
+
+#: One-cycle: the rate starts at `lr` over the first and ends at that over the second; the momentum's range.
+_ONE_CYCLE = (10.0, 1e4, 0.85, 0.95)
+
+
+def schedule(recipe: Recipe, step: int, steps: int) -> tuple[float, float]:
+    """Learning rate and momentum of a step (from 0) of all `steps`."""
+    rise = recipe.warmup * steps
+    down = (step - rise) / max(steps - rise, 1)
+    if recipe.schedule == "onecycle":
+        start, end, low, high = _ONE_CYCLE
+        share = (1 - math.cos(math.pi * (step / rise if step < rise else 1 - down))) / 2
+        bottom = recipe.lr / start if step < rise else recipe.lr / start / end
+        return bottom + (recipe.lr - bottom) * share, high - (high - low) * share
+    if step < rise:
+        return recipe.lr * (step + 1) / (rise + 1), recipe.momentum
+    left = (1 + math.cos(math.pi * down)) / 2 if recipe.schedule == "cosine" else (1 - down) ** 0.9
+    return recipe.min_lr + (recipe.lr - recipe.min_lr) * left, recipe.momentum
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
+    """Sets what `schedule` says."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
+
+
+class _Summed(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the batches of all processes, on any device (torch's own needs GPUs)."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        axes = (0, *range(2, input.ndim))
+        shape = (-1, *[1] * (input.ndim - 2))
+        summed: Callable[[Tensor], Tensor] = _Summed.apply
+        # Pillars differ in number between processes.
+        count = torch.tensor(float(input.numel() / input.shape[1]), device=input.device)
+        torch.distributed.all_reduce(count)
+        # Two passes, as the difference of mean square and squared mean would lose digits.
+        mean = summed(input.sum(axes)) / count
+        centred = input - mean.view(shape)
+        variance = summed((centred * centred).sum(axes)) / count
+        with torch.no_grad():
+            unbiased = variance * (count / (count - 1))
+            for running, value in ((self.running_mean, mean), (self.running_var, unbiased)):
+                assert running is not None
+                running.lerp_(value, self.momentum or 0.0)
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+    @classmethod
+    def convert(cls, module: nn.Module) -> None:
+        """Makes every batch norm in a module one of these."""
+        for part in module.modules():
+            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                part.__class__ = cls  # type: ignore[assignment]
+
+
+class _Graph:
+    """Forward and backward pass of a batch as one CUDA graph.
+
+    A small network on a GPU otherwise spends its time on launching kernels one by one.
+
+    Args:
+        backward: sets the gradients of a batch and returns its loss.
+        net: the network; its running statistics are left as they were.
+        example: a batch; all others have its shapes.
+    """
+
+    def __init__(self, backward: Callable[[Any], Tensor], net: nn.Module, example: tuple[Tensor, ...]):
+        self.batch = tuple(t.clone() for t in example)
+        before = [b.clone() for b in net.buffers()]
+        # Libraries choose their kernels and allocate at first use, which a graph must not record.
+        device = self.batch[0].device
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                backward(self.batch)
+        torch.cuda.current_stream(device).wait_stream(side)
+        net.zero_grad()
+        self.graph = torch.cuda.CUDAGraph()
+        # The stream is given, as torch would take that of the process's first graph, whatever its device. By
+        # default whatever another thread asks of the driver breaks the recording, as pinning memory does.
+        with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
+            self.loss = backward(self.batch)
+        for buffer, value in zip(net.buffers(), before, strict=True):
+            buffer.copy_(value)
+
+    def __call__(self, batch: tuple[Tensor, ...]) -> Tensor:
+        for mine, new in zip(self.batch, batch, strict=True):
+            mine.copy_(new)
+        self.graph.replay()
+        return self.loss
+
+
+class _Run:
+    """One trial, from its start or from a checkpoint, to its result."""
+
+    def __init__(self, code: space.Code, recipe: Recipe, seed: int, device: torch.device, data: Folder):
+        self.code, self.recipe, self.seed, self.device = code, recipe, seed, device
+        self.work = problem(recipe, data, device)
+        self.share = self.work.share
+        net = network(self.work, code, seed)
+        self.net: nn.Module = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = optimizer(self.net, recipe)
+        #: Kept: walking through the modules takes longer than clipping.
+        self.parameters = list(self.net.parameters())
+        #: Rows of the curve so far: the metrics, then loss, lr, seconds.
+        self.rows: list[dict[str, float]] = []
+        self.first_loss = math.nan
+        #: Whether steps are recorded as a CUDA graph: the first one, replayed for all others.
+        self.recorded = device.type == "cuda" and self.work.fixed_shapes and self.share.world == 1
+        self._graph: _Graph | None = None
+        self.error: str | None = None
+
+    def train(self, checkpoint: Path | None, progress: bool) -> TrainResult:
+        from tqdm import tqdm
+
+        before = 0.0
+        if checkpoint is not None and self._exists(checkpoint):
+            self._resume(checkpoint)
+        elif self.recipe.pretrained:
+            before = self._pretrain(checkpoint, progress)
+        model = self._parallel()
+        done = len(self.rows)
+        bar = tqdm(
+            total=self.recipe.epochs,
+            initial=done,
+            desc=f"{self.recipe.name} seed {self.seed}",
+            unit="epoch",
+            disable=None if progress and self.share.rank == 0 else True,
+        )
+        before = self.rows[-1]["seconds"] if self.rows else before
+        start = time.perf_counter()
+        with bar, self._settings():
+            for epoch in range(done, self.recipe.epochs):
+                if self.error is not None:
+                    break
+                row = self._epoch(model, epoch)
+                row["seconds"] = before + time.perf_counter() - start
+                self.rows.append(row)
+                if checkpoint is not None and self.share.rank == 0:
+                    self._save(checkpoint)
+                bar.set_postfix(loss=f"{row['loss']:.3g}")
+                bar.update()
+        return self._result()
+
+    def _exists(self, checkpoint: Path) -> bool:
+        """Whether there is one; all processes that train together must agree, or they would wait forever."""
+        seen: list[bool] = self.share.gather([checkpoint.exists()])
+        if len(set(seen)) > 1:
+            raise InvalidArgumentError(
+                f"only {sum(seen)} of {len(seen)} processes see the checkpoint {checkpoint}; "
+                "give a path that is the same file on all nodes"
+            )
+        return seen[0]
+
+    def _pretrain(self, checkpoint: Path | None, progress: bool) -> float:
+        """Starts from the weights that the recipe `pretrained` gives, but for the classifier's.
+
+        Returns how many seconds they took.
+        """
+        first = _Run(self.code, recipes.get(self.recipe.pretrained), self.seed, self.device, self.work.data)
+        # Beside the other, under a name that goes on from its: `trial.Job.discard`.
+        suffix = f".{first.recipe.name}-{first.recipe.digest}"
+        own = None if checkpoint is None else checkpoint.with_name(checkpoint.name + suffix)
+        seconds = first.train(own, progress).seconds
+        weights = first.net.state_dict().items()
+        kept = {k: v for k, v in weights if not k.startswith("head.classifier.")}
+        self.net.load_state_dict(kept, strict=False)
+        return seconds
+
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Settings of torch that training wants, put back afterwards."""
+        if self.device.type != "cuda":
+            yield
+            return
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        # Short trials would be over before the search for the fastest convolutions has paid.
+        long = self.work.plan.steps * self.recipe.epochs >= LONG
+        flags = torch.backends.cudnn.flags(enabled=True, benchmark=long, allow_tf32=True)
+        try:
+            # The current device's stream is the one that is recorded, and where work is queued.
+            with torch.cuda.device(self.device), flags:
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def _parallel(self) -> nn.Module:
+        if self.share.world == 1:
+            return self.net
+        if self.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
+        else:
+            SyncBatchNorm.convert(self.net)
+        shared: nn.Module = nn.parallel.DistributedDataParallel(
+            self.net, [self.device] if self.device.type == "cuda" else None, broadcast_buffers=False
+        )
+        return shared
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        # On a CPU, small networks gain nothing by it.
+        if not self.recipe.mixed_precision or self.device.type != "cuda":
+            return contextlib.nullcontext()
+        # A cache of cast weights would outlive the graph that filled it.
+        return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
+
+    def _epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        """Trains one epoch; its row of the curve."""
+        recipe, plan = self.recipe, self.work.plan
+        steps = plan.steps * recipe.epochs
+        model.train()
+        total = torch.zeros((), device=self.device)
+        rate = 0.0
+        for k, batch in enumerate(self.work.batches(self.seed, epoch)):
+            rate, momentum = schedule(recipe, epoch * plan.steps + k, steps)
+            set_rate(self.optimizer, rate, momentum)
+            loss = self._gradients(model, batch)
+            if recipe.clip_norm:
+                nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
+            self.optimizer.step()
+            total += loss
+            if epoch == k == 0:
+                self.first_loss = self._mean(total)
+            # Reading the loss waits for the device, so not at every step.
+            if k % 100 == 99 and not math.isfinite(self._mean(total)):
+                break
+        loss_mean = self._mean(total) / plan.steps
+        row = dict.fromkeys((m.name for m in self.work.task.metrics), math.nan)
+        if not loss_mean <= EXPLODED * self.first_loss:
+            self.error = (
+                f"the loss is {loss_mean:.3g} in epoch {epoch + 1}, after {self.first_loss:.3g} at first"
+            )
+        elif (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
+            row |= self.evaluate()
+        return row | {"loss": loss_mean, "lr": rate}
+
+    def _gradients(self, model: nn.Module, batch: Any) -> Tensor:
+        """Sets the gradients of a batch and returns its loss."""
+        if self.recorded:
+            if self._graph is None:
+                self._graph = _Graph(lambda example: self._backward(model, example), self.net, batch)
+            return self._graph(batch)
+        return self._backward(model, batch)
+
+    def _backward(self, model: nn.Module, batch: Any) -> Tensor:
+        self.optimizer.zero_grad()
+        with self._autocast():
+            loss = self.work.loss(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _mean(self, loss: Tensor) -> float:
+        return self.share.add(loss.clone()).item() / self.share.world
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The task's metrics of the network as it is."""
+        self.net.eval()
+        with self._autocast():
+            found = self.work.evaluate(self.net)
+        for metric in self.work.task.metrics:
+            if metric.name not in found:
+                raise RecipeError(
+                    f"task {self.work.task.name!r} has a metric {metric.name!r}, which is not measured: "
+                    f"{did_you_mean(metric.name, found)}"
+                )
+        return {m.name: found[m.name] for m in self.work.task.metrics}
+
+    def _result(self) -> TrainResult:
+        names = [m.name for m in self.work.task.metrics]
+        curve = {"epoch": np.arange(1.0, len(self.rows) + 1)}
+        for name in (*names, *CURVE[1:]):
+            curve[name] = np.array([row[name] for row in self.rows])
+        last = self.rows[-1]
+        return TrainResult(
+            self.code,
+            self.recipe.task,
+            self.seed,
+            {name: last[name] for name in names},
+            curve,
+            len(self.rows),
+            last["seconds"],
+            device_name(self.device),
+            "ok" if self.error is None else "diverged",
+            self.error,
+        )
+
+    # Checkpoints: network, optimiser and curve; the rest follows from the seed and the epoch.
+
+    def _state(self) -> dict[str, Tensor]:
+        tensors = {f"network/{k}": v for k, v in self.net.state_dict().items()}
+        for k, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{k}/{name}": v for name, v in state.items() if isinstance(v, Tensor)}
+        return tensors
+
+    def _trial(self) -> dict[str, Any]:
+        return {"code": list(self.code), "recipe": self.recipe.digest, "seed": self.seed}
+
+    def _save(self, path: Path) -> None:
+        from safetensors.torch import save
+
+        about = self._trial() | {"rows": self.rows, "first_loss": self.first_loss, "error": self.error}
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self._state().items()}
+        # Not by save_file, whose errors do not say that the disk is full.
+        files.write_bytes(path, save(tensors, {"trial": json.dumps(about)}))
+
+    def _resume(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads((file.metadata() or {})["trial"])
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+            if any(about[k] != v for k, v in self._trial().items()):
+                raise InvalidArgumentError(
+                    f"{path} is the checkpoint of another trial: { ({k: about[k] for k in self._trial()}) }; "
+                    f"expected {self._trial()}"
+                )
+            parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}}
+            for name, tensor in tensors.items():
+                part, key = name.split("/", 1)
+                parts[part][key] = tensor
+            self.net.load_state_dict(parts["network"])
+            weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in parts["optimizer"].items():
+                index, name = key.split("/")
+                # Fused optimisers walk through memory, so what belongs to a weight must lie as it does.
+                like = weights[int(index)]
+                own = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+                state.setdefault(int(index), {})[name] = own
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+            self.rows, self.first_loss, self.error = about["rows"], about["first_loss"], about["error"]
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            if isinstance(error, InvalidArgumentError):
+                raise
+            raise IntegrityError(f"{path}: not a complete checkpoint ({error}); delete it") from error

@@ -1,0 +1,212 @@
+"""The command `nasbench-mr auxnas`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasbench_mr import plot
+from nasbench_mr.cli import Command, add_json, format_table, print_json
+from nasbench_mr.cli.releases import add_limits, add_release, open_release
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.search.auxnas.run import BALANCES, VARIANTS, AuxConfig, aux_nas, choose_code, rank_auxiliary
+
+if TYPE_CHECKING:
+    from nasbench_mr.search.auxnas.data import AuxData
+
+
+def pixels(text: str) -> tuple[int, int]:
+    """A size such as "48x64": height, then width."""
+    height, _, width = text.partition("x")
+    try:
+        return int(height), int(width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; expected HEIGHTxWIDTH, such as 48x64"
+        ) from None
+
+
+class AuxNAS(Command):
+    """Train a primary network with auxiliary labels (Aux-NAS), which what is left does without.
+
+    PRIMARY and AUXILIARY (several: with commas) are among segmentation, normals, depth, disparity, edges,
+    object and scene. --data indoor is generated on first use; the others are read from --root, by default the
+    folder of that name in $NASBENCH_MR_DATA. The code of a multi-resolution backbone is given, or is the best
+    one of --task in a release (with --joint: NCP's code for several) under --max-macs.
+
+    --out keeps config.json, result.json, the exported weights (primary.safetensors), the run as a table
+    (release/, for backbones with a code), and a checkpoint: the same command goes on after it was killed.
+    --compare N trains the single task and all variants with N seeds and tests the differences. --rank TASK
+    trains nothing: it lists what a release's tables say about helpers for a task.
+
+    Example:
+      nasbench-mr auxnas segmentation normals --data indoor --task mini-seg --max-macs 100M --set steps=300
+      nasbench-mr auxnas segmentation edges --data camvid --size 60x80 --task mini-seg --compare 5 \\
+          --set steps=300 --out runs
+      nasbench-mr auxnas --rank mini-seg
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("primary", nargs="?", metavar="PRIMARY", help="the task that counts")
+        parser.add_argument(
+            "auxiliary", nargs="?", default="", metavar="AUXILIARY", help="the tasks that help"
+        )
+        parser.add_argument(
+            "--data", default="indoor", help="indoor (default), nyuv2, cityscapes, camvid, taskonomy"
+        )
+        parser.add_argument("--root", metavar="FOLDER", help="where the data is")
+        parser.add_argument(
+            "--data-option", action="append", default=[], metavar="KEY=VALUE",
+            help="an option of the data's reader, such as blocks=true of camvid (repeatable)",
+        )  # fmt: skip
+        parser.add_argument("--size", type=pixels, metavar="HxW", help="resize images and labels to it")
+        parser.add_argument(
+            "--limit", type=int, default=0, metavar="N", help="at most N samples of each split"
+        )
+        parser.add_argument("--variant", help=f"{', '.join(VARIANTS)} (default: aux-nas)")
+        parser.add_argument("--balance", help=f"{', '.join(BALANCES)} (default: sum)")
+        parser.add_argument(
+            "--backbone", help="multi-resolution (default), resnet-50, vit-base, vit-tiny or vgg-16"
+        )
+        parser.add_argument("--primary-code", metavar="CODE", help="the primary's code")
+        parser.add_argument(
+            "--auxiliary-code", metavar="CODE", help="the auxiliaries' (default: the primary's)"
+        )
+        parser.add_argument("--task", metavar="T", help="take the best code of this task of a release")
+        parser.add_argument("--joint", action="store_true", help="let NCP find a code for all of --task T,T")
+        add_limits(parser)
+        add_release(parser)
+        parser.add_argument("--recipe", metavar="FILE", help="fields of the configuration, .json or .toml")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field (repeatable)"
+        )
+        parser.add_argument("--seed", type=int, default=0, metavar="K", help="of everything random")
+        parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+        parser.add_argument("--out", metavar="FOLDER", help="keep everything there")
+        parser.add_argument("--compare", type=int, metavar="N", help="all variants with N seeds; needs --out")
+        parser.add_argument(
+            "--also", action="append", default=[], metavar="'VARIANT FIELD=VALUE ...'",
+            help="with --compare: one more variant, such as 'aux-nas cut=0.5' (repeatable)",
+        )  # fmt: skip
+        parser.add_argument("--plot", metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)")
+        parser.add_argument("--rank", metavar="TASK", help="rank a release's tasks as helpers for TASK")
+        add_json(parser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        if args.rank:
+            rows = [dataclasses.asdict(helper) for helper in rank_auxiliary(open_release(args), args.rank)]
+            if args.json:
+                return print_json(rows)
+            print(format_table(rows))
+            print(
+                "\nWhat tables can't know: whether training with both labels helps. Try it: auxnas --compare"
+            )
+            return None
+        if not args.primary:
+            raise InvalidArgumentError("name a PRIMARY task, and AUXILIARY ones; or give --rank TASK")
+        if args.compare is not None and not args.out:
+            raise InvalidArgumentError("--compare needs --out FOLDER, where the runs are kept")
+        if args.compare is None and (args.plot or args.also):
+            flag = "--plot draws" if args.plot else "--also adds to"
+            raise InvalidArgumentError(f"{flag} a comparison: give --compare N")
+        if args.compare is not None and args.variant:
+            raise InvalidArgumentError("--compare trains all variants, so --variant would have no effect")
+        if args.plot:
+            plot.check_name(args.plot)
+        config = self._config(args)
+        if args.compare is not None:
+            return self._compare(args, config)
+        result = aux_nas(
+            args.primary,
+            _names(args.auxiliary),
+            _data(args),
+            config,
+            args.seed,
+            args.device,
+            args.out,
+            progress=True,
+        )
+        if args.out and result.config.backbone == "multi-resolution":
+            from nasbench_mr.search.auxnas import comparison as aux_compare
+
+            aux_compare.write_tables({result.config.variant: [result.to_dict()]}, Path(args.out) / "release")
+        if args.json:
+            return print_json(result.to_dict())
+        print(result.report())
+        macs = "" if result.macs is None else f"{result.macs:,} MACs, "
+        print(
+            f"exported: {macs}{result.params:,} parameters; {result.steps} updates in {result.seconds:.0f} s"
+        )
+        if args.out:
+            print(f"kept in {args.out}")
+        return None
+
+    def _config(self, args: argparse.Namespace) -> AuxConfig:
+        from nasbench_mr.data_builders.training import recipes
+
+        changes: dict[str, Any] = recipes.read(args.recipe) if args.recipe else {}
+        flags: Mapping[str, Any] = {
+            name: getattr(args, name)
+            for name in ("variant", "balance", "backbone", "primary_code", "auxiliary_code")
+            if getattr(args, name) is not None
+        }
+        changes = {**changes, **recipes.parse_flags(args.set), **flags}
+        backbone = changes.get("backbone", AuxConfig.backbone)
+        chooses = [f for f in ("task", "joint", "max_macs", "max_params") if getattr(args, f)]
+        if backbone != "multi-resolution" or changes.get("primary_code"):
+            if chooses:
+                flag = f"--{chooses[0].replace('_', '-')}"
+                why = "a code is given" if backbone == "multi-resolution" else f"{backbone} has no code"
+                raise InvalidArgumentError(f"{flag} is for choosing the primary's code, but {why}")
+        elif not args.task:
+            raise InvalidArgumentError(
+                "which code has the primary? Give --primary-code CODE, or --task T to take the best code of "
+                "a task of a release, such as --task mini-seg"
+            )
+        else:
+            bench = open_release(args)
+            changes["primary_code"] = choose_code(
+                bench, args.task, args.max_macs, args.max_params, args.joint, args.seed
+            )
+        return AuxConfig.of(changes)
+
+    def _compare(self, args: argparse.Namespace, config: AuxConfig) -> None:
+        from nasbench_mr.search.auxnas import comparison as aux_compare
+
+        found = aux_compare.compare(
+            args.primary,
+            _names(args.auxiliary),
+            _data(args),
+            config,
+            args.out,
+            range(args.seed, args.seed + args.compare),
+            (*VARIANTS, *args.also),
+            device=args.device,
+            progress=True,
+        )
+        rows = found.summary()
+        if args.plot:
+            plot.save(aux_compare.plot_runs(found), args.plot)
+        if args.json:
+            return print_json({"primary": args.primary, "summary": rows, "runs": found.runs})
+        if not any(row["diverged"] for row in rows):
+            rows = [{key: value for key, value in row.items() if key != "diverged"} for row in rows]
+        print(format_table(rows))
+        return None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _data(args: argparse.Namespace) -> AuxData:
+    from nasbench_mr.data_builders import datasets
+    from nasbench_mr.data_builders.training import recipes
+    from nasbench_mr.search.auxnas import data as aux_data
+
+    root = Path(args.root) if args.root else datasets.folder(args.data)
+    options = recipes.parse_flags(args.data_option)
+    return aux_data.load(args.data, root, args.size, args.limit, **options)

@@ -1,0 +1,1126 @@
+"""The published tables: that an import has every row, and that what is wrong is said and changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import nasbench_mr
+from nasbench_mr import cli, cost, files, nasbench201, release, space, tasks
+from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.data_builders.published import tables as published
+from nasbench_mr.errors import (
+    DownloadError,
+    IntegrityError,
+    InvalidArgumentError,
+    NasbenchMRError,
+    OutOfSpaceError,
+    ReleaseError,
+    ReleaseNotFoundError,
+    StorageError,
+    TableError,
+    UnknownMetricError,
+    UnknownTaskError,
+    UnsafeFileError,
+)
+
+#: Mean and maximum of every setting's objective, as the authors' tables have them, to two digits.
+SUMMARY = {
+    "cls-50-1000": (82.20, 86.16),
+    "cls-50-100": (48.58, 57.24),
+    "cls-10-1000": (85.71, 90.40),
+    "cls-10c": (57.08, 67.96),
+    "seg": (72.59, 79.10),
+    "seg-4x": (62.21, 68.74),
+    "3ddet": (75.64, 80.34),
+    "video": (19.55, 28.29),
+    "video-p": (30.75, 40.39),
+}
+
+
+@pytest.fixture(autouse=True)
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder of its own, for files that are named without one."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+# --- Published files, made up -------------------------------------------------------------------------
+
+#: Made-up lists have this many codes, and strata that end at these lines; the table lacks two codes of them.
+LISTED, ENDS = 40, {"coarse": 12, "deep": 22, "fine": 32}
+
+
+#: What most tests import: reading and writing all would take them long.
+SOME = ("cls-10c", "seg", "3ddet", "nas-bench-201")
+
+
+def made_up(folder: Path, settings: tuple[str, ...]) -> Path:
+    """Files in the published format: the list, and tables of 38 codes or about 50 cells of NAS-Bench-201."""
+    rng = np.random.default_rng(0)
+    codes = space.sample(LISTED, seed=1)
+    (folder / "data").mkdir(parents=True)
+    lines = "\n".join(space.to_string(code) for code in codes)
+    (folder / published.LIST).write_text(lines, encoding="utf-8")
+    tabulated = rng.permutation(codes[[*range(15), *range(17, LISTED)]])
+    for setting in settings[:-1]:
+        task = tasks.get(setting)
+        factor = 4 if setting == "3ddet" else 1
+        rows = []
+        for code in tabulated:
+            parts = space.split(code)
+            rows.append(
+                {
+                    **{m.name: float(np.round(rng.uniform(20, 90), 2)) for m in task.metrics},
+                    "flops": factor * int(cost.macs(code)[0]) / 1e9,
+                    "params": int(cost.params(code)[0]) / 1e6,
+                    "input_channel": list(parts.stem),
+                    "inverted_residual_setting": [[len(n), list(n), list(c)] for _, n, c in parts.stages],
+                    "last_channel": parts.head,
+                    "embedding": code.tolist(),
+                }
+            )
+        write(folder, setting, rows)
+    cells = np.unique(nasbench201.sample(50, seed=0), axis=0)
+    write(
+        folder,
+        "nas-bench-201",
+        [
+            {"embedding": hot.astype(np.float32), "Acc": 20 + k / 7, "Flops": 7.79 + k, "Params": 0.079 + k}
+            for k, hot in enumerate(nasbench201.relax(cells))
+        ],
+    )
+    return folder
+
+
+def write(folder: Path, setting: str, rows: object) -> None:
+    path = folder / "data" / setting / "trainval.pkl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(rows, 4 if setting == "nas-bench-201" else 3))
+
+
+def read(folder: Path, setting: str) -> Any:
+    """The rows of a file that this test wrote, or that is among the published ones."""
+    return pickle.loads((folder / "data" / setting / "trainval.pkl").read_bytes())
+
+
+@pytest.fixture
+def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Made-up files of some settings, which count as all there are, and as the published ones."""
+    folder = made_up(tmp_path / "upstream", SOME)
+    monkeypatch.setattr(published, "SETTINGS", SOME)
+    pin(folder, monkeypatch)
+    return folder
+
+
+def pin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = {name: files.git_blob_id(folder / name) for name in published.BLOBS if (folder / name).exists()}
+    monkeypatch.setattr(published, "BLOBS", blobs)
+    monkeypatch.setattr(published, "STRATA", ENDS)
+
+
+@pytest.fixture(scope="module")
+def real(shared: Path | None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path] | None:
+    """The published files at hand, and the release made of them."""
+    if shared is None:
+        return None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NASBENCH_MR_HOME", str(tmp_path_factory.mktemp("published")))
+        return shared / "upstream", published.import_release(shared / "upstream").path
+
+
+@pytest.fixture(params=["made up", "published"])
+def imported(
+    request: pytest.FixtureRequest,
+    real: tuple[Path, Path] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Path, Benchmark]:
+    """Made-up files, or the published ones where they are at hand, and a benchmark made of them."""
+    if request.param == "published" and real is not None:
+        return real[0], nasbench_mr.load(real[1])
+    folder = made_up(tmp_path / "upstream", published.SETTINGS)
+    pin(folder, monkeypatch)
+    return folder, nasbench_mr.load(published.import_release(folder).path)
+
+
+def snapshot(home: Path) -> dict[str, bytes]:
+    """Every installed file."""
+    root = home / "releases"
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+# --- What an import has -------------------------------------------------------------------------------
+
+
+def test_every_row_is_there_in_the_published_order(imported: tuple[Path, Benchmark]) -> None:
+    folder, bench = imported
+    assert bench.tasks == tuple(s for s in published.SETTINGS if (folder / "data" / s).is_dir())
+    assert len(bench.tasks) >= 7
+    for name in set(bench.tasks) - {"nas-bench-201"}:
+        rows = read(folder, name)
+        frame = bench.to_pandas(name)
+        assert frame[list(space.NAMES)].to_numpy().tolist() == [row["embedding"] for row in rows]
+        for metric in bench.task(name).metrics:
+            assert frame[metric.name].tolist() == [row[metric.name] for row in rows]
+        assert frame["macs"].tolist() == [round(row["flops"] * 1e9) for row in rows]
+        assert frame["params"].tolist() == [round(row["params"] * 1e6) for row in rows]
+        assert frame["seed"].tolist() == [0] * len(rows)
+        assert set(frame["status"]) == {"ok"}
+        assert frame[["epochs", "train_seconds", "device", "error"]].isna().all().all()
+
+
+def test_costs_are_those_of_the_codes_on_every_row(imported: tuple[Path, Benchmark]) -> None:
+    _, bench = imported
+    for name in set(bench.tasks) - {"nas-bench-201", "3ddet"}:
+        frame = bench.to_pandas(name)
+        codes = frame[list(space.NAMES)].to_numpy()
+        assert (frame["macs"] != cost.macs(codes)).sum() == 0
+        assert (frame["params"] != cost.params(codes)).sum() == 0
+
+
+def test_nas_bench_201_is_a_second_space(imported: tuple[Path, Benchmark]) -> None:
+    folder, bench = imported
+    rows = read(folder, "nas-bench-201")
+    frame = bench.to_pandas("nas-bench-201")
+    codes = frame[list(nasbench201.NAMES)].to_numpy()
+    assert (nasbench201.relax(codes) == np.stack([row["embedding"] for row in rows])).all()
+    assert frame["Acc"].tolist() == [row["Acc"] for row in rows]
+    assert frame["macs"].tolist() == [round(row["Flops"] * 1e6) for row in rows]
+    assert frame["params"].tolist() == [round(row["Params"] * 1e6) for row in rows]
+    assert "stratum" not in frame
+
+
+def test_the_published_files_have_the_known_figures(real: tuple[Path, Path] | None) -> None:
+    if real is None:
+        return  # made-up files have other figures
+    bench = nasbench_mr.load(real[1])
+    assert bench.release.version == "1.0.0-partial.7"
+    for name in set(bench.tasks) - {"nas-bench-201"}:
+        values = bench.to_pandas(name)[bench.task(name).objective]
+        assert len(values) == 2507
+        assert (round(values.mean(), 2), round(values.max(), 2)) == SUMMARY[name]
+    cells = bench.to_pandas("nas-bench-201")
+    assert len(cells) == 15_625 == nasbench201.SIZE
+    assert (round(cells["Acc"].min(), 2), round(cells["Acc"].max(), 2)) == (0.83, 47.33)
+    strata = bench.to_pandas("seg")["stratum"]
+    assert Counter(strata) == {"coarse": 1200, "deep": 796, "fine": 500, "extra": 11}
+    best = {limit: bench.best("seg", 1, max_macs=limit)[0]["mIoU"] for limit in (1e9, 2e9, None)}
+    assert best == {1e9: 77.17, 2e9: 77.67, None: 79.10}
+
+
+def test_strata_have_the_values_they_were_drawn_from(real: tuple[Path, Path] | None) -> None:
+    if real is None:
+        return
+    frame = nasbench_mr.load(real[1]).to_pandas("seg")
+    channels = [n for n in space.NAMES if n[0] in "co"]
+    units = [n for n in space.NAMES if n[0] == "n"]
+    modules = [n for n in space.NAMES if n[0] == "b"]
+    # (largest i, largest c and o, their step, largest b, largest n)
+    for name, (i, c, step, b, n) in {
+        "coarse": (64, 128, 16, 3, 4),
+        "deep": (64, 128, 16, 4, 4),
+        "fine": (32, 64, 8, 2, 2),
+    }.items():
+        of = frame[frame["stratum"] == name]
+        assert set(np.unique(of[["i1", "i2"]])) == set(range(step, i + 1, step))
+        assert set(np.unique(of[channels])) == set(range(step, c + 1, step))
+        assert set(np.unique(of[modules])) == set(range(1, b + 1))
+        assert set(np.unique(of[units])) == set(range(1, n + 1))
+    deep = frame[frame["stratum"] == "deep"]
+    assert (deep[modules] == 4).any(axis=1).all()
+
+
+def test_strata_follow_the_list(upstream: Path) -> None:
+    frame = nasbench_mr.load(published.import_release(upstream).path).to_pandas("seg")
+    # The list's lines 15 and 16 (of "deep") are in no table.
+    assert Counter(frame["stratum"]) == {"coarse": 12, "deep": 8, "fine": 10, "extra": 8}
+    lines = (upstream / published.LIST).read_text().splitlines()
+    for code, stratum in zip(frame[list(space.NAMES)].to_numpy(), frame["stratum"], strict=True):
+        line = lines.index(space.to_string(code))
+        assert stratum == next((name for name, end in ENDS.items() if line < end), "extra")
+
+
+def test_the_release_says_where_it_is_from(upstream: Path) -> None:
+    made = published.import_release(upstream)
+    assert made.about["license"] == "BSD-2-Clause"
+    assert made.about["sources"] == published.BLOBS
+    assert "Mingyu Ding" in (made.path / "LICENSE").read_text()
+    assert "LICENSE" in made.files
+    release.verify(made)
+
+
+def test_the_settings_are_the_known_tasks() -> None:
+    assert {f"data/{s}/trainval.pkl" for s in published.SETTINGS} | {published.LIST} == set(published.BLOBS)
+    assert all(tasks.get(s).name == s for s in published.SETTINGS)
+    assert all(len(blob) == 40 for blob in published.BLOBS.values())
+    assert published.COMMIT in published.SOURCE
+
+
+# --- Which version ------------------------------------------------------------------------------------
+
+
+def drop(folder: Path, *settings: str) -> None:
+    for setting in settings:
+        shutil.rmtree(folder / "data" / setting)
+
+
+def test_all_files_are_version_1(upstream: Path) -> None:
+    made = published.import_release(upstream)
+    assert (made.name, made.version) == ("nasbench-mr", "1.0.0")
+    assert tuple(made.tasks) == SOME
+
+
+def test_fewer_files_are_a_version_that_all_supersede(upstream: Path, tmp_path: Path) -> None:
+    part = shutil.copytree(upstream, tmp_path / "part")
+    drop(part, "cls-10c")
+    assert published.import_release(part).version == "1.0.0-partial.3"
+    drop(part, "nas-bench-201")
+    assert published.import_release(part).version == "1.0.0-partial.2"
+    assert release.find("nasbench-mr").name == "1.0.0-partial.3"
+    published.import_release(upstream)
+    assert release.find("nasbench-mr").name == "1.0.0"
+    versions = [version for _, version in release.installed()]
+    assert versions == ["1.0.0-partial.2", "1.0.0-partial.3", "1.0.0"]
+
+
+def test_other_files_as_many_are_another_version(upstream: Path, tmp_path: Path) -> None:
+    first = shutil.copytree(upstream, tmp_path / "first")
+    second = shutil.copytree(upstream, tmp_path / "second")
+    drop(first, "seg")
+    drop(second, "3ddet")
+    made = published.import_release(first)
+    assert made.version == "1.0.0-partial.3"
+    assert published.import_release(second).version == "1.0.0-partial.3.2"
+    assert published.import_release(first) == made
+
+
+def test_without_the_list_strata_are_unknown(upstream: Path) -> None:
+    (upstream / published.LIST).unlink()
+    made = published.import_release(upstream)
+    assert made.version == "1.0.0-partial.4"
+    assert nasbench_mr.load(made.path).to_pandas("seg")["stratum"].isna().all()
+
+
+def test_the_same_files_are_imported_once(
+    upstream: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = published.import_release(upstream)
+    before = snapshot(home)
+    monkeypatch.setattr(release, "create", None)  # would fail
+    again = published.import_release(upstream)
+    assert again == first
+    assert snapshot(home) == before
+
+
+def test_a_damaged_release_is_noticed(upstream: Path) -> None:
+    made = published.import_release(upstream)
+    (made.path / "tables" / "seg.parquet").unlink()
+    with pytest.raises(
+        IntegrityError, match=r"seg\.parquet is missing\. Remove .*1\.0\.0, then run the same"
+    ):
+        published.import_release(upstream)
+    (made.path / release.MANIFEST).write_text("{")
+    with pytest.raises(IntegrityError, match=r"Remove .*1\.0\.0, then run"):
+        published.import_release(upstream)
+    shutil.rmtree(made.path)
+    release.verify(published.import_release(upstream))
+
+
+def test_a_version_1_from_elsewhere_stays(upstream: Path, tiny_release: Path, home: Path) -> None:
+    place = home / "releases" / "nasbench-mr" / "1.0.0"
+    place.parent.mkdir(parents=True)
+    shutil.copytree(tiny_release, place)
+    manifest = (place / release.MANIFEST).read_text().replace('"name": "tiny"', '"name": "nasbench-mr"')
+    (place / release.MANIFEST).write_text(manifest)
+    before = snapshot(home)
+    with pytest.raises(ReleaseError, match="with other content; nothing was changed"):
+        published.import_release(upstream)
+    assert snapshot(home) == before
+
+
+def test_other_content_is_refused_unless_it_is_wanted(upstream: Path) -> None:
+    rows = read(upstream, "seg")
+    rows[0]["mIoU"] = 99.0
+    write(upstream, "seg", rows)
+    with pytest.raises(
+        IntegrityError,
+        match=r"seg/trainval\.pkl has git blob id \w{40}; expected \w{40}\. .*fetch.*--unchecked",
+    ):
+        published.import_release(upstream)
+    made = published.import_release(upstream, check=False)
+    assert made.version == "1.0.0-altered.4"
+    # It is called what it is, and never the default where there is something published.
+    assert made.about["title"] == "NAS-Bench-MR: altered, not the published tables"
+    assert "which is not the published one" in made.tasks["seg"].provenance
+    assert release.version_key(made.version) < release.version_key("1.0.0-partial.1")
+    assert nasbench_mr.load(made.path).best("seg", 1)[0]["mIoU"] == 99.0
+
+
+def test_two_processes_import_at_once(tmp_path: Path, home: Path) -> None:
+    folder = made_up(tmp_path / "upstream", SOME)
+    script = (
+        "import sys; from nasbench_mr.data_builders import published; "
+        "print(published.import_release(sys.argv[1], check=False).version)"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [child.communicate(timeout=300)[0].strip() for child in children] == ["1.0.0-altered.4"] * 2
+    assert [version for _, version in release.installed()] == ["1.0.0-altered.4"]
+    assert [p.name for p in (home / "releases").iterdir()] == ["nasbench-mr"]
+
+
+# --- Files that hold something else -------------------------------------------------------------------
+
+Row = dict[str, Any]
+
+
+def change(**values: Any) -> Callable[[list[Any]], object]:
+    """Changes row 3."""
+    return lambda rows: rows[3].update(values)
+
+
+def without(field: str) -> Callable[[list[Any]], object]:
+    return lambda rows: rows[3].pop(field)
+
+
+ALTERED: dict[str, tuple[Callable[[list[Any]], object], type[NasbenchMRError], str]] = {
+    "no metric": (without("mAcc"), TableError, "row 3: mAcc is missing; expected a number"),
+    "no flops": (without("flops"), TableError, "row 3: flops is missing"),
+    "no embedding": (without("embedding"), TableError, "row 3: embedding is not a list of 27 numbers"),
+    "nan": (change(mIoU=float("nan")), TableError, "row 3: mIoU is nan; expected a number"),
+    "infinity": (change(aAcc=float("inf")), TableError, "row 3: aAcc is inf"),
+    "text": (change(mIoU="76.1"), TableError, "row 3: mIoU is '76.1'; expected a number"),
+    "a truth": (change(mIoU=True), TableError, "row 3: mIoU is True"),
+    "a list": (change(mIoU=[1]), TableError, "row 3: mIoU is a list"),
+    "none": (change(params=None), TableError, "row 3: params is None"),
+    "too high": (change(mIoU=100.5), TableError, r"row 3: mIoU is 100\.5; expected a number in \[0, 100\]"),
+    "negative": (change(mIoU=-1.0), TableError, r"row 3: mIoU is -1\.0"),
+    "other macs": (change(flops=1.0), TableError, "row 3: macs is 1000000000; its code has"),
+    "other params": (change(params=2.5), TableError, "row 3: params is 2500000; its code has"),
+    "huge macs": (change(flops=1e20), TableError, "column 'macs': expected int64"),
+    "26 entries": (lambda rows: rows[3]["embedding"].pop(), TableError, "row 3: embedding"),
+    "nested": (change(embedding=[[1]] * 27), TableError, "row 3: embedding"),
+    "text in the code": (change(embedding=["8"] * 27), TableError, "row 3: embedding"),
+    "outside": (
+        lambda rows: rows[3]["embedding"].__setitem__(4, 12),
+        OutOfSpaceError,
+        r"row 3: code\[4\] \(c1_1\) is 12; expected a multiple of 8",
+    ),
+    "huge": (lambda rows: rows[3]["embedding"].__setitem__(0, 2**100), OutOfSpaceError, r"row 3: code\[0\]"),
+    "nan in the code": (
+        lambda rows: rows[3]["embedding"].__setitem__(0, float("nan")),
+        OutOfSpaceError,
+        r"row 3: code\[0\] \(i1\) is nan",
+    ),
+    "twice": (lambda rows: rows.append(dict(rows[3])), TableError, "rows 3 and 38 are the same trial"),
+    "not listed": (
+        lambda rows: rows[3].update(
+            embedding=[8] * 2 + [1, 1, 8, 1, 1, 1, 8, 8, 1, 1, 1, 1, 8, 8, 8, 1, 1, 1, 1, 1] + [8] * 5
+        ),
+        TableError,
+        r"row 3: its code is not in search_list\.txt",
+    ),
+    "a row that is a list": (
+        lambda rows: rows.__setitem__(3, [1]),
+        TableError,
+        "row 3 is a list; expected a dict",
+    ),
+    "no rows": (lambda rows: rows.clear(), TableError, "holds an empty list; expected a list of dicts"),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_a_row_that_is_wrong_is_named(name: str, upstream: Path, home: Path) -> None:
+    alter, error, message = ALTERED[name]
+    drop(upstream, *(s for s in published.SETTINGS if s != "seg"))
+    published.import_release(upstream)
+    before = snapshot(home)
+    rows = read(upstream, "seg")
+    alter(rows)
+    write(upstream, "seg", rows)
+    with pytest.raises(error, match=rf"data/seg/trainval\.pkl: {message}"):
+        published.import_release(upstream, check=False)
+    assert snapshot(home) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"embedding": np.zeros(30, np.float32)},
+            "row 3: embedding does not have one operation for each edge",
+        ),
+        ({"embedding": np.full(30, 0.2, np.float32)}, "row 3: embedding has other numbers than 0 and 1"),
+        ({"embedding": np.zeros(29, np.float32)}, "row 3: embedding is not a list of 30 numbers"),
+        ({"embedding": np.zeros((5, 6), np.float32)}, "row 3: embedding is not a list of 30 numbers"),
+        ({"Acc": None}, "row 3: Acc is None"),
+        ({"Flops": "15.65"}, "row 3: Flops is '15.65'"),
+    ],
+)
+def test_a_cell_that_is_wrong_is_named(values: Row, message: str, upstream: Path) -> None:
+    rows = read(upstream, "nas-bench-201")
+    rows[3] |= values
+    write(upstream, "nas-bench-201", rows)
+    with pytest.raises(TableError, match=rf"nas-bench-201/trainval\.pkl: {message}"):
+        published.import_release(upstream, check=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("48_48-1", "line 6: not a code"),
+        ("", "line 6: not a code"),
+        ("8 " * 27, r"line 6: code\[2\] \(b1\) is 8"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(line: str, message: str, upstream: Path) -> None:
+    path = upstream / published.LIST
+    lines = path.read_text().splitlines()
+    lines[5] = line
+    path.write_text("\n".join(lines))
+    with pytest.raises(OutOfSpaceError, match=rf"search_list\.txt: {message}"):
+        published.import_release(upstream, check=False)
+
+
+class _Command:
+    def __reduce__(self) -> Any:
+        return os.system, ("echo > trace",)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (pickle.dumps(_Command()), UnsafeFileError),
+        (pickle.dumps([_Command()] * 10, 2), UnsafeFileError),
+        (pickle.dumps([{"embedding": _Command()}]), UnsafeFileError),
+        (b"", TableError),
+        (b"version https://git-lfs.github.com/spec/v1\n", TableError),
+        (pickle.dumps({"a": 1}), TableError),
+        (pickle.dumps([1, 2, 3]), TableError),
+        (pickle.dumps([]), TableError),
+        (b"]" * 100_000 + b"a" * 99_999 + b".", TableError),
+    ],
+)
+def test_a_file_that_is_no_table_does_nothing(
+    content: bytes, error: type[NasbenchMRError], upstream: Path, outside: Path, home: Path
+) -> None:
+    published.import_release(upstream)
+    before = snapshot(home)
+    (upstream / "data" / "seg" / "trainval.pkl").write_bytes(content)
+    with pytest.raises(IntegrityError):
+        published.import_release(upstream)
+    with pytest.raises(error, match=r"seg/trainval\.pkl: "):
+        published.import_release(upstream, check=False)
+    assert list(outside.iterdir()) == []
+    assert snapshot(home) == before
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_can_not_be_written_changes_nothing(
+    full: bool, upstream: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = shutil.copytree(upstream, upstream.parent / "part")
+    drop(part, "seg")
+    published.import_release(part)
+    save(own())
+    before = snapshot(home)
+    real = os.open
+
+    def no_space(*arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def read_only(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, flags, *arguments, **more)
+
+    if full:
+        monkeypatch.setattr(pq, "write_table", no_space)
+    else:
+        monkeypatch.setattr(os, "open", read_only)
+    message = "the disk is full; free some space" if full else "read-only; give a place"
+    with pytest.raises(StorageError, match=message):
+        published.import_release(upstream)
+    with pytest.raises(StorageError, match=message):
+        published.import_table("mine.csv", "mine", into="nasbench-mr")
+    monkeypatch.undo()
+    assert {home / "releases" / name: data for name, data in before.items()} == {
+        p: p.read_bytes() for p in (home / "releases").rglob("*") if p.is_file()
+    }
+    assert [p.name for p in (home / "releases" / "nasbench-mr").iterdir()] == ["1.0.0-partial.3"]
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.999])
+def test_a_truncated_file(part: float, upstream: Path) -> None:
+    path = upstream / "data" / "seg" / "trainval.pkl"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(TableError, match=r"seg/trainval\.pkl: byte \d+ of the pickle: it ends too early"):
+        published.import_release(upstream, check=False)
+
+
+def test_a_folder_without_tables(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InvalidArgumentError, match=r"has no data/<setting>/trainval\.pkl.*nasbench-mr fetch"):
+        published.import_release(tmp_path)
+    (tmp_path / published.LIST).write_text("")
+    with pytest.raises(InvalidArgumentError, match="fetch"):
+        published.import_release(tmp_path)
+
+
+# --- Fetching -----------------------------------------------------------------------------------------
+
+
+def serve(server: Any, folder: Path) -> None:
+    for name in published.BLOBS:
+        server.files[f"/mirror/{name}"] = (folder / name).read_bytes()
+
+
+def test_fetch_takes_what_is_not_there_yet(upstream: Path, server: Any, tmp_path: Path) -> None:
+    serve(server, upstream)
+    cache = tmp_path / "cache"
+    assert published.fetch(cache, mirror=f"{server.url}/mirror/") == cache
+    assert sorted(path for path, _ in server.requests) == sorted(server.files)
+    assert published.import_release(cache) == published.import_release(upstream)
+    (cache / "data" / "seg" / "trainval.pkl").write_bytes(b"damaged")
+    server.requests.clear()
+    published.fetch(cache, mirror=f"{server.url}/mirror")
+    assert server.requests == [("/mirror/data/seg/trainval.pkl", None)]
+    server.requests.clear()
+    server.files.clear()
+    published.fetch(cache)  # from the cache alone, whatever the address
+    assert server.requests == []
+
+
+def test_the_default_address_is_the_pinned_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasbench_mr import download
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(download, "download", lambda url, path, **more: asked.update({url: (path, more)}))
+    published.fetch(tmp_path)
+    base = "https://raw.githubusercontent.com/dingmyu/NCP/5259acdf9876c3adf4b8b1133afc3ac0d1077d65"
+    assert list(asked) == [f"{base}/{name}" for name in published.BLOBS]
+    for (path, more), (name, blob) in zip(asked.values(), published.BLOBS.items(), strict=True):
+        assert path == tmp_path / name
+        assert more["blob_id"] == blob
+
+
+def test_a_fetch_that_fails_keeps_what_has_come(
+    upstream: Path, server: Any, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(server, upstream)
+    last = f"/mirror/{list(published.BLOBS)[-1]}"
+    content = server.files.pop(last)
+    mirror = f"{server.url}/mirror"
+    assert cli.main(["fetch", "--mirror", mirror]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "HTTP 404" in error
+    assert "nasbench-mr import FOLDER" in error
+    assert not (home / "releases").exists()
+    server.files[last] = content[:-1]
+    assert cli.main(["fetch", "--mirror", mirror]) == 2
+    assert "has git blob id" in capsys.readouterr().err
+    assert not (home / "releases").exists()
+    server.files[last] = content
+    server.requests.clear()
+    assert cli.main(["fetch", "--mirror", mirror, "--json"]) == 0
+    assert server.requests == [(last, None)]
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"release": "nasbench-mr@1.0.0", "tasks": list(SOME), "missing": []}
+    server.files.clear()
+    assert cli.main(["fetch"]) == 0
+    assert capsys.readouterr().out.startswith("nasbench-mr@1.0.0: cls-10c, seg, 3ddet, nas-bench-201\n")
+
+
+def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasbench_mr import download
+
+    monkeypatch.setattr(download, "_sleep", lambda seconds: None)
+    with pytest.raises(DownloadError, match=r"refused.*Others: --mirror URL, or a local copy"):
+        published.fetch(tmp_path, mirror="http://127.0.0.1:9")
+
+
+# --- Tables of the user's own -------------------------------------------------------------------------
+
+CODES = space.sample(6, seed=2)
+
+
+def own(**columns: Any) -> pd.DataFrame:
+    """Six trials with two metrics; `columns` are added or replaced, or dropped where they are None."""
+    frame = pd.DataFrame(CODES, columns=list(space.NAMES))
+    frame["score"] = [1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
+    frame["error_rate"] = [60.0, 50.0, 40.0, 30.0, 20.0, 10.0]
+    for name, values in columns.items():
+        if values is None:
+            del frame[name]
+        else:
+            frame[name] = values
+    return frame
+
+
+def save(frame: pd.DataFrame, name: str = "mine.csv") -> str:
+    if name.endswith(".parquet"):
+        frame.to_parquet(name)
+    else:
+        frame.to_csv(name, index=False)
+    return name
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.parquet", "mine.txt"])
+def test_a_file_becomes_a_task(name: str) -> None:
+    made = published.import_table(save(own(), name), "mine")
+    assert str(made) == "local@1.0.0-local.1"
+    bench = nasbench_mr.load("local")
+    task = bench.task("mine")
+    assert [(m.name, m.direction, m.unit) for m in task.metrics] == [
+        ("score", "max", "unknown"),
+        ("error_rate", "max", "unknown"),
+    ]
+    assert (task.objective, task.dataset, task.space, task.cost) == (
+        "score",
+        "unknown",
+        "nasbench-mr",
+        "code",
+    )
+    assert task.provenance == f"{name}, sha256 {files.sha256(name)}"
+    assert (bench.codes("mine") == CODES).all()
+    result = bench.query(CODES[2], "mine")
+    assert dict(result) == {
+        "score": 3.5,
+        "error_rate": 40.0,
+        "macs": cost.macs(CODES[2])[0],
+        "params": cost.params(CODES[2])[0],
+    }
+    release.verify(made)
+
+
+def test_what_is_known_of_a_trial_is_kept() -> None:
+    frame = pd.concat([own(), own()[:2]], ignore_index=True)
+    frame["seed"] = [0] * 6 + [1, 1]
+    frame["epochs"] = [90.0] * 7 + [None]
+    frame["train_seconds"] = np.arange(8) / 4
+    frame["device"] = ["H100"] * 8
+    frame["status"] = ["ok"] * 5 + ["failed", "ok", "diverged"]
+    frame["error"] = [None] * 5 + ["out of memory", None, None]
+    frame.loc[5, ["score", "error_rate"]] = None
+    frame["stratum"] = list("aabbccdd")
+    frame["note"] = [None] * 8
+    published.import_table(save(frame), "mine")
+    bench = nasbench_mr.load("local")
+    kept = bench.to_pandas("mine")
+    for name in ("seed", "score", "epochs", "train_seconds", "device", "status", "error", "stratum", "note"):
+        expected = frame[name].astype(object).where(frame[name].notna(), None).tolist()
+        assert kept[name].astype(object).where(kept[name].notna(), None).tolist() == expected
+    assert bench.query(CODES[0], "mine").seeds == (0, 1)
+    assert len(bench.codes("mine")) == 5
+
+
+@pytest.mark.parametrize("form", [space.to_string, lambda code: ", ".join(map(str, code))])
+def test_codes_may_be_one_column(form: Callable[[Any], str]) -> None:
+    frame = pd.DataFrame({"score": [1.0, 2.0, 3.0], "code": [form(code) for code in CODES[:3].tolist()]})
+    published.import_table(save(frame), "mine")
+    assert (nasbench_mr.load("local").codes("mine") == CODES[:3]).all()
+
+
+@pytest.mark.parametrize("form", ["cells", "columns"])
+def test_codes_of_the_second_space(form: str) -> None:
+    cells = nasbench201.sample(4, seed=0)
+    frame = pd.DataFrame(cells, columns=list(nasbench201.NAMES))
+    if form == "cells":
+        frame = pd.DataFrame({"code": [nasbench201.to_string(cell) for cell in cells]})
+    frame["score"] = [1.0, 2.0, 3.0, 4.0]
+    made = published.import_table(save(frame), "cells")
+    assert (made.tasks["cells"].space, made.tasks["cells"].cost) == ("nas-bench-201", "table")
+    assert (nasbench_mr.load("local").codes("cells") == cells).all()
+
+
+def test_published_units_become_counts() -> None:
+    macs, params = cost.macs(CODES), cost.params(CODES)
+    frame = own(flops=macs / 1e9, params=params / 1e6)
+    assert published.import_table(save(frame), "mine").tasks["mine"].cost == "code"
+    kept = nasbench_mr.load("local").to_pandas("mine")
+    assert kept["macs"].tolist() == macs.tolist()
+    assert kept["params"].tolist() == params.tolist()
+
+
+def test_costs_of_another_kind_are_the_tables_own() -> None:
+    made = published.import_table(save(own(macs=cost.macs(CODES, resolution=224))), "mine")
+    assert made.tasks["mine"].cost == "table"
+    kept = nasbench_mr.load("local").to_pandas("mine")
+    assert kept["macs"].tolist() == cost.macs(CODES, resolution=224).tolist()
+    assert kept["params"].isna().all()
+    release.verify(made)
+
+
+def test_the_objective_and_directions_can_be_told() -> None:
+    made = published.import_table(save(own()), "mine", objective="error_rate", minimize=["error_rate"])
+    assert made.tasks["mine"].metric().direction == "min"
+    assert nasbench_mr.load("local").best("mine", 1)[0].code == tuple(CODES[5].tolist())
+
+
+def test_the_recovered_table_of_3ddet(shared: Path | None) -> None:
+    if shared is None:
+        return
+    made = published.import_table(shared / "upstream" / "3ddet_recovered.csv", "3ddet")
+    frame = nasbench_mr.load(made.path).to_pandas("3ddet")
+    assert len(frame) == 2507
+    assert (round(frame["moderate"].mean(), 1), round(frame["moderate"].max(), 2)) == (75.6, 80.34)
+    # The first line of the file: flops 13.107868, params 8.265571.
+    assert (frame["macs"][0], frame["params"][0]) == (13_107_868_000, 8_265_571)
+    # What its costs are of: the 19-class segmentation network whose second stem convolution has stride 1, at
+    # 128x128 pixels or, for most codes, 112x112. But for the first convolution (27 MACs and 2 of its norm a
+    # channel and pixel), that is the usual network at twice the side. The file has 7 digits.
+    codes = frame[list(space.NAMES)].to_numpy().astype(np.int64)
+    usual = {side: cost.macs(codes, 2 * side, 19, "segmentation") for side in (128, 112)}
+    macs = {side: usual[side] - 29 * codes[:, 0] * (side**2 - (side // 2) ** 2) for side in usual}
+    near = {side: np.isclose(frame["macs"], macs[side], rtol=1e-5) for side in usual}
+    assert (near[128].sum(), near[112].sum()) == (996, 1511)
+    assert np.isclose(frame["params"], cost.params(codes, 19), rtol=1e-4).all()
+
+
+def test_a_known_task_keeps_what_is_known_of_it() -> None:
+    frame = own(score=None, error_rate=None, mIoU=[70.0, 71, 72, 73, 74, 75], mAcc=[80.0] * 6)
+    made = published.import_table(save(frame), "seg", objective="mIoU")
+    seg = made.tasks["seg"]
+    assert (seg.metrics, seg.dataset) == (tasks.get("seg").metrics, tasks.get("seg").dataset)
+    assert seg.provenance.startswith("mine.csv, sha256 ")
+    kept = nasbench_mr.load("local").to_pandas("seg")
+    assert kept["mIoU"].tolist() == frame["mIoU"].tolist()
+    assert kept["aAcc"].isna().all()
+    assert kept["macs"].tolist() == cost.macs(CODES).tolist()
+    made = published.import_table(save(own(score=None, error_rate=None, moderate=50.0)), "kitti")
+    assert "3ddet" in made.tasks
+    assert nasbench_mr.load("local").to_pandas("3ddet")["macs"].isna().all()
+
+
+def test_names_that_are_almost_the_same_are_one_tasks() -> None:
+    published.import_table(save(own()), "mine")
+    assert [*published.import_table(save(own()), "Mine").tasks] == ["mine"]
+    with pytest.raises(UnknownTaskError, match="no task 'cityscapes': did you mean 'seg' or 'seg-4x'"):
+        published.import_table(save(own()), "cityscapes")
+
+
+def test_every_import_is_a_new_version(upstream: Path, home: Path) -> None:
+    first = published.import_table(save(own()), "mine")
+    before = snapshot(home)
+    second = published.import_table(save(own(score=[9.0] * 6)), "mine")
+    third = published.import_table(save(own(score=[8.0] * 6)), "other")
+    assert [r.version for r in (first, second, third)] == [f"1.0.0-local.{k}" for k in (1, 2, 3)]
+    assert list(third.tasks) == ["mine", "other"]
+    assert {k: v for k, v in snapshot(home).items() if k in before} == before
+    assert nasbench_mr.load("local").query(CODES[0], "mine")["score"] == 9.0
+    published.import_release(upstream)
+    into = published.import_table(save(own()), "mine", into="nasbench-mr")
+    assert into.version == "1.0.1-local.1"
+    assert tuple(into.tasks) == (*SOME, "mine")
+    named = published.import_table(save(own()), "mine", into="my-lab")
+    assert str(named) == "my-lab@1.0.0-local.1"
+    again = published.import_table(save(own()), "more", into="local@1.0.0-local.1")
+    assert (again.version, list(again.tasks)) == ("1.0.0-local.4", ["mine", "more"])
+
+
+def test_processes_that_import_at_once_lose_nothing(home: Path) -> None:
+    save(own())
+    script = (
+        "import sys; from nasbench_mr.data_builders import published; "
+        "print(published.import_table('mine.csv', sys.argv[1]).version)"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", script, name], stdout=subprocess.PIPE, text=True)
+        for name in ("a", "b")
+    ]
+    versions = sorted(child.communicate(timeout=300)[0].strip() for child in children)
+    assert versions == ["1.0.0-local.1", "1.0.0-local.2"]
+    assert sorted(nasbench_mr.load("local").tasks) == ["a", "b"]
+
+
+def put(row: int, column: str, value: Any) -> pd.DataFrame:
+    """Trials with one other cell."""
+    frame = own(status="ok", seed=0).astype({column: object})
+    frame.loc[row, column] = value
+    return frame
+
+
+TWICE = pd.concat([own(), own()[2:3]], ignore_index=True)
+WRONG: dict[str, tuple[pd.DataFrame, type[NasbenchMRError], str]] = {
+    "no b2": (own(b2=None), TableError, r"no column 'b2'; expected i1, .*, o1, or one column 'code'"),
+    "no code": (own()[["score"]], TableError, "no column 'i1'"),
+    "no metric": (own(score=None, error_rate=None), TableError, "there is no metric"),
+    "no rows": (own()[:0], TableError, "it has no rows"),
+    "a name in other case": (own(Seed=0), TableError, "no column may be called 'Seed': did you mean 'seed'"),
+    "a name with a space": (
+        own(**{" macs": 1}),
+        TableError,
+        "did you mean 'macs'",
+    ),
+    "an index": (
+        own(**{"Unnamed: 0": range(6)}),
+        TableError,
+        "is an unnamed index; write the file without it",
+    ),
+    "no name": (own(**{"": range(6)}), TableError, "is an unnamed index"),
+    "a name that is used": (
+        own(source=1.0),
+        TableError,
+        "'source' is there twice, or its name has another use",
+    ),
+    "both forms": (own(code="x"), TableError, "both a column 'code' and a column 'i1'"),
+    "both costs": (own(macs=5, flops=5.0), TableError, "both a column 'macs' and a column 'flops'"),
+    "text in a code": (put(3, "c1_1", "wide"), TableError, "row 3: c1_1 is 'wide'; expected a number"),
+    "half a channel": (put(3, "c1_1", 48.5), TableError, r"row 3: c1_1 is 48\.5; expected a whole number"),
+    "a hole in a code": (put(3, "c1_1", None), TableError, "row 3: c1_1 is empty"),
+    "outside": (put(3, "c1_1", 12), OutOfSpaceError, r"row 3: code\[4\] \(c1_1\) is 12; expected a multiple"),
+    "far outside": (put(3, "c1_1", 1e300), OutOfSpaceError, r"row 3: code\[4\] \(c1_1\) is 2147483648"),
+    "text in a metric": (
+        put(3, "error_rate", "low"),
+        TableError,
+        "row 3: error_rate is 'low'; expected a number",
+    ),
+    "infinite": (
+        put(3, "score", float("inf")),
+        TableError,
+        "row 3: score is inf; expected a number, or nothing",
+    ),
+    "nan": (put(3, "score", "nan"), TableError, "row 3: score is nan; expected a number, or nothing"),
+    "nothing": (put(3, "score", None), TableError, "row 3: status is 'ok' but score is null"),
+    "an unknown status": (
+        put(3, "status", "fine"),
+        TableError,
+        "row 3: status is 'fine'; expected one of ok",
+    ),
+    "half a seed": (put(3, "seed", 0.5), TableError, r"row 3: seed is 0\.5; expected a whole number"),
+    "a hole in a seed": (put(3, "seed", None), TableError, "column 'seed' has nulls"),
+    "a large seed": (put(3, "seed", 2**40), TableError, "column 'seed': expected int32"),
+    "text in a seed": (put(3, "seed", "one"), TableError, "row 3: seed is 'one'; expected a number"),
+    "twice": (TWICE, TableError, "rows 2 and 6 are the same trial"),
+    "negative macs": (own(macs=[1, 2, -3, 4, 5, 6]), TableError, "row 2: macs is -3"),
+    "half a parameter": (own(params=8.265571), TableError, r"row 0: params is 8\.265571; expected a whole"),
+    "flops that are counts": (
+        own(flops=1e9),
+        TableError,
+        r"row 0: flops is 1000000000; expected units of 1e\+09",
+    ),
+    "negative time": (own(train_seconds=-1.0), TableError, r"row 0: train_seconds is -1\.0"),
+    "a bad string": (
+        pd.DataFrame({"code": [space.to_string(CODES[0]), "48_48"], "score": 1.0}),
+        OutOfSpaceError,
+        "row 1: not a code: '48_48'",
+    ),
+    "no string": (
+        pd.DataFrame({"code": [space.to_string(CODES[0]), None], "score": 1.0}),
+        TableError,
+        "row 1: code is empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_table_that_is_wrong_changes_nothing(name: str, home: Path) -> None:
+    frame, error, message = WRONG[name]
+    published.import_table(save(own(), "good.csv"), "mine")
+    before = snapshot(home)
+    with pytest.raises(error, match=rf"^mine\.csv: .*{message}"):
+        published.import_table(save(frame), "mine")
+    assert snapshot(home) == before
+    assert nasbench_mr.load("local").query(CODES[2], "mine")["score"] == 3.5
+
+
+HEADER = ",".join((*space.NAMES, "score"))
+LINE = ",".join(map(str, CODES[0])) + ",1.5"
+FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "not a CSV file: Empty CSV file"),
+    "a header alone": (HEADER.encode(), "not a CSV file: .*Empty CSV file"),
+    "a header and a line end": (f"{HEADER}\n".encode(), "it has no rows"),
+    "a short line": (f"{HEADER}\n{LINE}\n1,2\n".encode(), r"not a CSV file: .*Expected 28 columns, got 2"),
+    "two names": (f"{HEADER},score\n{LINE},2\n".encode(), "column 'score' is there twice"),
+    "semicolons": (f"{HEADER}\n{LINE}".replace(",", ";").encode(), ""),
+    "UTF-16": (f"{HEADER}\n{LINE}\n".encode("utf-16"), ""),
+    "a pickle": (pickle.dumps([1, 2, 3]), ""),
+    "zeros": (bytes(1000), ""),
+    "a tail of Parquet": (b"PAR1", "is not a complete Parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_table_changes_nothing(name: str, home: Path) -> None:
+    content, message = FILES[name]
+    published.import_table(save(own(), "good.csv"), "mine")
+    before = snapshot(home)
+    Path("mine.csv").write_bytes(content)
+    with pytest.raises(TableError, match=rf"^mine\.csv:? {message}"):
+        published.import_table("mine.csv", "mine")
+    assert snapshot(home) == before
+
+
+@pytest.mark.parametrize("start", ["\ufeff", ""])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_csv_from_a_spreadsheet(start: str, end: str) -> None:
+    Path("mine.csv").write_bytes(f"{start}{HEADER}{end}{LINE}{end}".encode())
+    published.import_table("mine.csv", "mine")
+    assert nasbench_mr.load("local").query(CODES[0], "mine")["score"] == 1.5
+
+
+def test_a_parquet_file_that_is_wrong_changes_nothing(home: Path) -> None:
+    published.import_table(save(own(), "good.csv"), "mine")
+    before = snapshot(home)
+    arrow = pa.Table.from_pandas(own(status="ok"))
+    names = arrow.column_names
+
+    def replaced(name: str, column: Any) -> pa.Table:
+        return arrow.set_column(names.index(name), name, column)
+
+    for wrong, message in (
+        (arrow.drop_columns(["o1"]), "there is no column 'o1'"),
+        (arrow.drop_columns(["score", "error_rate"]), "there is no metric"),
+        (arrow.append_column("score", arrow["score"]), "column 'score' is there twice"),
+        (replaced("i1", pa.array(["8"] * 6)), "column 'i1' is string; expected numbers"),
+        (replaced("i1", pa.array([True] * 6)), "column 'i1' is bool; expected numbers"),
+        (replaced("i1", pa.array([8, 8, None, 8, 8, 8])), "row 2: i1 is empty"),
+        (
+            replaced("i1", pa.array([2**63] * 6, pa.uint64())),
+            "column 'i1': Integer value 92233",
+        ),
+        (replaced("score", pa.array(["1.5"] * 6)), "column 'score' is string; expected numbers"),
+        (replaced("score", pa.array([1.0, float("nan")] * 3)), "row 1: score is nan; expected a number"),
+        (replaced("score", pa.array([1.0, float("-inf")] * 3)), "row 1: score is -inf; expected a number"),
+        (replaced("status", pa.array([["ok"]] * 6)), "column 'status' is list<.*; expected text"),
+        (replaced("status", pa.array(["ok", "done"] * 3)), "row 1: status is 'done'"),
+        (pa.concat_tables([arrow, arrow]), "rows 0 and 6 are the same trial"),
+        (arrow.slice(0, 0), "it has no rows"),
+    ):
+        pq.write_table(wrong, "mine.parquet")
+        with pytest.raises(NasbenchMRError, match=rf"^mine\.parquet: {message}"):
+            published.import_table("mine.parquet", "mine")
+    pq.write_table(arrow, "mine.parquet")
+    data = Path("mine.parquet").read_bytes()
+    for size in (4, 100, len(data) // 2, len(data) - 1):
+        Path("mine.parquet").write_bytes(data[:size])
+        with pytest.raises(TableError, match=r"^mine\.parquet is not a complete Parquet file"):
+            published.import_table("mine.parquet", "mine")
+    assert snapshot(home) == before
+
+
+def test_a_known_task_has_its_columns() -> None:
+    frame = own(score=None, error_rate=None, mIoU=70.0)
+    for wrong, error, message in (
+        (
+            frame.rename(columns={"mIoU": "miou"}),
+            TableError,
+            "there is no column 'mIoU', the task's objective",
+        ),
+        (frame.assign(macc=80.0), TableError, "task 'seg' has no column 'macc': did you mean 'mAcc'"),
+        (frame.assign(mIoU=101.0), TableError, r"row 0: mIoU is 101\.0; expected a number in \[0, 100\]"),
+        (frame.assign(flops=5.0), TableError, "row 0: macs is 5000000000; its code has"),
+    ):
+        with pytest.raises(error, match=rf"^mine\.csv: {message}"):
+            published.import_table(save(wrong), "seg")
+    for options in ({"objective": "mAcc"}, {"minimize": ["mIoU"]}):
+        with pytest.raises(InvalidArgumentError, match="'seg' is a known task"):
+            published.import_table(save(frame), "seg", **options)
+    assert release.installed() == []
+
+
+def test_what_is_asked_for_is_checked() -> None:
+    save(own())
+    with pytest.raises(InvalidArgumentError, match=r"no file at nowhere\.csv"):
+        published.import_table("nowhere.csv", "mine")
+    with pytest.raises(UnknownMetricError, match="has no metric 'scor': did you mean 'score'"):
+        published.import_table("mine.csv", "mine", objective="scor")
+    with pytest.raises(UnknownMetricError, match="has no metric 'loss'"):
+        published.import_table("mine.csv", "mine", minimize=["loss"])
+    for name in ("../mine", "", "a b"):
+        with pytest.raises(ReleaseError, match="task name"):
+            published.import_table("mine.csv", name)
+    with pytest.raises(ReleaseNotFoundError, match="nasbench-mr fetch"):
+        published.import_table("mine.csv", "mine", into="nasbench-mr")
+    for into in ("local@1.0.0", "./nowhere", "mine.csv"):
+        with pytest.raises(ReleaseNotFoundError):
+            published.import_table("mine.csv", "mine", into=into)
+    with pytest.raises(ReleaseError, match="release name 'My Lab'"):
+        published.import_table("mine.csv", "mine", into="My Lab")
+    assert release.installed() == []
+
+
+# --- nasbench-mr import -------------------------------------------------------------------------------
+
+
+def test_import_reports_what_is_not_there(
+    upstream: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drop(upstream, "cls-10c", "3ddet")
+    assert cli.main(["import", str(upstream)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "nasbench-mr@1.0.0-partial.2: seg, nas-bench-201",
+        "not there: cls-10c, 3ddet",
+        f"installed in {home / 'releases' / 'nasbench-mr' / '1.0.0-partial.2'}",
+    ]
+    assert cli.main(["import", str(upstream), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "release": "nasbench-mr@1.0.0-partial.2",
+        "tasks": ["seg", "nas-bench-201"],
+        "missing": ["cls-10c", "3ddet"],
+    }
+    rows = read(upstream, "seg")
+    rows[0]["mIoU"] = 99.0
+    write(upstream, "seg", rows)
+    assert cli.main(["import", str(upstream)]) == 2
+    assert "--unchecked" in capsys.readouterr().err
+    assert cli.main(["import", str(upstream), "--unchecked"]) == 0
+    assert capsys.readouterr().out.startswith("nasbench-mr@1.0.0-altered.2: ")
+
+
+def test_import_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    save(own())
+    assert cli.main(["import", "--task", "mine", "mine.csv", "--minimize", "error_rate", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"release": "local@1.0.0-local.1", "tasks": ["mine"], "missing": []}
+    assert cli.main(["best", "mine", "-k", "1", "--release", "local", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["values"]["score"] == 6.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nothing at 'nowhere'"),
+        (["mine.csv"], "'mine.csv' is a file: say which task it is about, --task NAME"),
+        (["."], "has no data/<setting>/trainval.pkl"),
+        (["--task", "mine", "."], "no file at ."),
+        (["--task", "mine", "bad.csv"], "bad.csv: row 3: score is 'high'; expected a number"),
+        (["--task", "mine", "mine.csv", "--objective", "scor"], "did you mean 'score'"),
+        (["--task", "seg", "mine.csv"], "mine.csv: there is no column 'mIoU', the task's objective"),
+        (["--task", "mine", "mine.csv", "--into", "nasbench-mr"], "nasbench-mr fetch"),
+    ],
+)
+def test_import_explains_mistakes_in_one_line(
+    arguments: list[str], message: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(own())
+    save(put(3, "score", "high"), "bad.csv")
+    assert cli.main(["import", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("nasbench-mr: ")
+    assert message in err
+    assert release.installed() == []

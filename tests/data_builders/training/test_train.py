@@ -1,0 +1,531 @@
+"""Training on tiny data sets made here: it learns, resumes, diverges, and is shared by processes."""
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import gc
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nasbench_mr import space, tasks
+from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders.datasets.images import Cifar10
+from nasbench_mr.data_builders.training import inputs, recipes
+from nasbench_mr.data_builders.training import train as training
+from nasbench_mr.errors import (
+    DatasetError,
+    IntegrityError,
+    InvalidArgumentError,
+    RecipeError,
+    StorageError,
+)
+
+#: The smallest network that is not degenerate.
+CODE = tuple(1 if k in space.DEPTH_DIMS else 16 for k in range(space.DIM))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Data sets of every problem in which the label is easily seen."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for label, name in enumerate(Cifar10.CLASSES):
+            (folder / "cifar10" / split / name).mkdir(parents=True)
+            for k in range(count):
+                # The hue is the class.
+                colour = [127 + 120 * math.cos(2 * math.pi * (label / 10 + c / 3)) for c in range(3)]
+                pixels = np.clip(colour + rng.normal(0, 10, (32, 32, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / "cifar10" / split / name / f"{k}.png")
+    for split, count in (("train", 12), ("val", 4)):
+        for kind in (split, f"{split}annot"):
+            (folder / "camvid" / kind).mkdir(parents=True)
+        for k in range(count):
+            # Blocks of 8 x 8 pixels, bright ones of class 3, dark ones of class 5; the left edge is void.
+            blocks = np.kron(rng.integers(0, 2, (5, 6)), np.ones((8, 8), int))
+            mask = np.where(blocks == 1, 3, 5).astype(np.uint8)
+            mask[:, :2] = 11
+            pixels = np.clip(60 + 120 * blocks[..., None] + rng.normal(0, 10, (40, 48, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "camvid" / split / f"{k}.png")
+            Image.fromarray(mask).save(folder / "camvid" / f"{split}annot" / f"{k}.png")
+    datasets.make("hmdb51", folder / "hmdb51", train=4, val=2, classes=3, length=6, size=(32, 32))
+    datasets.make("kitti", folder / "kitti", train=6, val=3, view=60.0, rings=24, resolution=0.8, reach=25.0)
+    return folder
+
+
+RECIPES = {
+    "classification": recipes.override(
+        recipes.get("mini-cls"), {"train_samples": 0, "epochs": 4, "batch_size": 16, "width_mult": 0.25}
+    ),
+    "segmentation": recipes.override(
+        recipes.get("mini-seg"), {"data_options": {}, "epochs": 4, "batch_size": 4, "width_mult": 0.25}
+    ),
+    "video": recipes.override(
+        recipes.get("mini-video"),
+        {"data_options": {"frames": 6}, "train_samples": 0, "epochs": 2, "batch_size": 6, "width_mult": 0.25},
+    ),
+    "detection": recipes.override(
+        recipes.get("mini-det3d"), {"train_samples": 0, "epochs": 2, "batch_size": 3, "width_mult": 0.25}
+    ),
+}
+
+
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def same(a, b):
+    """Whether two results agree in everything but times."""
+    assert a.metrics == pytest.approx(b.metrics, nan_ok=True, abs=0, rel=0)
+    for name in a.curve:
+        if name != "seconds":
+            assert np.array_equal(a.curve[name], b.curve[name], equal_nan=True), name
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("problem", RECIPES)
+def test_every_problem_trains(data, problem, device):
+    recipe = RECIPES[problem]
+    result = training.train(CODE, recipe, seed=1, device=device, data=data)
+    names = [m.name for m in tasks.get(recipe.task).metrics]
+    assert list(result.metrics) == names
+    assert list(result.curve) == ["epoch", *names, "loss", "lr", "seconds"]
+    assert result.curve["epoch"].tolist() == list(range(1, recipe.epochs + 1))
+    assert (result.code, result.task, result.seed) == (CODE, recipe.task, 1)
+    assert (result.status, result.error, result.epochs) == ("ok", None, recipe.epochs)
+    assert result.device == training.device_name(torch.device(device))
+    assert result.seconds == result.curve["seconds"][-1] > 0
+    assert np.isfinite(result.curve["loss"]).all()
+    assert result.curve["loss"][-1] < result.curve["loss"][0]
+    for name in names:
+        assert result.curve[name][-1] == result.metrics[name]
+        assert 0 <= result.metrics[name] <= 100
+
+
+class Crossings(TorchDispatchMode):
+    """Counts copies of CPU tensors to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].device != out.device:
+            self.count += 1
+        return out
+
+
+@pytest.mark.parametrize("problem", [name for name in RECIPES if name != "detection"])
+def test_steps_of_pictures_never_wait_for_the_device(data, problem):
+    """So that a GPU's work can be recorded as a graph, and is queued ahead of it.
+
+    On a device without values, reading one fails, as does mixing tensors with the CPU's.
+    """
+    recipe = recipes.override(RECIPES[problem], {"photometric": problem != "video"})
+    run = training._Run(CODE, recipe, 0, torch.device("meta"), data)
+    assert run.work.fixed_shapes
+    run.net.train()
+    batches = run.work.batches(0, 0)
+    run._gradients(run.net, next(batches))  # constants are copied once, and indices once an epoch
+    with Crossings() as crossings:
+        loss = run._gradients(run.net, next(batches))
+        torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
+    assert crossings.count == 0
+    assert loss.shape == ()
+    assert loss.device.type == "meta"
+    assert all(p.grad.device.type == "meta" for p in run.parameters)
+
+
+class Recording(TorchDispatchMode):
+    """What a CUDA graph does, on the CPU: the kernels that ran, run again on the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+    @torch.no_grad()
+    def replay(self):
+        for func, args, kwargs, out in self.calls:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def test_replayed_steps_equal_those_that_are_not(data, monkeypatch):
+    stream = types.SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
+    recipe = recipes.override(RECIPES["classification"], {"clip_norm": 1.0})
+    run = training._Run(CODE, recipe, 0, torch.device("cpu"), data)
+    assert not run.recorded
+    run.recorded = True
+    replayed = run.train(None, progress=False)
+    assert len(run._graph.graph.calls) > 100
+    same(replayed, training.train(CODE, recipe, 0, "cpu", data=data))
+
+
+@pytest.mark.parametrize("problem", RECIPES)
+def test_every_problem_trains_and_evaluates_in_bfloat16(data, problem, monkeypatch):
+    """As GPUs do, here on the CPU: no step may need another type."""
+    autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16, cache_enabled=False)
+    monkeypatch.setattr(training._Run, "_autocast", lambda self: autocast())
+    recipe = RECIPES[problem]
+    rounded = training.train(CODE, recipe, 1, "cpu", data=data)
+    monkeypatch.undo()
+    exact = training.train(CODE, recipe, 1, "cpu", data=data)
+    assert rounded.status == "ok"
+    assert rounded.curve["loss"][0] != exact.curve["loss"][0]
+    assert rounded.curve["loss"][0] == pytest.approx(exact.curve["loss"][0], rel=0.02)
+    assert list(rounded.metrics) == list(exact.metrics)
+
+
+def test_it_learns_what_is_easily_seen(data):
+    longer = recipes.override(RECIPES["classification"], {"epochs": 12, "width_mult": 1.0, "batch_size": 8})
+    classes = training.train(CODE, longer, data=data)
+    assert classes.metrics["top1"] > 50  # 10 by chance
+    longer = recipes.override(RECIPES["segmentation"], {"epochs": 12, "width_mult": 1.0})
+    blocks = training.train(CODE, longer, data=data)
+    assert blocks.metrics["aAcc"] > 75  # about 50 by chance
+
+
+def test_the_seed_decides_and_global_generators_are_untouched(data):
+    recipe = recipes.override(RECIPES["classification"], {"epochs": 1})
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    expected = torch.rand(3), np.random.rand(3)  # noqa: NPY002
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    first = training.train(CODE, recipe, seed=3, device="cpu", data=data)
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.array_equal(np.random.rand(3), expected[1])  # noqa: NPY002
+    same(first, training.train(CODE, recipe, seed=3, device="cpu", data=data))
+    other = training.train(CODE, recipe, seed=4, device="cpu", data=data)
+    assert other.curve["loss"][0] != first.curve["loss"][0]
+
+
+@pytest.mark.parametrize(("problem", "workers"), [("classification", 1), ("video", 0), ("detection", 0)])
+def test_streamed_data_equal_held_data(data, problem, workers):
+    recipe = recipes.override(RECIPES[problem], {"epochs": 2})
+    held = training.train(CODE, recipe, device="cpu", data=data)
+    streamed = recipes.override(recipe, {"resident": False, "workers": workers})
+    same(held, training.train(CODE, streamed, device="cpu", data=data))
+
+
+@pytest.mark.parametrize("kind", ["classification", "detection"])
+def test_reading_processes_end_with_what_they_are_for(data, kind):
+    """Validation's with each evaluation, training's with the trial; none waits for the garbage collector."""
+    recipe = recipes.override(RECIPES[kind], {"resident": False, "workers": 1})
+    before = set(multiprocessing.active_children())
+    gc.collect()
+    gc.disable()
+    try:
+        work = training.problem(recipe, data, "cpu")
+        net = training.network(work, CODE, 0).eval()
+        for batch in work.batches(0, 0):
+            work.loss(net.train(), batch)
+        reading = set(multiprocessing.active_children()) - before
+        with torch.no_grad():
+            work.evaluate(net.eval())
+        assert set(multiprocessing.active_children()) - before == reading
+        assert len(reading) == 1
+        del work, batch
+        assert set(multiprocessing.active_children()) == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_corrupt_picture_is_named(data, tmp_path, resident):
+    shutil.copytree(data / "cifar10", tmp_path / "cifar10")
+    (tmp_path / "cifar10" / "train" / "cat" / "3.png").write_bytes(b"no picture")
+    recipe = recipes.override(RECIPES["classification"], {"resident": resident, "workers": 1})
+    with pytest.raises(DatasetError, match=r"^[^\n]*cat/3\.png: not a readable image[^\n]*$"):
+        training.train(CODE, recipe, device="cpu", data=tmp_path)
+
+
+_KILLED = """
+import sys
+from nasbench_mr.data_builders.training import recipes, train as training
+recipe = recipes.from_dict(recipes.read(sys.argv[1]))
+print("started", flush=True)
+training.train({code}, recipe, 2, "cpu", data=sys.argv[2], checkpoint=sys.argv[3])
+"""
+
+
+def test_a_killed_trial_resumes_to_the_same_numbers(data, tmp_path):
+    recipe = recipes.override(RECIPES["classification"], {"epochs": 12})
+    recipe.save(tmp_path / "recipe.json")
+    checkpoint = tmp_path / "checkpoint"
+    arguments = [str(tmp_path / "recipe.json"), str(data), str(checkpoint)]
+    process = subprocess.Popen([sys.executable, "-c", _KILLED.format(code=CODE), *arguments])
+    while not checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = epochs_of(checkpoint)
+    assert 0 < before < recipe.epochs
+    resumed = training.train(CODE, recipe, 2, "cpu", data=data, checkpoint=checkpoint)
+    same(resumed, training.train(CODE, recipe, 2, "cpu", data=data))
+    assert epochs_of(checkpoint) == recipe.epochs
+    # A finished trial is only read.
+    again = training.train(CODE, recipe, 2, "cpu", data=data, checkpoint=checkpoint)
+    same(again, resumed)
+    assert again.seconds == resumed.seconds
+
+
+def epochs_of(checkpoint):
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, "pt") as file:
+        return len(json.loads(file.metadata()["trial"])["rows"])
+
+
+def test_a_checkpoint_that_not_all_processes_see_is_refused(data, tmp_path, monkeypatch):
+    """Else each would go on from another epoch, and wait for the others forever."""
+    recipe = recipes.override(RECIPES["classification"], {"epochs": 1})
+    checkpoint = tmp_path / "checkpoint"
+    training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
+    monkeypatch.setattr(inputs.Share, "gather", lambda self, parts: [*parts, False])
+    with pytest.raises(InvalidArgumentError, match="only 1 of 2 processes see the checkpoint"):
+        training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
+
+
+def test_checkpoints_of_others_and_broken_ones_are_refused(data, tmp_path):
+    recipe = recipes.override(RECIPES["classification"], {"epochs": 1})
+    checkpoint = tmp_path / "checkpoint"
+    training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
+    with pytest.raises(InvalidArgumentError, match="another trial"):
+        training.train(CODE, recipe, 1, "cpu", data=data, checkpoint=checkpoint)
+    changed = recipes.override(recipe, {"lr": 0.006})
+    with pytest.raises(InvalidArgumentError, match="another trial"):
+        training.train(CODE, changed, device="cpu", data=data, checkpoint=checkpoint)
+    whole = checkpoint.read_bytes()
+    for content in (whole[:-100], whole[:20], b""):
+        checkpoint.write_bytes(content)
+        with pytest.raises(IntegrityError, match="not a complete checkpoint"):
+            training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
+
+
+def test_a_checkpoint_without_space_says_so_and_the_last_one_stays(data, tmp_path, monkeypatch):
+    recipe = recipes.override(RECIPES["classification"], {"epochs": 2})
+    checkpoint = tmp_path / "checkpoint"
+    write, written = Path.write_bytes, []
+
+    def filling(path, content):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", filling)
+        with pytest.raises(StorageError, match="the disk is full; free some space"):
+            training.train(CODE, recipe, 2, "cpu", data=data, checkpoint=checkpoint)
+    assert epochs_of(checkpoint) == 1
+    resumed = training.train(CODE, recipe, 2, "cpu", data=data, checkpoint=checkpoint)
+    same(resumed, training.train(CODE, recipe, 2, "cpu", data=data))
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 1e9])
+def test_divergence_is_recorded(data, loss, tmp_path, monkeypatch):
+    plain = training.Pictures.loss
+    calls = []
+
+    def diverging(self, model, batch):
+        calls.append(len(batch[1]))
+        return plain(self, model, batch) * (loss if len(calls) > 8 else 1)
+
+    monkeypatch.setattr(training.Pictures, "loss", diverging)
+    recipe = RECIPES["classification"]  # 5 batches an epoch
+    checkpoint = tmp_path / "checkpoint"
+    result = training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
+    assert result.status == "diverged"
+    assert "in epoch 2" in result.error
+    assert result.epochs == len(result.curve["loss"]) == 2
+    assert all(math.isnan(v) for v in result.metrics.values())
+    assert np.isfinite(result.curve["top1"][0])
+    same(training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint), result)
+
+
+_SHARED = """
+import json, sys
+from nasbench_mr.data_builders.training import recipes, train as training
+for path in sys.argv[2:]:
+    recipe = recipes.from_dict(recipes.read(path))
+    result = training.train({code}, recipe, 0, "cpu", data=sys.argv[1])
+    curve = {{k: v.tolist() for k, v in result.curve.items()}}
+    open(f"{{path}}.{{training.Share.here().rank}}", "w").write(json.dumps(curve))
+"""
+
+
+def test_two_processes_equal_one(data, tmp_path):
+    paths = []
+    for problem in ("segmentation", "detection"):
+        # Plain SGD, as Adam turns rounding errors of tiny gradients into whole steps.
+        changes = {"epochs": 2, "batch_size": 4, "eval_every": 1, "optimizer": "sgd", "lr": 0.02}
+        paths.append(tmp_path / f"{problem}.json")
+        recipes.override(RECIPES[problem], changes).save(paths[-1])
+    script = tmp_path / "script.py"
+    script.write_text(_SHARED.format(code=CODE))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(script), str(data), *map(str, paths)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for path in paths:
+        alone = training.train(CODE, recipes.from_dict(recipes.read(path)), 0, "cpu", data=data)
+        for rank in (0, 1):
+            curve = json.loads(Path(f"{path}.{rank}").read_text())
+            assert curve["loss"] == pytest.approx(alone.curve["loss"], rel=1e-4)
+            for name in alone.metrics:
+                assert curve[name] == pytest.approx(alone.curve[name], abs=0.5)
+
+
+def test_synchronised_batch_norm_is_batch_norm():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        for make, shape in ((torch.nn.BatchNorm2d, (4, 3, 5, 6)), (torch.nn.BatchNorm1d, (9, 3))):
+            plain, shared = make(3, dtype=torch.float64), make(3, dtype=torch.float64)
+            training.SyncBatchNorm.convert(shared)
+            generator = torch.Generator().manual_seed(0)
+            x = torch.randn(shape, dtype=torch.float64, generator=generator) * 3 + 1
+            outputs, gradients = [], []
+            for norm in (plain, shared):
+                own = x.clone().requires_grad_()
+                outputs.append(norm(own))
+                (outputs[-1] ** 3).sum().backward()
+                gradients.append([own.grad, norm.weight.grad, norm.bias.grad])
+            assert torch.allclose(*outputs)
+            for a, b in zip(*gradients, strict=True):
+                assert torch.allclose(a, b)
+            assert torch.allclose(plain.running_mean, shared.running_mean)
+            assert torch.allclose(plain.running_var, shared.running_var)
+            assert torch.allclose(plain.eval()(x), shared.eval()(x))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_schedules():
+    def rates(**fields):
+        recipe = dataclasses.replace(recipes.get("cls-50-1000"), lr=1.0, **fields)
+        return [training.schedule(recipe, step, 100) for step in range(100)]
+
+    cosine = [rate for rate, _ in rates()]
+    assert cosine[0] == 1
+    assert cosine[50] == pytest.approx(0.5)
+    assert cosine[99] == pytest.approx((1 + math.cos(0.99 * math.pi)) / 2)
+    warm = [rate for rate, _ in rates(warmup=0.1)]
+    assert warm[:10] == pytest.approx([k / 11 for k in range(1, 11)])
+    assert warm[10] == 1
+    poly = [rate for rate, _ in rates(schedule="poly", min_lr=0.01)]
+    assert poly[25] == pytest.approx(0.01 + 0.99 * 0.75**0.9)
+    cycle = rates(schedule="onecycle", warmup=0.4)
+    assert cycle[0] == pytest.approx((0.1, 0.95))
+    assert cycle[20] == pytest.approx((0.55, 0.9))
+    assert cycle[40] == pytest.approx((1, 0.85))
+    assert cycle[99][0] < 0.001
+
+
+def test_optimisers():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    recipe = recipes.get("mini-cls")
+    whole = training.optimizer(net, recipe)
+    assert [len(g["params"]) for g in whole.param_groups] == [4]
+    split = training.optimizer(net, dataclasses.replace(recipe, decay_norm=False))
+    assert [(len(g["params"]), g["weight_decay"]) for g in split.param_groups] == [(1, 0.01), (3, 0.0)]
+
+
+def test_pretrained_trunks(data, tmp_path):
+    first = recipes.register(
+        dataclasses.replace(RECIPES["classification"], name="first", epochs=1, stem_strides=(2, 2))
+    )
+    try:
+        recipe = dataclasses.replace(RECIPES["video"], pretrained="first")
+        run = training._Run(CODE, recipe, 0, torch.device("cpu"), data)
+        seconds = run._pretrain(tmp_path / "checkpoint", progress=False)
+        trunk = training._Run(CODE, first, 0, torch.device("cpu"), data)
+        trunk.train(None, progress=False)
+        for name, value in run.net.state_dict().items():
+            if not name.startswith("head.classifier."):
+                assert torch.equal(value, trunk.net.state_dict()[name]), name
+        assert run.net.head.classifier.out_channels == tasks.get(recipe.task).num_classes
+        assert epochs_of(tmp_path / f"checkpoint.first-{first.digest}") == 1
+        # They count as the trial's.
+        whole = training.train(CODE, recipe, 0, "cpu", data=data, checkpoint=tmp_path / "checkpoint")
+        assert whole.seconds > whole.curve["seconds"][0] > seconds > 0
+    finally:
+        del recipes._RECIPES["first"]
+
+
+def test_units_start_as_identities(data):
+    recipe = RECIPES["classification"]
+    assert recipe.zero_residual
+    net = training.network(training.problem(recipe, data), CODE, 0)
+    units = [m for m in net.modules() if isinstance(m, training.ResidualUnit)]
+    x = torch.rand(2, units[0].conv1.in_channels, 4, 4)
+    assert units
+    assert torch.equal(units[0](x), x)
+
+
+def test_what_does_not_fit_is_refused(data, tmp_path):
+    recipe = RECIPES["classification"]
+    with pytest.raises(RecipeError, match="no recipe 'mini-clss'"):
+        training.train(CODE, "mini-clss", data=data)
+    with pytest.raises(DatasetError, match="nothing"):
+        training.train(CODE, recipe, data=tmp_path / "nothing")
+    with pytest.raises(RecipeError, match="train_samples is 1,000; the data set has 80"):
+        training.train(CODE, dataclasses.replace(recipe, train_samples=1000), data=data)
+    tasks.register(dataclasses.replace(tasks.get("mini-cls"), name="few", num_classes=4))
+    try:
+        with pytest.raises(RecipeError, match="has 10 classes"):
+            training.train(CODE, dataclasses.replace(recipe, task="few"), data=data)
+    finally:
+        del tasks._REGISTRY["few"]
+
+
+def test_chosen_samples_are_balanced():
+    labels = np.repeat([0, 1, 2], [50, 30, 4])
+    chosen = inputs.choose(84, 24, labels)
+    assert np.bincount(labels[chosen]).tolist() == [10, 10, 4]
+    assert np.array_equal(chosen, inputs.choose(84, 24, labels))
+    assert np.array_equal(inputs.choose(84, 0), np.arange(84))
+
+
+def test_processes_share_every_batch():
+    whole = list(inputs.Plan(23, 8, inputs.Share()).epoch(seed=1, epoch=2))
+    assert [len(index) for index, _ in whole] == [8, 8]
+    assert len(set(torch.cat([index for index, _ in whole]).tolist())) == 16
+    parts = [list(inputs.Plan(23, 8, inputs.Share(rank, 2)).epoch(seed=1, epoch=2)) for rank in (0, 1)]
+    for (index, u), (even, u_even), (odd, u_odd) in zip(whole, *parts, strict=True):
+        assert index[0::2].tolist() == even.tolist()
+        assert index[1::2].tolist() == odd.tolist()
+        assert torch.equal(u[0::2], u_even)
+        assert torch.equal(u[1::2], u_odd)
+    with pytest.raises(RecipeError, match="shared by 4"):
+        inputs.Plan(3, 8, inputs.Share(0, 4))
