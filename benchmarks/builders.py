@@ -11,7 +11,6 @@ without data is left out, and said so. Runs on a GPU where there is one.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import resource
 import sys

@@ -25,7 +25,7 @@ from nasbench_mr import predictors
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.data_builders.published import tables as published
 from nasbench_mr.predictors import evaluation
-from nasbench_mr.predictors.surrogate import fit_surrogates
+from nasbench_mr.predictors.surrogates import fit_surrogates
 
 OURS, PAPER = "ensemble", "ncp-mlp"
 FEW = 100

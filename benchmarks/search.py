@@ -21,11 +21,12 @@ from torch import nn
 import nasbench_mr
 from nasbench_mr import objective, predictors, search, space
 from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.domain import Domain
 from nasbench_mr.network import build
-from nasbench_mr.objective import Domain, Objective
+from nasbench_mr.objective import Objective
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.predictors.ncp_mlp import NcpMlp
-from nasbench_mr.predictors.surrogate import fit_surrogates
+from nasbench_mr.predictors.surrogates import fit_surrogates
 from nasbench_mr.search.ncp import PAPER_COST_WEIGHT, PAPER_RATE, PAPER_TARGET, fit, fit_paper
 
 LIMITS = (1e9, 2e9, 4e9)

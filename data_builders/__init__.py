@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders import datasets, published
+    from nasbench_mr.data_builders.building.live import live
     from nasbench_mr.data_builders.building.runner import build
     from nasbench_mr.data_builders.training import recipes
     from nasbench_mr.data_builders.training.train import TrainResult, train
 
-__all__ = ["TrainResult", "build", "datasets", "published", "recipes", "train"]
+__all__ = ["TrainResult", "build", "datasets", "live", "published", "recipes", "train"]
 
 _MODULES = {"datasets": "datasets", "published": "published", "recipes": "training.recipes"}
-_FROM = {"build": "building.runner", "TrainResult": "training.train", "train": "training.train"}
+_FROM = {
+    "TrainResult": "training.train",
+    "build": "building.runner",
+    "live": "building.live",
+    "train": "training.train",
+}
 
 
 def __getattr__(name: str) -> object:

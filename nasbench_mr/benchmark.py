@@ -29,7 +29,7 @@ from nasbench_mr.errors import (
     did_you_mean,
 )
 from nasbench_mr.release import Release, find, unpack
-from nasbench_mr.trials import COSTS, Table, keys
+from nasbench_mr.trials import COSTS, Trials, keys
 
 if TYPE_CHECKING:
     import tempfile
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from nasbench_mr.predictors.surrogate import Surrogate
     from nasbench_mr.spaces import Space
+    from nasbench_mr.surrogate import Surrogate
     from nasbench_mr.tasks import Task
 
     #: The codes of a table, row by row, and the number of each different one.
@@ -151,7 +151,7 @@ class _View:
         integers: those that are whole numbers.
     """
 
-    def __init__(self, task: Task, table: Table, indexes: list[_Index]):
+    def __init__(self, task: Task, table: Trials, indexes: list[_Index]):
         self.task, self.table = task, table
         codes, ok = table.columns["codes"], bytes(table.columns["ok"])
         #: The table's row of each "ok" trial.
@@ -461,7 +461,7 @@ class Benchmark:
             name = f"surrogates/{task}.npz"
             if name not in self.release.files:
                 return None
-            from nasbench_mr.predictors.surrogate import load_surrogate
+            from nasbench_mr.surrogate import load_surrogate
 
             self._surrogates[task] = load_surrogate(self.release.file(name))
         return self._surrogates[task]
@@ -562,7 +562,7 @@ class Benchmark:
         """The k best tabulated codes, best first; fewer where fewer meet the limits (both inclusive).
 
         Args:
-            max_macs, max_params: as in searches (`objective.Domain`). Of the 27 integers they limit
+            max_macs, max_params: as in searches (`domain.Domain`). Of the 27 integers they limit
                 `cost.macs` and `cost.params`, also where a table's own columns are others (3ddet).
             metric: what to rank by; the task's objective by default.
 

@@ -1,9 +1,8 @@
-"""What a search maximises, and the codes it may ask for.
+"""What a search maximises.
 
-`Domain` is the set of codes: a whole space, or the codes of a table, under limits on MACs and parameters.
-`Objective` adds the values: one task's metric or a weighted set of tasks, answered by a table, a surrogate
-or live training. It counts evaluations and what they would have cost. A search sees a domain and the
-values it is told, nothing else, so the same search runs on all three sources and on both spaces.
+`Objective` adds values to the codes of a `Domain`: one task's metric or a weighted set of tasks, answered by
+a table, a surrogate or live training. It counts evaluations and what they would have cost. A search sees a
+domain and the values it is told, nothing else, so the same search runs on all three sources and both spaces.
 
     objective = Objective.table(bench, "seg", max_macs=2e9)
     search = nasbench_mr.search.make("evolution", objective, seed=0)
@@ -12,35 +11,28 @@ values it is told, nothing else, so the same search runs on all three sources an
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import checks, cost, spaces
+from nasbench_mr import cost, spaces
+from nasbench_mr.domain import Codes, Costs, Domain, keys
 from nasbench_mr.errors import (
     CodeNotFoundError,
-    InfeasibleError,
     InvalidArgumentError,
     OutOfSpaceError,
-    did_you_mean,
 )
 from nasbench_mr.tasks import Metric, Task
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
 
-Codes = npt.NDArray[np.int16]
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-#: Whole numbers, or floats where some are unknown (NaN).
-Costs = npt.NDArray[Any]
 
 #: One task's name, several, or names with weights; "seg/mAcc" names a metric other than the objective.
 Tasks = str | Sequence[str] | Mapping[str, float]
@@ -170,283 +162,6 @@ def affine(terms: Sequence[Goal]) -> tuple[Floats, Floats]:
     return offset, np.array([g.weight / total * g.metric.sign / g.std for g in terms])
 
 
-class Domain:
-    """The codes a search may ask for.
-
-    Args:
-        space: the search space (`spaces.get`); by default that of the 27 integers.
-        codes: `(n, DIM)` distinct codes, if only these may be asked for; else the whole space.
-        macs, params: `(n,)` of `codes`; needed in a space without a cost formula.
-        max_macs, max_params: limits, both inclusive. MACs of the 27 integers always mean `cost.macs`: those
-            of the 50-class classification network for a 1x3x128x128 input, whatever the task.
-        fixed: values that some dimensions must have, by name.
-
-    Raises:
-        InfeasibleError: no code meets the limits.
-        InvalidArgumentError: a limit is no positive number, or a fixed dimension does not exist.
-    """
-
-    def __init__(
-        self,
-        space: spaces.Space | None = None,
-        codes: Codes | None = None,
-        macs: Costs | None = None,
-        params: Costs | None = None,
-        max_macs: float | None = None,
-        max_params: float | None = None,
-        fixed: Mapping[str, int] | None = None,
-    ):
-        self.space = spaces.get("nasbench-mr") if space is None else space
-        self.max_macs = checks.limit("max_macs", max_macs)
-        self.max_params = checks.limit("max_params", max_params)
-        self.fixed = self._parse_fixed(fixed or {})
-        #: `(n, DIM)` the codes within the limits, where there is a list of them; else None.
-        self.codes: Codes | None = None
-        self._costs: tuple[Costs, Costs] | None = None
-        self._near: dict[tuple[bytes, int], Codes] = {}
-        if codes is not None:
-            self._restrict(self.space.check(codes), macs, params)
-        elif self.space.NAME != "nasbench-mr":
-            raise InvalidArgumentError(
-                f"the space {self.space.NAME!r} has no cost formula; pass the table's codes, macs and params"
-            )
-        else:
-            smallest = self._fix(self.space.LOWER[None].copy())
-            if not self._within(smallest)[0]:
-                raise InfeasibleError(
-                    f"no code {self._describe()}: the smallest has {self.macs(smallest)[0] / 1e9:.3g} GMACs "
-                    f"and {self.params(smallest)[0] / 1e6:.3g} M parameters"
-                )
-
-    def _parse_fixed(self, fixed: Mapping[str, int]) -> dict[int, int]:
-        names = self.space.NAMES
-        positions = {}
-        base = dict(zip(names, self.space.LOWER.tolist(), strict=True))
-        for name, value in fixed.items():
-            if name not in names:
-                raise InvalidArgumentError(f"no dimension {name!r}: {did_you_mean(name, names)}")
-            k = names.index(name)
-            positions[k] = self.space.parse([*(base | {name: value}).values()])[k]
-        return positions
-
-    def _restrict(self, codes: Codes, macs: Costs | None, params: Costs | None) -> None:
-        if macs is None or params is None:
-            macs, params = cost.macs(codes), cost.params(codes)
-        # Unknown costs (NaN) are within no limit.
-        keep = np.ones(len(codes), bool)
-        for costs, limit in ((macs, self.max_macs), (params, self.max_params)):
-            if limit < math.inf:
-                keep &= costs <= limit
-        for k, value in self.fixed.items():
-            keep &= codes[:, k] == value
-        if not keep.any():
-            known = macs[~np.isnan(macs)]
-            cheapest = (
-                f": the cheapest of {len(codes):,} has {known.min() / 1e9:.3g} GMACs" if len(known) else ""
-            )
-            raise InfeasibleError(f"no code of the table {self._describe()}{cheapest}")
-        self.codes = codes[keep]
-        self._costs = (macs[keep], params[keep])
-
-    def _describe(self) -> str:
-        limits = []
-        if self.max_macs < math.inf:
-            limits.append(f"has at most {self.max_macs / 1e9:.3g} GMACs")
-        if self.max_params < math.inf:
-            limits.append(f"has at most {self.max_params / 1e6:.3g} M parameters")
-        limits += [f"has {self.space.NAMES[k]} = {value}" for k, value in self.fixed.items()]
-        return " and ".join(limits) or "is there"
-
-    @property
-    def size(self) -> int:
-        """How many codes there are; without a list of codes an upper bound, as limits are not counted."""
-        return self.space.SIZE if self.codes is None else len(self.codes)
-
-    @cached_property
-    def _rows(self) -> dict[bytes, int]:
-        assert self.codes is not None
-        return {key: row for row, key in enumerate(keys(self.codes))}
-
-    def rows(self, codes: Codes) -> Ints:
-        """The positions of codes in the list `self.codes`; -1 for those that are not there: `(n,)`."""
-        return np.array([self._rows.get(key, -1) for key in keys(codes)], np.int64)
-
-    def macs(self, codes: Codes) -> Costs:
-        """MACs of the domain's codes: `(n,)`."""
-        return cost.macs(codes) if self._costs is None else self._costs[0][self._known(codes)]
-
-    def params(self, codes: Codes) -> Costs:
-        """Parameters of the domain's codes: `(n,)`."""
-        return cost.params(codes) if self._costs is None else self._costs[1][self._known(codes)]
-
-    def _known(self, codes: Codes) -> Ints:
-        rows = self.rows(codes)
-        if (rows < 0).any():
-            raise OutOfSpaceError(f"code {codes[rows < 0][0].tolist()} is not among the domain's codes")
-        return rows
-
-    def contains(self, codes: Codes) -> npt.NDArray[np.bool_]:
-        """Which codes may be asked for: `(n,)` bool."""
-        if self.codes is not None:
-            return self.rows(codes) >= 0
-        inside = self._within(codes)
-        for k, value in self.fixed.items():
-            inside &= codes[:, k] == value
-        return inside
-
-    def _within(self, codes: Codes) -> npt.NDArray[np.bool_]:
-        inside = np.ones(len(codes), bool)
-        if self.max_macs < math.inf:
-            inside &= cost.macs(codes) <= self.max_macs
-        if self.max_params < math.inf:
-            inside &= cost.params(codes) <= self.max_params
-        return inside
-
-    def _fix(self, codes: Codes) -> Codes:
-        for k, value in self.fixed.items():
-            codes[:, k] = value
-        return codes
-
-    def sample(self, n: int, rng: np.random.Generator) -> Codes:
-        """`n` random codes. From a list: without repeats, all of it where `n` is larger.
-
-        In a whole space they are uniform where that finds enough within the limits; the others are uniform
-        draws shrunk towards the smallest code until they fit.
-        """
-        if self.codes is not None:
-            return self.codes[rng.permutation(len(self.codes))[:n]]
-        drawn = self._fix(self.space.sample(4 * n, rng))
-        inside = self._within(drawn)
-        found = drawn[inside][:n]
-        if len(found) < n:
-            found = np.concatenate([found, self.repair(drawn[~inside][: n - len(found)])])
-        return found
-
-    def repair(self, codes: Codes) -> Codes:
-        """The nearest codes that may be asked for: `(n, DIM)`.
-
-        From a list: the nearest one in it. In a whole space: the code itself if it is within the limits, else
-        shrunk towards the smallest code just until it is.
-        """
-        if self.codes is not None:
-            return self.codes[[int(self.distances(code).argmin()) for code in codes]]
-        codes = self._fix(codes.copy())
-        outside = np.flatnonzero(~self._within(codes))
-        if not len(outside):
-            return codes
-        space = self.space
-        spread = (codes[outside] - space.LOWER).astype(np.float64)
-        low, high = np.zeros(len(outside)), np.ones(len(outside))
-        for _ in range(8):
-            middle = (low + high) / 2
-            inside = self._within(self._shrunk(spread, middle))
-            low, high = np.where(inside, middle, low), np.where(inside, high, middle)
-        codes[outside] = self._shrunk(spread, low)
-        return codes
-
-    def _shrunk(self, spread: Floats, factor: Floats) -> Codes:
-        return self._fix(self.space.project(self.space.LOWER + factor[:, None] * spread))
-
-    @cached_property
-    def categorical(self) -> bool:
-        """Whether the space's integers are choices without an order, which `relax` writes as one-hot."""
-        return bool(self.space.relax(self.space.LOWER[None]).shape[1] > self.space.DIM)
-
-    @cached_property
-    def _points(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """The list's codes as points, each coordinate scaled to the range it has in the list."""
-        assert self.codes is not None
-        scale = np.ptp(self.codes, axis=0).astype(np.float32)
-        scale[scale == 0] = 1
-        return np.asarray(self.codes / scale, np.float32), scale
-
-    def distances(self, code: Codes) -> npt.NDArray[np.float32]:
-        """L1 distances of one code to the list `self.codes`, `(n,)`; of choices, how many differ."""
-        if self.categorical:
-            assert self.codes is not None
-            return np.asarray((self.codes != code).sum(axis=1, dtype=np.float32))
-        points, scale = self._points
-        return np.asarray(np.abs(points - code / scale).sum(axis=1))
-
-    def neighbors(self, code: Codes, count: int = 24) -> Codes:
-        """The codes one step away, within the limits; from a list with gaps the `count` nearest ones.
-
-        Never `code` itself, `(DIM,)`. May be empty in a whole space under limits.
-        """
-        if self.codes is None:
-            around = self._fix(self.space.neighbors(code))
-            allowed: npt.NDArray[np.bool_] = self._within(around) & (around != code).any(axis=1)
-            return around[allowed]
-        # Searches come back to the same codes, and side by side many searches share a domain.
-        key = (code.tobytes(), count)
-        if key not in self._near:
-            near = self.space.neighbors(code)
-            near = near[self.contains(near)]
-            if len(near) < count / 2:
-                # A list with gaps: a sample of its space, not most of it.
-                near = self.codes[np.argsort(self.distances(code), kind="stable")[: count + 1]]
-                near = near[(near != code).any(axis=1)]
-            self._near[key] = near[:count]
-        return self._near[key]
-
-    def variants(self, code: Codes) -> Codes:
-        """The allowed codes that differ from `code` in one dimension, by any amount; of a list neighbors."""
-        if self.codes is not None:
-            return self.neighbors(code)
-        space = self.space
-        levels = (space.UPPER - space.LOWER) // space.STEP + 1
-        dims = np.repeat(np.arange(space.DIM), levels)
-        values = np.concatenate([np.arange(n) * step for n, step in zip(levels, space.STEP, strict=True)])
-        around = np.repeat(code[None], len(dims), axis=0)
-        around[np.arange(len(dims)), dims] = space.LOWER[dims] + values
-        around = self._fix(around)
-        allowed: npt.NDArray[np.bool_] = self._within(around) & (around != code).any(axis=1)
-        return np.unique(around[allowed], axis=0)
-
-    def walk(self) -> Iterator[Codes]:
-        """Every code that may be asked for, `(DIM,)`, once; the smallest first."""
-        if self.codes is not None:
-            yield from self.codes
-            return
-        # No cost falls as a dimension grows, so single steps within the limits reach every allowed code.
-        queue = deque([self._fix(self.space.LOWER[None].copy())[0]])
-        seen = {queue[0].tobytes()}
-        while queue:
-            code = queue.popleft()
-            yield code
-            for near in self.neighbors(code):
-                if near.tobytes() not in seen:
-                    seen.add(near.tobytes())
-                    queue.append(near)
-
-    def mutate(self, codes: Codes, rng: np.random.Generator) -> Codes:
-        """A changed copy of each code: `(n, DIM)`; from a list, one of its nearest neighbours."""
-        if self.codes is not None:
-            around = [self.neighbors(code) for code in codes]
-            return np.array(
-                [a[rng.integers(len(a))] if len(a) else c for a, c in zip(around, codes, strict=True)]
-            )
-        children = self._fix(self.space.mutate(codes, rng))
-        for _ in range(4):
-            outside = np.flatnonzero(~self._within(children))
-            if not len(outside):
-                return children
-            children[outside] = self._fix(self.space.mutate(codes[outside], rng))
-        return self.repair(children)
-
-    def crossover(self, a: Codes, b: Codes, rng: np.random.Generator) -> Codes:
-        """A mixture of each pair: `(n, DIM)`."""
-        return self.repair(self.space.crossover(a, b, rng))
-
-
-def keys(codes: Codes) -> list[bytes]:
-    """A hashable key for each code."""
-    data = np.ascontiguousarray(codes, np.int16)
-    width = data.shape[1] * 2
-    buffer = data.tobytes()
-    return [buffer[k : k + width] for k in range(0, len(buffer), width)]
-
-
 class Objective:
     """A function of codes to maximise, on a domain, that counts what it is asked.
 
@@ -486,7 +201,15 @@ class Objective:
         terms = goals(bench, tasks)
         space = spaces.get(terms[0].task.space)
         source = TableSource(bench, terms)
-        domain = Domain(space, source.codes, source.macs, source.params, max_macs, max_params, fixed)
+        domain = Domain(
+            space,
+            source.codes,
+            macs=source.macs,
+            params=source.params,
+            max_macs=max_macs,
+            max_params=max_params,
+            fixed=fixed,
+        )
         return cls(source, domain, terms, source.epochs)
 
     @classmethod
@@ -600,9 +323,17 @@ def whole_space(
     """The whole space of the terms' tasks; one without a cost formula is as its table lists it."""
     space = spaces.get(terms[0].task.space)
     if space.NAME == "nasbench-mr":
-        return Domain(space, None, None, None, max_macs, max_params, fixed)
+        return Domain(space, max_macs=max_macs, max_params=max_params, fixed=fixed)
     table = TableSource(bench, terms[:1])
-    return Domain(space, table.codes, table.macs, table.params, max_macs, max_params, fixed)
+    return Domain(
+        space,
+        table.codes,
+        macs=table.macs,
+        params=table.params,
+        max_macs=max_macs,
+        max_params=max_params,
+        fixed=fixed,
+    )
 
 
 def _whole(column: Floats) -> Costs:
@@ -717,13 +448,3 @@ class SurrogateSource:
             cost.macs(codes) / 1e9 if self._gmacs is None else np.array([self._gmacs[k] for k in keys(codes)])
         )
         return Measured(np.stack(columns, axis=1), gmacs * len(goals), "GMACs")
-
-
-def live(recipe: object, engine: str = "local", **options: Any) -> Objective:
-    """An objective that trains codes by recipes and adds what it trains to a table.
-
-    Needs the extra `build`; what `recipe`, `engine` and the options mean: `data_builders.live.live`.
-    """
-    builders = importlib.import_module("nasbench_mr.data_builders.building.live")
-    made: Objective = builders.live(recipe, engine, **options)
-    return made

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nasbench_mr import files, trials
+from nasbench_mr import files, table_cache, trials
 from nasbench_mr.errors import (
     IntegrityError,
     ReleaseError,
@@ -114,7 +114,7 @@ class Release:
             raise ReleaseError(f"{folder / MANIFEST} is malformed: {error!r}") from None
         return release
 
-    def table(self, task: str) -> trials.Table:
+    def table(self, task: str) -> trials.Trials:
         """A task's trials, from their cached copy or from Parquet.
 
         Raises:
@@ -125,7 +125,7 @@ class Release:
         name = f"tables/{task}.parquet"
         cache = home() / "cache" / "tables"
         try:
-            return trials.load(self.path / name, self.tasks[task], self.files[name]["sha256"], cache)
+            return table_cache.load(self.path / name, self.tasks[task], self.files[name]["sha256"], cache)
         except FileNotFoundError:
             raise self._missing(name) from None
 
@@ -429,7 +429,7 @@ def verify(release: Release, progress: bool = False) -> None:
             check_cost(rows, where)
 
 
-def check_cost(table: trials.Table, where: str) -> None:
+def check_cost(table: trials.Trials, where: str) -> None:
     """Raises `TableError` where a row's macs or params are not those of its code."""
     import numpy as np
 

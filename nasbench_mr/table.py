@@ -26,7 +26,7 @@ import numpy.typing as npt
 from nasbench_mr import files, spaces
 from nasbench_mr.errors import TableError
 from nasbench_mr.tasks import Task
-from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Table
+from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Trials
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,7 +131,7 @@ def _assemble(task: Task, columns: Columns, wanted: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
-def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
+def check(arrow: pa.Table, task: Task, where: str = "the table") -> Trials:
     """Checks columns, types and rows; returns what queries need.
 
     Raises:
@@ -151,7 +151,7 @@ def check(arrow: pa.Table, task: Task, where: str = "the table") -> Table:
     arrays = {"codes": np.ascontiguousarray(codes).reshape(-1), "seed": seed, "ok": ok, **values}
     columns = {name: array.data for name, array in arrays.items()}
     unknown = {name: int(np.isnan(column).sum()) for name, column in values.items()}
-    return Table(codes.shape[1], columns, unknown)
+    return Trials(codes.shape[1], columns, unknown)
 
 
 def _check_status(arrow: pa.Table, where: str) -> npt.NDArray[np.bool_]:
@@ -393,7 +393,7 @@ def compact(parts: Iterable[str | os.PathLike[str]], path: str | os.PathLike[str
     return joined
 
 
-def read(path: str | os.PathLike[str], task: Task, sha256: str | None = None) -> Table:
+def read(path: str | os.PathLike[str], task: Task, sha256: str | None = None) -> Trials:
     """The trials in a task's table file, checked.
 
     Args:

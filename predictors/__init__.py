@@ -1,6 +1,6 @@
-"""Predictors of performance: models from codes to metrics, their evaluation, and the releases' surrogates.
+"""Predictors of performance: models from codes to metrics, their evaluation, and the fitting of surrogates.
 
-`make` gives a model to fit, `evaluate` scores one on a task, `load_surrogate` reads what ships in a release.
+`make` gives a model to fit, `evaluate` scores one on a task, `fit_surrogates` makes what ships in a release.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ from nasbench_mr.predictors.base import GradientPredictor, Predictor, load, make
 
 if TYPE_CHECKING:
     from nasbench_mr.predictors.evaluation import evaluate
-    from nasbench_mr.predictors.surrogate import Surrogate, load_surrogate
+    from nasbench_mr.predictors.surrogates import fit_surrogates
 
 __all__ = [
     "GradientPredictor",
     "Predictor",
-    "Surrogate",
     "evaluate",
+    "fit_surrogates",
     "load",
-    "load_surrogate",
     "make",
     "names",
 ]
 
-_LAZY = {"evaluate": "evaluation", "Surrogate": "surrogate", "load_surrogate": "surrogate"}
+_LAZY = {"evaluate": "evaluation", "fit_surrogates": "surrogates"}
 
 
 def __getattr__(name: str) -> object:

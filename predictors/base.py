@@ -11,22 +11,19 @@ from __future__ import annotations
 import abc
 import contextlib
 import inspect
-import json
 import os
 import sys
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import files, plugins, spaces
+from nasbench_mr import npz, plugins, spaces
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, NotFittedError
+from nasbench_mr.npz import State
 from nasbench_mr.spaces import Space
 
 if TYPE_CHECKING:
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
 Codes = npt.NDArray[np.int16]
 Floats = npt.NDArray[np.float64]
-#: What an archive holds: arrays by name.
-State = dict[str, npt.NDArray[Any]]
 
 #: Name: (module, class). "ensemble" first: the default.
 REGISTRY: dict[str, tuple[str, str]] = {
@@ -47,9 +42,7 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "ridge": ("nasbench_mr.predictors.classical", "Ridge"),
 }
 
-_FORMAT, _VERSION = "nasbench-mr predictor", 1
-#: A fitted predictor is a few megabytes; an archive that unpacks to more than this is refused.
-_MAX_BYTES = 2 << 30
+_FORMAT = "nasbench-mr predictor"
 
 
 class _Kind:
@@ -163,7 +156,7 @@ class Predictor(abc.ABC):
             "options": {key: _plain(value) for key, value in self.options.items()},
             "names": self.names,
         }
-        write_archive(path, _FORMAT, header, self._state())
+        npz.write(path, _FORMAT, header, self._state())
 
     def _check_fitted(self) -> None:
         if not self.names:
@@ -236,7 +229,7 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     Raises:
         InvalidArgumentError: `path` is no predictor's file, or a damaged one, or its class is not imported.
     """
-    header, state = read_archive(path, _FORMAT)
+    header, state = npz.read(path, _FORMAT)
     module = str(header.get("kind", "")).rpartition(".")[0]
     if module and module not in sys.modules:
         raise InvalidArgumentError(f"{path} is of {header['kind']!r}: import {module} first")
@@ -349,39 +342,3 @@ def noise_of(error: Floats, variance: Floats) -> Floats:
     total = (np.nanquantile(error, 0.9, axis=0) / 1.645) ** 2
     spread = np.where(known, variance, 0.0).sum(axis=0) / np.maximum(counts, 1)
     return np.asarray(np.sqrt(np.maximum(total - spread, total / 4)))
-
-
-def write_archive(path: str | os.PathLike[str], form: str, header: Mapping[str, Any], state: State) -> None:
-    """Writes arrays and a JSON header as one npz file, without pickles."""
-    text = json.dumps({"format": form, "version": _VERSION, **header})
-    arrays: dict[str, Any] = {"header": np.frombuffer(text.encode(), np.uint8), **state}
-    with files.atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def read_archive(path: str | os.PathLike[str], form: str) -> tuple[dict[str, Any], State]:
-    """The header and arrays that `write_archive` wrote.
-
-    Raises:
-        InvalidArgumentError: the file is missing, damaged, of another format or a newer version.
-    """
-    path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
-                raise InvalidArgumentError(f"{path} unpacks to more than {_MAX_BYTES >> 20} MiB; refused")
-        with np.load(path, allow_pickle=False) as archive:
-            state = {key: archive[key] for key in archive.files}
-        header = json.loads(state.pop("header").tobytes())
-        found, version = header.pop("format"), header.pop("version")
-    except InvalidArgumentError:
-        raise
-    except FileNotFoundError:
-        raise InvalidArgumentError(f"no file {path}; expected a {form}") from None
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidArgumentError(f"{path} is not a {form}, or is damaged: {error}") from error
-    if found != form or version != _VERSION:
-        raise InvalidArgumentError(
-            f"{path} is a {found} of version {version}; this release reads {form} {_VERSION}"
-        )
-    return header, state

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr import features
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.checks import at_least
 from nasbench_mr.errors import missing_extra
-from nasbench_mr.predictors import features
 from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, noise_of
 from nasbench_mr.spaces import Space
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from nasbench_mr import features
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.checks import at_least, positive
 from nasbench_mr.errors import InvalidArgumentError, missing_extra
-from nasbench_mr.predictors import features
 from nasbench_mr.predictors.base import (
     Codes,
     Floats,

@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from nasbench_mr import plugins
 from nasbench_mr.checks import at_least, positive
+from nasbench_mr.domain import Codes, Domain, Floats, Ints, keys
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError
-from nasbench_mr.objective import Codes, Domain, Floats, Ints, Objective, keys
+from nasbench_mr.objective import Objective
 
 #: Name: (module, class).
 REGISTRY: dict[str, tuple[str, str]] = {

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import files
+from nasbench_mr.domain import Floats
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean, missing_extra
-from nasbench_mr.objective import Floats
 
 if TYPE_CHECKING:
     import pandas as pd

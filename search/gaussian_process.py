@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from nasbench_mr import features
+from nasbench_mr.domain import Codes, Floats
 from nasbench_mr.errors import missing_extra
-from nasbench_mr.objective import Codes, Floats
-from nasbench_mr.predictors import features
 from nasbench_mr.predictors.base import Scaler
 from nasbench_mr.spaces import Space
 

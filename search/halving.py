@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nasbench_mr.checks import at_least
+from nasbench_mr.domain import Codes, Domain, Floats, Ints
 from nasbench_mr.errors import InvalidArgumentError
-from nasbench_mr.objective import Codes, Domain, Floats, Ints
 from nasbench_mr.search.base import Searcher
 
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import __version__, cost, objective, plugins, release
+from nasbench_mr import __version__, cost, features, objective, plugins, release
 from nasbench_mr import tasks as registry
 from nasbench_mr.checks import at_least
+from nasbench_mr.domain import Codes, Domain, Floats, Ints, keys
 from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
@@ -31,8 +32,7 @@ from nasbench_mr.errors import (
     did_you_mean,
     missing_extra,
 )
-from nasbench_mr.objective import Codes, Domain, Floats, Goal, Ints, Tasks, keys
-from nasbench_mr.predictors import features
+from nasbench_mr.objective import Goal, Tasks
 from nasbench_mr.predictors.base import Scaler
 from nasbench_mr.tasks import Metric, Task
 
@@ -364,7 +364,7 @@ def _problem(
                 "two predictors are given; expected a benchmark and a predictor, or one"
             )
         predictor = source
-        domain = Domain(predictor.space, None, None, None, max_macs, max_params, fixed)
+        domain = Domain(predictor.space, max_macs=max_macs, max_params=max_params, fixed=fixed)
         terms = _predicted_goals(predictor, tasks, seed)
     else:
         terms = objective.goals(source, tasks)

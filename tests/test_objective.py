@@ -11,6 +11,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cost, nasbench201, objective, space, tasks
 from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
@@ -19,7 +20,7 @@ from nasbench_mr.errors import (
     UnknownMetricError,
     UnknownTaskError,
 )
-from nasbench_mr.objective import Domain, Goal, Measured, Objective
+from nasbench_mr.objective import Goal, Measured, Objective
 
 SMALLEST = np.array([space.LOWER], np.int16)
 
@@ -160,7 +161,7 @@ def test_neighbors_in_a_list_are_the_nearest_codes() -> None:
 def test_neighbors_among_all_cells_are_those_of_the_space() -> None:
     every = np.stack(np.meshgrid(*[np.arange(5)] * 6), axis=-1).reshape(-1, 6)
     costs = np.arange(len(every))
-    domain = Domain(nasbench201, every, costs, costs)
+    domain = Domain(nasbench201, every, macs=costs, params=costs)
     near = domain.neighbors(domain.codes[0])
     assert (np.sort(near, axis=0) == np.sort(nasbench201.neighbors(domain.codes[0]), axis=0)).all()
     assert domain.distances(domain.codes[0]).max() == 6

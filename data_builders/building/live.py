@@ -1,6 +1,6 @@
 """Objectives that train: any search runs on them as on a table.
 
-    objective = nasbench_mr.objective.live("mini-cls", "local", max_macs=5e8)
+    objective = nasbench_mr.data_builders.live("mini-cls", "local", max_macs=5e8)
     search = nasbench_mr.search.make("evolution", objective, seed=0)
     nasbench_mr.search.run(search, objective, budget=50, batch=4)
 
@@ -23,8 +23,9 @@ from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.domain import Codes, Domain
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, StorageError
-from nasbench_mr.objective import Codes, Domain, Goal, Measured, Objective
+from nasbench_mr.objective import Goal, Measured, Objective
 from nasbench_mr.release import home
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def live(
         engine, options: as in `runner.Builder`, such as workers=2, data="data", time_limit=600.
         out: where results go, and are found again; by default a folder of these recipes in
             $NASBENCH_MR_HOME/live.
-        max_macs, max_params, fixed: limits, as in `objective.Domain`.
+        max_macs, max_params, fixed: limits, as in `domain.Domain`.
         bench: its tables standardise the terms where there are several; without it they add up as they are.
         epochs: shorter trainings that a search may ask for, beside the recipe's own number of epochs: by
             default a half of it, a quarter, ... With several recipes, they are in epochs of the first, and
@@ -143,7 +144,7 @@ def live(
         unregistered=[task for _, task in shorter.values()],
         **options,
     )
-    domain = Domain(None, None, None, None, max_macs, max_params, fixed)
+    domain = Domain(max_macs=max_macs, max_params=max_params, fixed=fixed)
     goals = [goal for goal, _ in terms]
     source = Training(builder, {k: task.name for k, (_, task) in shorter.items()}, seed, progress)
     return Objective.live(source, goals, domain, sorted({*points, total}))

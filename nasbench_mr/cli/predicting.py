@@ -130,7 +130,7 @@ class Surrogate(Command):
             add_json(action)
 
     def run(self, args: argparse.Namespace) -> None:
-        from nasbench_mr.predictors.surrogate import fit_surrogates
+        from nasbench_mr.predictors.surrogates import fit_surrogates
 
         bench = open_release(args)
         release = bench.release

@@ -13,8 +13,9 @@ from nasbench_mr import objective, spaces
 from nasbench_mr.cli import Command, add_json, format_table, print_json
 from nasbench_mr.cli.auxnas import AuxNAS
 from nasbench_mr.cli.releases import add_limits, add_release, code_of_row, open_release
+from nasbench_mr.domain import Codes, Domain
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
-from nasbench_mr.objective import Codes, Domain, Goal, Objective
+from nasbench_mr.objective import Goal, Objective
 from nasbench_mr.search.base import make, names, run
 from nasbench_mr.search.compare import SOURCES, compare, parse_searcher
 from nasbench_mr.search.export import export

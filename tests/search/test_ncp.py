@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import nasbench_mr
-from nasbench_mr import cost, nasbench201, objective, predictors, search, space, spaces
+from nasbench_mr import cost, features, nasbench201, objective, predictors, search, space, spaces
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
@@ -19,8 +20,7 @@ from nasbench_mr.errors import (
     UnknownNameError,
     UnknownTaskError,
 )
-from nasbench_mr.objective import Domain, Goal
-from nasbench_mr.predictors import features
+from nasbench_mr.objective import Goal
 from nasbench_mr.predictors.base import GradientPredictor
 from nasbench_mr.predictors.ncp_mlp import NcpMlp
 from nasbench_mr.search import ncp as function

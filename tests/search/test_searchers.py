@@ -12,8 +12,9 @@ import pytest
 
 import nasbench_mr
 from nasbench_mr import cost, nasbench201, search, space, tasks
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError, MissingExtraError, UnknownNameError
-from nasbench_mr.objective import Domain, Goal, Measured, Objective
+from nasbench_mr.objective import Goal, Measured, Objective
 from nasbench_mr.search import base, halving
 from nasbench_mr.search.gaussian_process import Process
 
@@ -393,7 +394,7 @@ def test_the_process_is_gaussian_conditioning() -> None:
         r = np.sqrt(5 * ((a[:, None] - b) ** 2).sum(-1)) / scale
         return (1 + r + r**2 / 3) * np.exp(-r) + share * a @ b.T
 
-    from nasbench_mr.predictors import features
+    from nasbench_mr import features
 
     raw = features.of_codes(codes, space)
     spread = raw.std(0)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, objective, search, space, table, tasks
+from nasbench_mr import cost, data_builders, search, space, table, tasks
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import (
@@ -25,7 +25,7 @@ CODES = runner.draw_codes(4)
 def make(out: Path, trainer: str = "noting", recipe: object = RECIPE, **options: object) -> Objective:
     out.mkdir(exist_ok=True)
     options = {"workers": 2, "data": out, "out": out, **options}
-    return objective.live(recipe, trainer=f"fake_trainers:{trainer}", **options)
+    return data_builders.live(recipe, trainer=f"fake_trainers:{trainer}", **options)
 
 
 def accuracy(codes: np.ndarray) -> list[float]:
@@ -76,7 +76,7 @@ def test_unreadable_data_are_no_bad_code_either(tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_there_is_no_bad_code_either(tmp_path: Path) -> None:
     (tmp_path / "cifar10").mkdir()
-    live = objective.live("mini-cls", workers=1, out=tmp_path, data=tmp_path, device="nonsense")
+    live = data_builders.live("mini-cls", workers=1, out=tmp_path, data=tmp_path, device="nonsense")
     with pytest.raises(InvalidArgumentError, match="device 'nonsense' can't be used"):
         live.evaluate(CODES[:1])
 
@@ -128,7 +128,7 @@ def test_several_terms_are_weighted_and_standardised_by_a_benchmark(tmp_path: Pa
 
 
 def test_results_have_a_place_by_default(home: Path) -> None:
-    live = objective.live(RECIPE, trainer="fake_trainers:instant", workers=1)
+    live = data_builders.live(RECIPE, trainer="fake_trainers:instant", workers=1)
     live.evaluate(CODES[:1])
     [folder] = (home / "live").iterdir()
     assert folder.name.startswith("mini-cls-")

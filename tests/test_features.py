@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasbench_mr import nasbench201, space
-from nasbench_mr.predictors import features
+from nasbench_mr import features, nasbench201, space
 
 
 def test_a_code_worked_by_hand() -> None:

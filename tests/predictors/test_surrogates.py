@@ -15,11 +15,12 @@ import nasbench_mr
 from nasbench_mr import cost, nasbench201, predictors, release, space, tasks
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import InvalidArgumentError, SurrogateNotFoundError, UnknownTaskError
-from nasbench_mr.predictors import Surrogate, evaluation, load_surrogate
+from nasbench_mr.predictors import evaluation
 from nasbench_mr.predictors.base import Codes
 from nasbench_mr.predictors.ensemble import Ensemble
-from nasbench_mr.predictors.surrogate import fit_surrogates
+from nasbench_mr.predictors.surrogates import fit_surrogates, reduce
 from nasbench_mr.spaces import Space
+from nasbench_mr.surrogate import Surrogate, load_surrogate
 
 QUICK: dict[str, Any] = {"epochs": 5, "members": 3, "hidden": [16, 8]}
 
@@ -163,7 +164,7 @@ def surrogate() -> Surrogate:
     codes = space.sample(200, 0, scheme="fine")
     values = 20 * np.log10(cost.macs(codes))[:, None] - [100, 95]
     model = Ensemble(seed=0).fit(codes, values, ["seg/mIoU", "seg/mAcc"])
-    return Surrogate.of(model, tasks.get("seg"), codes)
+    return reduce(model, tasks.get("seg"), codes)
 
 
 def test_a_codes_answer_is_the_same_to_the_last_bit_in_any_company(surrogate: Surrogate) -> None:
@@ -188,7 +189,7 @@ def test_it_doubts_more_the_farther_the_code(surrogate: Surrogate) -> None:
 def test_means_stay_within_the_metrics_bounds() -> None:
     codes = space.sample(40, 0)
     model = ensemble(codes, np.full((40, 2), [120.0, 50.0]), ["seg/mIoU", "seg/mAcc"])
-    mean, std = Surrogate.of(model, tasks.get("seg"), codes).predict(codes)
+    mean, std = reduce(model, tasks.get("seg"), codes).predict(codes)
     assert (mean[:, 0] == 100).all()
     assert mean[:, 1] == pytest.approx(50, abs=2)
     assert np.isfinite(std).all()
@@ -197,14 +198,14 @@ def test_means_stay_within_the_metrics_bounds() -> None:
 def test_distance_counts_steps_and_in_cells_other_edges() -> None:
     codes = space.sample(30, 0)
     model = ensemble(codes, np.arange(30.0), ["seg/mIoU"])
-    found = Surrogate.of(model, tasks.get("seg"), space.LOWER[None])
+    found = reduce(model, tasks.get("seg"), space.LOWER[None])
     moved = space.LOWER.copy()
     moved[0] += 24  # i1, three steps of 8
     moved[2] += 2  # b1, two steps of 1
     assert found.distance([space.LOWER.tolist(), moved.tolist()]).tolist() == [0, 5]
     cells = nasbench201.sample(30, 0)
     model = ensemble(cells, np.arange(30.0), ["nas-bench-201/Acc"], nasbench201)
-    found = Surrogate.of(model, tasks.get("nas-bench-201"), np.array([[0, 1, 2, 3, 4, 0], [1] * 6]))
+    found = reduce(model, tasks.get("nas-bench-201"), np.array([[0, 1, 2, 3, 4, 0], [1] * 6]))
     assert found.distance([[0, 1, 2, 3, 4, 0], [4, 1, 2, 3, 0, 0], [1, 1, 1, 1, 1, 2]]).tolist() == [0, 2, 1]
     assert found.predict(cells)[0].shape == (30, 1)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nasbench_mr import Metric, Task, files, space, table, tasks, trials
+from nasbench_mr import Metric, Task, files, space, table, table_cache, tasks
 from nasbench_mr.errors import IntegrityError, TableError
-from nasbench_mr.trials import Table
+from nasbench_mr.trials import Trials
 
 SEG = tasks.get("seg")
 CODES = space.sample(6, seed=0)
@@ -22,7 +22,7 @@ def columns(n: int = 6) -> dict[str, Any]:
     return {"codes": CODES[:n], "mIoU": 10.0 + np.arange(n), "aAcc": 30.0 + np.arange(n)}
 
 
-def same(a: Table, b: Table) -> bool:
+def same(a: Trials, b: Trials) -> bool:
     return (
         np.array_equal(a.codes, b.codes)
         and np.array_equal(a.seed, b.seed)
@@ -38,7 +38,7 @@ def cached(tmp_path: Path) -> tuple[Path, str, Path, Path]:
     path, cache = tmp_path / "seg.parquet", tmp_path / "cache"
     table.write(path, SEG, columns() | {"mAcc": [None] * 6, "seed": range(6), "status": ["ok", "failed"] * 3})
     digest = files.sha256(path)
-    trials.load(path, SEG, digest, cache)
+    table_cache.load(path, SEG, digest, cache)
     (copy,) = cache.iterdir()
     return path, digest, cache, copy
 
@@ -53,7 +53,7 @@ def test_the_copy_says_the_same(
         raise AssertionError("the copy was not used")
 
     monkeypatch.setattr(table, "read", no_parquet)
-    read = trials.load(path, SEG, digest, cache)
+    read = table_cache.load(path, SEG, digest, cache)
     assert same(read, direct)
     for array in (read.codes, read.seed, read.ok, *read.values.values()):
         assert array.flags.aligned
@@ -79,14 +79,14 @@ def test_a_damaged_copy_is_made_again(cached: tuple[Path, str, Path, Path]) -> N
         flips.append(whole[:k] + bytes([whole[k] ^ (1 << rng.randrange(8))]) + whole[k + 1 :])
     for damaged in (*cuts, *flips, b"[1]" * 100, b"\x02" + bytes(7) + b"{}", b"\x01" + bytes(7) + b"3"):
         copy.write_bytes(damaged)
-        assert same(trials.load(path, SEG, digest, cache), direct)
+        assert same(table_cache.load(path, SEG, digest, cache), direct)
         assert copy.read_bytes() == whole
 
 
 def test_a_copy_of_another_file_is_not_used(cached: tuple[Path, str, Path, Path]) -> None:
     path, _, cache, _ = cached
     table.write(path, SEG, columns(3))
-    assert len(trials.load(path, SEG, files.sha256(path), cache)) == 3
+    assert len(table_cache.load(path, SEG, files.sha256(path), cache)) == 3
 
 
 def test_a_copy_that_lacks_a_metric_is_not_used(cached: tuple[Path, str, Path, Path]) -> None:
@@ -94,7 +94,7 @@ def test_a_copy_that_lacks_a_metric_is_not_used(cached: tuple[Path, str, Path, P
     path, digest, cache, _ = cached
     more = Task("seg", "S", "d", "segmentation", (*SEG.metrics, Metric("extra")), "mIoU")
     with pytest.raises(TableError, match="no column 'extra'"):
-        trials.load(path, more, digest, cache)
+        table_cache.load(path, more, digest, cache)
 
 
 def test_an_altered_file_is_neither_read_nor_copied(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_altered_file_is_neither_read_nor_copied(tmp_path: Path) -> None:
     digest = files.sha256(path)
     table.write(path, SEG, columns() | {"mIoU": [99.0] * 6})
     with pytest.raises(IntegrityError, match=f"seg.parquet has sha256 .*; expected {digest}"):
-        trials.load(path, SEG, digest, cache)
+        table_cache.load(path, SEG, digest, cache)
     assert not cache.exists()
 
 
@@ -113,4 +113,4 @@ def test_a_cache_that_can_not_be_written_costs_only_speed(tmp_path: Path) -> Non
     in_the_way = tmp_path / "file"
     in_the_way.write_bytes(b"")
     for _ in range(2):
-        assert len(trials.load(path, SEG, files.sha256(path), in_the_way / "cache")) == 6
+        assert len(table_cache.load(path, SEG, files.sha256(path), in_the_way / "cache")) == 6

@@ -1,0 +1,132 @@
+"""Surrogates: what a release carries to answer for codes that no one trained.
+
+`load_surrogate` reads one and `predict` asks it, with NumPy alone. A surrogate is an `ensemble` fitted on the
+whole tables of all tasks together (`predictors.fit_surrogates`), reduced to one task's metrics, with the
+table's codes to tell how far from them a code is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench_mr import features, npz, spaces
+from nasbench_mr.errors import InvalidArgumentError, UnknownNameError
+from nasbench_mr.npz import State
+from nasbench_mr.spaces import Space
+
+Codes = npt.NDArray[np.int16]
+Floats = npt.NDArray[np.float64]
+
+_FORMAT = "nasbench-mr surrogate"
+#: Codes are answered in blocks of this many, the last one filled up: products of matrices of one shape add in
+#: one order, so that a code's answer does not depend, not even in its last bit, on what else was asked.
+_BLOCK = 8
+
+
+class Surrogate:
+    """Metrics of one task, for any code of its space. Made by `load_surrogate`.
+
+    Attributes:
+        names: the metrics, in the order of the columns of `predict`.
+        space: the codes' search space.
+    """
+
+    def __init__(self, names: Sequence[str], space: Space, state: State):
+        self.names, self.space = tuple(names), space
+        self._state = state
+        self._noise, self._spread = state["noise"] ** 2, state["spread"] ** 2
+        self._layers = [(state[f"weight{k}"], state[f"bias{k}"]) for k in range(layers(state))]
+        self._table = self._points(space.check(state["codes"].astype(np.int16)))
+        # Where arrays do not fit each other, this fails now and not at the first question.
+        m = len(self.names)
+        shapes = {"bounds": (2, m), "noise": (m,), "y_mean": (m,), "y_scale": (m,)}
+        answers = self._block(np.repeat(space.LOWER[None], _BLOCK, axis=0))
+        if any(state[key].shape != shape for key, shape in shapes.items()) or not all(
+            answer.shape == (_BLOCK, m) and np.isfinite(answer).all() for answer in answers
+        ):
+            raise ValueError("its arrays do not fit its metrics")
+
+    def predict(self, codes: object) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of a new measurement of each code.
+
+        The same code gets the same numbers, to the last bit, alone or among others.
+
+        Args:
+            codes: `(n, DIM)`, or one code.
+
+        Returns:
+            `(n, m)` and `(n, m)`, one column for each of `names`; means are within the metrics' bounds.
+        """
+        checked = self.space.check(codes)
+        n = len(checked)
+        mean, std = np.empty((n, len(self.names))), np.empty((n, len(self.names)))
+        for start in range(0, n, _BLOCK):
+            block = checked[start : start + _BLOCK]
+            size = len(block)
+            if size < _BLOCK:
+                block = np.concatenate([block, np.repeat(block[-1:], _BLOCK - size, axis=0)])
+            means, stds = self._block(block)
+            mean[start : start + size], std[start : start + size] = means[:size], stds[:size]
+        return mean, std
+
+    def _block(self, codes: Codes) -> tuple[Floats, Floats]:
+        state = self._state
+        x = (features.of_codes(codes, self.space) - state["x_mean"]) / state["x_scale"]
+        x = x.astype(np.float32)
+        for k, (weight, bias) in enumerate(self._layers):
+            if k:
+                with np.errstate(over="ignore"):  # x / infinity is the 0 it should be
+                    x = x / (1 + np.exp(-x))  # swish
+            x = x @ weight + bias  # (members, codes, units)
+        outputs = x.astype(np.float64)
+        mean = outputs.mean(axis=0) * state["y_scale"] + state["y_mean"]
+        std = np.sqrt(outputs.var(axis=0, ddof=1) * self._spread + self._noise) * state["y_scale"]
+        return np.clip(mean, *state["bounds"]), std
+
+    def distance(self, codes: object) -> Floats:
+        """Steps of the grid (L1) from each code to the nearest tabulated one: `(n,)`; 0 for a tabulated one.
+
+        In NAS-Bench-201, whose operations have no order, edges with another operation.
+        """
+        nearest = [
+            np.abs(self._table - point[:, None]).sum(axis=0, dtype=np.int16).min()
+            for point in self._points(codes).T
+        ]
+        # Without an order, another value of a dimension moves two of its coordinates by one.
+        return np.array(nearest, np.float64) / (1 if self._ordered else 2)
+
+    @property
+    def _ordered(self) -> bool:
+        return len(self._table) == self.space.DIM
+
+    def _points(self, codes: object) -> npt.NDArray[np.int8]:
+        """`(R, n)` points whose L1 distances count steps; in bytes, as a query looks at all of the table."""
+        points = self.space.relax(codes)
+        steps = points / self.space.STEP if points.shape[1] == self.space.DIM else points
+        return np.ascontiguousarray(steps.T, np.int8)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one npz file, without pickles; `load_surrogate` reads it back."""
+        npz.write(path, _FORMAT, {"names": self.names, "space": self.space.NAME}, self._state)
+
+
+def layers(state: State) -> int:
+    """Return how many layers the networks of a surrogate's or ensemble's state have."""
+    return sum(key.startswith("weight") for key in state)
+
+
+def load_surrogate(path: str | os.PathLike[str]) -> Surrogate:
+    """The surrogate that `Surrogate.save` wrote.
+
+    Raises:
+        InvalidArgumentError: `path` is no surrogate's file, or a damaged one.
+    """
+    header, state = npz.read(path, _FORMAT)
+    try:
+        return Surrogate(header["names"], spaces.get(header["space"]), state)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, UnknownNameError) as error:
+        raise InvalidArgumentError(f"{path} is a damaged surrogate file: {error}") from error

@@ -1,0 +1,117 @@
+"""Fitting the surrogates of a release (see `nasbench_mr.surrogate` for what they answer).
+
+`fit_surrogates` makes a new version of a release that has one for each of its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasbench_mr import release as releases
+from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.predictors import evaluation
+from nasbench_mr.predictors.base import Codes
+from nasbench_mr.predictors.ensemble import Ensemble
+from nasbench_mr.release import Release
+from nasbench_mr.surrogate import Surrogate, layers
+from nasbench_mr.tasks import Task
+
+#: Splits that give the held-out scores, and the least codes of a table that leave something to test on.
+_SPLITS, _LEAST = 3, 20
+
+
+def reduce(ensemble: Ensemble, task: Task, codes: Codes) -> Surrogate:
+    """Return the part of a fitted ensemble, whose columns are "task/metric", that answers for one task.
+
+    Args:
+        codes: `(n, DIM)` the task's tabulated codes.
+    """
+    prefix = f"{task.name}/"
+    columns = [k for k, name in enumerate(ensemble.names) if name.startswith(prefix)]
+    names = [ensemble.names[k].removeprefix(prefix) for k in columns]
+    state = ensemble._state()
+    last = layers(state) - 1
+    for key in (f"weight{last}", f"bias{last}", "y_mean", "y_scale", "noise"):
+        state[key] = state[key][..., columns]
+    metrics = [task.metric(name) for name in names]
+    state["bounds"] = np.array(
+        [
+            [-np.inf if m.lower is None else m.lower for m in metrics],
+            [np.inf if m.upper is None else m.upper for m in metrics],
+        ]
+    )
+    state["codes"] = codes.astype(np.uint8)
+    return Surrogate(names, ensemble.space, state)
+
+
+def fit_surrogates(
+    bench: Benchmark,
+    tasks: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    version: str | None = None,
+    target: Path | None = None,
+    **options: Any,
+) -> Release:
+    """Makes a new version of a release, with surrogates; the release itself stays as it is.
+
+    The tasks of a search space are fitted together. `release.json` gets, under "surrogates", how each was
+    fitted and its scores on codes held out of such a fit: means over three fixed splits, see `evaluation`.
+
+    Args:
+        bench: the opened release.
+        tasks: which; all by default. Others keep the surrogates they have.
+        seed: of the fits.
+        progress: show a progress bar.
+        version, target: of the new release, see `release.extend`.
+        options: of the predictor "ensemble".
+
+    Raises:
+        UnknownTaskError: the release has no such task.
+        ReleaseError: the version is malformed, or taken by other content.
+        InvalidArgumentError: a table has too few codes (fewer than 20), or wrong options.
+    """
+    if version is not None:
+        releases.check_name(bench.release.name, version)
+    chosen = [bench.task(name) for name in (bench.tasks if tasks is None else tasks)]
+    for task in chosen:
+        if (count := len(bench.codes(task.name))) < _LEAST:
+            raise InvalidArgumentError(
+                f"the table of {task.name!r} has {count} codes; a surrogate needs at least {_LEAST}"
+            )
+    groups = [[t.name for t in chosen if t.space == name] for name in dict.fromkeys(t.space for t in chosen)]
+    fitted: dict[str, Surrogate] = {}
+    about: dict[str, Any] = {}
+    for names in groups:
+        held_out = evaluation.evaluate(
+            "ensemble", bench, names, train=None, seeds=_SPLITS, options=options, progress=progress
+        )
+        data = evaluation.gather(bench, names)
+        ensemble = Ensemble(seed, data.space, **options).fit(data.codes, data.values, data.names)
+        for task in data.tasks:
+            own = held_out[held_out["task"] == task.name]
+            fitted[task.name] = reduce(ensemble, task, bench.codes(task.name))
+            about[task.name] = {
+                "predictor": "ensemble",
+                "options": options,
+                "seed": seed,
+                "fitted_with": list(names),
+                "held_out": {
+                    "metric": task.objective,
+                    "splits": _SPLITS,
+                    **{name: round(own[name].mean()) for name in ("train", "test")},
+                    **{name: round(float(own[name].mean()), 4) for name in evaluation.SCORES},
+                },
+            }
+
+    def fill(folder: Path) -> None:
+        for name, surrogate in fitted.items():
+            surrogate.save(folder / "surrogates" / f"{name}.npz")
+
+    known = bench.release.about.get("surrogates", {})
+    return releases.extend(bench.release, None, fill, {"surrogates": {**known, **about}}, version, target)
