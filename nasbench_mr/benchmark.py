@@ -456,6 +456,14 @@ class Benchmark:
         std = {m: moments[m][1] if m in moments else float("nan") for m in view.metrics}
         return Result(values, code, name, "table", std, tuple(curves.seed[rows].tolist()))
 
+    def surrogate(self, task: str) -> Surrogate | None:
+        """Return a task's surrogate; None where there is none.
+
+        Raises:
+            UnknownTaskError: no such task.
+        """
+        return self._surrogate(self.task(task).name)
+
     def _surrogate(self, task: str) -> Surrogate | None:
         if task not in self._surrogates:
             name = f"surrogates/{task}.npz"

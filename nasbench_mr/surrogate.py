@@ -109,6 +109,11 @@ class Surrogate:
         steps = points / self.space.STEP if points.shape[1] == self.space.DIM else points
         return np.ascontiguousarray(steps.T, np.int8)
 
+    @property
+    def state(self) -> State:
+        """Its arrays by name: scalers, layers, bounds and the table's codes. Not to be changed."""
+        return self._state
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one npz file, without pickles; `load_surrogate` reads it back."""
         npz.write(path, _FORMAT, {"names": self.names, "space": self.space.NAME}, self._state)

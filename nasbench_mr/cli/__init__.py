@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("nasbench_mr.cli.building", "Data", "make, fetch, pack or describe data sets"),
     "build": ("nasbench_mr.cli.building", "Build", "train codes and write their tables"),
     "auxnas": ("nasbench_mr.cli.searching", "AuxNAS", "train a primary network with auxiliary labels"),
+    "explore": ("nasbench_mr.cli.explore", "Explore", "write a page to look at the tables in a browser"),
     "plot": ("nasbench_mr.plot", "Plot", "draw a comparison, an evaluation or a release"),
 }
 
