@@ -24,7 +24,7 @@ import numpy.typing as npt
 import nasbench_mr
 from nasbench_mr import cost
 from nasbench_mr.benchmark import Benchmark
-from nasbench_mr.cli import format_table
+from nasbench_mr.cli.command import format_table
 from nasbench_mr.data_builders.building import runner, store
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.tasks import get

@@ -19,7 +19,7 @@ import numpy as np
 import nasbench_mr
 from nasbench_mr import cost, search, space
 from nasbench_mr.benchmark import Benchmark
-from nasbench_mr.cli import format_table
+from nasbench_mr.cli.command import format_table
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Trial
 

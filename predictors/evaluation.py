@@ -1,4 +1,4 @@
-"""Scoring predictors on fixed splits: `evaluate`, and its table and plot.
+"""Scoring predictors on fixed splits: `evaluate`, and its table.
 
 A split depends on nothing but the codes and its seed, so every predictor, machine and version sees the same
 one: `order` ranks the codes by a hash; the last fifth is the test, and a training set of any size is the
@@ -31,7 +31,6 @@ from nasbench_mr.predictors.base import Codes, Floats
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
     from nasbench_mr.benchmark import Benchmark
     from nasbench_mr.tasks import Task
@@ -383,41 +382,6 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     if lacking:
         raise InvalidArgumentError(f"{os.fspath(path)} is no evaluation: it has no column {lacking[0]!r}")
     return frame
-
-
-def draw(frame: pd.DataFrame, score: str = "kendall") -> Figure:
-    """A score against the number of training codes: a panel for each task, a line for each predictor.
-
-    Lines are means over the splits, bands their standard deviations.
-
-    Raises:
-        UnknownNameError: no such score.
-        InvalidArgumentError: the evaluation is empty.
-        MissingExtraError: matplotlib is not installed.
-    """
-    from nasbench_mr import plot
-
-    check_score(score)
-    if frame.empty:
-        raise InvalidArgumentError("the evaluation has no rows to draw")
-    names = list(frame["task"].unique())
-    looks = plot.styles(list(frame["predictor"].unique()))
-    drawn = plot.figure(plot.PAGE, 0.4 + 1.7 * -(-len(names) // plot.across(len(names))))
-    for panel, name in zip(plot.panels(drawn, len(names)), names, strict=True):
-        for predictor, look in looks.items():
-            own = frame[(frame["task"] == name) & (frame["predictor"] == predictor)]
-            groups = own.groupby("train")[score]
-            mean, std = groups.mean(), groups.std().fillna(0)
-            panel.plot(mean.index, mean, marker="o", markersize=2, linewidth=1, label=predictor, **look)
-            low, high = mean - std, mean + std
-            panel.fill_between(mean.index, low, high, color=look["color"], alpha=0.15, linewidth=0)
-        panel.set_title(name, fontsize=8)
-        panel.set_xscale("log")
-    drawn.supxlabel("training codes", fontsize=8)
-    drawn.supylabel(score, fontsize=8)
-    handles, labels = drawn.axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=7, frameon=False)
-    return drawn
 
 
 def published_splits() -> Path:

@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import plot
-from nasbench_mr.cli import Command, add_json, format_table, print_json
-from nasbench_mr.cli.releases import add_limits, add_release, open_release
+from nasbench_mr.cli.command import (
+    Command,
+    add_json,
+    add_limits,
+    add_release,
+    format_table,
+    open_release,
+    print_json,
+)
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.search.auxnas.run import BALANCES, VARIANTS, AuxConfig, aux_nas, choose_code, rank_auxiliary
 
@@ -175,6 +182,7 @@ class AuxNAS(Command):
 
     def _compare(self, args: argparse.Namespace, config: AuxConfig) -> None:
         from nasbench_mr.search.auxnas import comparison as aux_compare
+        from nasbench_mr.search.auxnas import plots
 
         found = aux_compare.compare(
             args.primary,
@@ -189,7 +197,7 @@ class AuxNAS(Command):
         )
         rows = found.summary()
         if args.plot:
-            plot.save(aux_compare.plot_runs(found), args.plot)
+            plot.save(plots.runs(found), args.plot)
         if args.json:
             return print_json({"primary": args.primary, "summary": rows, "runs": found.runs})
         if not any(row["diverged"] for row in rows):

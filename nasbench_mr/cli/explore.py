@@ -9,8 +9,7 @@ import webbrowser
 from pathlib import Path
 
 from nasbench_mr import explorer
-from nasbench_mr.cli import Command
-from nasbench_mr.cli.releases import add_release, open_release
+from nasbench_mr.cli.command import Command, add_release, open_release
 from nasbench_mr.errors import InvalidArgumentError
 
 

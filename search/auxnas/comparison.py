@@ -2,7 +2,7 @@
 
 Each run is a folder of its own, kept as soon as it is done: called again with the same arguments, `compare`
 goes on where it stopped, and with more seeds it adds them. What runs found is also written as tables, like
-all trials, and `plot_runs` draws the primary's metric and the gates over training.
+all trials, and `plots.runs` draws the primary's metric and the gates over training.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from nasbench_mr import plot, release, space, table
+from nasbench_mr import release, space, table
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import IntegrityError, InvalidArgumentError, missing_extra
 from nasbench_mr.search.auxnas import tasks as aux_tasks
@@ -27,15 +27,11 @@ from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.search.auxnas.run import VARIANTS, AuxConfig, aux_nas, prepare
 from nasbench_mr.tasks import Task
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 #: A run: what `AuxResult.to_dict` gives.
 Run = dict[str, Any]
 
 #: Text columns of the tables, beside those of every trial.
 _TEXTS = ("auxiliary", "auxiliary_code", "balance", "config")
-_COLOURS = {"single": "0.4", "aux-head": "C0", "aux-g": "C2", "aux-nas": "C3"}
 
 
 @dataclass(frozen=True)
@@ -259,40 +255,3 @@ def _curves(group: Sequence[Run], task: Task) -> dict[str, Any]:
             rows.setdefault(key, []).extend(values)
     codes = [space.parse(run["config"]["primary_code"]) for run in group for _ in run["curve"]["step"]]
     return {"codes": np.array(codes, np.int16), **rows}
-
-
-def plot_runs(comparison: Comparison) -> Figure:
-    """The primary's objective over training, and the gates of Aux-NAS, as an empty-handed reader needs them.
-
-    Left: each variant's mean over seeds, with a band of one standard deviation. Right: the gates' mean over
-    seeds, each gate a thin line and their mean a thick one, on a logarithmic scale.
-    """
-    figure = plot.figure()
-    metric, gates = figure.subplots(1, 2)
-    objective = aux_tasks.get(comparison.primary).objective
-    finished = {v: [r for r in runs if r["status"] == "ok"] for v, runs in comparison.runs.items()}
-    for k, (variant, runs) in enumerate(finished.items()):
-        if not runs:
-            continue
-        steps = runs[0]["curve"]["step"]
-        values = np.array([r["curve"][f"{comparison.primary}/{objective.name}"] for r in runs], float)
-        mean, std, colour = values.mean(0), values.std(0), _COLOURS.get(variant, f"C{k}")
-        metric.plot(steps, mean, color=colour, label=variant)
-        metric.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
-    metric.set(xlabel="updates of the weights", ylabel=f"{objective.name} ({objective.unit})")
-    metric.legend(frameon=False, fontsize=8)
-    for run_of, (direction, colour) in (
-        (finished.get("aux-nas", []), pair) for pair in (("to_auxiliary", "C0"), ("to_primary", "C3"))
-    ):
-        if not run_of:
-            continue
-        steps = [0, *run_of[0]["curve"]["step"]]
-        each = np.array([r["gates"][direction] for r in run_of], float).mean(0)  # (evaluations + 1, gates)
-        gates.plot(steps, each, color=colour, alpha=0.25, lw=0.6)
-        gates.plot(steps, each.mean(1), color=colour, lw=2, label=direction.replace("_", " ") + " (mean)")
-        threshold = run_of[0]["config"]["threshold"]
-    if finished.get("aux-nas"):
-        gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
-        gates.legend(frameon=False, fontsize=8, loc="lower left")
-    gates.set(xlabel="updates of the weights", ylabel="gate", yscale="log")
-    return figure

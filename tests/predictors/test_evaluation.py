@@ -15,7 +15,7 @@ import nasbench_mr
 from nasbench_mr import nasbench201, plot, predictors, space, spaces
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, UnknownTaskError
-from nasbench_mr.predictors import base, evaluation
+from nasbench_mr.predictors import base, evaluation, plots
 from nasbench_mr.predictors.base import Codes, Floats, State
 
 
@@ -268,7 +268,7 @@ def test_an_evaluation_is_kept_and_drawn(bench: Benchmark, tmp_path: Path) -> No
     evaluation.write(frame, tmp_path / "scores.parquet")
     kept = evaluation.read(tmp_path / "scores.parquet")
     assert kept.equals(frame)
-    drawn = evaluation.draw(kept, "rmse")
+    drawn = plots.evaluation(kept, "rmse")
     panels = {panel.get_title(): panel for panel in drawn.axes if panel.get_title()}
     assert list(panels) == ["seg", "video"]
     lines = {line.get_label(): line for line in panels["video"].get_lines()}
@@ -279,9 +279,9 @@ def test_an_evaluation_is_kept_and_drawn(bench: Benchmark, tmp_path: Path) -> No
     assert lines["gp"].get_ydata() == pytest.approx(means)
     assert plot.save(drawn, tmp_path / "scores.png").stat().st_size > 1000
     with pytest.raises(UnknownNameError, match="did you mean 'rmse'"):
-        evaluation.draw(kept, "rsme")
+        plots.evaluation(kept, "rsme")
     with pytest.raises(InvalidArgumentError, match="no rows"):
-        evaluation.draw(kept[:0])
+        plots.evaluation(kept[:0])
 
 
 def test_files_that_are_no_evaluations_are_refused(tiny_release: Path, tmp_path: Path) -> None:

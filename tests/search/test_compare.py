@@ -25,7 +25,7 @@ from nasbench_mr.errors import (
     UnknownTaskError,
 )
 from nasbench_mr.objective import Objective
-from nasbench_mr.search import base, compare
+from nasbench_mr.search import base, compare, plots
 from nasbench_mr.search.comparison import Comparison, holm
 
 module: Any = __import__("sys").modules["nasbench_mr.search.compare"]
@@ -413,7 +413,7 @@ def test_the_best_of_a_run_without_a_full_training_is_worst() -> None:
 def test_a_comparison_is_drawn_with_a_panel_for_each_task(bench: Benchmark, tmp_path: Path) -> None:
     found = compare(bench, "seg,video,nas-bench-201,seg+video", "random,local,evolution", **SMALL)
     for band in ("quartiles", "confidence"):
-        drawn = plot.comparison(found, band)
+        drawn = plots.comparison(found, band)
         panels = [axes for axes in drawn.axes if axes.get_title() in found.tasks]
         assert [axes.get_title() for axes in panels] == found.tasks
         for axes in panels:
@@ -424,7 +424,7 @@ def test_a_comparison_is_drawn_with_a_panel_for_each_task(bench: Benchmark, tmp_
     path = plot.save(drawn, tmp_path / "comparison.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     # One search alone has no ranks.
-    assert len(plot.comparison(compare(bench, "seg", "random", **SMALL)).axes) == 1
+    assert len(plots.comparison(compare(bench, "seg", "random", **SMALL)).axes) == 1
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_a_comparison_is_drawn_with_a_panel_for_each_task(bench: Benchmark, tmp_
 def test_bars_join_runs_of_searches_that_are_all_alike(
     alike: list[str], expected: list[tuple[int, int]]
 ) -> None:
-    found = plot._groups("abcd", lambda a, b: a + b in alike or b + a in alike)
+    found = plots._groups("abcd", lambda a, b: a + b in alike or b + a in alike)
     assert found == expected
 
 

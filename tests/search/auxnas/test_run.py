@@ -1,4 +1,4 @@
-"""Training with auxiliary labels: variants, schedules, resuming, results, comparison, command, ranking."""
+"""Training with auxiliary labels: variants, schedules, resuming, results, comparison, ranking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 
 import nasbench_mr
 from nasbench_mr import cost, files, release, space, table, tasks
-from nasbench_mr.cli import main
 from nasbench_mr.errors import (
     DatasetError,
     IntegrityError,
@@ -26,6 +25,7 @@ from nasbench_mr.errors import (
 from nasbench_mr.network import MultiResolutionNet
 from nasbench_mr.search.auxnas import comparison as aux_compare
 from nasbench_mr.search.auxnas import data as aux_data
+from nasbench_mr.search.auxnas import plots
 from nasbench_mr.search.auxnas import scenes as aux_scenes
 from nasbench_mr.search.auxnas import training as aux_training
 from nasbench_mr.search.auxnas.data import AuxData
@@ -408,30 +408,6 @@ def test_diverged(data: AuxData, tmp_path: Path) -> None:
     assert not made.table("indoor-depth-aux-nas-normals").ok.any()
 
 
-def test_a_diverged_run_is_in_a_comparison_and_its_tables(
-    rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = [
-        "auxnas",
-        "segmentation",
-        "normals",
-        "--root",
-        str(rooms),
-        "--primary-code",
-        TINY["primary_code"],
-    ]
-    common = [*command, '--set=options={"width_mult": 0.25}', "--set=batch_size=3"]
-    alone = [*common, "--set=steps=4", "--set=lr=1e30", "--out", str(tmp_path / "alone")]
-    for _ in range(2):
-        assert main(alone) == 0
-        assert "DIVERGED" in capsys.readouterr().out
-    compared = [*common, "--set=steps=2", "--compare", "1", "--also", "aux-nas lr=1e20 gate_lr=1e20"]
-    assert main([*compared, "--seed", "5", "--out", str(tmp_path / "compared")]) == 0
-    assert {p.name.rpartition("-")[2] for p in (tmp_path / "compared").glob("*-seed*")} == {"seed5"}
-    assert main([*compared, "--variant", "aux-g", "--out", str(tmp_path / "compared")]) == 2
-    assert "--variant would have no effect" in capsys.readouterr().err
-
-
 def test_transformer_with_norms(data: AuxData) -> None:
     options = {
         "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 4, "patch_size": 8,
@@ -638,7 +614,7 @@ def test_comparison(data: AuxData, tmp_path: Path) -> None:
     assert curves["step"].tolist() == [1, 2, 1, 2]
     assert (curves["gates_to_primary"] < 0.01).all()
     release.verify(bench.release)
-    aux_compare.plot_runs(both).savefig(tmp_path / "plot.png")
+    plots.runs(both).savefig(tmp_path / "plot.png")
     with pytest.raises(InvalidArgumentError, match="steps"):
         aux_compare.compare("normals", "depth", data, {**config, "steps": 0}, tmp_path)
     # What is there is of these tasks and this data, and is not taken for anything else.
@@ -698,49 +674,7 @@ def test_paired_test() -> None:
     assert math.isnan(aux_compare.paired_p([1.0]))
 
 
-def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = [f"--set={k}={json.dumps(v)}" for k, v in TINY.items()]
-    common = ["auxnas", "segmentation", "normals", "--root", str(rooms), *settings]
-    assert main([*common, "--out", str(tmp_path / "run"), "--seed", "2"]) == 0
-    out = capsys.readouterr().out
-    assert "segmentation (aux-nas): mIoU" in out
-    assert f"{cost.params([CODE], 40, 0.25)[0]:,} parameters; 4 updates" in out
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 2
-    bench = nasbench_mr.load(tmp_path / "run" / "release")
-    found = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["segmentation"]
-    assert bench.query(CODE, "indoor-segmentation-aux-nas-normals")["mIoU"] == pytest.approx(found["mIoU"])
-    compare = [*common, "--compare", "2", "--set=steps=1", "--out", str(tmp_path / "runs")]
-    drawn = ["--plot", str(tmp_path / "plot.png"), "--also", "aux-nas cut=0.5"]
-    assert main([*compare, *drawn, "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    variants = ["single", "aux-head", "aux-g", "aux-nas", "aux-nas cut=0.5"]
-    assert [row["variant"] for row in printed["summary"]] == variants
-    assert (tmp_path / "plot.png").stat().st_size > 10_000
-    assert main([*common, "--compare", "2"]) == 2
-    assert "--out" in capsys.readouterr().err
-    for wrong, message in (
-        (["auxnas"], "PRIMARY"),
-        ([*common, "--plot", "x.png"], "give --compare"),
-        ([*common, "--also", "aux-nas cut=0.5"], "give --compare"),
-        ([*compare, "--plot", "x.gif"], "ends in .png"),
-        ([*common, "--max-macs", "1G"], "--max-macs is for choosing the primary's code, but a code is given"),
-        (common[:5], "--primary-code CODE, or --task T"),
-        ([*common, "--device", "gpu"], "device 'gpu'"),
-        ([*common, "--limit", "-1"], "limit is -1"),
-    ):
-        assert main(wrong) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
-    assert main([*common[:3], "--root", str(rooms), "--set=variant=none"]) == 2
-    capsys.readouterr()
-    assert main([*common, "--data-option", "train=many"]) == 2
-    assert "option train is 'many'; expected int" in capsys.readouterr().err
-
-
-def test_codes_come_from_a_release(
-    tiny_release: Path, rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_codes_come_from_a_release(tiny_release: Path) -> None:
     bench = nasbench_mr.load(tiny_release)
     limit = float(np.median(cost.macs(bench.codes("seg"))))
     best = bench.best("seg", 1, max_macs=limit)[0]
@@ -748,34 +682,12 @@ def test_codes_come_from_a_release(
     assert cost.macs([choose_code(bench, "video,seg", limit, joint=True)])[0] <= limit
     with pytest.raises(InvalidArgumentError, match="of one task, not of 2: set joint"):
         choose_code(bench, "video,seg", limit)
-    command = [
-        "auxnas",
-        "normals",
-        "depth",
-        "--root",
-        str(rooms),
-        "--release",
-        str(tiny_release),
-        "--task",
-        "seg",
-    ]
-    options = [
-        "--max-macs",
-        str(limit),
-        '--set=options={"width_mult": 0.05}',
-        "--set=steps=1",
-        "--limit",
-        "4",
-        "--json",
-    ]
-    assert main([*command, *options, "--variant", "single"]) == 0
-    assert json.loads(capsys.readouterr().out)["config"]["primary_code"] == space.to_string(best.code)
 
 
 # --- Ranking ---
 
 
-def test_rank_auxiliary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rank_auxiliary(tmp_path: Path) -> None:
     codes = space.sample(20, seed=0)
     values = np.arange(20.0)
     columns = {
@@ -798,8 +710,6 @@ def test_rank_auxiliary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [h.correlation for h in ranked] == pytest.approx([1, (190 - 2 * 153) / 190, -1])
     assert [h.regret for h in ranked] == [0, 0, 19]
     assert [h.codes for h in ranked] == [20, 20, 20]
-    assert main(["auxnas", "--rank", "seg", "--release", str(tmp_path / "ranked")]) == 0
-    assert "cls-10c" in capsys.readouterr().out
 
 
 def test_rank_auxiliary_needs_others(tiny_release: Path) -> None:

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from nasbench_mr.cli import Command, add_json, format_table, print_json
-from nasbench_mr.cli.releases import add_release, open_release
-from nasbench_mr.errors import InvalidArgumentError, SurrogateNotFoundError
-
-
-def options_of(pairs: list[str]) -> dict[str, Any]:
-    """Options written as NAME=VALUE, the values as JSON."""
-    options = {}
-    for pair in pairs:
-        name, _, text = pair.partition("=")
-        try:
-            options[name] = json.loads(text)
-        except ValueError:
-            raise InvalidArgumentError(
-                f"{pair!r} is no option; expected NAME=VALUE, such as epochs=20 (VALUE as in JSON)"
-            ) from None
-    return options
-
-
-def add_option(parser: argparse.ArgumentParser) -> None:
-    """The --option of commands that make predictors."""
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the predictor, such as epochs=20; may be given again",
-    )
+from nasbench_mr.cli.command import (
+    Command,
+    add_json,
+    add_option,
+    add_release,
+    format_table,
+    open_release,
+    options_of,
+    print_json,
+)
+from nasbench_mr.errors import SurrogateNotFoundError
 
 
 class PredictEval(Command):
@@ -74,7 +56,7 @@ class PredictEval(Command):
 
     def run(self, args: argparse.Namespace) -> None:
         from nasbench_mr import plot
-        from nasbench_mr.predictors import evaluation
+        from nasbench_mr.predictors import evaluation, plots
 
         evaluation.check_score(args.score)
         if args.plot:
@@ -92,7 +74,7 @@ class PredictEval(Command):
         if args.out:
             evaluation.write(frame, args.out)
         if args.plot:
-            plot.save(evaluation.draw(frame, args.score), args.plot)
+            plot.save(plots.evaluation(frame, args.score), args.plot)
         if args.json:
             return print_json(frame.to_dict("records"))
         shown = [*evaluation.SCORES, "fit_seconds", "predict_seconds"]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nasbench_mr import cli, cost, release, space
-from nasbench_mr.cli.building import Build
+from nasbench_mr.cli.builds import Build
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.training import recipes
 

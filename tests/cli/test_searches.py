@@ -1,8 +1,7 @@
-"""`nasbench-mr search`, `compare` and `plot`: what they print, as JSON too, and what they refuse."""
+"""`nasbench-mr search` and `compare`: what they print, as JSON too, and what they refuse."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,39 +9,12 @@ from typing import Any
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cli, cost, space
+from nasbench_mr import cost, space
 from nasbench_mr.objective import Objective
 
 Run = Callable[..., tuple[int, str, str]]
 #: A search that takes no time.
 QUICK = ("--starts", "8", "--steps", "5")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process: exit status, stdout, stderr."""
-
-    def run_here(*arguments: object) -> tuple[int, str, str]:
-        try:
-            status = cli.main([str(a) for a in arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run_here
-
-
-@pytest.fixture
-def read(run: Run) -> Callable[..., Any]:
-    """Runs a command that must succeed, with --json, and reads what it prints."""
-
-    def read_json(*arguments: object) -> Any:
-        status, out, err = run(*arguments, "--json")
-        assert (status, err) == (0, "")
-        return json.loads(out)
-
-    return read_json
 
 
 def test_search_prints_a_code_and_what_is_known_of_it(read: Any, run: Run, tiny_release: Path) -> None:
@@ -253,41 +225,3 @@ def test_compare_refuses_mistakes_in_one_line(
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
-
-
-def test_plot_draws_a_comparison_and_a_release(
-    read: Any, run: Run, known_release: Path, tmp_path: Path
-) -> None:
-    kept = tmp_path / "kept"
-    quick = ("--budget", "6", "--seeds", "3", "--workers", "0", "--release", known_release, "--out", kept)
-    assert run("compare", "--tasks", "seg", *quick)[0] == 0
-    for what, name, start in (
-        (kept, "regret.png", b"\x89PNG"),
-        (kept, "regret.svg", b"<?xml"),
-        (known_release, "release.pdf", b"%PDF"),
-    ):
-        assert read("plot", what, "--out", tmp_path / name) == {"path": str(tmp_path / name)}
-        assert (tmp_path / name).read_bytes().startswith(start)
-    for arguments, message in (
-        ((kept, "--out", tmp_path / "a.jpg"), "expected a name that ends in .png, .pdf or .svg"),
-        ((kept, "--out", tmp_path / "a.png", "--band", "min"), "no band 'min'"),
-        ((tmp_path / "nothing", "--out", tmp_path / "a.png"), "no release at"),
-        ((tmp_path / "nothing.parquet", "--out", tmp_path / "a.png"), "nothing.parquet"),
-        ((kept,), "the following arguments are required: --out"),
-    ):
-        status, out, err = run("plot", *arguments)
-        assert (status, out, err.count("\n")) == (2, "", 1)
-        assert message in err
-    assert not (tmp_path / "a.png").exists()
-
-
-def test_an_evaluation_is_drawn_too(run: Run, tiny_release: Path, tmp_path: Path) -> None:
-    from nasbench_mr.predictors import evaluation
-
-    frame = evaluation.evaluate("ridge", nasbench_mr.load(tiny_release), "seg", train=[20, 40], seeds=2)
-    evaluation.write(frame, tmp_path / "scores.parquet")
-    status, out, _ = run("plot", tmp_path / "scores.parquet", "--out", tmp_path / "scores.png")
-    assert (status, out) == (0, f"{tmp_path / 'scores.png'}\n")
-    status, _, err = run("plot", tmp_path / "scores.parquet", "--out", tmp_path / "b.png", "--score", "luck")
-    assert status == 2
-    assert "no score 'luck'" in err

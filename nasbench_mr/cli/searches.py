@@ -1,4 +1,4 @@
-"""The commands `search` and `compare`; `auxnas` is re-exported from its own module."""
+"""The commands `search` and `compare`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import objective, spaces
-from nasbench_mr.cli import Command, add_json, format_table, print_json
-from nasbench_mr.cli.auxnas import AuxNAS
-from nasbench_mr.cli.releases import add_limits, add_release, code_of_row, open_release
+from nasbench_mr.cli.command import (
+    Command,
+    add_json,
+    add_limits,
+    add_release,
+    code_of_row,
+    format_table,
+    open_release,
+    print_json,
+)
 from nasbench_mr.domain import Codes, Domain
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.objective import Goal, Objective
@@ -28,8 +35,6 @@ if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
     from nasbench_mr.search.comparison import Comparison
     from nasbench_mr.search.ncp import NCPResult, Transfer
-
-__all__ = ["AuxNAS", "Compare", "Search"]
 
 
 class Search(Command):

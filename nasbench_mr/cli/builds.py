@@ -1,0 +1,196 @@
+"""The command `build`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasbench_mr import release as releases
+from nasbench_mr.cli.command import Command, add_json, amount, format_table, print_json
+from nasbench_mr.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from nasbench_mr.data_builders.building import runner
+    from nasbench_mr.release import Release
+
+#: Failures that `build` prints one by one.
+MAX_FAILURES = 10
+
+
+class Build(Command):
+    """Train codes for tasks and seeds, and write their tables.
+
+    A trial is one code, trained for one task with one seed. Finished trials are in --out at once, so the same
+    command goes on where it was, whatever stopped it; tables/ and curves/ are written at the end. A trial
+    that fails is recorded with its error, and tried again up to --retries times over all runs; the report
+    lists it, and the exit status is 0 all the same. --engine ray runs on a cluster (docs/cluster.md).
+
+    Example:
+      nasbench-mr build --tasks mini-cls mini-seg --codes 200 --out out --dry-run
+      nasbench-mr build --tasks mini-cls mini-seg --codes 200 --out out --workers 2
+      nasbench-mr build --tasks seg --codes codes.txt --seeds 3 --out s3://bucket/seg --engine ray --gpus 0.5
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--tasks", nargs="+", required=True, metavar="T", help="recipes, such as mini-cls seg")
+        add(
+            "--codes",
+            required=True,
+            metavar="FILE|N",
+            help="a file (one code a line, or CSV or Parquet with the code's columns), or how many to draw",
+        )
+        add("--scheme", metavar="S", help="how codes are drawn (default published)")
+        add("--code-seed", type=int, metavar="K", help="seed of the draw (default 0)")
+        add("--max-macs", type=amount, metavar="N", help="draw codes of at most N MACs, such as 2e9 or 2G")
+        add("--seeds", type=int, default=1, metavar="K", help="train each with seeds 0 to K-1 (default 1)")
+        add("--out", required=True, metavar="DIR", help="a folder, or a URI such as s3://bucket/folder")
+        add("--engine", default="local", metavar="E", help="local (default) or ray")
+        add("--workers", type=int, metavar="N", help="trials at once (default: as many as there is room for)")
+        add(
+            "--address",
+            metavar="A",
+            help="ray: the cluster's address (default: the one found, else a new one)",
+        )
+        add(
+            "--gpus",
+            type=float,
+            metavar="F",
+            help="ray: share of a GPU for a trial, such as 0.25 (default: one, if any)",
+        )
+        add("--cpus", type=float, metavar="F", help="ray: cores for a trial (default 1)")
+        add("--data", metavar="DIR", help="the folder of the data sets (default: $NASBENCH_MR_DATA)")
+        add("--device", metavar="D", help="cpu or cuda (default: a GPU where there is one)")
+        add("--recipe", metavar="FILE", help="fields to override in all the recipes, JSON or TOML")
+        add(
+            "--set",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            help="a field to override, after --recipe",
+        )
+        add(
+            "--time-limit",
+            type=float,
+            metavar="S",
+            help="kill a trial after S seconds, reading data included",
+        )
+        add("--retries", type=int, default=2, metavar="N", help="try a failed trial N more times (default 2)")
+        add("--checkpoints", metavar="DIR", help="keep trials in progress here, so that a killed one goes on")
+        add("--trainer", metavar="M:F", help="a function of yours that trains like data_builders.train")
+        add("--dry-run", action="store_true", help="predict the cost from MACs and the trials in --out")
+        add("--release", metavar="NAME@VERSION", help="make a release of all tables in --out at the end")
+        add("--release-to", metavar="DIR", help="the release's new folder (default: install it)")
+        add("--about", metavar="FILE", help="title, license, citation, ... of the release, JSON or TOML")
+        add_json(parser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        from nasbench_mr.data_builders.building import runner
+        from nasbench_mr.data_builders.training import recipes
+
+        names = [name for part in args.tasks for name in part.split(",") if name]
+        changes = [recipes.read(args.recipe)] if args.recipe else []
+        changes.append(recipes.parse_flags(args.set))
+        about = recipes.read(args.about) if args.about else {}
+        name, at, version = (args.release or "").partition("@")
+        if args.release and not (name and at and version):
+            raise InvalidArgumentError(
+                f"--release {args.release!r}; expected NAME@VERSION, such as mine@1.0.0"
+            )
+        if args.release:
+            releases.check_name(name, version)
+        draw = {"seed": args.code_seed, "scheme": args.scheme, "max_macs": args.max_macs}
+        draw = {key: value for key, value in draw.items() if value is not None}
+        if args.codes.isdigit():
+            codes = runner.draw_codes(int(args.codes), **draw)
+        elif draw:
+            raise InvalidArgumentError(
+                f"--codes {args.codes!r} names a file; --scheme, --code-seed and --max-macs are for a number"
+            )
+        else:
+            codes = runner.read_codes(args.codes)
+        optional = ("address", "gpus", "cpus", "trainer")
+        options = {k: getattr(args, k) for k in optional if getattr(args, k) is not None}
+        with runner.Builder(
+            [recipes.override(recipes.get(n), *changes) for n in names],
+            args.out,
+            args.engine,
+            workers=args.workers,
+            data=args.data,
+            device=args.device,
+            retries=args.retries,
+            time_limit=args.time_limit,
+            checkpoints=args.checkpoints,
+            **options,
+        ) as builder:
+            trials = runner.plan(builder.tasks, codes, runner.as_seeds(args.seeds))
+            if args.dry_run:
+                if args.engine == "ray" and args.workers is None:
+                    raise InvalidArgumentError("--dry-run with --engine ray needs --workers N")
+                return print_forecast(builder.forecast(trials, args.workers), args.json)
+            report = builder.run(trials, progress=True)
+            runner.compact(builder.store, builder.tasks.values())
+        made = None
+        if args.release:
+            target = Path(args.release_to) if args.release_to else None
+            made = runner.release(args.out, name, version, about, target)
+        return print_report(report, args.out, made, args.json)
+
+
+def print_forecast(forecast: runner.Forecast, as_json: bool) -> None:
+    """Says what a build would take."""
+    from nasbench_mr.data_builders.building.runner import clock
+
+    if as_json:
+        return print_json({f.name: getattr(forecast, f.name) for f in dataclasses.fields(forecast)})
+    print(format_table(forecast.tasks))
+    if math.isnan(forecast.seconds):
+        print("\nno rate yet: train a few codes of each task first, such as --codes 8")
+    else:
+        print(f"\nabout {clock(forecast.seconds)} with {forecast.workers} workers")
+    return None
+
+
+def print_report(report: runner.Report, out: str, made: Release | None, as_json: bool) -> None:
+    """Says what a build did."""
+    from nasbench_mr.data_builders.building.runner import clock
+
+    if as_json:
+        return print_json(
+            {
+                "out": out,
+                "tasks": {name: dataclasses.asdict(counts) for name, counts in report.tasks.items()},
+                "failures": [
+                    {
+                        "task": o.trial.task,
+                        "code": o.trial.code,
+                        "seed": o.trial.seed,
+                        "status": o.status,
+                        "error": o.error,
+                    }
+                    for o in report.failures
+                ],
+                "seconds": report.wall,
+                "utilisation": report.utilisation,
+                "release": made and str(made),
+            }
+        )
+    rows = [{"task": name, **dataclasses.asdict(counts)} for name, counts in report.tasks.items()]
+    print(format_table(rows))
+    for outcome in report.failures[:MAX_FAILURES]:
+        print(f"{outcome.status}: {outcome.trial}: {outcome.error}")
+    if len(report.failures) > MAX_FAILURES:
+        print(f"... and {len(report.failures) - MAX_FAILURES} more; the tables' column 'error' has all")
+    if unwritten := sum(outcome.no_space for outcome in report.failures):
+        print(f"{unwritten} found no space for their files: free some, and the same command tries them again")
+    if unread := sum(outcome.excused for outcome in report.failures) - unwritten:
+        print(f"{unread} could not read their data: mend it, and the same command tries them again")
+    if sum(counts.failed for counts in report.tasks.values()) > unwritten + unread:
+        print("the same command with more --retries tries failed trials again")
+    if report.workers:
+        print(f"{clock(report.wall)}, {report.workers} workers {report.utilisation:.0%} busy")
+    print(f"tables in {out}/tables" if made is None else f"{made} in {made.path}")
+    return None

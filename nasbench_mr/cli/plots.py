@@ -1,0 +1,63 @@
+"""The command `plot`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from nasbench_mr import plot
+from nasbench_mr.cli.command import Command, add_json, print_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Plot(Command):
+    """Draw a comparison, an evaluation or a release.
+
+    WHAT is a folder that `nasbench-mr compare --out` wrote, a Parquet file that `nasbench-mr predict-eval
+    --out` wrote, or a release. The ending of --out (.png, .pdf or .svg) tells the format.
+
+    Example:
+      nasbench-mr plot comparison --out comparison.png
+      nasbench-mr plot mini --out mini.pdf
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("what", metavar="WHAT", help="a comparison, an evaluation or a release")
+        parser.add_argument("--out", required=True, metavar="FILE", help="the picture")
+        parser.add_argument(
+            "--band",
+            default="quartiles",
+            metavar="B",
+            help="a comparison's: quartiles (default) or confidence",
+        )
+        parser.add_argument(
+            "--score", default="kendall", metavar="S", help="an evaluation's (default: kendall)"
+        )
+        add_json(parser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        path = plot.save(self._draw(args), args.out)
+        if args.json:
+            return print_json({"path": str(path)})
+        print(path)
+        return None
+
+    @staticmethod
+    def _draw(args: argparse.Namespace) -> Figure:
+        from nasbench_mr.search import plots as of_searches
+        from nasbench_mr.search.comparison import ABOUT, Comparison
+
+        if os.path.isfile(os.path.join(args.what, ABOUT)):
+            return of_searches.comparison(Comparison.open(args.what), args.band)
+        if args.what.endswith(".parquet"):
+            from nasbench_mr.predictors import evaluation
+            from nasbench_mr.predictors import plots as of_predictors
+
+            return of_predictors.evaluation(evaluation.read(args.what), args.score)
+        from nasbench_mr import views
+        from nasbench_mr.benchmark import load
+
+        return views.release(load(args.what))

@@ -1,0 +1,196 @@
+"""The commands that ask the tables: `tasks`, `query`, `best`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nasbench_mr import spaces
+from nasbench_mr.cli.command import (
+    Command,
+    add_json,
+    add_limits,
+    add_release,
+    code_of_row,
+    format_table,
+    open_release,
+    print_json,
+)
+from nasbench_mr.errors import OutOfSpaceError
+
+if TYPE_CHECKING:
+    from nasbench_mr.benchmark import Benchmark, Result
+
+
+class Tasks(Command):
+    """List a release's tasks, or describe one.
+
+    Example:
+      nasbench-mr tasks
+      nasbench-mr tasks seg
+      nasbench-mr tasks --noise --release mini
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("task", nargs="?", help="a task to describe in full")
+        parser.add_argument(
+            "--noise", action="store_true", help="how much codes differ, and seeds (bench.noise)"
+        )
+        add_release(parser)
+        add_json(parser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        bench = open_release(args)
+        if args.noise:
+            found = bench.noise([args.task] if args.task else None).rename_axis("task").reset_index()
+            noise = [dict(zip(map(str, found), row, strict=True)) for row in found.to_numpy().tolist()]
+            if args.json:
+                return print_json(noise)
+            return print(format_table(noise) if noise else "no task has codes with several seeds")
+        if args.task:
+            task = bench.task(args.task).to_dict()
+            if args.json:
+                return print_json(task)
+            for key, value in task.items():
+                if key == "metrics":
+                    value = ", ".join(f"{m['name']} ({m['unit']}, {m['direction']})" for m in value)
+                elif isinstance(value, tuple):
+                    value = ", ".join(value)
+                print(f"{key:16} {'unknown' if value is None else value}")
+            return None
+        rows = task_rows(bench)
+        if args.json:
+            return print_json({"release": str(bench.release), "tasks": rows})
+        print(f"{bench.release} ({bench.release.about.get('title', bench.release.path)})\n")
+        print(format_table(rows))
+        return None
+
+
+def task_rows(bench: Benchmark) -> list[dict[str, Any]]:
+    """One row a task: its size and the range of its objective."""
+    rows = []
+    for name in bench.tasks:
+        task = bench.task(name)
+        values = bench.query_many(bench.codes(name), name, (task.objective,), source="table")[task.objective]
+        rows.append(
+            {
+                "task": name,
+                "dataset": task.dataset,
+                "codes": len(values),
+                "objective": task.objective,
+                "min": float(values.min()) if len(values) else None,
+                "mean": float(values.mean()) if len(values) else None,
+                "max": float(values.max()) if len(values) else None,
+            }
+        )
+    return rows
+
+
+class Query(Command):
+    """Print what a code achieves, in one task or in all.
+
+    The code is 27 integers, or the published string. It may also be the number of a tabulated code, as #12.
+
+    Example:
+      nasbench-mr query '#0' --task seg
+      nasbench-mr query 64_64-2_1_2_64-2_2_2_2_64_64-2_3_2_2_2_64_64_64-2_4_2_2_2_2_64_64_64_64-64
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("code", nargs="+", help="the code (quote it, or give its 27 integers)")
+        parser.add_argument("--task", metavar="T", help="a task (default: all that can answer)")
+        parser.add_argument("--source", default="auto", metavar="S", help="auto, table or surrogate")
+        parser.add_argument("--seed", type=int, metavar="K", help="one seed's trial instead of the mean")
+        parser.add_argument("--epoch", type=int, metavar="E", help="a point of the learning curve")
+        add_release(parser)
+        add_json(parser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        bench = open_release(args)
+        names = [args.task] if args.task else bench.tasks
+        text = " ".join(args.code)
+        code: Any = text
+        if text.startswith("#"):
+            code = code_of_row(bench, names[0], text)
+        results, errors = [], []
+        for name in names:
+            try:
+                results.append(bench.query(code, name, args.source, args.seed, args.epoch))
+            except (LookupError, OutOfSpaceError) as error:
+                errors.append(error)
+        if not results:
+            raise errors[0]
+        if args.json:
+            return print_json([result_json(r) for r in results])
+        print(spaces.get(bench.task(results[0].task).space).to_string(results[0].code))
+        return print_results(result_rows(results))
+
+
+class Best(Command):
+    """Print the best tabulated codes of a task under a cost limit.
+
+    Example:
+      nasbench-mr best seg -k 3 --max-macs 1G
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("task")
+        parser.add_argument("-k", type=int, default=5, help="how many (default 5)")
+        parser.add_argument("--metric", metavar="M", help="what to rank by (default: the task's objective)")
+        add_limits(parser)
+        add_release(parser)
+        add_json(parser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        bench = open_release(args)
+        best = bench.best(args.task, args.k, args.max_macs, args.max_params, args.metric)
+        if args.json:
+            return print_json([result_json(r) for r in best])
+        print(format_table(best_rows(bench, args.task, best)))
+        return None
+
+
+def best_rows(bench: Benchmark, task: str, best: Sequence[Result]) -> list[dict[str, Any]]:
+    """Ranked results as rows that end with the code."""
+    to_string = spaces.get(bench.task(task).space).to_string
+    hidden = ("task", "source", "seeds")
+    rows = [{k: v for k, v in row.items() if k not in hidden} for row in result_rows(best)]
+    return [row | {"code": to_string(r.code)} for row, r in zip(rows, best, strict=True)]
+
+
+def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Results as rows for `format_table`, costs in readable units."""
+    rows = []
+    for r in results:
+        row: dict[str, Any] = {"task": r.task}
+        row |= {name: value for name, value in r.items() if name not in ("macs", "params")}
+        for name, shown, unit in (("macs", "GMACs", 1e9), ("params", "Mparams", 1e6)):
+            if name in r:
+                row[shown] = r[name] / unit
+        row |= {"source": r.source, "seeds": len(r.seeds)}
+        rows.append(row)
+    return rows
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """A result as plain data."""
+    return {
+        "code": list(result.code),
+        "task": result.task,
+        "source": result.source,
+        "values": dict(result),
+        "std": dict(result.std),
+        "seeds": list(result.seeds),
+        "distance": result.distance,
+    }
+
+
+def print_results(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints rows that may have different metrics, one table for each set of columns."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row), []).append(row)
+    for group in groups.values():
+        print()
+        print(format_table(group))

@@ -1,0 +1,119 @@
+"""A comparison of searches, drawn: regret curves and mean ranks. Needs the extra `plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasbench_mr.plot import PAGE, across, figure, panels, styles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nasbench_mr.search.comparison import Comparison
+
+
+def comparison(found: Comparison, band: str = "quartiles") -> Figure:
+    """Regret curves, a panel for each task, above the searches' mean ranks.
+
+    Lines are medians over the runs on a logarithmic scale that ends in zero, bands what `Comparison.curves`
+    says. Below, bars join searches that the tests can't tell apart (Wilcoxon, Holm, 5%).
+    """
+    curves = found.curves(band)
+    heights = [0.5 + 1.75 * -(-len(found.tasks) // across(len(found.tasks)))]
+    if len(found.searchers) > 1:
+        heights.append(0.35 + 0.16 * len(found.searchers))
+    drawn = figure(PAGE, sum(heights))
+    upper, *below = drawn.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    looks = styles(found.searchers)
+    for panel, task in zip(panels(upper, len(found.tasks)), found.tasks, strict=True):
+        here = curves[curves["task"] == task]
+        for name in found.searchers:
+            own = here[here["searcher"] == name]
+            panel.plot(own["evaluations"], own["median"], label=name, linewidth=1.2, **looks[name])
+            panel.fill_between(
+                own["evaluations"],
+                own["low"],
+                own["high"],
+                color=looks[name]["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
+        _scale_regret(panel, here[["median", "low", "high"]].to_numpy())
+        panel.set_title(task, fontsize=8)
+        panel.set_xlim(1, found.grid[-1])
+    units = sorted(set(found.about["unit"].values()))
+    upper.supxlabel("evaluations", fontsize=8)
+    upper.supylabel(f"regret ({', '.join(units)})", fontsize=8)
+    handles, labels = upper.axes[0].get_legend_handles_labels()
+    upper.legend(handles, labels, loc="outside upper center", ncols=7, fontsize=7, frameon=False)
+    for lower in below:
+        _draw_ranks(lower.subplots(), found, looks)
+    return drawn
+
+
+def _scale_regret(panel: Axes, values: np.ndarray[Any, Any]) -> None:
+    """A logarithmic axis, but linear below the smallest tenth, so that no regret at all has a place."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    if len(positive):
+        threshold = 10.0 ** np.floor(np.log10(np.quantile(positive, 0.05)))
+        panel.set_yscale("symlog", linthresh=threshold, linscale=0.4)
+    panel.set_ylim(bottom=0)
+
+
+def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]) -> None:
+    """Mean ranks over the tasks on a line, best on the left; bars join what the tests can't tell apart."""
+    ranks = found.ranks().mean().sort_values()
+    names = list(ranks.index)
+    tests = found.tests()
+    count = len(names)
+    panel.set_xlim(1 - 0.02 * count, count + 0.02 * count)
+    panel.set_ylim(-count - 0.2, 0.6)
+    panel.spines[["left", "right", "bottom"]].set_visible(False)
+    panel.xaxis.set_ticks_position("top")
+    panel.set_xticks(range(1, count + 1))
+    panel.set_yticks([])
+    panel.tick_params(labelsize=7)
+    panel.set_title(
+        f"mean rank; bars: no difference at 5% (Wilcoxon over {tests.count} {tests.blocks}, Holm)", fontsize=8
+    )
+    for k, name in enumerate(names):
+        panel.plot([ranks[name], ranks[name]], [0.6, -k - 0.5], linewidth=0.8, **looks[name])
+        panel.plot([ranks[name]], [0.6], marker="o", markersize=3, clip_on=False, color=looks[name]["color"])
+        panel.annotate(
+            f"{name} {ranks[name]:.2f}",
+            (ranks[name], -k - 0.5),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize=7,
+            va="center",
+        )
+    pairs = tests.pairs
+    p = {
+        frozenset(pair): float(value)
+        for *pair, value in zip(pairs["a"], pairs["b"], pairs["p_holm"], strict=True)
+    }
+    level = 0.25
+    for first, last in _groups(names, lambda a, b: p[frozenset((a, b))] > 0.05):
+        panel.plot(
+            [ranks[names[first]] - 0.02, ranks[names[last]] + 0.02],
+            [level, level],
+            color="black",
+            linewidth=2.5,
+        )
+        level -= 0.3
+
+
+def _groups(names: Sequence[str], alike: Any) -> list[tuple[int, int]]:
+    """The longest runs (first, last) of names, in this order, of which every two are alike."""
+    runs: list[tuple[int, int]] = []
+    for first in range(len(names)):
+        last = first
+        while last + 1 < len(names) and all(alike(names[k], names[last + 1]) for k in range(first, last + 1)):
+            last += 1
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return runs

@@ -1,0 +1,44 @@
+"""What commands share: tables, JSON, amounts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nasbench_mr.cli.command import amount, format_table, print_json
+
+
+def test_format_table() -> None:
+    rows: list[dict[str, Any]] = [
+        {"name": "a", "count": 1234567, "value": 1.005, "small": 0.00123456},
+        {"name": "longer", "count": None, "value": float("nan"), "small": 0.0},
+    ]
+    assert format_table(rows).splitlines() == [
+        "name        count  value    small",
+        "------  ---------  -----  -------",
+        "a       1,234,567   1.00  0.00123",
+        "longer          -      -     0.00",
+    ]
+    assert format_table(rows, ["value", "name"]).splitlines()[2] == " 1.00  a"
+    assert format_table([]) == "(none)"
+
+
+def test_print_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({1: np.int64(3), "x": np.array([1.5, np.nan]), "y": float("inf"), "z": (True, None)})
+    assert json.loads(capsys.readouterr().out) == {"1": 3, "x": [1.5, None], "y": None, "z": [True, None]}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("2e9", 2e9), ("2G", 2e9), ("1.5M", 1.5e6), ("3k", 3e3), ("7", 7), ("0", 0)]
+)
+def test_amounts(text: str, value: float) -> None:
+    assert amount(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1", "nan", "inf", "2 GB", "1e400", "0x10"])
+def test_bad_amounts(text: str) -> None:
+    with pytest.raises(Exception, match="is no amount; expected a number such as 2e9 or 2G"):
+        amount(text)
