@@ -1,5 +1,6 @@
 # make demo   sets up .venv and runs the main job
 # make test   sets up .venv, then lint, types, tests and a check of the bare install
+# make docs   writes the documentation site to site/; warnings are errors
 # make bench  prints the speed figures (quiet machine, please)
 # make lowest the tests with the oldest versions that setup.cfg allows (downloads gigabytes)
 # make dev    .venv with an editable install, for working on the code
@@ -12,7 +13,7 @@ SOURCES := $(shell find nasbench_mr data_builders predictors search -type f -not
 # The suite runs in as many processes as there are cores, and one thread each is fastest.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types unit base bench lowest dev constraints clean
+.PHONY: demo test lint types unit base docs bench lowest dev constraints clean
 
 demo: $(VENV)/installed
 	$(BIN)/nasbench-mr demo
@@ -22,7 +23,7 @@ test: lint types unit base
 $(VENV)/deps: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	rm -rf build nasbench_mr.egg-info
-	$(BIN)/pip install -q -c constraints.txt '.[all,test]'
+	$(BIN)/pip install -q -c constraints.txt '.[all,test,docs]'
 	touch $@
 
 # An ordinary install, which is what users have and what mypy reads.
@@ -51,6 +52,11 @@ base: .venv-base/installed
 	.venv-base/bin/pip install -q -c constraints.txt .
 	touch $@
 
+# The reference pages are read from an ordinary install, where every module lies under its import name.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 DOCS_SOURCES=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+		$(BIN)/mkdocs build -q
+
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
 
@@ -71,4 +77,4 @@ constraints: $(VENV)/installed
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-base .venv-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf site $(VENV) .venv-base .venv-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
