@@ -1,8 +1,30 @@
 """Every error this package raises on purpose.
 
-Each one is also the builtin a caller would expect (`ValueError`, `LookupError`, ...), so code that
-catches builtins keeps working. Catch `NasbenchMRError` to catch them all; the command line prints its
-message in one line and exits with status 2.
+    NasbenchMRError
+    ├── InvalidArgumentError (ValueError)         an argument has a value that is not accepted
+    │   └── ExhaustedError                        a search has no codes left
+    ├── OutOfSpaceError (ValueError)              a code is malformed, or outside the space
+    ├── InfeasibleError (ValueError)              no code meets the limits
+    ├── UnknownNameError (LookupError)            a name is not in its registry
+    │   ├── UnknownTaskError
+    │   └── UnknownMetricError (KeyError)
+    ├── CodeNotFoundError (LookupError)           the table has no trial of this code
+    ├── SurrogateNotFoundError (LookupError)      the release has no surrogate for the task
+    ├── ReleaseNotFoundError (LookupError)        no release of this name, version or path
+    ├── ReleaseError (ValueError)                 a release is malformed, or clashes with an installed one
+    ├── TableError (ValueError)                   a table does not follow the schema
+    ├── DatasetError (ValueError)                 a data set is incomplete or malformed
+    ├── RecipeError (ValueError)                  a training recipe is invalid
+    ├── IntegrityError (ValueError)               a file has another hash or size than expected
+    ├── UnsafeFileError (ValueError)              a file contains what it must not
+    ├── DownloadError (OSError)                   a download failed after all retries
+    ├── StorageError (OSError)                    a file could not be written
+    ├── MissingExtraError (ImportError)           an optional dependency is not installed
+    ├── BuildError (RuntimeError)                 a build can't continue
+    └── NotFittedError (RuntimeError)             a predictor was asked before it was fitted
+
+Each one is also the builtin a caller would expect, so code that catches builtins keeps working. Catch
+`NasbenchMRError` to catch them all; the command line prints its message in one line and exits with status 2.
 """
 
 from __future__ import annotations
@@ -87,7 +109,7 @@ class RecipeError(NasbenchMRError, ValueError):
 
 
 class BuildError(NasbenchMRError, RuntimeError):
-    """A build can't go on: its workers do not come up."""
+    """A build can't continue, as its workers do not start."""
 
 
 class InfeasibleError(NasbenchMRError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_each_is_ours_and_some_builtin(name: str) -> None:
     assert inspect.getdoc(cls)
     # KeyError would show quotes, OSError an errno.
     assert str(cls("the message")) == "the message"
+
+
+def test_the_tree_in_the_docstring_is_complete() -> None:
+    assert errors.__doc__
+    drawn = re.findall(r"(?:├|└)── (\w+)(?: \((\w+)\))?", errors.__doc__)
+    assert sorted(name for name, _ in drawn) == sorted(DEFINED)
+    for name, builtin in drawn:
+        assert not builtin or builtin in {base.__name__ for base in DEFINED[name].__bases__}
 
 
 def test_did_you_mean() -> None:
