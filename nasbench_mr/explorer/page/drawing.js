@@ -1,13 +1,13 @@
 // A network of the multi-resolution space as a drawing: blocks as long as they are deep and as high as they are wide.
 import { svg } from "./dom.js";
-import { inks } from "./scatter.js";
+import { inks } from "./lettering.js";
 
 const BLOCKS = {
   light: ["#0072b2", "#00876c", "#b26a00", "#a64d84"],
   dark: ["#56b4e9", "#2fc49a", "#e6a93c", "#e39cc4"],
 };
 const LABELS = 34; // room for the resolutions' names
-const TOP = 22;
+const LABEL_LINE = 22;
 const LANE = 40;
 const TALLEST = 30;
 
@@ -25,7 +25,7 @@ export function inWords(space, code) {
 export function drawNetwork(target, space, code, width, theme) {
   const { ink, muted, line } = inks(theme);
   const colors = BLOCKS[theme];
-  const height = TOP + 4 * LANE + 22;
+  const height = LABEL_LINE + 4 * LANE + 22;
   const modules = [];
   space.stages.forEach((stage, s) => {
     for (let k = 0; k < code[stage.b]; k++) modules.push({ stage, s, first: k === 0 });
@@ -34,7 +34,7 @@ export function drawNetwork(target, space, code, width, theme) {
   const units = modules.reduce((sum, { stage }) => sum + longest(stage), 0) + 2 + 1.5; // stem and head as well
   const gap = Math.min(26, Math.max(9, (width - LABELS) / (units * 0.9 + modules.length + 2) / 1.1));
   const unit = (width - LABELS - gap * (modules.length + 1) - 4) / units;
-  const middle = (r) => TOP + LANE * (r + 0.5);
+  const middle = (r) => LABEL_LINE + LANE * (r + 0.5);
   const tall = (channels) => Math.max(2.5, (channels / 128) * TALLEST);
   const parts = [];
   const text = (x, y, content, attributes) =>

@@ -3,16 +3,11 @@ import { svg, el, say, perFrame } from "./dom.js";
 import { Scale, short, fixed } from "./scale.js";
 import { Picture, outline } from "./paint.js";
 import { surface, rampColors, category, rgb } from "./palette.js";
+import { FONT, inks, measured } from "./lettering.js";
 
 const MARGIN = { left: 54, right: 14, top: 10, bottom: 42 };
 const NEAR = 28; // pixels within which a point is pointed at
 const CELL = 16; // pixels of the grid that finds it
-const FONT = { "font-family": "system-ui, sans-serif", "font-size": 11.5 };
-
-export const inks = (theme) =>
-  theme === "dark"
-    ? { ink: "#e6e9ee", muted: "#a3adba", accent: "#ff9e64", line: "#46505e" }
-    : { ink: "#1b2430", muted: "#566270", accent: "#c2410c", line: "#b9c1cb" };
 
 export class Scatter {
   constructor(app, box) {
@@ -428,15 +423,4 @@ export class Scatter {
     if (this.step >= 0 && event.key !== "Escape") this.point(front[this.step]);
     this.describe(this.app.points);
   }
-}
-
-let meter = null;
-
-/** Return the width of a text in the axes' font. */
-export function measured(text) {
-  if (!meter) {
-    meter = document.createElement("canvas").getContext("2d");
-    meter.font = `600 ${FONT["font-size"]}px ${FONT["font-family"]}`;
-  }
-  return meter.measureText(text).width;
 }
