@@ -14,7 +14,6 @@ from __future__ import annotations
 import abc
 import atexit
 import contextlib
-import json
 import math
 import os
 import time
@@ -29,12 +28,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasbench_mr import files, space, tasks
+from nasbench_mr import space, tasks
 from nasbench_mr.data_builders.datasets import IGNORE
-from nasbench_mr.data_builders.training import inputs, metrics, recipes
+from nasbench_mr.data_builders.training import checkpoints, inputs, metrics, recipes
 from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
 from nasbench_mr.data_builders.training.recipes import Recipe
-from nasbench_mr.errors import IntegrityError, InvalidArgumentError, RecipeError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
 from nasbench_mr.network import MultiResolutionNet, ResidualUnit
 
 #: An epoch whose mean loss is this many times the first batch's has diverged.
@@ -601,51 +600,20 @@ class _Run:
 
     # Checkpoints: network, optimiser and curve; the rest follows from the seed and the epoch.
 
-    def _state(self) -> dict[str, Tensor]:
-        tensors = {f"network/{k}": v for k, v in self.net.state_dict().items()}
-        for k, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{k}/{name}": v for name, v in state.items() if isinstance(v, Tensor)}
-        return tensors
+    def _parts(self) -> checkpoints.Parts:
+        return {"network": self.net, "optimizer": self.optimizer}
 
     def _trial(self) -> dict[str, Any]:
         return {"code": list(self.code), "recipe": self.recipe.digest, "seed": self.seed}
 
     def _save(self, path: Path) -> None:
-        from safetensors.torch import save
-
-        about = self._trial() | {"rows": self.rows, "first_loss": self.first_loss, "error": self.error}
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self._state().items()}
-        # Not by save_file, whose errors do not say that the disk is full.
-        files.write_bytes(path, save(tensors, {"trial": json.dumps(about)}))
+        progress = {"rows": self.rows, "first_loss": self.first_loss, "error": self.error}
+        checkpoints.save(path, self._parts(), self._trial(), progress)
 
     def _resume(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                about = json.loads((file.metadata() or {})["trial"])
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-            if any(about[k] != v for k, v in self._trial().items()):
-                raise InvalidArgumentError(
-                    f"{path} is the checkpoint of another trial: { ({k: about[k] for k in self._trial()}) }; "
-                    f"expected {self._trial()}"
-                )
-            parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}}
-            for name, tensor in tensors.items():
-                part, key = name.split("/", 1)
-                parts[part][key] = tensor
-            self.net.load_state_dict(parts["network"])
-            weights = [p for group in self.optimizer.param_groups for p in group["params"]]
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in parts["optimizer"].items():
-                index, name = key.split("/")
-                # Fused optimisers walk through memory, so what belongs to a weight must lie as it does.
-                like = weights[int(index)]
-                own = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
-                state.setdefault(int(index), {})[name] = own
-            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-            self.rows, self.first_loss, self.error = about["rows"], about["first_loss"], about["error"]
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            if isinstance(error, InvalidArgumentError):
-                raise
-            raise IntegrityError(f"{path}: not a complete checkpoint ({error}); delete it") from error
+        with checkpoints.intact(path):
+            progress = checkpoints.resume(path, self._parts(), self._trial())
+            names = [*(m.name for m in self.work.task.metrics), *CURVE[1:]]
+            self.rows = [{name: float(row[name]) for name in names} for row in progress["rows"]]
+            self.first_loss = float(progress["first_loss"])
+            self.error = None if progress["error"] is None else str(progress["error"])

@@ -31,7 +31,6 @@ from nasbench_mr.data_builders.training import inputs, recipes
 from nasbench_mr.data_builders.training import train as training
 from nasbench_mr.errors import (
     DatasetError,
-    IntegrityError,
     InvalidArgumentError,
     RecipeError,
     StorageError,
@@ -302,7 +301,7 @@ def epochs_of(checkpoint):
     from safetensors import safe_open
 
     with safe_open(checkpoint, "pt") as file:
-        return len(json.loads(file.metadata()["trial"])["rows"])
+        return len(json.loads(file.metadata()["progress"])["rows"])
 
 
 def test_a_checkpoint_that_not_all_processes_see_is_refused(data, tmp_path, monkeypatch):
@@ -315,20 +314,15 @@ def test_a_checkpoint_that_not_all_processes_see_is_refused(data, tmp_path, monk
         training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
 
 
-def test_checkpoints_of_others_and_broken_ones_are_refused(data, tmp_path):
+def test_checkpoints_of_others_are_refused(data, tmp_path):
     recipe = recipes.override(RECIPES["classification"], {"epochs": 1})
     checkpoint = tmp_path / "checkpoint"
     training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
-    with pytest.raises(InvalidArgumentError, match="another trial"):
+    with pytest.raises(InvalidArgumentError, match="another run"):
         training.train(CODE, recipe, 1, "cpu", data=data, checkpoint=checkpoint)
     changed = recipes.override(recipe, {"lr": 0.006})
-    with pytest.raises(InvalidArgumentError, match="another trial"):
+    with pytest.raises(InvalidArgumentError, match="another run"):
         training.train(CODE, changed, device="cpu", data=data, checkpoint=checkpoint)
-    whole = checkpoint.read_bytes()
-    for content in (whole[:-100], whole[:20], b""):
-        checkpoint.write_bytes(content)
-        with pytest.raises(IntegrityError, match="not a complete checkpoint"):
-            training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
 
 
 def test_a_checkpoint_without_space_says_so_and_the_last_one_stays(data, tmp_path, monkeypatch):
