@@ -24,8 +24,9 @@ import nap
 import numpy as np
 from common import REPOSITORY, Figure, report
 
+from nasbench_mr import workers
 from nasbench_mr.data_builders import datasets
-from nasbench_mr.data_builders.building import engines, runner
+from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import MissingExtraError, NasbenchMRError
 
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("--codes", type=int, metavar="N", help="codes of each task (default 2; 16 on a GPU)")
     args = parser.parse_args()
     only = args.only or ("trials", "packs", "engines")
-    count = args.codes or (16 if engines.gpus() else 2)
+    count = args.codes or (16 if workers.gpus() else 2)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="nasbench-mr-bench-") as scratch:
         if "engines" in only:

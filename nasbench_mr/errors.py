@@ -20,7 +20,7 @@
     ├── DownloadError (OSError)                   a download failed after all retries
     ├── StorageError (OSError)                    a file could not be written
     ├── MissingExtraError (ImportError)           an optional dependency is not installed
-    ├── BuildError (RuntimeError)                 a build can't continue
+    ├── WorkerError (RuntimeError)                a worker process died or can't start
     └── NotFittedError (RuntimeError)             a predictor was asked before it was fitted
 
 Each one is also the builtin a caller would expect, so code that catches builtins keeps working. Catch
@@ -108,8 +108,8 @@ class RecipeError(NasbenchMRError, ValueError):
     """A training recipe or its override is invalid."""
 
 
-class BuildError(NasbenchMRError, RuntimeError):
-    """A build can't continue, as its workers do not start."""
+class WorkerError(NasbenchMRError, RuntimeError):
+    """A worker process died or can't start, or its error can't be brought to this process."""
 
 
 class InfeasibleError(NasbenchMRError, ValueError):

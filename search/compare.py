@@ -4,8 +4,8 @@
     comparison.final(), comparison.ranks(), comparison.tests()
 
 The unit of work is a part: one search on one task with `BLOCK` seeds, which run side by side so that they
-ask a surrogate one question together. A finished part is a file; a comparison that was killed goes on where
-it was, and ends with the same results, since a part is a function of its description alone.
+ask a surrogate one question together. A finished part is a file. A comparison that was killed resumes when it
+is called again, and ends with the same results, since a part is a function of its description alone.
 """
 
 from __future__ import annotations
@@ -16,23 +16,19 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
-import traceback
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nasbench_mr import __version__, files, plugins
+from nasbench_mr import workers as pool
 from nasbench_mr.checks import at_least
-from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError, UnknownNameError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, WorkerError, did_you_mean
 from nasbench_mr.objective import Objective
 from nasbench_mr.search import base
 from nasbench_mr.search.comparison import Comparison
@@ -43,6 +39,8 @@ if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
 
 SOURCES = ("table", "surrogate")
+#: What workers do with a part: `part.run()`.
+RUN = pool.Work("operator:methodcaller", ("run",))
 #: Seeds in a part. Fixed, so that neither the number of workers nor an interruption changes a result.
 BLOCK = 25
 
@@ -55,6 +53,7 @@ def compare(
         "local",
         "evolution",
     ),
+    *,
     budget: float = 300,
     seeds: int = 100,
     out: str | os.PathLike[str] | None = None,
@@ -62,10 +61,11 @@ def compare(
     max_macs: float | None = None,
     max_params: float | None = None,
     batch: int = 1,
+    engine: str = "local",
     workers: int | None = None,
     progress: bool = False,
 ) -> Comparison:
-    """Runs every search on every task with every seed.
+    """Run every search on every task with every seed.
 
     Args:
         bench: the release.
@@ -75,11 +75,14 @@ def compare(
             ("mine.Search"); when the module's text changes, its runs start anew.
         budget: full trainings a run may ask for.
         seeds: how many runs of each: seeds 0, 1, ...
-        out: a folder to keep the results in. The same call with the same folder goes on where it was.
+        out: a folder to keep the results in. The same call with the same folder resumes.
         source: "table", or "surrogate" for the whole space.
         max_macs, max_params: limits, inclusive.
         batch: codes a search is asked for at a time.
-        workers: processes; None: one for each core; 0: none, everything in this process.
+        engine: where runs take place: "local", or "ray" on a cluster whose nodes have the release in the same
+            place.
+        workers: processes; None: as many as the machine or cluster has room for; 0: none, everything in this
+            process.
         progress: show a bar.
 
     Raises:
@@ -87,6 +90,7 @@ def compare(
         InvalidArgumentError: a bad number or option.
         InfeasibleError: no code of a task meets the limits.
         SurrogateNotFoundError: the release has no surrogate for a task.
+        WorkerError: a worker died; what was finished is kept.
     """
     names = _listed("tasks", tasks)
     given = [searchers] if isinstance(searchers, type) else searchers
@@ -94,9 +98,9 @@ def compare(
     specs = _listed("searchers", texts)
     if source not in SOURCES:
         raise UnknownNameError(f"no source {source!r}: {did_you_mean(source, SOURCES)}")
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    seeds, workers = at_least(1, "seeds", seeds), at_least(0, "workers", workers)
+    seeds, workers = at_least(1, "seeds", seeds), None if workers is None else at_least(0, "workers", workers)
+    if engine not in pool.ENGINES:
+        raise UnknownNameError(f"no engine {engine!r}: {did_you_mean(engine, pool.ENGINES)}")
     base.check_budget(budget, batch)
     budget, batch = int(budget) if budget % 1 == 0 else float(budget), int(batch)
     release = os.fspath(bench.release.path)
@@ -127,7 +131,12 @@ def compare(
     }
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
-        _run_parts(parts, folder / "parts", workers, progress)
+        try:
+            _run_parts(parts, folder / "parts", engine, workers, progress)
+        except WorkerError as error:
+            if out is not None:
+                error.args = (f"{error}; what was finished is kept: rerun the command to resume",)
+            raise
         tables = [part.read(folder / "parts") for part in parts]
     comparison = Comparison.of(tables, about)
     if out is not None:
@@ -228,8 +237,7 @@ class Part:
     batch: int
     data: str
 
-    @property
-    def label(self) -> str:
+    def __str__(self) -> str:
         return f"{self.searcher} on {self.place.task}, seeds {self.first} to {self.first + self.count - 1}"
 
     @property
@@ -241,8 +249,8 @@ class Part:
     def done(self, folder: Path) -> bool:
         return (folder / self.name).is_file()
 
-    def run(self, folder: Path) -> None:
-        """Does the work and writes the file."""
+    def run(self) -> bytes:
+        """Run the searches; return the part's Parquet file."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -261,8 +269,10 @@ class Part:
         table = pa.table(columns)
         about = {"task": self.place.task, "searcher": self.searcher, "unit": traces[0].unit, "codes": codes}
         table = table.replace_schema_metadata({"nasbench_mr": json.dumps(about)})
-        with files.atomic(folder / self.name) as temporary:
-            pq.write_table(table, temporary)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        data: bytes = sink.getvalue().to_pybytes()
+        return data
 
     def read(self, folder: Path) -> pa.Table:
         """What `run` wrote."""
@@ -271,103 +281,16 @@ class Part:
         return pq.read_table(folder / self.name)
 
 
-def _run_parts(parts: Sequence[Part], folder: Path, workers: int, progress: bool) -> None:
-    """Runs those parts whose file is not there."""
+def _run_parts(parts: Sequence[Part], folder: Path, engine: str, workers: int | None, progress: bool) -> None:
+    """Run those parts whose file is not there."""
     from tqdm import tqdm
 
-    todo = deque(part for part in parts if not part.done(folder))
+    todo = [part for part in parts if not part.done(folder)]
     runs = sum(part.count for part in parts)
     done = runs - sum(part.count for part in todo)
     with tqdm(
         total=runs, initial=done, desc="compare", unit="run", disable=None if progress else True
     ) as bar:
-        if workers == 0:
-            for part in todo:
-                part.run(folder)
-                bar.update(part.count)
-            return
-        pool = [_Worker(folder) for _ in range(min(workers, len(todo)))]
-        try:
-            for worker in pool:
-                worker.start(todo.popleft())
-            busy = {worker.pipe: worker for worker in pool}
-            while busy:
-                for pipe in wait(list(busy)):
-                    worker = busy[pipe]  # type: ignore[index]
-                    bar.update(worker.finish().count)
-                    if todo:
-                        worker.start(todo.popleft())
-                    else:
-                        del busy[pipe]  # type: ignore[arg-type]
-        finally:
-            for worker in pool:
-                worker.end()
-
-
-class _Worker:
-    """A fresh interpreter that runs parts, one at a time; not a fork, so it needs no guard in scripts."""
-
-    def __init__(self, folder: Path):
-        self.pipe, theirs = Pipe()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            # Workers fill the cores; threads in each would only fight over them.
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-        }
-        program = f"from {__name__} import serve; serve({theirs.fileno()})"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program], pass_fds=[theirs.fileno()], env=environment
-        )
-        theirs.close()
-        self.part: Part | None = None
-        self._send(folder)
-
-    def _send(self, message: object) -> None:
-        with contextlib.suppress(OSError):  # It died already; `finish` will notice.
-            self.pipe.send(message)
-
-    def start(self, part: Part) -> None:
-        self.part = part
-        self._send(part)
-
-    def finish(self) -> Part:
-        """Waits for the part that was started.
-
-        Raises:
-            NasbenchMRError: the worker died.
-        """
-        part = self.part
-        assert part is not None
-        try:
-            error = self.pipe.recv()
-        except (EOFError, OSError):
-            raise NasbenchMRError(
-                f"a worker ended with exit status {self.process.wait()} at {part.label}; "
-                "what was finished is kept: the same command goes on from there"
-            ) from None
-        if error is not None:
-            raise error
-        return part
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.pipe.close()
-
-
-def serve(pipe_number: int) -> None:
-    """What a worker runs: parts from the pipe of this number, until its other end is gone."""
-    pipe = Connection(pipe_number)
-    with contextlib.suppress(EOFError, OSError):
-        folder = pipe.recv()
-        while True:
-            part = pipe.recv()
-            try:
-                part.run(folder)
-            except Exception as error:
-                error.add_note(f"in a worker, at {part.label}:\n{traceback.format_exc()}")
-                pipe.send(error)
-            else:
-                pipe.send(None)
+        for part, data in pool.run(RUN, todo, engine=engine, workers=workers):
+            files.write_bytes(folder / part.name, data)
+            bar.update(part.count)

@@ -31,9 +31,9 @@ from tqdm import tqdm
 
 from nasbench_mr import cost, space, table, tasks
 from nasbench_mr import release as releases
+from nasbench_mr import workers as engines
 from nasbench_mr.checks import at_least
 from nasbench_mr.data_builders import datasets
-from nasbench_mr.data_builders.building import engines
 from nasbench_mr.data_builders.building.store import CURVE, Store, to_bytes, to_part
 from nasbench_mr.data_builders.building.trial import TRAINER, Job, Outcome, Trial, address
 from nasbench_mr.data_builders.training import recipes
@@ -327,7 +327,7 @@ class Builder:
         )
         self._check_recipes()
         self._make: Callable[[], engines.Engine] = functools.partial(
-            engines.make, engine, self.job, workers, **options
+            engines.make, engine, self.job.work, workers, **options
         )
         self._name = engine
         self._engine: engines.Engine | None = None
@@ -395,7 +395,7 @@ class Builder:
             workers: trials at once; None: as many as this machine has room for.
         """
         if workers is None:
-            workers = engines.default_workers(self.job)
+            workers = engines.default_workers(self.job.work)
         at_least(1, "workers", workers)
         todo = self.pending(trials)
         report = self._report(trials)
@@ -424,7 +424,7 @@ class Builder:
             StorageError: there is no space for results. What is finished stays; the same command goes on
                 from there.
             RecipeError: a recipe does not fit its data.
-            MissingExtraError, BuildError: the workers can't work.
+            MissingExtraError, WorkerError: the workers can't work.
         """
         todo = self.pending(trials)
         queue = _Queue(dict(zip(todo, self.predict(todo), strict=True)))
@@ -451,8 +451,11 @@ class Builder:
                 while queue or engine.running:
                     while queue and engine.free:
                         engine.submit(queue.pop())
-                    outcomes = engine.wait(FLUSH)
-                    for outcome in outcomes:
+                    outcomes = []
+                    for done in engine.wait(FLUSH):
+                        outcomes.append(outcome := Outcome.of(done))
+                        if outcome.spoilt:
+                            engine.renew(done.worker)
                         report.busy += outcome.busy
                         if outcome.fatal is None:
                             writer.add(outcome)
@@ -671,7 +674,7 @@ def build(
 
     Raises:
         OutOfSpaceError: a code is outside the space.
-        RecipeError, DatasetError, StorageError, MissingExtraError, BuildError: see `Builder`.
+        RecipeError, DatasetError, StorageError, MissingExtraError, WorkerError: see `Builder`.
     """
     with Builder(names, out, engine, **options) as builder:
         trials = plan(builder.tasks, as_codes(codes), as_seeds(seeds))

@@ -1,33 +1,30 @@
 """One trial of a build, as every engine runs it.
 
-A trial is one training of one code for one task with one seed. Engines carry a `Job` to their workers once
-and then trials; `run_trial` is what a worker does with each, whatever machine it is on. Light to import: what
+A trial is one training of one code for one task with one seed. `Job.work` is what the engines of `workers`
+do: they carry the job to each worker once and then trials, and `run_trial` trains each. Light to import: what
 trains is named by its address and imported in the workers only.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import faulthandler
+import functools
 import glob
 import hashlib
 import importlib
 import inspect
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr import tasks
+from nasbench_mr import tasks, workers
 from nasbench_mr.errors import (
     IntegrityError,
     InvalidArgumentError,
     MissingExtraError,
-    NasbenchMRError,
     RecipeError,
     StorageError,
     missing_extra,
@@ -39,6 +36,8 @@ if TYPE_CHECKING:
 
 #: The address of what trains, "module:function".
 TRAINER = "nasbench_mr.data_builders.training.train:train"
+#: Workers that share one GPU, if not told: small networks leave most of it idle.
+PER_GPU = 4
 #: Longest text in a table's column `error`.
 MAX_ERROR = 500
 
@@ -81,6 +80,22 @@ class Job:
     device: str | None = None
     checkpoints: str | None = None
     time_limit: float | None = None
+
+    @property
+    def work(self) -> workers.Work:
+        """What an engine does with trials.
+
+        Small networks share a GPU, `PER_GPU` on each. One whose data do not fit in memory (a recipe that is
+        not `resident`) is large, and has one of its own.
+        """
+        share = PER_GPU if all(recipe.resident for recipe in self.recipes.values()) else 1
+        return workers.Work(
+            f"{__name__}:runner",
+            (self,),
+            gpu=self.device != "cpu",
+            per_gpu=share,
+            time_limit=self.time_limit,
+        )
 
     def load(self) -> Callable[..., Any]:
         """Registers the tasks and imports what trains.
@@ -146,8 +161,15 @@ class Outcome:
     seconds: float | None = None
     device: str | None = None
     busy: float = 0.0
-    fatal: NasbenchMRError | None = None
+    fatal: Exception | None = None
     spoilt: bool = False
+
+    @classmethod
+    def of(cls, done: workers.Done) -> Outcome:
+        """Return what became of a trial that an engine did; one whose worker died has failed."""
+        if isinstance(done.value, Outcome):
+            return done.value
+        return cls(done.task, "failed", _line(str(done.error)), busy=done.busy)
 
     @property
     def no_space(self) -> bool:
@@ -176,28 +198,30 @@ def address(trainer: str | Callable[..., Any]) -> str:
     return f"{module.__name__}:{name}"
 
 
+def runner(job: Job) -> Callable[[Trial], Outcome]:
+    """Return what a worker does with each trial."""
+    return functools.partial(run_trial, job=job, train=job.load())
+
+
 def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
     """Trains one network. Whatever goes wrong is in the outcome, but for what ends the process.
 
     Its checkpoint stays until the outcome is written (`Job.discard`).
-
-    Past the time limit the process ends itself, wherever it hangs: the engine notices, and starts another.
     """
     recipe = job.recipes[trial.task]
     checkpoint = job.checkpoint(trial)
     start = time.perf_counter()
-    fatal: NasbenchMRError | None = None
+    fatal: Exception | None = None
     try:
-        with _limited(job.time_limit):
-            result = train(
-                trial.code,
-                recipe,
-                trial.seed,
-                job.device,
-                data=job.data,
-                checkpoint=checkpoint,
-                progress=False,
-            )
+        result = train(
+            trial.code,
+            recipe,
+            trial.seed,
+            job.device,
+            data=job.data,
+            checkpoint=checkpoint,
+            progress=False,
+        )
         return Outcome(
             trial,
             result.status,
@@ -210,7 +234,7 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
             time.perf_counter() - start,
         )
     except (MissingExtraError, RecipeError) as error:
-        fatal, text = error, str(error)
+        fatal, text = workers.portable(error), str(error)
     except Exception as error:
         if isinstance(error, IntegrityError):
             job.discard(trial)  # Damaged: the next attempt starts anew.
@@ -236,21 +260,3 @@ def _line(text: str | None) -> str | None:
     # A name on disk that is no UTF-8 would fit in no table.
     text = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 3] + "..."
-
-
-@contextlib.contextmanager
-def _limited(seconds: float | None) -> Iterator[None]:
-    """Ends this process, with a traceback on stderr, if the block takes longer.
-
-    By a thread of faulthandler's that needs no interpreter lock, so it also ends what hangs outside Python.
-    """
-    if seconds is None:
-        yield
-        return
-    faulthandler.dump_traceback_later(
-        seconds, exit=True, file=sys.__stderr__ or os.open(os.devnull, os.O_WRONLY)
-    )
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()

@@ -294,6 +294,7 @@ class Compare(Command):
         parser.add_argument("--seeds", type=int, default=100, metavar="N", help="runs of each (default 100)")
         parser.add_argument("--batch", type=int, default=1, metavar="N", help="codes asked for at a time")
         parser.add_argument("--source", default="table", metavar="S", help="table (default) or surrogate")
+        parser.add_argument("--engine", default="local", metavar="E", help="local (default) or ray")
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
         parser.add_argument("--out", metavar="FOLDER", help="where to keep the results")
         add_limits(parser)
@@ -305,14 +306,15 @@ class Compare(Command):
             open_release(args),
             args.tasks,
             args.searchers,
-            args.budget,
-            args.seeds,
-            args.out,
-            args.source,
-            args.max_macs,
-            args.max_params,
-            args.batch,
-            args.workers,
+            budget=args.budget,
+            seeds=args.seeds,
+            out=args.out,
+            source=args.source,
+            max_macs=args.max_macs,
+            max_params=args.max_params,
+            batch=args.batch,
+            engine=args.engine,
+            workers=args.workers,
             progress=True,
         )
         if args.json:

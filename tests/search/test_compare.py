@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
-    NasbenchMRError,
     SurrogateNotFoundError,
     UnknownNameError,
     UnknownTaskError,
+    WorkerError,
 )
 from nasbench_mr.objective import Objective
 from nasbench_mr.search import base, compare, plots
@@ -103,11 +102,11 @@ def test_a_comparison_goes_on_where_it_was(
     compare(bench, "seg", out=tmp_path / "whole", **asked)
     run, done = module.Part.run, []
 
-    def interrupted(part: Any, folder: Path) -> None:
+    def interrupted(part: Any) -> Any:
         if len(done) == 2:
             raise KeyboardInterrupt
-        run(part, folder)
         done.append(part)
+        return run(part)
 
     monkeypatch.setattr(module.Part, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -135,31 +134,44 @@ def test_another_release_is_another_comparison(
     assert len(list((tmp_path / "parts").iterdir())) == 2
 
 
-def test_a_worker_that_dies_leaves_what_was_finished(
+BROKEN = """
+import os, signal
+from nasbench_mr.search import Searcher
+
+class Killed(Searcher):
+    def _propose(self, n):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Picky(Exception):
+    def __init__(self, what, why):
+        super().__init__(f"{what} is {why}")
+
+class Wrong(Searcher):
+    def _propose(self, n):
+        raise Picky("a code", "missing")
+"""
+
+
+def test_what_breaks_a_worker_reaches_the_user_and_leaves_what_was_finished(
     bench: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NASBENCH_MR_HOME", str(tmp_path / "home"))
-    start = module._Worker.start
-
-    def start_and_kill(worker: Any, part: Any) -> None:
-        worker.process.kill()
-        worker.process.wait()
-        start(worker, part)
-
-    monkeypatch.setattr(module._Worker, "start", start_and_kill)
-    with pytest.raises(NasbenchMRError, match="a worker ended with exit status -9 at random on seg, seeds"):
-        compare(bench, "seg", "random", out=tmp_path, budget=5, seeds=2, workers=1)
-
-
-def test_an_error_in_a_worker_is_raised_here(bench: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = module._Worker.start
-
-    def start_broken(worker: Any, part: Any) -> None:
-        start(worker, replace(part, searcher="no-such-search"))
-
-    monkeypatch.setattr(module._Worker, "start", start_broken)
-    with pytest.raises(UnknownNameError, match="no search 'no-such-search'"):
-        compare(bench, "seg", "random", budget=5, seeds=2, workers=1)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "broken_searches.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    asked: dict[str, Any] = {"out": tmp_path / "out", "budget": 5, "seeds": 2, "workers": 1}
+    died = (
+        r"broken_searches.Killed on seg, seeds 0 to 1: the worker was killed by SIGKILL .*rerun .* to resume"
+    )
+    with pytest.raises(WorkerError, match=died):
+        compare(bench, "seg", "random,broken_searches.Killed", **asked)
+    [kept] = (tmp_path / "out/parts").iterdir()
+    assert b"random" in kept.read_bytes()
+    # An error whose class can't be pickled is named, and where it was raised.
+    with pytest.raises(WorkerError, match="Wrong on seg, seeds 0 to 1: Picky: a code is missing") as raised:
+        compare(bench, "seg", "random,broken_searches.Wrong", **asked)
+    cause = raised.value.__cause__
+    assert cause is not None
+    assert 'raise Picky("a code", "missing")' in "".join(cause.__notes__)
 
 
 def test_mistakes_come_to_light_before_anything_runs(bench: Benchmark, tmp_path: Path) -> None:
@@ -176,6 +188,7 @@ def test_mistakes_come_to_light_before_anything_runs(bench: Benchmark, tmp_path:
         (("seg", "random"), {"seeds": 0}, InvalidArgumentError, "seeds is 0"),
         (("seg", "random"), {"batch": 0}, InvalidArgumentError, "batch is 0"),
         (("seg", "random"), {"workers": -1}, InvalidArgumentError, "workers is -1"),
+        (("seg", "random"), {"engine": "slurm"}, UnknownNameError, "no engine 'slurm'"),
         (("seg", "random"), {"source": "oracle"}, UnknownNameError, "no source 'oracle'"),
         (("seg", "random"), {"source": "surrogate"}, SurrogateNotFoundError, "surrogate fit"),
         (("seg", "random"), {"max_macs": 1}, InfeasibleError, "no code of the table"),

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 
 from nasbench_mr import space, tasks
-from nasbench_mr.data_builders.building import engines, runner
+from nasbench_mr import workers as engines
+from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Job, Outcome, Trial
 from nasbench_mr.data_builders.training import recipes
-from nasbench_mr.errors import BuildError, InvalidArgumentError, MissingExtraError, UnknownNameError
+from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, UnknownNameError, WorkerError
 
 CODES = [tuple(code) for code in runner.draw_codes(4).tolist()]
 
@@ -33,13 +34,16 @@ def finish(engine: engines.Engine, trials: list[Trial]) -> list[Outcome]:
     while len(outcomes) < len(trials):
         while waiting and engine.free:
             engine.submit(waiting.pop(0))
-        outcomes += engine.wait(1)
+        for done in engine.wait(1):
+            outcomes.append(outcome := Outcome.of(done))
+            if outcome.spoilt:
+                engine.renew(done.worker)
     return outcomes
 
 
-def gone(process: int) -> bool:
+def gone(process: int, tries: int = 1000) -> bool:
     """Waits until a process that is no child of this one has ended."""
-    for _ in range(1000):
+    for _ in range(tries + 1):
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:
@@ -53,7 +57,7 @@ def gone(process: int) -> bool:
 def test_local_workers_stay_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
     seeds = [fake_trainers.OK, fake_trainers.EXITS, fake_trainers.OK, fake_trainers.KILLED, fake_trainers.OK]
     trials = [Trial(CODES[0], "mini-cls", seed) for seed in seeds]
-    with engines.make("local", job("faulty", data=str(tmp_path)), 1) as engine:
+    with engines.make("local", job("faulty", data=str(tmp_path)).work, 1) as engine:
         first = engine.workers[0].handle[0].pid
         outcomes = finish(engine, trials[:1])
         assert engine.workers[0].handle[0].pid == first
@@ -66,6 +70,82 @@ def test_local_workers_stay_and_one_that_dies_is_replaced(tmp_path: Path) -> Non
     assert gone(last)
 
 
+PLAIN = """
+import os, signal, time
+from nasbench_mr.errors import InvalidArgumentError
+
+class Picky(Exception):
+    def __init__(self, what, why):
+        super().__init__(f"{what} is {why}")
+
+def maker(offset):
+    def function(task):
+        if task == "named":
+            try:
+                1 / 0
+            except ZeroDivisionError as error:
+                raise InvalidArgumentError("expected another task") from error
+        if task == "picky":
+            raise Picky("a code", "missing")
+        if task == "closure":
+            return lambda: task
+        if task == "hang":
+            time.sleep(1000)
+        if task == "die":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return task + offset
+    return function
+"""
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> engines.Work:
+    """Work that has nothing to do with trials."""
+    (tmp_path / "plain_work.py").write_text(PLAIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return engines.Work("plain_work:maker", (100,), time_limit=0.5)
+
+
+def test_any_work_runs_in_any_number_of_workers(plain: engines.Work) -> None:
+    for workers in (0, 1, 2):
+        found = dict(engines.run(plain, range(5), workers=workers))
+        assert found == {task: task + 100 for task in range(5)}
+    assert list(engines.run(plain, [], workers=2)) == []
+
+
+def test_errors_reach_the_caller_whole(plain: engines.Work) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected another task") as raised:
+        list(engines.run(plain, ["named"], workers=1))
+    assert str(raised.value) == "expected another task"
+    [note] = raised.value.__notes__
+    # With its cause, and where both were raised.
+    assert "ZeroDivisionError: division by zero" in note
+    assert "plain_work.py" in note
+    for task, message in (
+        ("picky", "^picky: Picky: a code is missing$"),
+        ("closure", "^closure: the result .* does not pickle: Can't (get|pickle) local object"),
+        ("die", "^die: the worker was killed by SIGTERM$"),
+        ("hang", "^hang: ran past its time limit of 0.5 s and was killed$"),
+    ):
+        with pytest.raises(WorkerError, match=message):
+            list(engines.run(plain, [task], workers=1))
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        list(engines.run(engines.Work("no_such_module:maker"), [1], workers=1))
+
+
+def test_an_engine_works_on_after_a_worker_died(plain: engines.Work) -> None:
+    with engines.make("local", plain, 1) as engine:
+        found: list[engines.Done] = []
+        tasks = [1, "die", "hang", "closure", 2]
+        while len(found) < len(tasks):
+            if engine.free:
+                engine.submit(tasks[len(found)])
+            found += engine.wait(1)
+    assert [done.task for done in found] == tasks
+    assert [done.value for done in found] == [101, None, None, None, 102]
+    assert [done.error is None for done in found] == [True, False, False, False, True]
+
+
 def after_a_gpu_error(engine: engines.Engine) -> None:
     """A GPU's context is broken by an error, so a process that met one trains nothing else."""
     outcomes = finish(engine, [Trial(CODES[0], "mini-cls", seed) for seed in (0, 2, 1, 3, 4)])
@@ -75,14 +155,14 @@ def after_a_gpu_error(engine: engines.Engine) -> None:
 
 
 def test_a_local_worker_that_met_a_gpu_error_is_replaced() -> None:
-    with engines.make("local", job("on_gpu"), 1) as engine:
+    with engines.make("local", job("on_gpu").work, 1) as engine:
         after_a_gpu_error(engine)
 
 
 def test_gpus_are_shared_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert engines.gpus() == ["2", "5"]
-    with engines.make("local", job("instant"), 4) as engine:
+    with engines.make("local", job("instant").work, 4) as engine:
         assert sorted(o.device or "" for o in finish(engine, [Trial(c, "mini-cls", 0) for c in CODES])) in (
             [["2"] * k + ["5"] * (4 - k) for k in range(5)]
         )
@@ -117,7 +197,7 @@ def test_as_many_workers_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -
 
     def workers(*chosen: recipes.Recipe, device: str | None = None) -> int:
         asked = dataclasses.replace(job("instant"), recipes={r.task: r for r in chosen}, device=device)
-        return engines.default_workers(asked)
+        return engines.default_workers(asked.work)
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert workers(small) == workers(large) == 16
@@ -142,12 +222,12 @@ def test_some_workers_that_can_not_start_do_not_stop_the_others(
     monkeypatch.syspath_prepend(tmp_path)
     trials = [Trial(CODES[k % 4], "mini-cls", k) for k in range(40)]
     monkeypatch.setattr(engines, "MAX_FALSE_STARTS", 2)
-    with engines.make("local", dataclasses.replace(job("short"), trainer="uneven:train"), 4) as engine:
+    with engines.make("local", dataclasses.replace(job("short"), trainer="uneven:train").work, 4) as engine:
         assert [o.status for o in finish(engine, trials)] == ["ok"] * 40
         # They are not tried forever.
         while len(engine.workers) > 1:
             engine.wait(1)
-    said = "a worker is given up, which can't start: the worker ended with exit status 7"
+    said = "gave up a worker that can't start: the worker ended with exit status 7"
     assert capfd.readouterr().err.count(said) == 3
 
 
@@ -166,12 +246,12 @@ def test_a_worker_that_loses_its_device_does_not_stop_the_others(
     monkeypatch.syspath_prepend(tmp_path)
     started = dataclasses.replace(job("faulty", data=str(tmp_path)), trainer="leaving:train")
     seeds = [fake_trainers.KILLED, *[fake_trainers.OK] * 5]
-    with engines.make("local", started, 2) as engine:
+    with engines.make("local", started.work, 2) as engine:
         outcomes = finish(engine, [Trial(CODES[k % 4], "mini-cls", seed) for k, seed in enumerate(seeds)])
         while len(engine.workers) > 1:
             engine.wait(1)
     assert sorted(o.status for o in outcomes) == ["failed", *["ok"] * 5]
-    assert "a worker is given up, which can't start: no trainer 'leaving:train'" in capfd.readouterr().err
+    assert "gave up a worker that can't start: no trainer 'leaving:train'" in capfd.readouterr().err
 
 
 def test_workers_that_can_not_start_stop_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +260,7 @@ def test_workers_that_can_not_start_stop_the_build(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(tmp_path)
     recipe = recipes.get("mini-cls")
     for name, error, message in [
-        ("dying:train", BuildError, "5 workers in a row ended before they were ready: .* exit status 7"),
+        ("dying:train", WorkerError, "5 workers in a row ended before they were ready: .* exit status 7"),
         (
             "lacking:train",
             InvalidArgumentError,
@@ -188,7 +268,7 @@ def test_workers_that_can_not_start_stop_the_build(tmp_path: Path, monkeypatch: 
         ),
     ]:
         with (
-            engines.make("local", Job({"mini-cls": recipe}, (), name), 1) as engine,
+            engines.make("local", Job({"mini-cls": recipe}, (), name).work, 1) as engine,
             pytest.raises(error, match=message),
         ):
             finish(engine, [Trial(CODES[0], "mini-cls", 0)])
@@ -201,14 +281,14 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
         Job({}, ()).load()
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"'ray' needs 'ray'.*nasbench-mr\[cluster\]"):
-        engines.make("ray", job("instant"), 1)
+        engines.make("ray", job("instant").work, 1)
 
 
 def test_unknown_engines_and_options() -> None:
     with pytest.raises(UnknownNameError, match="no engine 'slurm': expected one of local, ray"):
-        engines.make("slurm", job("instant"))
+        engines.make("slurm", job("instant").work)
     with pytest.raises(InvalidArgumentError, match="the engine 'local' has no option 'gpus'"):
-        engines.make("local", job("instant"), gpus=0.5)
+        engines.make("local", job("instant").work, gpus=0.5)
 
 
 def test_a_killed_builder_leaves_no_worker(tmp_path: Path) -> None:
@@ -227,8 +307,32 @@ def test_a_killed_builder_leaves_no_worker(tmp_path: Path) -> None:
     assert all(gone(int(process)) for process in notes.read_text().split())
 
 
+def test_workers_end_though_a_fork_of_their_parent_lives(tmp_path: Path) -> None:
+    """The fork holds the parent's end of the pipes open, so that they never hang up."""
+    if (child := os.fork()) == 0:
+        try:
+            engine = engines.make("local", engines.Work("operator:methodcaller", ("bit_length",)), 1)
+            forked = os.fork()
+            if forked:
+                (tmp_path / "new").write_text(f"{engine.workers[0].handle[0].pid} {forked}")
+                (tmp_path / "new").rename(tmp_path / "pids")
+            time.sleep(100)
+        finally:
+            os._exit(1)
+    while not (tmp_path / "pids").exists():
+        time.sleep(0.01)
+    worker, forked = map(int, (tmp_path / "pids").read_text().split())
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    try:
+        assert not gone(forked, 0)
+        assert gone(worker)
+    finally:
+        os.kill(forked, signal.SIGKILL)
+
+
 def test_what_trainers_print_is_not_on_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with engines.make("local", job("noting", data=str(tmp_path)), 1) as engine:
+    with engines.make("local", job("noting", data=str(tmp_path)).work, 1) as engine:
         finish(engine, [Trial(CODES[0], "mini-cls", 0)])
     out, err = capfd.readouterr()
     assert out == ""
@@ -281,7 +385,7 @@ def test_ray_runs_the_same_trials_and_survives_what_local_does(cluster: object, 
 
 
 def test_a_ray_worker_that_met_a_gpu_error_is_replaced(cluster: object) -> None:
-    with engines.make("ray", job("on_gpu"), 1) as engine:
+    with engines.make("ray", job("on_gpu").work, 1) as engine:
         after_a_gpu_error(engine)
 
 
@@ -292,9 +396,9 @@ def test_a_ray_trainer_that_does_not_exist(cluster: object, tmp_path: Path) -> N
 
 def test_a_share_that_no_node_has(cluster: object) -> None:
     with pytest.raises(InvalidArgumentError, match=r"no room for a worker of 1 cores and 0\.5 GPUs"):
-        engines.make("ray", job("instant"), gpus=0.5)
+        engines.make("ray", job("instant").work, gpus=0.5)
     with pytest.raises(InvalidArgumentError, match="expected shares of at least 0, and cores"):
-        engines.make("ray", job("instant"), cpus=0.0)
+        engines.make("ray", job("instant").work, cpus=0.0)
 
 
 def test_a_ray_node_removed_in_the_middle(cluster: object, tmp_path: Path) -> None:
