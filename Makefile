@@ -23,7 +23,7 @@ test: lint types unit base
 $(VENV)/deps: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	rm -rf build nasbench_mr.egg-info
-	$(BIN)/pip install -q -c constraints.txt '.[all,test,docs]'
+	$(BIN)/pip install -q -c constraints.txt '.[all,test,docs,readers]'
 	touch $@
 
 # An ordinary install, which is what users have and what mypy reads.

@@ -257,6 +257,9 @@ def seal(
     """
     import pyarrow.parquet as pq
 
+    from nasbench_mr import card as dataset_card
+    from nasbench_mr import croissant
+
     check_name(name, version)
     tasks = list(tasks)
     about = dict(about or {})
@@ -273,8 +276,8 @@ def seal(
             raise ReleaseError(f"the task {task.name!r} has no tables/{task.name}.parquet in {folder}")
     release = Release(folder, name, version, {t.name: t for t in tasks}, listed, about)
     documents = {
-        "DATASET_CARD.md": card if card is not None else card_text(release),
-        "croissant.json": json.dumps(_croissant(release), indent=2) + "\n",
+        "DATASET_CARD.md": card if card is not None else dataset_card.text(release),
+        "croissant.json": json.dumps(croissant.describe(release), indent=2) + "\n",
     }
     for document, text in documents.items():
         files.write_text(folder / document, text)
@@ -474,6 +477,28 @@ def pack(release: Release, target: str | os.PathLike[str]) -> Path:
     return path
 
 
+def export(release: Release, folder: str | os.PathLike[str]) -> Path:
+    """Write a release as a folder for Hugging Face, which is there whole or not at all.
+
+    `datasets.load_dataset(FOLDER, TASK)` opens it as it is, and `huggingface-cli upload` publishes it: its
+    README.md is the dataset card, whose front matter names a configuration for every table.
+
+    Raises:
+        ReleaseError: there is something at `folder` already.
+    """
+    import shutil
+
+    verify(release)
+    target = Path(folder)
+    if target.exists():
+        raise ReleaseError(f"{target} is there already; give the name of a folder that is not")
+    with files.atomic_folder(target) as made:
+        _copy(release, release.files, made)
+        for name, source in ((MANIFEST, MANIFEST), ("README.md", "DATASET_CARD.md")):
+            shutil.copyfile(release.path / source, made / name)
+    return target
+
+
 def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = None) -> Release:
     """Unpacks a release tarball into the folder `target`, checked file by file; it stands there, or in the
     one folder that the tarball holds.
@@ -538,91 +563,3 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Releas
 
 
 # --- Describing ---------------------------------------------------------------------------------------
-
-
-def card_text(release: Release) -> str:
-    """DATASET_CARD.md of a release, from what its manifest says."""
-    from nasbench_mr import spaces
-
-    about = release.about
-    lines = [f"# {about.get('title', release.name)} ({release})", ""]
-    lines += [about["description"], ""] if "description" in about else []
-    for key in ("license", "citation", "homepage"):
-        if key in about:
-            lines += [f"- {key}: {about[key]}"]
-    lines += ["", "## Tables", "", "| task | dataset | rows | metrics | objective |", "|---|---|---|---|---|"]
-    for task in release.tasks.values():
-        rows = release.files[f"tables/{task.name}.parquet"]["rows"]
-        metrics = ", ".join(f"{m.name} ({m.unit})" for m in task.metrics)
-        lines += [f"| {task.name} | {task.dataset} | {rows:,} | {metrics} | {task.objective} |"]
-    lines += ["", "## Columns", ""]
-    space_names = {task.space for task in release.tasks.values()}
-    for name in sorted(space_names):
-        names = spaces.get(name).NAMES
-        lines += [f"- `{names[0]}` ... `{names[-1]}`: the code's {len(names)} integers ({name})"]
-    lines += ["- `seed`: of the trial; a code has one row for each"]
-    lines += [f"- `{name}`: {unit}" for name, unit in trials.COSTS.items()]
-    lines += ["- `device`, `status` (ok, diverged, failed), `error`: of the trial", "", "## Provenance", ""]
-    for text in dict.fromkeys(task.provenance for task in release.tasks.values() if task.provenance):
-        of = ", ".join(t.name for t in release.tasks.values() if t.provenance == text)
-        lines += [f"- {of}: {text}"]
-    return "\n".join(lines) + "\n"
-
-
-def _croissant(release: Release) -> dict[str, Any]:
-    """The release in the Croissant format of MLCommons (version 1.0)."""
-    import pyarrow.parquet as pq
-
-    context = {
-        "@language": "en",
-        "@vocab": "https://schema.org/",
-        "cr": "http://mlcommons.org/croissant/",
-        "sc": "https://schema.org/",
-        "dct": "http://purl.org/dc/terms/",
-        "conformsTo": "dct:conformsTo",
-        "recordSet": "cr:recordSet",
-        "field": "cr:field",
-        "source": "cr:source",
-        "fileObject": "cr:fileObject",
-        "extract": "cr:extract",
-        "column": "cr:column",
-        "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    }
-    tables = {n: e for n, e in release.files.items() if n.endswith(".parquet")}
-    record_sets = []
-    for task in release.tasks.values():
-        name = f"tables/{task.name}.parquet"
-        fields = [
-            {
-                "@type": "cr:Field",
-                "@id": f"{task.name}/{field.name}",
-                "name": field.name,
-                "dataType": {"double": "sc:Float", "string": "sc:Text"}.get(str(field.type), "sc:Integer"),
-                "source": {"fileObject": {"@id": name}, "extract": {"column": field.name}},
-            }
-            for field in pq.read_schema(release.path / name)
-        ]
-        record_sets.append({"@type": "cr:RecordSet", "@id": task.name, "name": task.name, "field": fields})
-    return {
-        "@context": context,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": release.name,
-        "version": release.version,
-        "description": release.about.get("description", release.about.get("title", release.name)),
-        "license": release.about.get("license", "unknown"),
-        "citeAs": release.about.get("citation", ""),
-        "url": release.about.get("homepage", ""),
-        "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": name,
-                "name": name,
-                "contentUrl": name,
-                "encodingFormat": "application/vnd.apache.parquet",
-                "sha256": entry["sha256"],
-            }
-            for name, entry in tables.items()
-        ],
-        "recordSet": record_sets,
-    }

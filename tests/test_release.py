@@ -95,12 +95,11 @@ def test_the_manifest_says_everything() -> None:
 
 def test_the_card_and_croissant(copy: Path) -> None:
     card = (copy / "DATASET_CARD.md").read_text()
-    assert card.startswith("# A small made-up release (tiny@1.0.0)\n")
+    assert card.startswith('---\npretty_name: "A small made-up release"\nlicense: "cc0-1.0"\n')
+    assert "\n# A small made-up release (tiny@1.0.0)\n" in card
     assert "- license: CC0-1.0" in card
-    assert (
-        "| seg | Cityscapes, 19 classes | 81 | mIoU (percent), mAcc (percent), aAcc (percent) | mIoU |"
-        in card
-    )
+    metrics = "mIoU (percent), mAcc (percent), aAcc (percent)"
+    assert f"| Cityscapes, 19 classes | 81 | {metrics} | mIoU, larger is better |" in card
     croissant = json.loads((copy / "croissant.json").read_text())
     assert (croissant["@type"], croissant["name"], croissant["version"]) == ("sc:Dataset", "tiny", "1.0.0")
     files_by_name = {f["name"]: f["sha256"] for f in croissant["distribution"]}

@@ -91,6 +91,7 @@ _ABOUT = {
     "citation": "Ding et al., Learning Versatile Neural Architectures by Propagating Network Codes, "
     "ICLR 2022",
     "homepage": "https://github.com/dingmyu/NCP",
+    "published": "2022-04-25",  # ICLR 2022
 }
 #: Goes with the tables, as it demands.
 _LICENSE = """\

@@ -102,10 +102,11 @@ class Verify(Command):
 
 
 class Pack(Command):
-    """Write a release as a reproducible tarball with its .sha256 beside it.
+    """Write a release as a reproducible tarball with its .sha256 beside it, or as a folder for Hugging Face.
 
     Example:
       nasbench-mr pack nasbench-mr --out dist/
+      nasbench-mr pack mini --hf hf/mini
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -113,10 +114,21 @@ class Pack(Command):
         parser.add_argument(
             "--out", default=".", help="a folder, or a file name ending in .tar.gz (default: .)"
         )
+        parser.add_argument(
+            "--hf", metavar="DIR", help="write a folder for Hugging Face instead of a tarball"
+        )
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        path = releases.pack(open_release(args).release, args.out)
+        release = open_release(args).release
+        if args.hf is not None:
+            folder = releases.export(release, args.hf)
+            if args.json:
+                return print_json({"path": str(folder), "configs": list(release.tasks)})
+            first = next(iter(release.tasks))
+            print(f"{folder}: open a table with datasets.load_dataset({str(folder)!r}, {first!r})")
+            return None
+        path = releases.pack(release, args.out)
         digest = Path(f"{path}.sha256").read_text().split()[0]
         if args.json:
             return print_json({"path": str(path), "sha256": digest})

@@ -1,0 +1,133 @@
+"""The dataset card of a release: what people read, and what Hugging Face and its `datasets` library read.
+
+The card begins with YAML front matter in Hugging Face's form: a configuration for every table and every file
+of curves, so that `datasets.load_dataset(FOLDER, "seg")` opens a folder that has it as README.md. Its
+statistics are computed from the tables.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from nasbench_mr import spaces, trials
+
+if TYPE_CHECKING:
+    from nasbench_mr.release import Release
+    from nasbench_mr.tasks import Task
+
+#: Task's problem: Hugging Face's category.
+_CATEGORIES = {
+    "classification": "image-classification",
+    "segmentation": "image-segmentation",
+    "detection": "object-detection",
+    "video": "video-classification",
+}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def text(release: Release) -> str:
+    """Return DATASET_CARD.md of a release: from its manifest, and from its tables on disk."""
+    about = release.about
+    lines = [*_front_matter(release), "", f"# {about.get('title', release.name)} ({release})", ""]
+    lines += [about["description"], ""] if "description" in about else []
+    lines += [f"- {key}: {about[key]}" for key in ("license", "citation", "homepage") if key in about]
+    lines += ["", "## Tables", "", *_tables(release), "", "## Columns", "", *_columns(release)]
+    lines += ["", "## Statistics", "", *_statistics(release), "", "## Collection", "", *_collection(release)]
+    if flaws := about.get("flaws"):
+        lines += ["", "## Known flaws", "", *(f"- {flaw}" for flaw in flaws)]
+    return "\n".join([*lines, "", _USE])
+
+
+_USE = """\
+## Uses and misuses
+
+Use it to compare search methods and predictors by regret and rank correlation, over many seeds, on all tasks.
+Cite the release by name, version and digest (`nasbench-mr releases`).
+
+Do not read small differences between codes as real where a task has one seed a code: the spread of seeds is
+unknown there, and the best tabulated value is optimistic. Do not compare `macs` between releases whose tasks
+count them by different rules, and do not take a surrogate's answer for a measurement.
+"""
+
+
+def _front_matter(release: Release) -> list[str]:
+    """YAML, as JSON values are."""
+    rows = sum(release.files[f"tables/{task}.parquet"]["rows"] for task in release.tasks)
+    size = next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")
+    problems = [task.problem for task in release.tasks.values()]
+    front: dict[str, Any] = {
+        "pretty_name": release.about.get("title", release.name),
+        "license": str(release.about.get("license", "unknown")).lower(),
+        "tags": ["neural-architecture-search", "nas", "benchmark", "tabular"],
+        "task_categories": sorted({_CATEGORIES.get(problem, "other") for problem in problems}),
+        "size_categories": [size],
+    }
+    lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items())]
+    lines += ["configs:"]
+    for folder, suffix in (("tables", ""), ("curves", "-curves")):
+        for task in release.tasks:
+            if (name := f"{folder}/{task}.parquet") in release.files:
+                lines += [f"- config_name: {json.dumps(task + suffix)}", f"  data_files: {json.dumps(name)}"]
+    return [*lines, "---"]
+
+
+def _tables(release: Release) -> list[str]:
+    lines = ["| task | what | dataset | rows | metrics | objective |", "|---|---|---|---|---|---|"]
+    for task in release.tasks.values():
+        rows = release.files[f"tables/{task.name}.parquet"]["rows"]
+        metrics = ", ".join(f"{m.name} ({m.unit})" for m in task.metrics)
+        lines += [f"| {task.name} | {task.title} | {task.dataset} | {rows:,} | {metrics} | {_goal(task)} |"]
+    return lines
+
+
+def _goal(task: Task) -> str:
+    return f"{task.objective}, {'larger' if task.metric(task.objective).sign > 0 else 'smaller'} is better"
+
+
+def _columns(release: Release) -> list[str]:
+    lines = []
+    for name in sorted({task.space for task in release.tasks.values()}):
+        names = spaces.get(name).NAMES
+        lines += [f"- `{names[0]}` ... `{names[-1]}`: the code's {len(names)} integers ({name})"]
+    lines += ["- `seed`: of the trial; a code has one row for each"]
+    lines += [f"- `{name}`: {unit}" for name, unit in trials.COSTS.items()]
+    return [*lines, "- `device`, `status` (ok, diverged, failed), `error`: of the trial"]
+
+
+def _statistics(release: Release) -> list[str]:
+    """Of each task's objective, over the trials that are "ok"."""
+    import numpy as np
+
+    from nasbench_mr import table
+
+    lines = [
+        "| task | codes | most seeds | failed | least | median | most | std between seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for task in release.tasks.values():
+        read = table.read(release.path / f"tables/{task.name}.parquet", task)
+        values = read.values[task.objective][read.ok]
+        _, which, counts = np.unique(read.codes[read.ok], axis=0, return_inverse=True, return_counts=True)
+        cells = [task.name, f"{len(counts):,}", str(counts.max(initial=0)), str(len(read) - len(values))]
+        if len(values):
+            cells += [f"{value:.2f}" for value in (values.min(), np.median(values), values.max())]
+            means = np.bincount(which.ravel(), values) / counts
+            freedom = len(values) - len(counts)
+            squares = ((values - means[which.ravel()]) ** 2).sum()
+            cells += [f"{np.sqrt(squares / freedom):.2f}" if freedom else "unknown: one seed a code"]
+        else:
+            cells += ["-"] * 4
+        lines += [f"| {' | '.join(cells)} |"]
+    return lines
+
+
+def _collection(release: Release) -> list[str]:
+    lines = []
+    for text_ in dict.fromkeys(task.provenance for task in release.tasks.values() if task.provenance):
+        of = ", ".join(task.name for task in release.tasks.values() if task.provenance == text_)
+        lines += [f"- {of}: {text_}"]
+    for task in release.tasks.values():
+        if task.recipe:
+            lines += [f"- recipe of {task.name}: {task.recipe}"]
+    return lines
