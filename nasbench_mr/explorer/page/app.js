@@ -26,6 +26,7 @@ export class App {
       log: true,
       top: 100,
       brush: null,
+      zoom: null,
       ranges: {},
       axes: "objectives",
       code: table.space.code(best),
@@ -151,11 +152,13 @@ export class App {
 
   /** Return the domains of the plot's axes. */
   get domains() {
-    const { space, x, y, log } = this.state;
-    return this.memo("domains", [space, x, y, log], () => ({
-      x: padded(extent(this.points.xs, this.logX), 0.03, this.logX),
-      y: padded(extent(this.points.ys), 0.04, false),
-    }));
+    const { space, x, y, log, zoom } = this.state;
+    return this.memo("domains", [space, x, y, log, zoom], () =>
+      zoom ?? {
+        x: padded(extent(this.points.xs, this.logX), 0.03, this.logX),
+        y: padded(extent(this.points.ys), 0.04, false),
+      },
+    );
   }
 
   /** Return the choices of an axis: [label, [[key, text], ...]], by task. */

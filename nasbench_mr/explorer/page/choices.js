@@ -16,7 +16,8 @@ export class Choices {
     byId("space").addEventListener("change", (event) => app.set({ space: Number(event.target.value) }));
     byId("log").addEventListener("change", (event) => app.set({ log: event.target.checked }));
     byId("top").addEventListener("input", (event) => app.set({ top: Number(event.target.value) }));
-    byId("clear").addEventListener("click", () => app.set({ brush: null, ranges: {}, top: 100 }));
+    byId("clear").addEventListener("click", () => app.set({ brush: null, ranges: {}, top: 100, zoom: null }));
+    byId("zoom").addEventListener("click", () => app.set({ zoom: app.state.zoom ? null : app.state.brush }));
     byId("theme").addEventListener("click", () => app.set({ theme: app.theme === "dark" ? "light" : "dark" }));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       app.changed.add("theme");
@@ -27,7 +28,7 @@ export class Choices {
 
   chosen(key, value) {
     const patch = { [key]: value };
-    if (key === "x" || key === "y") patch.brush = null; // its spans are of the old axis
+    if (key === "x" || key === "y") Object.assign(patch, { brush: null, zoom: null }); // spans of the old axes
     const { app } = this;
     if (key === "y") {
       // Several tasks at once are told apart by colour.
@@ -60,7 +61,9 @@ export class Choices {
     const selected = app.mask.reduce((sum, value) => sum + value, 0);
     const total = `${whole(app.points.count)} points`;
     byId("count").textContent = app.filtered ? `${whole(selected)} of ${whole(table.rows)} networks selected` : total;
-    byId("clear").disabled = !app.filtered;
+    byId("clear").disabled = !app.filtered && !state.zoom;
+    byId("zoom").disabled = !state.zoom && !state.brush;
+    byId("zoom").textContent = state.zoom ? "Zoom out" : "Zoom in";
   }
 
   /** Say where the numbers come from. */

@@ -40,7 +40,8 @@ export class Controls {
       ),
     );
     const head = group("Head", this.slider(space.head, "channels"));
-    return byId("controls").replaceChildren(el("div", { class: "ends" }, stem, head), ...stages);
+    const [first, second, ...wide] = stages;
+    return byId("controls").replaceChildren(el("div", {}, stem, first, second, head), el("div", {}, ...wide));
   }
 
   slider(k, label) {

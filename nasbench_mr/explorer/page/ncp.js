@@ -22,7 +22,7 @@ export class Ncp {
     if (this.limit && document.activeElement !== this.limit) {
       this.limit.value = app.state.limit === null ? "" : String(Number((app.state.limit / 1e9).toPrecision(6)));
     }
-    if (["space", "x", "y", "log", "theme", "colour"].some((key) => changed.has(key))) this.draw();
+    if (["space", "x", "y", "log", "zoom", "theme", "colour"].some((key) => changed.has(key))) this.draw();
   }
 
   build() {

@@ -110,7 +110,7 @@ export class Panel {
         return el(
           "tr",
           {},
-          el("td", { class: "number" }, String(distance)),
+          el("td", {}, String(distance)),
           el("td", {}, el("button", { class: "link mono", onclick: () => app.set({ code }) }, table.space.text(code))),
           el("td", { class: "number" }, fixed(column.values[row])),
           ...costs.map((cost) => el("td", { class: "number" }, cost ? short(cost.values[row]) : "–")),

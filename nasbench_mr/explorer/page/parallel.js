@@ -44,17 +44,19 @@ export class Parallel {
     this.size = { width, height };
     const side = width / columns.length / 2;
     this.axes = columns.map((column, k) => {
-      const domain = padded(extent(column.values, column.log), 0.02, column.log);
+      const whole = extent(column.values, column.log);
+      const domain = padded(column.log ? whole : usual(column.values, whole), 0.02, column.log);
       // Better is up, on every axis.
       const range = column.sign > 0 || column.log ? [height - BOTTOM, TOP] : [TOP, height - BOTTOM];
-      return { column, x: side + (k * (width - 2 * side)) / Math.max(1, columns.length - 1), scale: new Scale(domain, range, column.log) };
+      const scale = new Scale(domain, range, column.log);
+      return { column, whole, scale, x: side + (k * (width - 2 * side)) / Math.max(1, columns.length - 1) };
     });
     this.drawLines();
     this.drawAxes();
     this.drawCode();
     byId("parallel-hint").textContent = app.filtered
       ? "The figure under an axis is the median rank of the selected networks: 100 is the best, 50 what chance gives."
-      : "Drag along an axis, or move its two handles with the arrow keys, to select networks here and above.";
+      : "Drag along an axis, or move its handles with the arrow keys, to select networks here and above. Values far from all others are drawn at the axis's end.";
   }
 
   drawLines() {
@@ -66,7 +68,7 @@ export class Parallel {
     const context = this.canvas.getContext("2d");
     context.scale(ratio, ratio);
     const { mask, filtered, theme, colouring, table } = app;
-    const heights = this.axes.map(({ column, scale }) => Float32Array.from(column.values, (value) => scale.at(value)));
+    const heights = this.axes.map(({ column, scale }) => Float32Array.from(column.values, (value) => scale.at(inside(value, scale.domain))));
     const xs = this.axes.map((axis) => axis.x);
     const trace = (path, row) => {
       let pen = false;
@@ -93,11 +95,12 @@ export class Parallel {
         } else if (colouring.ofRow) color = category(theme, colouring.ofRow[row]).color;
         else color = category(theme, 0).color;
       }
-      const key = mask[row] ? `1${color}` : `0${color}`;
+      // Lines of one path do not darken each other, so a path holds few.
+      const key = `${mask[row]} ${color} ${mask[row] ? Math.floor(row / 24) : 0}`;
       if (!groups.has(key)) groups.set(key, { color, on: mask[row], path: new Path2D() });
       trace(groups.get(key).path, row);
     }
-    const alpha = Math.min(0.9, Math.max(0.13, 45 / Math.max(1, selected)));
+    const alpha = Math.min(0.9, Math.max(0.16, 60 / Math.max(1, selected)));
     for (const { color, on, path } of [...groups.values()].sort((a, b) => a.on - b.on)) {
       context.globalAlpha = on ? alpha : filtered ? 0.05 : 0.1;
       context.strokeStyle = color;
@@ -123,14 +126,15 @@ export class Parallel {
     const parts = this.axes.flatMap(({ column, x, scale }, k) => {
       const text = (y, content, look) => svg("text", { ...FONT, x, y, "text-anchor": "middle", fill: muted, ...look }, content);
       const short_ = (value) => (column.log ? short(value) : String(value));
-      const ticks = scale.ticks(4).slice(0, 7).map((tick) =>
+      const clear = (tick) => Math.min(scale.at(tick) - TOP, bottom - scale.at(tick)) > 9; // of the handles
+      const ticks = scale.ticks(4).filter(clear).map((tick) =>
         svg("text", { ...FONT, "font-size": 10, x: x + 5, y: scale.at(tick) + 3.5, fill: muted, ...halo }, short_(tick)),
       );
       const room = this.size.width / this.axes.length - 8;
       const name = clipped(column.task ? column.task.name : column.label, room);
       const under = column.metric ? clipped(column.metric.name, room) : "";
       const span = app.state.ranges[column.key];
-      const [low, high] = span ?? scale.domain;
+      const [low, high] = (span ?? scale.domain).map((value) => inside(value, scale.domain));
       const [a, b] = [scale.at(low), scale.at(high)].sort((p, q) => p - q);
       const box = span ? [svg("rect", { x: x - 7, y: a, width: 14, height: b - a, fill: accent, "fill-opacity": 0.18, stroke: accent })] : [];
       const rank = this.median(column);
@@ -169,9 +173,9 @@ export class Parallel {
   }
 
   key(event, k, end, low, high) {
-    const { column, scale } = this.axes[k];
+    const { scale } = this.axes[k];
     const moves = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5 };
-    if (event.key === "Escape") return this.span(column.key, null);
+    if (event.key === "Escape") return this.span(this.axes[k], null);
     if (!(event.key in moves)) return undefined;
     event.preventDefault();
     const step = moves[event.key] * (event.key.startsWith("Page") ? 2 : 1) * 0.02;
@@ -181,15 +185,20 @@ export class Parallel {
       return scale.log ? 10 ** at : at;
     };
     const span = end === "least" ? [Math.min(move(low), high), high] : [low, Math.max(move(high), low)];
-    return this.span(column.key, span, scale);
+    return this.span(this.axes[k], span);
   }
 
   /** Set, or with null remove, an axis's span; one that covers the axis is none. */
-  span(key, span, scale) {
+  span({ column, scale, whole }, span) {
     const ranges = { ...this.app.state.ranges };
-    const whole = span && scale && span[0] <= scale.domain[0] && span[1] >= scale.domain[1];
-    if (span && !whole) ranges[key] = span;
-    else delete ranges[key];
+    delete ranges[column.key];
+    if (span) {
+      // The ends of an axis stand for what lies beyond as well.
+      const [first, last] = scale.domain;
+      const low = span[0] <= first ? Math.min(first, whole[0]) : span[0];
+      const high = span[1] >= last ? Math.max(last, whole[1]) : span[1];
+      if (low > Math.min(first, whole[0]) || high < Math.max(last, whole[1])) ranges[column.key] = [low, high];
+    }
     this.app.set({ ranges });
   }
 
@@ -197,7 +206,7 @@ export class Parallel {
     const { app } = this;
     const { accent } = inks(app.theme);
     const { ground } = surface(app.theme);
-    const places = this.axes.map(({ column, x, scale }) => [x, scale.at(app.place(column.key).value)]);
+    const places = this.axes.map(({ column, x, scale }) => [x, scale.at(inside(app.place(column.key).value, scale.domain))]);
     const known = places.filter(([, y]) => Number.isFinite(y));
     const d = known.map(([x, y], k) => `${k ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
     this.code.replaceChildren(
@@ -227,17 +236,27 @@ export class Parallel {
     this.box.addEventListener("pointermove", (event) => {
       if (!drag) return;
       const [, y] = place(event);
-      const { column, scale } = this.axes[drag.k];
+      const { scale } = this.axes[drag.k];
       if (Math.abs(y - drag.start) < 3) return;
       const [above, below] = [TOP, this.size.height - BOTTOM];
       const clamp = (pixel) => Math.min(below, Math.max(above, pixel));
-      this.span(column.key, [clamp(drag.from), clamp(y)].map((p) => scale.value(p)).sort((a, b) => a - b), scale);
+      this.span(this.axes[drag.k], [clamp(drag.from), clamp(y)].map((p) => scale.value(p)).sort((a, b) => a - b));
       drag.moved = true;
     });
     this.box.addEventListener("pointerup", () => {
-      if (drag && !drag.moved) this.span(this.axes[drag.k].column.key, null);
+      if (drag && !drag.moved) this.span(this.axes[drag.k], null);
       drag = null;
     });
     this.box.addEventListener("pointercancel", () => (drag = null));
   }
+}
+
+const inside = (value, [low, high]) => Math.min(high, Math.max(low, value));
+
+/** Return the span of an axis: of all values, but for a few that are far from all others. */
+function usual(values, [low, high]) {
+  const sorted = Float64Array.from(values.filter((value) => !Number.isNaN(value))).sort();
+  const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
+  const reach = 2.5 * (at(0.95) - at(0.05));
+  return reach > 0 ? [Math.max(low, at(0.05) - reach), Math.min(high, at(0.95) + reach)] : [low, high];
 }

@@ -31,7 +31,7 @@ export class Scatter {
   }
 
   update(changed) {
-    const keys = ["space", "x", "y", "colour", "log", "top", "brush", "ranges", "theme"];
+    const keys = ["space", "x", "y", "colour", "log", "top", "brush", "zoom", "ranges", "theme"];
     if (keys.some((key) => changed.has(key))) this.draw();
     else if (changed.has("code")) this.drawCode();
   }
@@ -86,6 +86,7 @@ export class Scatter {
     const plain = rgb(category(theme, 0).color);
     const [low, high] = ramp ? colouring.domain.map((v) => (colouring.column.log ? Math.log(v) : v)) : [0, 1];
     for (let k = 0; k < points.count; k++) {
+      if (!this.shows(k)) continue;
       const row = points.rows[k];
       if (!mask[row]) {
         faint.at.push(k);
@@ -127,6 +128,13 @@ export class Scatter {
       this.drawn += at.length;
     }
     return picture;
+  }
+
+  /** Whether a point lies in the plot; all do where the plot is not zoomed. */
+  shows(k) {
+    const { left, right, top, bottom } = this.plot;
+    const [x, y] = [this.px[k], this.py[k]];
+    return x > left - 0.5 && x < right + 0.5 && y > top - 0.5 && y < bottom + 0.5;
   }
 
   xTicks() {
@@ -218,7 +226,8 @@ export class Scatter {
   drawFronts() {
     const { ink } = inks(this.app.theme);
     const { points, fronts, theme } = this.app;
-    const parts = fronts.filter((front) => front.length).map((front, group) => {
+    const shown = fronts.map((front) => front.filter((k) => this.shows(k)));
+    const parts = shown.map((front, group) => {
       const color = points.several ? category(theme, group).color : ink;
       let d = "";
       front.forEach((k, i) => {
@@ -228,18 +237,21 @@ export class Scatter {
       });
       return svg("path", { d, fill: "none", stroke: color, "stroke-width": 1.4, "stroke-linejoin": "round" });
     });
-    if (!points.several && fronts[0].length) {
+    if (!points.several) {
       const ring = { r: this.radius + 1.2, fill: "none", stroke: ink, "stroke-width": 1.2 };
-      parts.push(...fronts[0].map((k) => svg("circle", { cx: this.px[k], cy: this.py[k], ...ring })));
+      parts.push(...shown[0].map((k) => svg("circle", { cx: this.px[k], cy: this.py[k], ...ring })));
     }
     this.layers.front.replaceChildren(...parts);
   }
 
   drawBrush(span = this.app.state.brush) {
     const { accent } = inks(this.app.theme);
-    if (!span) return this.layers.brush.replaceChildren();
-    const [x0, x1] = span.x.map((value) => this.x.at(value)).sort((a, b) => a - b);
-    const [y0, y1] = span.y.map((value) => this.y.at(value)).sort((a, b) => a - b);
+    if (!span || JSON.stringify(span) === JSON.stringify(this.app.state.zoom)) return this.layers.brush.replaceChildren();
+    const { left, right, top, bottom } = this.plot;
+    const pixels = (scale, values, low, high) =>
+      values.map((value) => Math.min(high, Math.max(low, scale.at(value)))).sort((a, b) => a - b);
+    const [x0, x1] = pixels(this.x, span.x, left, right);
+    const [y0, y1] = pixels(this.y, span.y, top, bottom);
     const look = { fill: accent, "fill-opacity": 0.08, stroke: accent, "stroke-dasharray": "4 3" };
     this.layers.brush.replaceChildren(svg("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, ...look }));
   }
@@ -252,7 +264,9 @@ export class Scatter {
     const { points } = app;
     const parts = [];
     const mark = (x, y, std, known) => {
-      if (!Number.isFinite(x) || !Number.isFinite(y)) return;
+      const { left, right, top, bottom } = this.plot;
+      const [px, py] = [this.x.at(x), this.y.at(y)];
+      if (!(px >= left && px <= right && py >= top && py <= bottom)) return; // unknown, or out of the zoom
       const [cx, low, cy, high] = [this.x.at(x), this.y.at(y - std), this.y.at(y), this.y.at(y + std)].map((v) => v.toFixed(1));
       if (std > 0) parts.push(svg("path", { d: `M${cx} ${low}V${high}`, stroke: accent, "stroke-width": 2 }));
       parts.push(svg("circle", { cx, cy, r: this.radius + 5, fill: "none", stroke: ground, "stroke-width": 4.5 }));
@@ -274,7 +288,7 @@ export class Scatter {
     this.cells = new Map();
     const { points, mask, filtered } = this.app;
     for (let k = 0; k < points.count; k++) {
-      if (filtered && !mask[points.rows[k]]) continue;
+      if ((filtered && !mask[points.rows[k]]) || !this.shows(k)) continue;
       const key = Math.floor(this.px[k] / CELL) * 4096 + Math.floor(this.py[k] / CELL);
       if (!this.cells.has(key)) this.cells.set(key, []);
       this.cells.get(key).push(k);
@@ -340,7 +354,7 @@ export class Scatter {
 
   /** Say where on the front the keyboard is. */
   describe(points) {
-    const front = this.app.fronts.flat();
+    const front = this.app.fronts.flat().filter((k) => this.shows(k));
     const at = this.step;
     this.box.setAttribute("aria-valuemin", "1");
     this.box.setAttribute("aria-valuemax", String(Math.max(1, front.length)));
@@ -404,7 +418,7 @@ export class Scatter {
 
   /** Arrow keys move along the front, Enter selects, Escape takes the brush away. */
   key(event) {
-    const front = this.app.fronts.flat();
+    const front = this.app.fronts.flat().filter((k) => this.shows(k));
     const moves = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 5, PageDown: -5 };
     const { length } = front;
     let step = this.step;

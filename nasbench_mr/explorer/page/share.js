@@ -12,6 +12,7 @@ const FIELDS = {
   log: ["log", Number, (text) => text !== "0"],
   top: ["top", String, (text) => (Number(text) >= 1 && Number(text) <= 100 ? Math.round(Number(text)) : undefined)],
   brush: ["brush", ({ x, y }) => [...x, ...y].map(brief).join(), (text) => readBrush(text)],
+  zoom: ["zoom", ({ x, y }) => [...x, ...y].map(brief).join(), (text) => readBrush(text)],
   ranges: ["span", writeRanges, readRanges],
   axes: ["axes", String, (text) => (["objectives", "all"].includes(text) ? text : undefined)],
   code: ["code", (code) => code.join(), (text, app) => app.table.space.parse(text) ?? undefined],
@@ -20,11 +21,11 @@ const FIELDS = {
   theme: ["theme", String, (text) => (["light", "dark"].includes(text) ? text : undefined)],
 };
 
-const brief = (value) => Number(value.toPrecision(8));
+const brief = (value) => Number(value.toPrecision(12));
 
 function readBrush(text) {
   const [x0, x1, y0, y1] = text.split(",").map(Number);
-  return [x0, x1, y0, y1].every(Number.isFinite) ? { x: [x0, x1], y: [y0, y1] } : undefined;
+  return [x0, x1, y0, y1].every(Number.isFinite) && x0 < x1 && y0 < y1 ? { x: [x0, x1], y: [y0, y1] } : undefined;
 }
 
 function writeRanges(ranges) {
