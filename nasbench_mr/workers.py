@@ -25,6 +25,7 @@ import faulthandler
 import importlib
 import inspect
 import logging
+import multiprocessing
 import os
 import pickle
 import select
@@ -291,7 +292,7 @@ def run(
                 pool.submit(todo.popleft())
             for done in pool.wait(60):
                 if isinstance(done.error, WorkerError):
-                    raise WorkerError(f"{done.task}: {done.error}") from done.error
+                    raise WorkerError(f"{done.task!s:.200}: {done.error}") from done.error
                 yield done.task, done.result()
 
 
@@ -463,6 +464,22 @@ def _end_with(pipe_number: int, parent: int) -> None:
     while not hangup.poll(_WATCH * 1000) and os.getppid() == parent:
         pass
     os.killpg(0, signal.SIGKILL)
+
+
+def end_with_parent(number: int = 0) -> None:
+    """Let this process of another library's pool end when its parent is gone, whatever it is doing.
+
+    For a loader's `worker_init_fn`, which gives it a number. The pool must be of `multiprocessing`.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_without, args=(parent.pid,), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def gpus() -> list[str]:

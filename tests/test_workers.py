@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -5,18 +6,21 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fake_trainers
 import pandas as pd
 import pytest
+import torch
 
-from nasbench_mr import space, tasks
+import nasbench_mr
+from nasbench_mr import search, space, tasks
 from nasbench_mr import workers as engines
+from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Job, Outcome, Trial
-from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.data_builders.training import inputs, recipes
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, UnknownNameError, WorkerError
 
 CODES = [tuple(code) for code in runner.draw_codes(4).tolist()]
@@ -305,6 +309,65 @@ def test_a_killed_builder_leaves_no_worker(tmp_path: Path) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert all(gone(int(process)) for process in notes.read_text().split())
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process started and that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == process and fields[0] != "Z":
+                found.append(int(status.parent.name))
+    return found
+
+
+def generate(folder: Path) -> None:
+    datasets.make("imagenet", folder / "imagenet", train=5000, val=1, classes=2, workers=2)
+
+
+def compare(folder: Path) -> None:
+    options = {"budget": 200, "seeds": 2000, "workers": 2}
+    search.compare(nasbench_mr.load("mini"), "mini-seg", "evolution", out=folder / "out", **options)
+
+
+class Slow:
+    """A data set that takes for ever to read, as a hung network file system does."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> tuple[()]:
+        time.sleep(1000)
+        return ()
+
+
+def load(folder: Path) -> None:
+    (folder / "started.part").touch()
+    read = inputs.Stream(Slow(), None, lambda sample, u: sample, 2)  # type: ignore[arg-type]
+    for _ in read(iter([(torch.tensor([k]), torch.zeros(1, 1)) for k in range(2)])):
+        pass
+
+
+@pytest.mark.parametrize("long", [generate, compare, load])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_what_started_them(
+    tmp_path: Path, long: Callable[[Path], None], how: signal.Signals
+) -> None:
+    (tmp_path / "work").mkdir()
+    if (child := os.fork()) == 0:
+        try:
+            long(tmp_path / "work")
+        finally:
+            os._exit(1)
+    deadline = time.monotonic() + 60
+    # In the middle of it: both workers are there, and something is written.
+    while len(workers := children(child)) < 2 or not any((tmp_path / "work").rglob("*.[jp]*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(child, how)
+    os.waitpid(child, 0)
+    assert all(gone(worker) for worker in workers)
 
 
 def test_workers_end_though_a_fork_of_their_parent_lives(tmp_path: Path) -> None:

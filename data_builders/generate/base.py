@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import files
+from nasbench_mr import workers as pool
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 Floats = npt.NDArray[np.float64]
@@ -49,19 +48,19 @@ def need(value: float, name: str, low: float, high: float) -> None:
 def each(
     function: Callable[[Job], Result], jobs: Sequence[Job], title: str, workers: int, progress: bool
 ) -> list[Result]:
-    """`function` of every job, in order, over so many processes."""
+    """Return `function` of every job, in their order, computed by so many processes."""
     from tqdm import tqdm
 
     need(workers, "workers", 1, 1024)
-    with contextlib.ExitStack() as stack:
-        if workers == 1:
-            results: Iterator[Result] = map(function, jobs)
-        else:
-            # Forking a process that has threads can deadlock; the caller may have started some.
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(workers, context))
-            results = pool.map(function, jobs, chunksize=max(1, len(jobs) // (8 * workers)))
-        return list(tqdm(results, title, len(jobs), unit="sample", disable=None if progress else True))
+    work = pool.Work(f"{__name__}:_numbered", (function,))
+    done = pool.run(work, enumerate(jobs), workers=0 if workers == 1 else workers)
+    bar = tqdm(done, title, len(jobs), unit="sample", disable=None if progress else True)
+    results = {number: result for (number, _), result in bar}
+    return [results[k] for k in range(len(jobs))]
+
+
+def _numbered(function: Callable[[Job], Result]) -> Callable[[tuple[int, Job]], Result]:
+    return lambda job: function(job[1])
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, count: int) -> Floats:

@@ -26,6 +26,7 @@ from nasbench_mr.data_builders.datasets import Dataset, Sample
 from nasbench_mr.data_builders.training import recipes, transforms
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.errors import DatasetError, NasbenchMRError, RecipeError
+from nasbench_mr.workers import end_with_parent
 
 Folder = str | os.PathLike[str] | None
 #: Input and labels: `(B, 3, H, W)` or `(B, K, 3, H, W)` float32, and `(B,)` or `(B, H, W)`.
@@ -285,6 +286,7 @@ class Stream:
             num_workers=workers,
             collate_fn=_Collate(collate or _stack),
             persistent_workers=workers > 0,
+            worker_init_fn=end_with_parent,
             pin_memory=device is not None and device.type == "cuda",
             # Otherwise a loader draws a seed from torch's global generator.
             generator=torch.Generator().manual_seed(0),
