@@ -1,8 +1,10 @@
 # make demo   sets up .venv and runs the main job
 # make test   sets up .venv, then lint, types, tests and a check of the bare install
 # make docs   writes the documentation site to site/; warnings are errors
+# make release builds and checks what is published: sdist, wheel, tarballs of the tables, in dist/
 # make bench  prints the speed figures (quiet machine, please)
 # make lowest the tests with the oldest versions that setup.cfg allows (downloads gigabytes)
+# make newest the tests with the newest versions there are (downloads gigabytes)
 # make dev    .venv with an editable install, for working on the code
 
 PYTHON ?= python3
@@ -13,7 +15,7 @@ SOURCES := $(shell find nasbench_mr data_builders predictors search -type f -not
 # The suite runs in as many processes as there are cores, and one thread each is fastest.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types unit base docs bench lowest dev constraints clean
+.PHONY: demo test lint types unit base docs release bench lowest newest dev constraints clean
 
 demo: $(VENV)/installed
 	$(BIN)/nasbench-mr demo
@@ -60,6 +62,17 @@ docs: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
 
+# The tables are packed with their .sha256; the published ones where they are installed or can be fetched.
+release: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/python -m build -q --outdir dist .
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/python tests/wheel_install.py dist/*.whl README.md
+	$(BIN)/nasbench-mr pack mini --out dist
+	$(BIN)/nasbench-mr pack nasbench-mr --out dist || echo "the published tables are not installed: nasbench-mr fetch"
+	$(BIN)/nasbench-mr releases
+	sed -n '/^## /,/^## /p' CHANGELOG.md | sed '$$d' > dist/CHANGES.md
+
 # Every lower bound of setup.cfg as an exact version, but for those of the tools that only look at the code.
 lowest:
 	$(PYTHON) -m venv .venv-lowest
@@ -69,6 +82,13 @@ lowest:
 	.venv-lowest/bin/pip install -q -c .venv-lowest/constraints.txt 'setuptools>=77' '.[all,test]'
 	$(TEST_ENV) .venv-lowest/bin/pytest -n 2 --dist worksteal
 
+# The newest versions that pip takes.
+newest:
+	$(PYTHON) -m venv .venv-newest
+	rm -rf build nasbench_mr.egg-info
+	.venv-newest/bin/pip install -q --upgrade '.[all,test,docs,readers]'
+	$(TEST_ENV) .venv-newest/bin/pytest -n 2 --dist worksteal
+
 dev: $(VENV)/deps
 	$(BIN)/pip install -q --no-deps -e .
 
@@ -77,4 +97,4 @@ constraints: $(VENV)/installed
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf site $(VENV) .venv-base .venv-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf site $(VENV) .venv-base .venv-lowest .venv-newest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
