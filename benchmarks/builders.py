@@ -25,7 +25,7 @@ import numpy as np
 from common import REPOSITORY, Figure, report
 
 from nasbench_mr import workers
-from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders import datasets, generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import MissingExtraError, NasbenchMRError
@@ -70,9 +70,9 @@ def mini_data(folder: Path) -> Path:
     """The folder of the mini tasks' data sets: what the user has, or what can be made here."""
     if configured := os.environ.get("NASBENCH_MR_DATA"):
         return Path(configured)
-    for name in datasets.made():
+    for name in generate.names():
         if name in ("kitti", "hmdb51"):
-            datasets.make(name, folder / name, **datasets.mini(name))
+            generate.make(name, folder / name, **generate.mini(name))
     for name in datasets.FETCHED:
         local = REPOSITORY.parent / "shared" / "data" / f"{name}.tar"
         if local.exists():
@@ -147,7 +147,7 @@ def packs(figures: list[Figure], scratch: Path) -> None:
     ):
         classes = {} if name == "kitti" else {"classes": 4}
         each = SAMPLES if name == "kitti" else SAMPLES // 4
-        root = datasets.make(name, scratch / name, train=each, val=1, **classes)
+        root = generate.make(name, scratch / name, train=each, val=1, **classes)
         options = {
             "imagenet": {"classes": 0, "per_class": 0, "size": (160, 160)},
             "hmdb51": {"frames": 16, "size": (112, 112)},

@@ -1,4 +1,4 @@
-"""Data sets: readers of official layouts, packs of them, generated stand-ins.
+"""Data sets: readers of official layouts, and packs of them. (`generate` makes stand-ins for them.)
 
 `load(name, root, split)` gives a split as a `Dataset` (see `base`): from a pack where `root` is one or holds
 one that was made with the same options, else from the files of the data set's official layout.
@@ -11,7 +11,6 @@ train[0]["image"], train[0]["mask"]                       # (180, 240, 3) uint8,
 train.arrays()                                            # the whole split in memory
 datasets.pack(train, "packs/camvid/train.h5")             # decoded once
 datasets.load("camvid", "packs/camvid", "train")          # the same samples, faster
-datasets.make("kitti", "data/kitti", train=64, val=16)    # a generated data set in KITTI's layout
 datasets.locate("kitti")                                  # where commands and recipes look for it
 ```
 """
@@ -19,7 +18,6 @@ datasets.locate("kitti")                                  # where commands and r
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import json
 import os
@@ -28,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from nasbench_mr.data_builders.datasets.base import IGNORE, Array, Dataset, Reader, Sample, Size, throughput
+from nasbench_mr.data_builders.datasets.hmdb51 import Hmdb51
+from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10, Cityscapes, ImageNet
+from nasbench_mr.data_builders.datasets.kitti import Kitti
 from nasbench_mr.data_builders.datasets.packs import Pack, pack
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.release import home
@@ -42,7 +43,6 @@ __all__ = [
     "Size",
     "load",
     "locate",
-    "make",
     "names",
     "pack",
     "pack_name",
@@ -51,26 +51,9 @@ __all__ = [
     "unusual",
 ]
 
-_HERE = "nasbench_mr.data_builders.datasets"
-_GENERATE = "nasbench_mr.data_builders.generate"
-#: Data set: (module, class) of its reader.
-_READERS = {
-    "cifar10": ("images", "Cifar10"),
-    "imagenet": ("images", "ImageNet"),
-    "camvid": ("images", "CamVid"),
-    "cityscapes": ("images", "Cityscapes"),
-    "kitti": ("kitti", "Kitti"),
-    "hmdb51": ("hmdb51", "Hmdb51"),
+_READERS: dict[str, type[Reader]] = {
+    cls.NAME: cls for cls in (Cifar10, ImageNet, CamVid, Cityscapes, Kitti, Hmdb51)
 }
-#: Data set: the module that generates one, with its function `make`.
-_MAKERS = {
-    "imagenet": "imagenet",
-    "cityscapes": "cityscapes",
-    "kitti": "kitti",
-    "hmdb51": "hmdb51",
-}
-
-
 #: The data sets that `fetch.fetch` gets.
 FETCHED = ("cifar10", "camvid")
 
@@ -78,11 +61,6 @@ FETCHED = ("cifar10", "camvid")
 def names() -> tuple[str, ...]:
     """The data sets there are readers for."""
     return tuple(_READERS)
-
-
-def made() -> tuple[str, ...]:
-    """The data sets that can be generated."""
-    return tuple(_MAKERS)
 
 
 def folder(name: str, data: str | os.PathLike[str] | None = None) -> Path:
@@ -117,22 +95,7 @@ def reader(name: str) -> type[Reader]:
     """The reader class of a data set; its docstring lists the options."""
     if name not in _READERS:
         raise UnknownNameError(f"no data set {name!r}: {did_you_mean(name, _READERS)}")
-    module, cls = _READERS[name]
-    found: type[Reader] = getattr(importlib.import_module(f"{_HERE}.{module}"), cls)
-    return found
-
-
-def maker(name: str) -> Any:
-    """The function that generates a stand-in for a data set; its docstring lists the options."""
-    if name not in _MAKERS:
-        raise UnknownNameError(f"no generated data set {name!r}: {did_you_mean(name, _MAKERS)}")
-    return importlib.import_module(f"{_GENERATE}.{_MAKERS[name]}").make
-
-
-def mini(name: str) -> dict[str, Any]:
-    """The options with which a generated data set suits trials of seconds."""
-    maker(name)
-    return dict(importlib.import_module(f"{_GENERATE}.{_MAKERS[name]}").MINI)
+    return _READERS[name]
 
 
 def options_of(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
@@ -227,16 +190,3 @@ def _misfit(cls: type[Reader], found: Pack, options: Mapping[str, Any]) -> str:
 def _plain(options: Mapping[str, object]) -> dict[str, object]:
     """As JSON has them: lists for tuples."""
     return {key: list(v) if isinstance(v, tuple) else v for key, v in options.items()}
-
-
-def make(name: str, root: str | os.PathLike[str], **options: Any) -> Path:
-    """Generates a data set in the layout of `name` at the new folder `root`, and returns its path.
-
-    Raises:
-        DatasetError: the folder exists.
-        InvalidArgumentError: there is no such option.
-    """
-    function = maker(name)
-    check_options(function, options)
-    path: Path = function(root, **options)
-    return path

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr import files
 from nasbench_mr.checks import positive
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, missing_extra
 
@@ -193,6 +194,20 @@ class Reader(Dataset):
             f"{self.NAME} {self.split} in {self.root} is incomplete: missing {listed}. "
             f"Expected there {self.LAYOUT}. {self.SOURCE}"
         )
+
+
+@contextlib.contextmanager
+def new_folder(root: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a folder to fill, which becomes `root` when the block ends without an error.
+
+    Raises:
+        DatasetError: there is something at `root`.
+    """
+    path = Path(root)
+    if path.exists():
+        raise DatasetError(f"{path} exists; a data set is made in a new folder")
+    with files.atomic_folder(path) as folder:
+        yield folder
 
 
 def listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:

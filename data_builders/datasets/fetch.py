@@ -23,9 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from nasbench_mr import archives
-from nasbench_mr.data_builders.datasets.base import image_size, listing, read_image, read_mask
+from nasbench_mr.data_builders.datasets.base import image_size, listing, new_folder, read_image, read_mask
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10
-from nasbench_mr.data_builders.generate import base as generate
 from nasbench_mr.errors import DatasetError, IntegrityError, UnknownNameError, did_you_mean, missing_extra
 
 #: The larger repository's tarball has less than 1 GiB.
@@ -76,7 +75,7 @@ def fetch(name: str, root: str | os.PathLike[str], source: str | None = None, pr
         raise UnknownNameError(f"no data set {name!r} to fetch: {did_you_mean(name, SOURCES)}")
     about = SOURCES[name]
     with (
-        generate.new_folder(root) as folder,
+        new_folder(root) as folder,
         tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch,
     ):
         tarball = Path(source or about.url)

@@ -1,37 +1,19 @@
-"""What the generators share: a new folder, a random stream for each sample, work over processes, textures."""
+"""What the generators share: a random stream for each sample, work over processes, textures."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import files
 from nasbench_mr import workers as pool
-from nasbench_mr.errors import DatasetError, InvalidArgumentError
+from nasbench_mr.errors import InvalidArgumentError
 
 Floats = npt.NDArray[np.float64]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-@contextlib.contextmanager
-def new_folder(root: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder to fill, which becomes `root` when the block ends without an error.
-
-    Raises:
-        DatasetError: there is something at `root`.
-    """
-    path = Path(root)
-    if path.exists():
-        raise DatasetError(f"{path} exists; a data set is made in a new folder")
-    with files.atomic_folder(path) as folder:
-        yield folder
 
 
 def stream(seed: int, *place: int) -> np.random.Generator:

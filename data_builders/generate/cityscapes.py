@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.datasets.images import Cityscapes
 from nasbench_mr.data_builders.generate import base as generate
 from nasbench_mr.data_builders.generate.base import Floats
@@ -60,7 +61,7 @@ def make(
     generate.need(val, "val", 1, 100_000)
     for side in size:
         generate.need(side, "size", 32, 2048)
-    with generate.new_folder(root) as folder:
+    with new_folder(root) as folder:
         jobs = []
         for number, (split, count) in enumerate((("train", train), ("val", val))):
             cities = _CITIES[split]

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.generate import base as generate
 from nasbench_mr.data_builders.generate.base import Floats
 from nasbench_mr.errors import missing_extra
@@ -148,7 +149,7 @@ def make(
     generate.need(clutter, "clutter", 0, 1)
     names = list(MOTIONS)[:classes]
     total = train + val
-    with generate.new_folder(root) as folder:
+    with new_folder(root) as folder:
         lists = folder / "testTrainMulti_7030_splits"
         lists.mkdir()
         jobs = []

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.generate import base as generate
 from nasbench_mr.data_builders.generate.base import Floats
 from nasbench_mr.errors import missing_extra
@@ -99,7 +100,7 @@ def make(
     generate.need(classes, "classes", 2, len(_SHAPES) * len(_PATTERNS))
     generate.need(size, "size", 16, 2048)
     synsets = [f"n{90000000 + k}" for k in range(classes)]
-    with generate.new_folder(root) as folder:
+    with new_folder(root) as folder:
         names = (f"{s} {' '.join(class_parts(k))}\n" for k, s in enumerate(synsets))
         (folder / "LOC_synset_mapping.txt").write_text("".join(names))
         jobs = []

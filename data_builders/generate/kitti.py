@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.datasets.kitti import CLASSES, IMAGE_SIZE, Calibration
 from nasbench_mr.data_builders.detection import boxes as geometry
 from nasbench_mr.data_builders.detection.boxes import Floats
@@ -183,7 +184,7 @@ def make(
     generate.need(objects, "objects", 1, 100)
     generate.need(clutter, "clutter", 0, 10)
     generate.need(variety, "variety", 0, 1)
-    with generate.new_folder(root) as folder:
+    with new_folder(root) as folder:
         for name in ("velodyne", "calib", "label_2"):
             (folder / "training" / name).mkdir(parents=True)
         (folder / "ImageSets").mkdir()

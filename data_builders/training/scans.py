@@ -20,24 +20,18 @@ from torch import Tensor, nn
 from nasbench_mr.data_builders.datasets import Dataset, Sample
 from nasbench_mr.data_builders.detection import boxes as geometry
 from nasbench_mr.data_builders.detection import kitti_eval
-from nasbench_mr.data_builders.detection import network as detection
-from nasbench_mr.data_builders.detection.network import (
-    AnchorClass,
-    Batch,
-    DetectionConfig,
-    Detections,
-    ObjectBank,
-    Scene,
-)
+from nasbench_mr.data_builders.detection.config import AnchorClass, DetectionConfig
+from nasbench_mr.data_builders.detection.network import DetectionNet, Detections
+from nasbench_mr.data_builders.detection.scenes import Batch, ObjectBank, Scene, augment, collate
 from nasbench_mr.data_builders.training import inputs
 from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share, Stream
+from nasbench_mr.data_builders.training.problem import Problem
 from nasbench_mr.data_builders.training.recipes import Recipe, tuples
-from nasbench_mr.data_builders.training.train import Problem
 from nasbench_mr.errors import RecipeError, did_you_mean
 
 
 def configure(recipe: Recipe) -> DetectionConfig:
-    """The detection settings of a recipe: `detection.KITTI` with its changes.
+    """The detection settings of a recipe: `config.KITTI` with its changes.
 
     Raises:
         RecipeError: an unknown or malformed setting.
@@ -95,7 +89,7 @@ def average_precisions(ap: Mapping[str, float]) -> dict[str, float]:
 
 
 class Scans(Problem):
-    """3D detection; batches are `detection.Batch`."""
+    """3D detection; batches are `scenes.Batch`."""
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         super().__init__(recipe, data, device, share)
@@ -120,7 +114,7 @@ class Scans(Problem):
         self.plan = Plan(len(self.data_set.kept), recipe.batch_size, share, recipe.epoch_samples)
 
     def network(self, code: object) -> nn.Module:
-        return detection.DetectionNet(code, self.config, self.recipe.width_mult)
+        return DetectionNet(code, self.config, self.recipe.width_mult)
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
         return (batch.to(self.device) for batch in self._stream(self.plan.epoch(seed, epoch)))
@@ -129,18 +123,18 @@ class Scans(Problem):
         # Under torchrun the model is wrapped, and only its forward is to be called.
         maps = model(batch)
         net = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-        assert isinstance(net, detection.DetectionNet)
+        assert isinstance(net, DetectionNet)
         return net.loss(maps, batch).total
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, detection.DetectionNet)
+        assert isinstance(model, DetectionNet)
         val, classes = self.data_set.val, self.data_set.classes
         order = torch.arange(self.share.rank, len(val), self.share.world)
         size = self.recipe.eval_batch_size
         stream = Stream(val, None, _sample, self.workers, list)
         own: list[tuple[kitti_eval.Objects, kitti_eval.Objects]] = []
         for samples in stream((index, torch.zeros(len(index), 1)) for index in torch.split(order, size)):
-            batch = detection.collate([scene(s, classes, self.config) for s in samples], self.config)
+            batch = collate([scene(s, classes, self.config) for s in samples], self.config)
             for found, s in zip(model.decode(model(batch.to(self.device))), samples, strict=True):
                 own.append((prediction(found, s, self.config), annotation(s, classes)))
         pairs = self.share.gather(own)
@@ -182,7 +176,7 @@ def _prepared(
 def _training_scene(data: Prepared, config: DetectionConfig, sample: Sample, u: Tensor) -> Scene:
     # The sample's numbers are a seed, as pasting draws as many as it needs.
     rng = np.random.default_rng(u.numpy().view(np.uint32))
-    return detection.augment(scene(sample, data.classes, config), config, rng, data.bank)
+    return augment(scene(sample, data.classes, config), config, rng, data.bank)
 
 
 def _sample(sample: Sample, u: Tensor) -> Sample:
@@ -190,4 +184,4 @@ def _sample(sample: Sample, u: Tensor) -> Sample:
 
 
 def _collate(config: DetectionConfig, scenes: list[Scene]) -> Batch:
-    return detection.collate(scenes, config)
+    return collate(scenes, config)

@@ -11,7 +11,6 @@ loops. Needs the extra `build`.
 
 from __future__ import annotations
 
-import abc
 import atexit
 import contextlib
 import math
@@ -25,16 +24,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench_mr import space, tasks
-from nasbench_mr.data_builders.datasets import IGNORE
-from nasbench_mr.data_builders.training import checkpoints, inputs, metrics, recipes
-from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
+from nasbench_mr.data_builders.training import checkpoints, recipes
+from nasbench_mr.data_builders.training.distributed import SyncBatchNorm
+from nasbench_mr.data_builders.training.inputs import Folder, Share
+from nasbench_mr.data_builders.training.optimization import optimizer, schedule, set_rate
+from nasbench_mr.data_builders.training.pictures import Pictures
+from nasbench_mr.data_builders.training.problem import Problem
 from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.data_builders.training.scans import Scans
 from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
-from nasbench_mr.network import MultiResolutionNet, ResidualUnit
+from nasbench_mr.network import ResidualUnit
 
 #: An epoch whose mean loss is this many times the first batch's has diverged.
 EXPLODED = 100.0
@@ -150,45 +152,7 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
-# What the problems differ in
-
-
-class Problem(abc.ABC):
-    """Data, network, loss and metrics of one kind of problem.
-
-    Args:
-        recipe: of a task of this problem.
-        data: the folder of the data sets.
-        device: where to train.
-        share: this process among those that train together.
-
-    Attributes:
-        plan: the batches of an epoch.
-        fixed_shapes: whether all batches are tuples of tensors of the same shapes.
-    """
-
-    plan: Plan
-    fixed_shapes = False
-
-    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
-        self.recipe, self.data, self.device, self.share = recipe, data, device, share
-        self.task = tasks.get(recipe.task)
-
-    @abc.abstractmethod
-    def network(self, code: object) -> nn.Module:
-        """The network of a code, on the CPU, initialised from torch's global generator."""
-
-    @abc.abstractmethod
-    def batches(self, seed: int, epoch: int) -> Iterator[Any]:
-        """The training batches of an epoch, on the device."""
-
-    @abc.abstractmethod
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """The mean loss of a batch."""
-
-    @abc.abstractmethod
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The task's metrics of a network in evaluation mode, from all processes."""
+# The parts of a training loop
 
 
 def problem(
@@ -196,63 +160,8 @@ def problem(
 ) -> Problem:
     """The `Problem` of a recipe's task, with its data."""
     recipe = recipes.get(recipe)
-    kind: type[Problem] = Pictures
-    if tasks.get(recipe.task).problem == "detection":
-        from nasbench_mr.data_builders.training.scans import Scans
-
-        kind = Scans
+    kind = Scans if tasks.get(recipe.task).problem == "detection" else Pictures
     return kind(recipe, data, torch.device(device), share or Share.here())
-
-
-class Pictures(Problem):
-    """Classification and segmentation of images, classification of clips. Batches are `inputs.Batch`."""
-
-    fixed_shapes = True
-
-    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
-        super().__init__(recipe, data, device, share)
-        source = inputs.Resident if recipe.resident else inputs.Streamed
-        self.source: inputs.Source = source(recipe, data, device, share)
-        self.plan = Plan(self.source.count, recipe.batch_size, share, recipe.epoch_samples)
-        if self.task.num_classes is None or self.source.classes > self.task.num_classes:
-            raise RecipeError(
-                f"recipe {recipe.name!r}: the data set has {self.source.classes} classes; "
-                f"task {self.task.name!r} has {self.task.num_classes}"
-            )
-
-    def network(self, code: object) -> nn.Module:
-        assert self.task.num_classes is not None
-        width, strides = self.recipe.width_mult, self.recipe.stem_strides
-        return MultiResolutionNet(code, self.task.num_classes, self.task.problem, width, 3, strides)
-
-    def batches(self, seed: int, epoch: int) -> Iterator[inputs.Batch]:
-        return self.source.training(self.plan, seed, epoch)
-
-    def loss(self, model: nn.Module, batch: inputs.Batch) -> Tensor:
-        logits: Tensor = model(batch[0]).float()
-        # Ignored pixels count 0 in a mean over all, so that equal parts of a batch weigh alike.
-        return F.cross_entropy(
-            logits,
-            batch[1].long(),
-            ignore_index=IGNORE if logits.ndim == 4 else -100,
-            label_smoothing=self.recipe.label_smoothing,
-            reduction="none",
-        ).mean()
-
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        counts: metrics.Counts
-        if self.task.problem == "segmentation":
-            assert self.task.num_classes is not None
-            counts = metrics.Confusion(self.task.num_classes, self.device)
-        else:
-            counts = metrics.TopK(self.device)
-        for images, labels in self.source.validation():
-            counts.update(model(images).float(), labels)
-        self.share.add(counts.state)
-        return counts.compute()
-
-
-# The parts of a training loop
 
 
 def network(work: Problem, code: object, seed: int) -> nn.Module:
@@ -265,104 +174,6 @@ def network(work: Problem, code: object, seed: int) -> nn.Module:
             if isinstance(unit, ResidualUnit):
                 nn.init.zeros_(unit.bn2.weight)
     return net
-
-
-def optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser of a network's parameters; `schedule` sets its rate."""
-    decayed = [p for p in net.parameters() if p.ndim > 1 or recipe.decay_norm]
-    others = [p for p in net.parameters() if not (p.ndim > 1 or recipe.decay_norm)]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
-        )
-    return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
-
-
-#: One-cycle: the rate starts at `lr` over the first and ends at that over the second; the momentum's range.
-_ONE_CYCLE = (10.0, 1e4, 0.85, 0.95)
-
-
-def schedule(recipe: Recipe, step: int, steps: int) -> tuple[float, float]:
-    """Learning rate and momentum of a step (from 0) of all `steps`."""
-    rise = recipe.warmup * steps
-    down = (step - rise) / max(steps - rise, 1)
-    if recipe.schedule == "onecycle":
-        start, end, low, high = _ONE_CYCLE
-        share = (1 - math.cos(math.pi * (step / rise if step < rise else 1 - down))) / 2
-        bottom = recipe.lr / start if step < rise else recipe.lr / start / end
-        return bottom + (recipe.lr - bottom) * share, high - (high - low) * share
-    if step < rise:
-        return recipe.lr * (step + 1) / (rise + 1), recipe.momentum
-    left = (1 + math.cos(math.pi * down)) / 2 if recipe.schedule == "cosine" else (1 - down) ** 0.9
-    return recipe.min_lr + (recipe.lr - recipe.min_lr) * left, recipe.momentum
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
-    """Sets what `schedule` says."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-        if "betas" in group:
-            group["betas"] = (momentum, group["betas"][1])
-        else:
-            group["momentum"] = momentum
-
-
-class _Summed(torch.autograd.Function):
-    """The sum of a tensor over all processes; so is its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-
-class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over the batches of all processes, on any device (torch's own needs GPUs)."""
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        pass
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(input)
-        axes = (0, *range(2, input.ndim))
-        shape = (-1, *[1] * (input.ndim - 2))
-        summed: Callable[[Tensor], Tensor] = _Summed.apply
-        # Pillars differ in number between processes.
-        count = torch.tensor(float(input.numel() / input.shape[1]), device=input.device)
-        torch.distributed.all_reduce(count)
-        # Two passes, as the difference of mean square and squared mean would lose digits.
-        mean = summed(input.sum(axes)) / count
-        centred = input - mean.view(shape)
-        variance = summed((centred * centred).sum(axes)) / count
-        with torch.no_grad():
-            unbiased = variance * (count / (count - 1))
-            for running, value in ((self.running_mean, mean), (self.running_var, unbiased)):
-                assert running is not None
-                running.lerp_(value, self.momentum or 0.0)
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked += 1
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale.view(shape) + self.bias.view(shape)
-
-    @classmethod
-    def convert(cls, module: nn.Module) -> None:
-        """Makes every batch norm in a module one of these."""
-        for part in module.modules():
-            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                part.__class__ = cls  # type: ignore[assignment]
 
 
 class _Graph:

@@ -91,14 +91,14 @@ class Data(Command):
           nasbench-mr data make kitti data/kitti --train 512 --val 128 --seed 1
           nasbench-mr data make hmdb51 --mini --set classes=16
         """
-        from nasbench_mr.data_builders import datasets
+        from nasbench_mr.data_builders import datasets, generate
 
-        options = datasets.mini(args.name) if args.mini else {}
+        options = generate.mini(args.name) if args.mini else {}
         options |= {k: v for k in ("train", "val", "seed", "workers") if (v := getattr(args, k)) is not None}
         options |= _options(args.set)
-        datasets.maker(args.name)  # an unknown name, before the folder's question
+        generate.maker(args.name)  # an unknown name, before the folder's question
         target = args.folder or datasets.folder(args.name)
-        path = datasets.make(args.name, target, progress=True, **options)
+        path = generate.make(args.name, target, progress=True, **options)
         # All that was made, which may be less than what is read by default.
         known = datasets.reader(args.name).defaults("train")
         whole: dict[str, Any] = {k: 0 for k in ("classes", "per_class") if k in known}
@@ -159,14 +159,14 @@ class Data(Command):
           nasbench-mr data info
           nasbench-mr data info kitti --verify
         """
-        from nasbench_mr.data_builders import datasets
+        from nasbench_mr.data_builders import datasets, generate
 
         if args.name:
             path = Path(args.folder) if args.folder else datasets.folder(args.name)
             return self._describe(args.name, path, args.json, args)
         rows = []
         for name in datasets.names():
-            ways = {"make": datasets.made(), "fetch": datasets.FETCHED}
+            ways = {"make": generate.names(), "fetch": datasets.FETCHED}
             path = datasets.folder(name)
             rows.append(
                 {
@@ -190,7 +190,7 @@ class Data(Command):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """Prints what is at `path`; with `args` of "info", all about the data set."""
-        from nasbench_mr.data_builders import datasets
+        from nasbench_mr.data_builders import datasets, generate
 
         reader = datasets.reader(name)
         options = options or (_options(args.set) if args else {})
@@ -216,7 +216,7 @@ class Data(Command):
             "layout": reader.LAYOUT,
             "source": reader.SOURCE,
             "reader options": _defaults(reader),
-            "generator options": _defaults(datasets.maker(name)) if name in datasets.made() else None,
+            "generator options": _defaults(generate.maker(name)) if name in generate.names() else None,
         }
         if as_json:
             return print_json(

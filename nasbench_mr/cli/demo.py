@@ -103,11 +103,11 @@ def _demo_search(bench: Benchmark, names: Sequence[str], limit: float) -> tuple[
 
 def _trained_in_seconds(bench: Benchmark) -> str | None:
     """A task of the release that can be trained on the spot, on data that is generated."""
-    from nasbench_mr.data_builders import datasets
+    from nasbench_mr.data_builders import generate
     from nasbench_mr.data_builders.training import recipes
 
     for name in reversed(bench.tasks):
-        if name.startswith("mini-") and recipes.get(name).dataset in datasets.made():
+        if name.startswith("mini-") and recipes.get(name).dataset in generate.names():
             return name
     return None
 
@@ -116,7 +116,7 @@ def _demo_training(task: str, codes: Mapping[str, tuple[int, ...]]) -> None:
     """Trains codes for a task, side by side, and prints what they achieve."""
     import tempfile
 
-    from nasbench_mr.data_builders import datasets
+    from nasbench_mr.data_builders import generate
     from nasbench_mr.data_builders.building import runner
     from nasbench_mr.data_builders.building.trial import Trial
     from nasbench_mr.data_builders.training import recipes
@@ -126,7 +126,7 @@ def _demo_training(task: str, codes: Mapping[str, tuple[int, ...]]) -> None:
     print(f"\n# Trained now for {task}, with a seed that the tables have not", flush=True)
     if not (data / recipe.dataset).is_dir():
         print(f"(first, {recipe.dataset} is generated in {data})", flush=True)
-        datasets.make(recipe.dataset, data / recipe.dataset, **datasets.mini(recipe.dataset))
+        generate.make(recipe.dataset, data / recipe.dataset, **generate.mini(recipe.dataset))
     trials = {label: Trial(code, task, seed=100) for label, code in codes.items()}
     rows = []
     with tempfile.TemporaryDirectory() as out, runner.Builder(recipe, out, data=data) as builder:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nasbench_mr import cli
-from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders import datasets, generate
 
 #: A made data set of a few samples.
 SMALL = ["--train", "3", "--val", "2", "--set", "rings=16", "--set", "view=90"]
@@ -110,7 +110,7 @@ def test_make_describes_what_it_made(capsys: pytest.CaptureFixture[str], data: P
 def test_mini_gives_the_sizes_of_mini_tasks(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     run(capsys, "make", "hmdb51", "--mini", "--train", "1", "--val", "1", "--set", "classes=2")
     clip = datasets.load("hmdb51", data / "hmdb51", "train")[0]["clip"]
-    assert clip.shape[1:3] == datasets.mini("hmdb51")["size"]
+    assert clip.shape[1:3] == generate.mini("hmdb51")["size"]
 
 
 def test_info_lists_all(capsys: pytest.CaptureFixture[str], data: Path) -> None:

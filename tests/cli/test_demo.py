@@ -14,7 +14,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cost, release, search, space, table, tasks
 from nasbench_mr.cli.demo import demo_release
-from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders import generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.data_builders.training import recipes
@@ -72,7 +72,7 @@ def test_demo_trains_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch, ho
 
     monkeypatch.setattr(search, "ncp", lambda *args, **options: found)
     monkeypatch.setattr(runner, "Builder", Builder)
-    monkeypatch.setattr(datasets, "make", lambda name, path, **options: path.mkdir(parents=True))
+    monkeypatch.setattr(generate, "make", lambda name, path, **options: path.mkdir(parents=True))
     said = []
     for _ in range(2):
         status, out, err = run("demo", "--release", made.path)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders import datasets, generate
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10
 
 Tree = tuple[Path, dict[str, Any]]
@@ -24,7 +24,7 @@ Tree = tuple[Path, dict[str, Any]]
 MADE: dict[str, dict[str, Any]] = {
     "imagenet": {"train": 3, "val": 2, "classes": 6, "size": 24},
     "cityscapes": {"train": 4, "val": 2, "size": (48, 96)},
-    "kitti": datasets.mini("kitti") | {"train": 4, "val": 2, "rings": 24},
+    "kitti": generate.mini("kitti") | {"train": 4, "val": 2, "rings": 24},
     "hmdb51": {"train": 3, "val": 1, "classes": 4, "length": 9, "size": (24, 32)},
 }
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def camvid(root: Path, size: tuple[int, int] = (18, 24), ending: str = ".jpg") -
 def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tree]:
     top = tmp_path_factory.mktemp("trees")
     for name, options in MADE.items():
-        datasets.make(name, top / name, **options)
+        generate.make(name, top / name, **options)
     cifar10(top / "cifar10")
     camvid(top / "camvid")
     return {name: (top / name, OPTIONS.get(name, {})) for name in datasets.names()}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nasbench_mr.data_builders import build, datasets
+from nasbench_mr.data_builders import build, generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.datasets.images import Cifar10
 from nasbench_mr.data_builders.training import recipes
@@ -37,7 +37,7 @@ def write_photos(folder: Path, count: int, size: tuple[int, int]) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """imagenet is well; cifar10 has an empty class, and one file of each other data set is damaged."""
-    datasets.make("imagenet", tmp_path / "imagenet", train=2, val=1, classes=2)
+    generate.make("imagenet", tmp_path / "imagenet", train=2, val=1, classes=2)
     for split in ("train", "val"):
         for name in Cifar10.CLASSES:
             write_photos(tmp_path / "cifar10" / split / name, 1, (32, 32))
@@ -49,12 +49,12 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "cifar10/train" / Cifar10.CLASSES[3] / "0.jpg").unlink()
     cut(tmp_path / "camvid/train/1.jpg", 9000)
 
-    datasets.make("cityscapes", tmp_path / "cityscapes", train=1, val=1, size=(128, 256))
+    generate.make("cityscapes", tmp_path / "cityscapes", train=1, val=1, size=(128, 256))
     label = next((tmp_path / "cityscapes/gtFine/train").rglob("*labelIds.png"))
     Image.fromarray(np.full((128, 256), 99, np.uint8)).save(label)
-    datasets.make("kitti", tmp_path / "kitti", **{**datasets.mini("kitti"), "train": 2, "val": 1})
+    generate.make("kitti", tmp_path / "kitti", **{**generate.mini("kitti"), "train": 2, "val": 1})
     cut(next((tmp_path / "kitti/training/velodyne").glob("*.bin")), 3)
-    datasets.make("hmdb51", tmp_path / "hmdb51", train=2, val=1, classes=16)
+    generate.make("hmdb51", tmp_path / "hmdb51", train=2, val=1, classes=16)
     for clip in (tmp_path / "hmdb51").rglob("*.avi"):
         clip.write_bytes(clip.read_bytes()[:300])
     return tmp_path

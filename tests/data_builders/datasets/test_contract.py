@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from nasbench_mr import tasks
-from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders import datasets, generate
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, MissingExtraError, UnknownNameError
 
 Trees = dict[str, tuple[Path, dict[str, Any]]]
@@ -202,7 +202,7 @@ def test_names_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'kitti'"):
         datasets.load("kity", tmp_path, "train")
     with pytest.raises(UnknownNameError, match="no generated data set 'camvid'"):
-        datasets.make("camvid", tmp_path / "x")
+        generate.make("camvid", tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_names_are_checked(tmp_path: Path) -> None:
     [
         ("PIL", lambda trees, path: opened(trees, "cifar10")[0]),
         ("av", lambda trees, path: opened(trees, "hmdb51")[0]),
-        ("av", lambda trees, path: datasets.make("hmdb51", path / "x")),
-        ("PIL", lambda trees, path: datasets.make("imagenet", path / "x")),
-        ("PIL", lambda trees, path: datasets.make("cityscapes", path / "x")),
+        ("av", lambda trees, path: generate.make("hmdb51", path / "x")),
+        ("PIL", lambda trees, path: generate.make("imagenet", path / "x")),
+        ("PIL", lambda trees, path: generate.make("cityscapes", path / "x")),
         ("h5py", lambda trees, path: datasets.pack(opened(trees, "kitti"), path / "x")),
         ("h5py", lambda trees, path: datasets.Pack(path / "x")),
     ],
@@ -233,7 +233,7 @@ def test_a_missing_library_is_named_with_its_extra(
 def test_point_clouds_need_no_library(trees: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("PIL", "av", "h5py", "torch"):
         monkeypatch.setitem(sys.modules, module, None)
-    datasets.make("kitti", tmp_path / "kitti", train=1, val=1, view=60.0)
+    generate.make("kitti", tmp_path / "kitti", train=1, val=1, view=60.0)
     datasets.load("kitti", tmp_path / "kitti", "train").verify()
 
 
@@ -242,7 +242,7 @@ def test_two_may_make_the_same_at_once(tmp_path: Path) -> None:
 
     def make(_: int) -> str:
         try:
-            return str(datasets.make("imagenet", tmp_path / "x", train=2, val=1, classes=2, size=16))
+            return str(generate.make("imagenet", tmp_path / "x", train=2, val=1, classes=2, size=16))
         except DatasetError as error:
             return str(error)
 

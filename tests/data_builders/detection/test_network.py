@@ -10,14 +10,10 @@ import torch
 from nasbench_mr import space
 from nasbench_mr.data_builders.detection import boxes as geometry
 from nasbench_mr.data_builders.detection import network as detection
-from nasbench_mr.data_builders.detection.network import (
-    BACKGROUND,
-    IGNORED,
-    KITTI,
-    AnchorClass,
-    DetectionConfig,
-    Scene,
-)
+from nasbench_mr.data_builders.detection import targets
+from nasbench_mr.data_builders.detection.config import KITTI, AnchorClass, DetectionConfig
+from nasbench_mr.data_builders.detection.scenes import PADDING, ObjectBank, Scene, augment, collate
+from nasbench_mr.data_builders.detection.targets import BACKGROUND, IGNORED
 from nasbench_mr.data_builders.training import recipes, scans
 from nasbench_mr.errors import InvalidArgumentError, RecipeError
 
@@ -98,7 +94,7 @@ def plain_pillars(scenes, config, training):
 def test_pillars_equal_the_plain_ones(limits, training):
     config = dataclasses.replace(SMALL, max_points=limits[0], max_pillars=limits[1])
     scenes = [scene(0), scene(1, points=0, cars=0), scene(2, points=150)]
-    features, cell = detection.pillarize(detection.collate(scenes, config), config, training)
+    features, cell = detection.pillarize(collate(scenes, config), config, training)
     expected = plain_pillars(scenes, config, training)
     assert len(features) == sum(map(len, expected.values()))
     assert (cell.diff() >= 0).all()
@@ -114,9 +110,9 @@ def test_a_scene_is_encoded_alike_in_any_batch():
     torch.manual_seed(0)
     encoder = detection.PillarEncoder(SMALL).eval()
     first, empty, second = scene(0), scene(1, points=0, cars=0), scene(2)
-    image = encoder(detection.collate([first, empty, second], SMALL))
+    image = encoder(collate([first, empty, second], SMALL))
     assert image.shape == (3, 8, 16, 16)
-    assert torch.allclose(image[2:], encoder(detection.collate([second], SMALL)), atol=1e-6)
+    assert torch.allclose(image[2:], encoder(collate([second], SMALL)), atol=1e-6)
     assert not image[1].any()
     occupied = {(row, column) for _, row, column in plain_pillars([first], SMALL, False)}
     outside = [(r, c) for r in range(16) for c in range(16) if (r, c) not in occupied]
@@ -124,7 +120,7 @@ def test_a_scene_is_encoded_alike_in_any_batch():
 
 
 def test_anchors_are_on_the_map():
-    anchors = detection.make_anchors(SMALL)
+    anchors = targets.make_anchors(SMALL)
     assert anchors.shape == (4, 8, 8, 7)
     assert anchors[0, 0, 0].tolist() == pytest.approx([1, -7, -1, 3.9, 1.6, 1.56, 0])
     assert anchors[1, 2, 3].tolist() == pytest.approx([7, -3, -1, 3.9, 1.6, 1.56, math.pi / 2])
@@ -135,8 +131,8 @@ def test_decoding_undoes_encoding():
     generator = torch.Generator().manual_seed(0)
     boxes = torch.rand((50, 7), generator=generator) * 5 + 0.2
     anchors = torch.rand((50, 7), generator=generator) * 5 + 0.2
-    assert torch.allclose(detection.decode(detection.encode(boxes, anchors), anchors), boxes, atol=1e-5)
-    by_hand = detection.encode(
+    assert torch.allclose(targets.decode(targets.encode(boxes, anchors), anchors), boxes, atol=1e-5)
+    by_hand = targets.encode(
         torch.tensor([[5.0, 4, 1, 6, 4, 2, 1.0]]), torch.tensor([[0.0, 0, 0, 3, 4, 1, 0.5]])
     )
     assert by_hand[0].tolist() == pytest.approx([1, 0.8, 1, math.log(2), 0, math.log(2), 0.5])
@@ -180,7 +176,7 @@ def plain_assign(config, anchors, boxes, labels):
 
 def test_targets_equal_the_plain_ones():
     rng = np.random.default_rng(0)
-    anchors = detection.make_anchors(SMALL)
+    anchors = targets.make_anchors(SMALL)
     for _ in range(3):
         count = 5
         labels = rng.integers(0, 2, count)
@@ -188,7 +184,7 @@ def test_targets_equal_the_plain_ones():
         boxes = np.column_stack(
             [rng.uniform([0, -8, -1], [16, 8, 0], (count, 3)), sizes, rng.uniform(-7, 7, count)]
         )
-        found, owner = detection.assign(
+        found, owner = targets.assign(
             SMALL, anchors, torch.tensor(boxes[None], dtype=torch.float32), torch.tensor(labels[None])
         )
         expected, owners = plain_assign(SMALL, anchors.double().numpy(), boxes, labels)
@@ -199,9 +195,9 @@ def test_targets_equal_the_plain_ones():
 
 
 def test_padding_is_never_a_target():
-    batch = detection.collate([scene(0, cars=2), scene(1, cars=0)], SMALL)
+    batch = collate([scene(0, cars=2), scene(1, cars=0)], SMALL)
     assert batch.labels.tolist() == [[0, 0], [-1, -1]]
-    labels, _ = detection.assign(SMALL, detection.make_anchors(SMALL), batch.boxes, batch.labels)
+    labels, _ = targets.assign(SMALL, targets.make_anchors(SMALL), batch.boxes, batch.labels)
     assert (labels[0] >= 0).any()
     assert (labels[1] == BACKGROUND).all()
 
@@ -215,18 +211,17 @@ def test_focal_loss_by_hand():
         -0.25 * (1 - p) ** 2 * math.log(p),
         -0.75 * p**2 * math.log(1 - p),
     ]
-    assert detection.focal_loss(logits, wanted, 0.25, 2.0).tolist() == pytest.approx(expected, rel=1e-5)
+    assert targets.focal_loss(logits, wanted, 0.25, 2.0).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_scenes():
     torch.manual_seed(0)
     net = detection.DetectionNet(CODE, SMALL).eval()
-    batch = detection.collate([scene(0), scene(1, cars=1)], SMALL)
+    batch = collate([scene(0), scene(1, cars=1)], SMALL)
     maps = net(batch)
     whole = net.loss(maps, batch)
     single = [
-        net.loss(maps[k : k + 1], detection.collate([s], SMALL))
-        for k, s in enumerate([scene(0), scene(1, cars=1)])
+        net.loss(maps[k : k + 1], collate([s], SMALL)) for k, s in enumerate([scene(0), scene(1, cars=1)])
     ]
     for name in whole._fields:
         mean = sum(getattr(part, name) for part in single) / 2
@@ -242,14 +237,14 @@ def test_a_perfect_map_is_decoded_to_the_boxes():
     torch.manual_seed(0)
     net = detection.DetectionNet(CODE, SMALL)
     one = scene(3)
-    batch = detection.collate([one], SMALL)
-    labels, owner = detection.assign(SMALL, net.anchors, batch.boxes, batch.labels)
+    batch = collate([one], SMALL)
+    labels, owner = targets.assign(SMALL, net.anchors, batch.boxes, batch.labels)
     maps = torch.zeros(1, 4, 2 + 7 + 2, 8, 8)
     maps[:, :, :2] = -10
     for group, row, column in torch.nonzero(labels[0] >= 0).tolist():
         box = batch.boxes[0, owner[0, group, row, column]]
         maps[0, group, 0, row, column] = 3 + row  # any scores; the best of each box is kept
-        maps[0, group, 2:9, row, column] = detection.encode(box, net.anchors[group, row, column])
+        maps[0, group, 2:9, row, column] = targets.encode(box, net.anchors[group, row, column])
         behind = (float(box[6]) - SMALL.direction_offset) % (2 * math.pi) >= math.pi
         maps[0, group, 9 + int(behind), row, column] = 5.0
     (found,) = net.decode(maps)
@@ -266,7 +261,7 @@ def test_it_learns_one_scene():
     torch.manual_seed(0)
     net = detection.DetectionNet(CODE, SMALL)
     one = scene(4, points=50)
-    batch = detection.collate([one, one], SMALL)
+    batch = collate([one, one], SMALL)
     optimizer = torch.optim.AdamW(net.parameters(), 0.01)
     losses = []
     for _ in range(60):
@@ -287,7 +282,7 @@ def test_the_network_is_that_of_the_code():
     convolutions = [net.trunk.stem[k][0] for k in (0, 1)]
     assert [c.in_channels for c in convolutions] == [8, 8]
     assert [c.stride for c in convolutions] == [(2, 2), (1, 1)]
-    maps = net.eval()(detection.collate([scene(0)], SMALL))
+    maps = net.eval()(collate([scene(0)], SMALL))
     assert maps.shape == (1, 4, 2 + 7 + 2, 8, 8)
     assert maps[:, :, :2].sigmoid().mean() < 0.05  # it starts from nearly nothing found
 
@@ -296,7 +291,7 @@ def test_pasting_adds_what_fits():
     config = dataclasses.replace(
         SMALL, classes=(dataclasses.replace(SMALL.classes[0], paste=3), SMALL.classes[1])
     )
-    bank = detection.ObjectBank([scene(k, points=0) for k in range(4)], config)
+    bank = ObjectBank([scene(k, points=0) for k in range(4)], config)
     assert len(bank) == 8
     one = scene(7, cars=1)
     rng = np.random.default_rng(0)
@@ -312,7 +307,7 @@ def test_pasting_adds_what_fits():
         assert (inside.sum(1) >= 5).all()
         assert (pasted.points[inside.any(0), 3] == np.float32(0.9)).all()
     assert max(sizes) in (2, 3)
-    few = detection.ObjectBank([scene(0)], dataclasses.replace(config, paste_min_points=10_000))
+    few = ObjectBank([scene(0)], dataclasses.replace(config, paste_min_points=10_000))
     assert len(few) == 0
     assert few.paste(one, rng) is one
 
@@ -321,7 +316,7 @@ def test_augmentation_keeps_points_in_boxes():
     one = scene(0)
     inside = geometry.points_inside(one.points, one.boxes, 0.01).sum(1)
     for seed in range(5):
-        changed = detection.augment(one, SMALL, np.random.default_rng(seed))
+        changed = augment(one, SMALL, np.random.default_rng(seed))
         assert len(changed.points) == len(one.points)
         again = geometry.points_inside(changed.points, changed.boxes, 0.01).sum(1)
         assert np.abs(again - inside).max() <= 2  # a scaled margin
@@ -332,11 +327,11 @@ def test_augmentation_keeps_points_in_boxes():
 def test_malformed_scenes_are_refused():
     one = scene(0)
     with pytest.raises(InvalidArgumentError, match=r"scene 1: points have shape"):
-        detection.collate([one, dataclasses.replace(one, points=one.points[:, :3])], SMALL)
+        collate([one, dataclasses.replace(one, points=one.points[:, :3])], SMALL)
     with pytest.raises(InvalidArgumentError, match=r"expected 2 in \[0, 2\)"):
-        detection.collate([dataclasses.replace(one, labels=np.array([0, 2]))], SMALL)
+        collate([dataclasses.replace(one, labels=np.array([0, 2]))], SMALL)
     far = dataclasses.replace(one, boxes=one.boxes + np.eye(7)[0] * 100)
-    assert detection.collate([far], SMALL).labels.tolist() == [[BACKGROUND]]
+    assert collate([far], SMALL).labels.tolist() == [[PADDING]]
 
 
 def test_settings_of_a_recipe():

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders import datasets, generate
 from nasbench_mr.data_builders.datasets import kitti
 from nasbench_mr.data_builders.detection import boxes as geometry
-from nasbench_mr.data_builders.generate import base as generate
+from nasbench_mr.data_builders.generate import base
 from nasbench_mr.data_builders.generate import kitti as make_kitti
 from nasbench_mr.data_builders.generate.kitti import _labels, _scan, _Scene, _street, entries
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
@@ -83,7 +83,7 @@ def test_what_stands_in_front_hides_what_stands_behind() -> None:
 
 def test_no_point_lies_behind_a_solid() -> None:
     for seed in range(4):
-        rng = generate.stream(seed)
+        rng = base.stream(seed)
         scene = _street(rng, 40.0, 12.0, 1.0)
         points, met = _scan(rng, scene, ELEVATIONS, AZIMUTHS)
         assert set(np.unique(met)) <= set(range(-1, len(scene.names)))
@@ -160,10 +160,10 @@ def test_the_written_labels_fit_the_written_points(trees: Trees) -> None:
 
 
 def test_a_seed_fixes_every_byte(tmp_path: Path) -> None:
-    options = datasets.mini("kitti") | {"train": 3, "val": 2, "rings": 16}
+    options = generate.mini("kitti") | {"train": 3, "val": 2, "rings": 16}
 
     def bytes_of(name: str, **changes: object) -> dict[str, bytes]:
-        root = datasets.make("kitti", tmp_path / name, **(options | changes))
+        root = generate.make("kitti", tmp_path / name, **(options | changes))
         return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
     first = bytes_of("a")
@@ -189,16 +189,16 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         ({"workers": 0}, "workers is 0"),
     ]:
         with pytest.raises(InvalidArgumentError, match=message):
-            datasets.make("kitti", target, **options)
+            generate.make("kitti", target, **options)
     assert list(target.parent.glob("*kitti*")) == []
     target.mkdir()
     with pytest.raises(DatasetError, match="kitti exists; a data set is made in a new folder"):
-        datasets.make("kitti", target)
+        generate.make("kitti", target)
 
 
 def test_without_variety_cars_are_alike() -> None:
     for seed in range(5):
-        scene = _street(generate.stream(seed), 40.0, 12.0, 1.0, variety=0.0)
+        scene = _street(base.stream(seed), 40.0, 12.0, 1.0, variety=0.0)
         cars = scene.boxes[[name == "Car" for name in scene.names]]
         assert cars[:, 3:6] == pytest.approx(np.tile([3.9, 1.63, 1.53], (len(cars), 1)))
         assert np.sin(cars[:, 6]) == pytest.approx(0, abs=1e-9)

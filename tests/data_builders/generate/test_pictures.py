@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasbench_mr.data_builders import datasets
-from nasbench_mr.data_builders.generate import base as generate
+from nasbench_mr.data_builders import datasets, generate
+from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.generate import cityscapes as make_cityscapes
 from nasbench_mr.data_builders.generate import hmdb51 as make_hmdb51
 from nasbench_mr.data_builders.generate import imagenet as make_imagenet
@@ -27,7 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SMALL)
 def test_a_seed_fixes_every_byte(name: str, tmp_path: Path) -> None:
     def bytes_of(folder: str, **changes: Any) -> dict[str, bytes]:
-        root = datasets.make(name, tmp_path / folder, **(SMALL[name] | changes))
+        root = generate.make(name, tmp_path / folder, **(SMALL[name] | changes))
         return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
     first = bytes_of("a")
@@ -212,19 +212,19 @@ def test_what_cannot_be_made_is_refused(
     name: str, options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        datasets.make(name, tmp_path / "x", **options)
+        generate.make(name, tmp_path / "x", **options)
     assert not any(p.name != "home" for p in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", datasets.made())
+@pytest.mark.parametrize("name", generate.names())
 def test_mini_options_are_options(name: str) -> None:
-    datasets.check_options(datasets.maker(name), datasets.mini(name))
-    assert {"train", "val"} <= set(datasets.mini(name))
+    datasets.check_options(generate.maker(name), generate.mini(name))
+    assert {"train", "val"} <= set(generate.mini(name))
 
 
 def test_a_failed_generator_leaves_nothing(tmp_path: Path) -> None:
     def fill() -> None:
-        with generate.new_folder(tmp_path / "x") as folder:
+        with new_folder(tmp_path / "x") as folder:
             (folder / "half").touch()
             raise RuntimeError("no more")
 

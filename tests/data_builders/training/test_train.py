@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nasbench_mr import space, tasks
-from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders import generate
 from nasbench_mr.data_builders.datasets.images import Cifar10
 from nasbench_mr.data_builders.training import inputs, recipes
 from nasbench_mr.data_builders.training import train as training
@@ -64,8 +64,8 @@ def data(tmp_path_factory):
             pixels = np.clip(60 + 120 * blocks[..., None] + rng.normal(0, 10, (40, 48, 3)), 0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "camvid" / split / f"{k}.png")
             Image.fromarray(mask).save(folder / "camvid" / f"{split}annot" / f"{k}.png")
-    datasets.make("hmdb51", folder / "hmdb51", train=4, val=2, classes=3, length=6, size=(32, 32))
-    datasets.make("kitti", folder / "kitti", train=6, val=3, view=60.0, rings=24, resolution=0.8, reach=25.0)
+    generate.make("hmdb51", folder / "hmdb51", train=4, val=2, classes=3, length=6, size=(32, 32))
+    generate.make("kitti", folder / "kitti", train=6, val=3, view=60.0, rings=24, resolution=0.8, reach=25.0)
     return folder
 
 

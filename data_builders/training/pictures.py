@@ -1,0 +1,65 @@
+"""Images and clips as problems to train on: classification and segmentation. Needs the extra `build`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nasbench_mr.data_builders.datasets import IGNORE
+from nasbench_mr.data_builders.training import inputs, metrics
+from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
+from nasbench_mr.data_builders.training.problem import Problem
+from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.errors import RecipeError
+from nasbench_mr.network import MultiResolutionNet
+
+
+class Pictures(Problem):
+    """Classification and segmentation of images, classification of clips. Batches are `inputs.Batch`."""
+
+    fixed_shapes = True
+
+    def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
+        super().__init__(recipe, data, device, share)
+        source = inputs.Resident if recipe.resident else inputs.Streamed
+        self.source: inputs.Source = source(recipe, data, device, share)
+        self.plan = Plan(self.source.count, recipe.batch_size, share, recipe.epoch_samples)
+        if self.task.num_classes is None or self.source.classes > self.task.num_classes:
+            raise RecipeError(
+                f"recipe {recipe.name!r}: the data set has {self.source.classes} classes; "
+                f"task {self.task.name!r} has {self.task.num_classes}"
+            )
+
+    def network(self, code: object) -> nn.Module:
+        assert self.task.num_classes is not None
+        width, strides = self.recipe.width_mult, self.recipe.stem_strides
+        return MultiResolutionNet(code, self.task.num_classes, self.task.problem, width, 3, strides)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[inputs.Batch]:
+        return self.source.training(self.plan, seed, epoch)
+
+    def loss(self, model: nn.Module, batch: inputs.Batch) -> Tensor:
+        logits: Tensor = model(batch[0]).float()
+        # Ignored pixels count 0 in a mean over all, so that equal parts of a batch weigh alike.
+        return F.cross_entropy(
+            logits,
+            batch[1].long(),
+            ignore_index=IGNORE if logits.ndim == 4 else -100,
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="none",
+        ).mean()
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        counts: metrics.Counts
+        if self.task.problem == "segmentation":
+            assert self.task.num_classes is not None
+            counts = metrics.Confusion(self.task.num_classes, self.device)
+        else:
+            counts = metrics.TopK(self.device)
+        for images, labels in self.source.validation():
+            counts.update(model(images).float(), labels)
+        self.share.add(counts.state)
+        return counts.compute()
