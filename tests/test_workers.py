@@ -17,9 +17,9 @@ import torch
 import nasbench_mr
 from nasbench_mr import search, space, tasks
 from nasbench_mr import workers as engines
-from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Job, Outcome, Trial
+from nasbench_mr.data_builders.generate import imagenet
 from nasbench_mr.data_builders.training import inputs, recipes
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, UnknownNameError, WorkerError
 
@@ -323,7 +323,7 @@ def children(process: int) -> list[int]:
 
 
 def generate(folder: Path) -> None:
-    datasets.make("imagenet", folder / "imagenet", train=5000, val=1, classes=2, workers=2)
+    imagenet.make(folder / "imagenet", train=5000, val=1, classes=2, workers=2)
 
 
 def compare(folder: Path) -> None:
