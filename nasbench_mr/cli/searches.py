@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import objective, spaces
+from nasbench_mr import explorer, objective, spaces
 from nasbench_mr.cli.command import (
     Command,
     add_json,
@@ -51,6 +51,7 @@ class Search(Command):
       nasbench-mr search --tasks seg --start '#12' --more-macs 10
       nasbench-mr search --tasks seg,seg-4x --transfer
       nasbench-mr search --tasks seg --searcher evolution --budget 300
+      nasbench-mr search --tasks seg,video --max-macs 2e9 --explore page.html
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -82,6 +83,9 @@ class Search(Command):
         parser.add_argument(
             "--head", metavar="T", help="the task whose head the exported network has (default: the first)"
         )
+        parser.add_argument(
+            "--explore", metavar="PAGE.html", help="write a page that plays how NCP came to the network"
+        )
         add_release(parser)
         add_json(parser)
 
@@ -102,6 +106,10 @@ class Search(Command):
         if args.searcher is None:
             result = ncp(bench, weights, **limits, seed=args.seed, **options)
             code, said = result.best, _predicted(result)
+            if args.explore:
+                path = result.trajectory
+                climb = explorer.Climb(path.codes, path.score, code, result.names, limits["max_macs"])
+                explorer.write(bench, args.explore, climb=climb)
         else:
             code, said = _ask(bench, weights, limits, fixed, args)
         about: dict[str, Any] = {
@@ -117,6 +125,8 @@ class Search(Command):
         if args.export:
             task = bench.task(args.head) if args.head else terms[0].task
             about["export"] = str(export(code, task, args.export))
+        if args.explore:
+            about["explore"] = args.explore
         if args.json:
             return print_json(about)
         print(about["string"])
@@ -124,15 +134,19 @@ class Search(Command):
         print(format_table(about["tasks"]))
         if args.export:
             print(f"\n{about['export']} builds it")
+        if args.explore:
+            print(f"\n{args.explore} plays the search: open it in a browser")
         return None
 
 
 def _refuse_idle(args: argparse.Namespace) -> None:
     """Raises for an option that would have no effect beside the others."""
-    idle = ["searcher", "budget", "source", "export", "head"] if args.transfer else ["budget", "source"]
+    idle = ["budget", "source"]
+    if args.transfer:
+        idle += ["searcher", "export", "head", "explore"]
     why = "with --transfer" if args.transfer else "without --searcher"
     if args.searcher is not None and not args.transfer:
-        idle, why = ["preset", "starts", "steps"], "with --searcher"
+        idle, why = ["preset", "starts", "steps", "explore"], "with --searcher"
         if args.more_macs is None:  # else it is what the limit refers to
             idle.append("start")
     given = [f"--{name}" for name in idle if getattr(args, name) is not None]

@@ -63,6 +63,9 @@ def html(bench: Benchmark, tasks: Sequence[str] | None = None, climb: Climb | No
 
     Args:
         climb: how a search came to its result: the page plays it.
+
+    Raises:
+        UnknownTaskError: the benchmark has no such task.
     """
     title, payload = pack(bench, tasks, climb)
     style, script = (_PAGE / "style.css").read_text("utf-8"), bundle("main.js")

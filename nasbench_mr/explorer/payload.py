@@ -39,12 +39,14 @@ class Climb:
     Attributes:
         codes: `(steps, paths, DIM)`: the code of each path at each step.
         score: `(steps, paths)`: what was maximised.
+        best: the code that was found.
         goals: the tasks ("seg") or metrics ("seg/mAcc") that it was about.
         max_macs: the limit on MACs, inclusive; None where there was none.
     """
 
     codes: npt.NDArray[np.int16]
     score: npt.NDArray[np.float64]
+    best: tuple[int, ...]
     goals: tuple[str, ...]
     max_macs: float | None = None
 
@@ -108,7 +110,9 @@ def pack(bench: Benchmark, tasks: Sequence[str] | None, climb: Climb | None) -> 
             _space(bench, spaces.get(name), [task for task in chosen if task.space == name], arrays)
             for name in dict.fromkeys(task.space for task in chosen)
         ],
-        "climb": None if climb is None else _climb(climb, arrays),
+        "climb": None
+        if climb is None
+        else _climb(climb, [spaces.get(name).DIM for name in dict.fromkeys(t.space for t in chosen)], arrays),
     }
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode("ascii")
     body = b"".join([len(text).to_bytes(4, "little"), text, *arrays.parts])
@@ -247,11 +251,13 @@ def _surrogates(bench: Benchmark, tasks: Sequence[Task], arrays: _Arrays) -> dic
     return {"trunks": trunks, "heads": heads}
 
 
-def _climb(climb: Climb, arrays: _Arrays) -> dict[str, Any]:
-    """Return the paths of a search that ended best."""
+def _climb(climb: Climb, dims: Sequence[int], arrays: _Arrays) -> dict[str, Any]:
+    """Return the paths of a search that ended best; `dims` tell of which space they are."""
     best = np.argsort(-climb.score[-1], kind="stable")[: Climb.PATHS]
     codes, score = climb.codes[:, best], climb.score[:, best]
     return {
+        "space": dims.index(climb.codes.shape[2]),
+        "best": climb.best,
         "goals": climb.goals,
         "limit": climb.max_macs,
         "steps": len(codes),

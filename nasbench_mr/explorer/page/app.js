@@ -17,11 +17,14 @@ export class App {
   defaults(space) {
     const table = this.tables[space];
     const { objectives } = table;
-    const best = Array.from(table.ranks(objectives[0])).reduce((b, v, row, all) => (v > (all[b] || 0) ? row : b), 0);
+    const climb = this.header.climb?.space === space ? this.header.climb : null;
+    const sought = climb?.goals.map((goal) => goal.split("/")[0]).filter((name) => table.tasks.some((t) => t.name === name));
+    const first = objectives.find((column) => column.task.name === sought?.[0]) ?? objectives[0];
+    const best = Array.from(table.ranks(first)).reduce((b, v, row, all) => (v > (all[b] || 0) ? row : b), 0);
     return {
       space,
-      x: table.columns.has("macs") ? "macs" : objectives[0].key,
-      y: objectives[0].key,
+      x: table.columns.has("macs") ? "macs" : first.key,
+      y: first.key,
       colour: objectives.length > 1 ? objectives.at(-1).key : "",
       log: true,
       top: 100,
@@ -29,9 +32,9 @@ export class App {
       zoom: null,
       ranges: {},
       axes: "objectives",
-      code: table.space.code(best),
-      goals: [table.tasks[0].name],
-      limit: null,
+      code: climb?.best ?? table.space.code(best),
+      goals: sought?.length ? sought : [first.task.name],
+      limit: climb?.limit ?? null,
       theme: "",
     };
   }

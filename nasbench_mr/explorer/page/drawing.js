@@ -114,7 +114,8 @@ export function drawNetwork(target, space, code, width, theme) {
     ),
   );
   parts.push(text(width, 13, "head", { "text-anchor": "end" }));
-  parts.push(text(LABELS, height - 6, "length: residual units · height: channels · arrows: fusions", {}));
+  const key = "length: residual units · height: channels · arrows: fusions";
+  parts.push(text(LABELS, height - 6, width < 360 ? key.split(" · ").slice(0, 2).join(" · ") : key, {}));
   target.setAttribute("viewBox", `0 0 ${width} ${height}`);
   target.setAttribute("height", String(height));
   target.setAttribute("aria-label", inWords(space, code));

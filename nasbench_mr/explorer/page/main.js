@@ -25,7 +25,7 @@ async function start() {
   link.read();
   // For the console: `explorer.predict(code)`, `explorer.costs(code)`, `explorer.table`, `explorer.state`.
   window.explorer = {
-    app, scatter, parallel, ncp,
+    app, scatter, parallel, ncp, link,
     get table() { return app.table; },
     get state() { return app.state; },
     predict: (code) => Object.fromEntries(app.table.surrogates?.predict(code) ?? []),

@@ -10,13 +10,14 @@ export class Ncp {
     this.app = app;
     this.scatter = scatter;
     this.path = []; // codes of the last climb
-    this.played = app.header.climb ? new Played(app.header.climb, array, app.tables[0].space.dim) : null;
+    this.played = app.header.climb ? new Played(app.header.climb, array, app.tables) : null;
     this.at = 0;
+    if (this.played) byId("climb-card").parentElement.prepend(byId("climb-card")); // what the page is about
   }
 
   update(changed) {
     const { app } = this;
-    byId("climb-card").hidden = !app.table.surrogates && !this.played;
+    byId("climb-card").hidden = !app.table.surrogates && !this.playable;
     if (changed.has("space") || !this.built) this.build();
     for (const box of byId("climb").querySelectorAll("[name=goal]")) box.checked = app.state.goals.includes(box.value);
     if (this.limit && document.activeElement !== this.limit) {
@@ -25,13 +26,18 @@ export class Ncp {
     if (["space", "x", "y", "log", "zoom", "theme", "colour"].some((key) => changed.has(key))) this.draw();
   }
 
+  /** Whether the played search is of the space that is shown. */
+  get playable() {
+    return this.played?.space === this.app.state.space;
+  }
+
   build() {
     this.built = true;
     const { app } = this;
     const { table } = app;
     this.path = [];
     const parts = [];
-    if (this.played && app.state.space === 0) parts.push(this.player());
+    if (this.playable) parts.push(this.player());
     if (table.surrogates) parts.push(...this.climbing());
     byId("climb").replaceChildren(...parts);
   }
@@ -135,7 +141,7 @@ export class Ncp {
     const stop = () => {
       this.playing = false;
       button.textContent = "Play";
-      this.app.set({ code: played.best(this.at) });
+      this.app.set({ code: played.bestAt(this.at) });
     };
     button.addEventListener("click", () => {
       if (this.playing) return stop();
@@ -176,7 +182,7 @@ export class Ncp {
       parts.push(line(this.path, { stroke: ground, "stroke-width": 5, "stroke-opacity": 0.8 }));
       parts.push(line(this.path, { stroke: accent, "stroke-width": 2 }));
     }
-    if (this.played && app.state.space === 0 && this.at > 0) {
+    if (this.playable && this.at > 0) {
       for (let path = 0; path < this.played.paths; path++) {
         const since = Math.max(0, this.at - 6);
         const codes = Array.from({ length: this.at - since + 1 }, (_, k) => this.played.code(since + k, path));
@@ -191,9 +197,9 @@ export class Ncp {
 
 /** A search that Python made: its paths, step by step. */
 class Played {
-  constructor(described, array, dim) {
+  constructor(described, array, tables) {
     Object.assign(this, described);
-    this.dim = dim;
+    this.dim = tables[described.space].space.dim;
     this.values = array(described.codes);
     this.scores = array(described.score);
   }
@@ -203,8 +209,9 @@ class Played {
     return Array.from(this.values.subarray(at, at + this.dim));
   }
 
-  /** Return the code with the highest score at a step. */
-  best(step) {
+  /** Return the code with the highest score at a step; at the last one what the search found. */
+  bestAt(step) {
+    if (step === this.steps - 1) return this.best;
     let best = 0;
     for (let path = 1; path < this.paths; path++) {
       if (this.scores[step * this.paths + path] > this.scores[step * this.paths + best]) best = path;

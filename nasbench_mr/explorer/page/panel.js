@@ -51,7 +51,7 @@ export class Panel {
     byId("params").textContent = amount(params);
     const distance = app.row >= 0 ? 0 : space.distance(code);
     const unit = space.ordered ? (distance === 1 ? "step" : "steps") : distance === 1 ? "edge" : "edges";
-    byId("distance").textContent = distance === 0 ? "tabulated" : `${distance} ${unit}`;
+    byId("distance").textContent = distance === 0 ? "itself" : `${distance} ${unit}`;
   }
 
   /** Fill the table of results: what the tables say, and what the surrogates expect. */

@@ -186,15 +186,15 @@ export class Scatter {
         height: 24,
         draw: () => {
           const start = left + measured(title) + 14 + measured(low) + 6;
-          const colors = rampColors(theme);
-          const bar = colors.filter((_, k) => k % 8 === 4).map((fill, k) =>
-            svg("rect", { x: start + k * 3.5, y: 7, width: 4, height: 10, fill }),
-          );
+          const room = width - MARGIN.right - start - measured(high) - 7;
+          const step = Math.min(3.5, Math.max(1, room / 32));
+          const colors = rampColors(theme).filter((_, k) => k % 8 === 4);
+          const bar = colors.map((fill, k) => svg("rect", { x: start + k * step, y: 7, width: step + 0.5, height: 10, fill }));
           return [
             text(left, 16, title, { "font-weight": 600 }),
             text(start - 6, 16, low, { "text-anchor": "end" }),
             ...bar,
-            text(start + 32 * 3.5 + 7, 16, high),
+            text(start + 32 * step + 7, 16, high),
           ];
         },
       };

@@ -112,7 +112,7 @@ export function snippets(app) {
       `print(result[${JSON.stringify(task.objective)}], result.source)`,
       "",
     ].join("\n"),
-    command: `nasbench-mr query '${text}' --task ${task.name} --release ${release}`,
+    command: `nasbench-mr query '${text}' --release ${release}`,
   };
 }
 
