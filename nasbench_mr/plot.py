@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nasbench_mr import files
 from nasbench_mr.errors import InvalidArgumentError, missing_extra
 
@@ -74,6 +76,19 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
         name: {"color": COLOURS[k % len(COLOURS)], "linestyle": _DASHES[k % len(_DASHES)]}
         for k, name in enumerate(names)
     }
+
+
+def log_axis(axis: Any) -> None:
+    """Make an axis logarithmic, whose labels do not touch."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low) if low > 0 else 1.0
+    subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def across(count: int) -> int:

@@ -1,30 +1,150 @@
-"""A release, drawn: what its tables look like at a glance. Needs the extra `plot`."""
+"""A release, drawn: its fronts, correlations, learning curves and noise. Needs the extra `plot`.
+
+plot.save(views.scatter(bench, ("seg", "video")), "fronts.svg")
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from nasbench_mr.plot import COLOURS, PAGE, across, figure, panels
+import numpy as np
+
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.plot import COLOURS, PAGE, across, figure, log_axis, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from nasbench_mr.benchmark import Benchmark
 
+#: Learning curves drawn of a task: the best and the worst codes, and some between.
+_CURVES = 25
 
-def release(bench: Benchmark) -> Figure:
-    """A release at a glance: each task's objective against MACs, with the codes that nothing else beats."""
-    drawn = figure(PAGE, 0.3 + 1.7 * -(-len(bench.tasks) // across(len(bench.tasks))))
-    for panel, name in zip(panels(drawn, len(bench.tasks)), bench.tasks, strict=True):
-        task = bench.task(name)
-        metric = task.metric()
-        found = bench.query_many(bench.codes(name), name, (metric.name, "macs"), source="table")
-        panel.scatter(found["macs"] / 1e9, found[metric.name], s=2, linewidth=0, alpha=0.5, color=COLOURS[5])
+
+def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
+    """Draw each task's objective against MACs, and the codes that no other one beats in both.
+
+    Raises:
+        InvalidArgumentError: no task knows the MACs of its codes.
+    """
+    drawn = {}
+    for name in bench.tasks if tasks is None else tasks:
+        metric = bench.task(name).metric()
+        values = bench.query_many(bench.codes(name), name, (metric.name,), source="table")[metric.name]
+        macs = bench.query_many(bench.codes(name), name, ("macs",), source="table", missing="nan")["macs"]
+        if np.isfinite(macs).any():
+            drawn[name] = macs / 1e9, values
+    if not drawn:
+        raise InvalidArgumentError("no task knows the MACs of its codes; expected a table with a column macs")
+    made = figure(PAGE, 0.6 + 1.7 * -(-len(drawn) // across(len(drawn))))
+    for panel, (name, (gmacs, values)) in zip(panels(made, len(drawn)), drawn.items(), strict=True):
+        metric = bench.task(name).metric()
+        panel.scatter(gmacs, values, s=6, linewidth=0, alpha=0.45, color=COLOURS[0], label="a code")
         front = bench.pareto(name)
         panel.step(
-            front["macs"] / 1e9, front[name], where="post", linewidth=1.2, color=COLOURS[1], label="best"
+            front["macs"] / 1e9,
+            front[name],
+            where="post",
+            linewidth=1.2,
+            color=COLOURS[1],
+            label="Pareto front",
         )
-        panel.set_xscale("log")
+        log_axis(panel.xaxis)
         panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
-    drawn.supxlabel("GMACs", fontsize=8)
-    return drawn
+    made.supxlabel("GMACs", fontsize=8)
+    _legend(made)
+    return made
+
+
+def correlation(bench: Benchmark, tasks: Sequence[str] | None = None, method: str = "kendall") -> Figure:
+    """Draw the rank correlation of every two tasks' objectives over the codes that they share."""
+    values = bench.correlation(method, tasks)
+    names = [str(name) for name in values]
+    side = 1.2 + 0.42 * len(names)
+    made = figure(side + 0.8, side)
+    panel = made.subplots()
+    shown = panel.imshow(values.to_numpy(), vmin=-1, vmax=1, cmap="PuOr")
+    panel.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
+    panel.set_yticks(range(len(names)), names, fontsize=7)
+    for row in range(len(names)):
+        for column in range(len(names)):
+            value = float(values.iloc[row, column])
+            colour = "white" if abs(value) > 0.7 else "black"
+            panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    bar = made.colorbar(shown, ax=panel, shrink=0.8)
+    bar.set_label({"kendall": "Kendall's tau"}.get(method, method), fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return made
+
+
+def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
+    """Draw learning curves of some codes of each task, from the best to the worst, over epochs.
+
+    Raises:
+        CodeNotFoundError: a task has no learning curves.
+    """
+    names = bench.tasks if tasks is None else list(tasks)
+    made = figure(PAGE, 0.5 + 1.7 * -(-len(names) // across(len(names))))
+    for panel, name in zip(panels(made, len(names)), names, strict=True):
+        task = bench.task(name)
+        metric = task.metric()
+        frame = bench.curves(name)
+        columns = [*frame.columns[: frame.columns.get_loc("seed")]]
+        means = frame.groupby([*columns, "epoch"])[metric.name].mean().unstack("epoch")
+        ordered = means.sort_values(means.columns[-1], ascending=metric.sign > 0)
+        picked = ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, _CURVES).astype(int))]
+        for k, (_, curve) in enumerate(picked.iterrows()):
+            known = curve.dropna()
+            share = k / max(1, len(picked) - 1)
+            panel.plot(known.index, known, linewidth=0.9, color=_blend(share), marker="o", markersize=1.5)
+        panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    made.supxlabel("epoch; blue: the codes that end best, orange: worst", fontsize=8)
+    return made
+
+
+def _blend(share: float) -> tuple[float, ...]:
+    """A colour between orange (0) and blue (1), light in between."""
+    from matplotlib.colors import to_rgb
+
+    ends = np.array([to_rgb(COLOURS[4]), (0.8, 0.8, 0.8), to_rgb(COLOURS[0])])
+    at = 2 * share
+    low = min(int(at), 1)
+    mixed = ends[low] + (ends[low + 1] - ends[low]) * (at - low)
+    return tuple(mixed.tolist())
+
+
+def noise(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
+    """Draw, for each task with repeated trials, how far codes differ and how far seeds of one code do."""
+    frame = bench.noise(tasks)
+    made = figure(PAGE, 0.7 + 0.45 * len(frame))
+    panel = panels(made, 1)[0]
+    where = np.arange(len(frame))
+    for shift, (column, label) in enumerate(
+        (("between", "between codes, without noise"), ("within", "between seeds of a code"))
+    ):
+        panel.barh(where + 0.2 - 0.4 * shift, frame[column], 0.36, color=COLOURS[shift], label=label)
+    ends = frame[["between", "within"]].max(axis=1)
+    for k, (end, ratio) in enumerate(zip(ends, frame["ratio"], strict=True)):
+        panel.text(end, k, f"  {ratio:.1f} : 1", va="center", fontsize=7)
+    panel.set_yticks(where, [str(name) for name in frame.index], fontsize=8)
+    panel.margins(x=0.12)
+    panel.set_xlabel("standard deviation of the objective, in its unit", fontsize=8)
+    _legend(made)
+    return made
+
+
+def _legend(made: Figure) -> None:
+    """One legend above all panels, where it covers nothing."""
+    handles, labels = made.axes[0].get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=7, frameon=False)
+
+
+#: Kind of plot of a release: what draws it.
+KINDS: dict[str, Callable[..., Figure]] = {
+    "scatter": scatter,
+    "correlation": correlation,
+    "curves": curves,
+    "noise": noise,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import plot
 from nasbench_mr.errors import InvalidArgumentError
@@ -10,6 +10,7 @@ from nasbench_mr.predictors.evaluation import check_score
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -30,6 +31,10 @@ def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
     looks = plot.styles(list(frame["predictor"].unique()))
     drawn = plot.figure(plot.PAGE, 0.4 + 1.7 * -(-len(names) // plot.across(len(names))))
     for panel, name in zip(plot.panels(drawn, len(names)), names, strict=True):
+        if frame["train"].nunique() == 1:
+            _bars(panel, frame[frame["task"] == name], score, looks)
+            panel.set_title(name, fontsize=8)
+            continue
         for predictor, look in looks.items():
             own = frame[(frame["task"] == name) & (frame["predictor"] == predictor)]
             groups = own.groupby("train")[score]
@@ -38,9 +43,22 @@ def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
             low, high = mean - std, mean + std
             panel.fill_between(mean.index, low, high, color=look["color"], alpha=0.15, linewidth=0)
         panel.set_title(name, fontsize=8)
-        panel.set_xscale("log")
-    drawn.supxlabel("training codes", fontsize=8)
+        plot.log_axis(panel.xaxis)
+    sizes = sorted(frame["train"].unique())
+    one = f"{sizes[0]:,} training codes"
+    drawn.supxlabel("training codes; bands: one standard deviation" if len(sizes) > 1 else one, fontsize=8)
     drawn.supylabel(score, fontsize=8)
     handles, labels = drawn.axes[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=7, frameon=False)
     return drawn
+
+
+def _bars(panel: Axes, own: pd.DataFrame, score: str, looks: dict[str, dict[str, Any]]) -> None:
+    """One training size: a bar for each predictor, with the splits' standard deviation."""
+    groups = own.groupby("predictor", sort=False)[score]
+    mean, std = groups.mean(), groups.std().fillna(0)
+    for k, (predictor, look) in enumerate(looks.items()):
+        panel.bar(
+            k, mean[predictor], 0.7, yerr=std[predictor], color=look["color"], label=predictor, capsize=2
+        )
+    panel.set_xticks([])

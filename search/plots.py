@@ -33,7 +33,10 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
         here = curves[curves["task"] == task]
         for name in found.searchers:
             own = here[here["searcher"] == name]
-            panel.plot(own["evaluations"], own["median"], label=name, linewidth=1.2, **looks[name])
+            # A curve at regret 0 lies on the axis: it must not be cut in half.
+            panel.plot(
+                own["evaluations"], own["median"], label=name, linewidth=1.2, clip_on=False, **looks[name]
+            )
             panel.fill_between(
                 own["evaluations"],
                 own["low"],
@@ -46,8 +49,8 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
         panel.set_title(task, fontsize=8)
         panel.set_xlim(1, found.grid[-1])
     units = sorted(set(found.about["unit"].values()))
-    upper.supxlabel("evaluations", fontsize=8)
-    upper.supylabel(f"regret ({', '.join(units)})", fontsize=8)
+    upper.supxlabel(f"evaluations; bands: {band}", fontsize=8)
+    upper.supylabel(f"median regret ({', '.join(units)})", fontsize=8)
     handles, labels = upper.axes[0].get_legend_handles_labels()
     upper.legend(handles, labels, loc="outside upper center", ncols=7, fontsize=7, frameon=False)
     for lower in below:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nasbench_mr import plot
 from nasbench_mr.cli.command import Command, add_json, print_json
+from nasbench_mr.errors import UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,11 +18,13 @@ class Plot(Command):
     """Draw a comparison, an evaluation or a release.
 
     WHAT is a folder that `nasbench-mr compare --out` wrote, a Parquet file that `nasbench-mr predict-eval
-    --out` wrote, or a release. The ending of --out (.png, .pdf or .svg) tells the format.
+    --out` wrote, or a release. Of a release, --kind says what: scatter (the tasks' objectives against MACs,
+    with their fronts), correlation (of the tasks), curves (of learning), or noise (codes against seeds).
+    The ending of --out (.png, .pdf or .svg) tells the format.
 
     Example:
       nasbench-mr plot comparison --out comparison.png
-      nasbench-mr plot mini --out mini.pdf
+      nasbench-mr plot mini --kind noise --out noise.pdf
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -33,6 +36,10 @@ class Plot(Command):
             metavar="B",
             help="a comparison's: quartiles (default) or confidence",
         )
+        parser.add_argument(
+            "--kind", metavar="K", help="a release's: scatter (default), correlation, curves or noise"
+        )
+        parser.add_argument("--tasks", nargs="+", metavar="T", help="a release's tasks (default: all)")
         parser.add_argument(
             "--score", default="kendall", metavar="S", help="an evaluation's (default: kendall)"
         )
@@ -60,4 +67,8 @@ class Plot(Command):
         from nasbench_mr import views
         from nasbench_mr.benchmark import load
 
-        return views.release(load(args.what))
+        kind = args.kind or "scatter"
+        if kind not in views.KINDS:
+            raise UnknownNameError(f"no plot {kind!r} of a release: {did_you_mean(kind, views.KINDS)}")
+        tasks = [name for part in args.tasks or () for name in part.split(",") if name]
+        return views.KINDS[kind](load(args.what), tasks or None)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from nasbench_mr.search.auxnas.comparison import Comparison
 
-_COLOURS = {"single": "0.4", "aux-head": "C0", "aux-g": "C2", "aux-nas": "C3"}
+_DIRECTIONS = {"to_auxiliary": "primary to auxiliary", "to_primary": "auxiliary to primary"}
 
 
 def runs(comparison: Comparison) -> Figure:
-    """The primary's objective over training, and the gates of Aux-NAS, as an empty-handed reader needs them.
+    """Draw the primary's objective over training, and the gates of Aux-NAS.
 
     Left: each variant's mean over seeds, with a band of one standard deviation. Right: the gates' mean over
     seeds, each gate a thin line and their mean a thick one, on a logarithmic scale.
@@ -27,28 +27,30 @@ def runs(comparison: Comparison) -> Figure:
     metric, gates = figure.subplots(1, 2)
     objective = aux_tasks.get(comparison.primary).objective
     finished = {v: [r for r in runs if r["status"] == "ok"] for v, runs in comparison.runs.items()}
-    for k, (variant, own) in enumerate(finished.items()):
+    looks = plot.styles(list(finished))
+    for variant, own in finished.items():
         if not own:
             continue
         steps = own[0]["curve"]["step"]
         values = np.array([r["curve"][f"{comparison.primary}/{objective.name}"] for r in own], float)
-        mean, std, colour = values.mean(0), values.std(0), _COLOURS.get(variant, f"C{k}")
-        metric.plot(steps, mean, color=colour, label=variant)
-        metric.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
+        mean, std, look = values.mean(0), values.std(0), looks[variant]
+        metric.plot(steps, mean, label=variant, linewidth=1.2, **look)
+        metric.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.15, lw=0)
     metric.set(xlabel="updates of the weights", ylabel=f"{objective.name} ({objective.unit})")
-    metric.legend(frameon=False, fontsize=8)
+    left, right = ("outside upper left", "outside upper right")
+    figure.legend(*metric.get_legend_handles_labels(), loc=left, ncols=3, frameon=False, fontsize=7)
     for run_of, (direction, colour) in (
-        (finished.get("aux-nas", []), pair) for pair in (("to_auxiliary", "C0"), ("to_primary", "C3"))
+        (finished.get("aux-nas", []), pair) for pair in zip(_DIRECTIONS, plot.COLOURS, strict=False)
     ):
         if not run_of:
             continue
         steps = [0, *run_of[0]["curve"]["step"]]
         each = np.array([r["gates"][direction] for r in run_of], float).mean(0)  # (evaluations + 1, gates)
         gates.plot(steps, each, color=colour, alpha=0.25, lw=0.6)
-        gates.plot(steps, each.mean(1), color=colour, lw=2, label=direction.replace("_", " ") + " (mean)")
+        gates.plot(steps, each.mean(1), color=colour, lw=2, label=f"{_DIRECTIONS[direction]} (mean)")
         threshold = run_of[0]["config"]["threshold"]
     if finished.get("aux-nas"):
         gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
-        gates.legend(frameon=False, fontsize=8, loc="lower left")
+        figure.legend(*gates.get_legend_handles_labels(), loc=right, ncols=1, frameon=False, fontsize=7)
     gates.set(xlabel="updates of the weights", ylabel="gate", yscale="log")
     return figure

@@ -1,0 +1,72 @@
+"""A release's plots draw what its tables say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nasbench_mr
+from nasbench_mr import cli, plot, views
+from nasbench_mr.benchmark import Benchmark
+
+
+@pytest.fixture(scope="module")
+def bench() -> Benchmark:
+    return nasbench_mr.load("mini")
+
+
+def test_scatter_draws_every_code_and_the_front(bench: Benchmark) -> None:
+    drawn = views.scatter(bench, ("mini-seg", "mini-video"))
+    assert len(drawn.axes) == 2
+    points = drawn.axes[0].collections[0].get_offsets()
+    assert len(points) == len(bench.codes("mini-seg"))
+    front = bench.pareto("mini-seg")
+    assert drawn.axes[0].lines[0].get_ydata().tolist() == front["mini-seg"].tolist()
+    assert drawn.legends
+
+
+def test_correlation_writes_the_numbers(bench: Benchmark) -> None:
+    drawn = views.correlation(bench)
+    tau = bench.correlation()
+    texts = [text.get_text() for text in drawn.axes[0].texts]
+    assert texts == [f"{value:.2f}" for value in tau.to_numpy().ravel()]
+
+
+def test_curves_end_with_the_best_and_the_worst_code(bench: Benchmark) -> None:
+    drawn = views.curves(bench, ["mini-cls"])
+    ends = sorted(line.get_ydata()[-1] for line in drawn.axes[0].lines)
+    values = bench.query_many(bench.codes("mini-cls"), "mini-cls", metrics=("top1",))["top1"]
+    assert (ends[0], ends[-1]) == pytest.approx((values.min(), values.max()))
+
+
+def test_noise_draws_both_spreads(bench: Benchmark) -> None:
+    drawn = views.noise(bench)
+    widths = sorted(bar.get_width() for bar in drawn.axes[0].patches)
+    frame = bench.noise()
+    assert widths == pytest.approx(sorted(np.concatenate([frame["between"], frame["within"]])))
+
+
+@pytest.mark.parametrize("limits", [(0.01, 1), (0.3, 0.9), (1, 90)])
+def test_labels_of_a_logarithmic_axis_are_few_enough(limits: tuple[float, float]) -> None:
+    drawn = plot.figure(2, 2)
+    panel = drawn.subplots()
+    panel.plot(limits, [0, 1])
+    plot.log_axis(panel.xaxis)
+    drawn.canvas.draw()
+    shown = [tick for tick in panel.get_xticks() if panel.get_xlim()[0] <= tick <= panel.get_xlim()[1]]
+    assert 2 <= len(shown) <= 8
+
+
+@pytest.mark.parametrize("kind", views.KINDS)
+@pytest.mark.parametrize("ending", ["svg", "pdf"])
+def test_the_command(kind: str, ending: str, tmp_path: Path) -> None:
+    out = tmp_path / f"x.{ending}"
+    assert cli.main(["plot", "mini", "--kind", kind, "--tasks", "mini-seg", "--out", str(out)]) == 0
+    assert out.read_bytes()[:5] in (b"%PDF-", b"<?xml")
+
+
+def test_an_unknown_kind_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plot", "mini", "--kind", "scater", "--out", str(tmp_path / "x.svg")]) == 2
+    assert "did you mean 'scatter'?" in capsys.readouterr().err
