@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 #: Limits for Parquet files: a few bytes can claim any number of rows.
 MAX_ROWS = 100_000_000
 MAX_COLUMNS = 1000
+MAX_BYTES = 1 << 30
+#: Rows read at once: few, as each may hold a long text.
+_BATCH = 1024
 STATUSES = ("ok", "diverged", "failed")
 TEXTS = ("device", "status", "error")
 
@@ -216,7 +219,7 @@ def _extra_columns(arrow: pa.Table) -> list[str]:
     try:
         extra = json.loads(about)["extra"]
         return extra if all(isinstance(name, str) for name in extra) else []
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return []
 
 
@@ -290,31 +293,46 @@ def _check_unique(columns: list[npt.NDArray[Any]], names: tuple[str, ...], where
             raise TableError(f"{where}: rows {a} and {b} are the same trial (code and {shown})")
 
 
-def read_arrow(path: str | os.PathLike[str]) -> pa.Table:
-    """A Parquet file as an Arrow table, unchecked.
+def read_arrow(path: str | os.PathLike[str] | IO[bytes], where: str | None = None) -> pa.Table:
+    """Return a Parquet file's table, its values unchecked but for what hurts their readers.
+
+    Args:
+        path: the file, or an open one.
+        where: what it is called in errors.
 
     Raises:
-        TableError: not a complete Parquet file.
+        TableError: not a complete Parquet file, or one that unpacks to more than `MAX_BYTES`.
         FileNotFoundError: no such file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    where = str(path) if where is None else where
     try:
         with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows > MAX_ROWS or file.metadata.num_columns > MAX_COLUMNS:
+            rows, columns = file.metadata.num_rows, file.metadata.num_columns
+            if rows > MAX_ROWS or columns > MAX_COLUMNS:
                 raise TableError(
-                    f"{path} says it has {file.metadata.num_rows:,} rows and {file.metadata.num_columns:,} "
-                    f"columns; expected at most {MAX_ROWS:,} and {MAX_COLUMNS:,}"
+                    f"{where} says it has {rows:,} rows and {columns:,} columns; "
+                    f"expected at most {MAX_ROWS:,} and {MAX_COLUMNS:,}"
                 )
-            arrow = file.read()
+            # A few bytes can stand for any number of equal values, so the size shows as they are read.
+            batches, size = [], 0
+            for batch in file.iter_batches(_BATCH):
+                size += batch.nbytes
+                if size > MAX_BYTES:
+                    raise TableError(f"{where} unpacks to more than {MAX_BYTES:,} bytes; refused")
+                batches.append(batch)
+            arrow = pa.Table.from_batches(batches, file.schema_arrow)
         # Lengths and text that a hostile file makes up would only be noticed later, and worse.
         arrow.validate(full=True)
+        if arrow.num_rows != rows:
+            raise TableError(f"{where} has {arrow.num_rows:,} rows, and says that it has {rows:,}")
         return arrow
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise TableError(f"{path} is not a complete Parquet file: {error}") from None
+        raise TableError(f"{where} is not a complete Parquet file: {error}") from None
 
 
 def write_arrow(arrow: pa.Table, path: str | os.PathLike[str]) -> None:

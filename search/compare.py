@@ -21,17 +21,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import __version__, files, plugins
+from nasbench_mr import __version__, files, plugins, table
 from nasbench_mr import workers as pool
-from nasbench_mr.checks import at_least
-from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, WorkerError, did_you_mean
+from nasbench_mr.checks import at_least, json_object, positive
+from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, WorkerError, did_you_mean
 from nasbench_mr.objective import Objective
 from nasbench_mr.search import base
-from nasbench_mr.search.comparison import Comparison
+from nasbench_mr.search.comparison import MAX_BUDGET, Comparison
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,6 +42,15 @@ if TYPE_CHECKING:
 SOURCES = ("table", "surrogate")
 #: What workers do with a part: `part.run()`.
 RUN = pool.Work("operator:methodcaller", ("run",))
+#: The columns of a part's table, and their Arrow types.
+COLUMNS = {
+    "seed": "int32",
+    "fidelity": "int64",
+    "evaluations": "double",
+    "spent": "double",
+    "values": "double",
+    "best": "double",
+}
 #: Seeds in a part. Fixed, so that neither the number of workers nor an interruption changes a result.
 BLOCK = 25
 
@@ -101,7 +111,7 @@ def compare(
     seeds, workers = at_least(1, "seeds", seeds), None if workers is None else at_least(0, "workers", workers)
     if engine not in pool.ENGINES:
         raise UnknownNameError(f"no engine {engine!r}: {did_you_mean(engine, pool.ENGINES)}")
-    base.check_budget(budget, batch)
+    base.check_budget(positive("budget", budget, f"at most {MAX_BUDGET:g} evaluations", MAX_BUDGET), batch)
     budget, batch = int(budget) if budget % 1 == 0 else float(budget), int(batch)
     release = os.fspath(bench.release.path)
     places = [Place(release, task, source, max_macs, max_params) for task in names]
@@ -131,6 +141,9 @@ def compare(
     }
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
+        for part in parts:
+            if part.done(folder / "parts"):
+                part.read(folder / "parts")  # a damaged one is named before hours of work
         try:
             _run_parts(parts, folder / "parts", engine, workers, progress)
         except WorkerError as error:
@@ -264,21 +277,44 @@ class Part:
         codes = [None if t.best_code is None else to_string(t.best_code) for t in traces]
         rows = [len(trace.values) for trace in traces]
         columns = {"seed": np.repeat(np.array(seeds, np.int32), rows)}
-        for column in ("fidelity", "evaluations", "spent", "values", "best"):
-            columns[column] = np.concatenate([getattr(trace, column) for trace in traces])
-        table = pa.table(columns)
+        for column in COLUMNS:
+            if column != "seed":
+                columns[column] = np.concatenate([getattr(trace, column) for trace in traces])
+        found = pa.table(columns)
         about = {"task": self.place.task, "searcher": self.searcher, "unit": traces[0].unit, "codes": codes}
-        table = table.replace_schema_metadata({"nasbench_mr": json.dumps(about)})
+        found = found.replace_schema_metadata({"nasbench_mr": json.dumps(about)})
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
+        pq.write_table(found, sink)
         data: bytes = sink.getvalue().to_pybytes()
         return data
 
     def read(self, folder: Path) -> pa.Table:
-        """What `run` wrote."""
-        import pyarrow.parquet as pq
+        """Return the table that `run` made.
 
-        return pq.read_table(folder / self.name)
+        Raises:
+            TableError: the file is damaged, or of something else.
+        """
+        path = folder / self.name
+        try:
+            arrow = table.read_arrow(path)
+            about = json_object((arrow.schema.metadata or {})[b"nasbench_mr"], "its metadata", TableError)
+            seeds = list(range(self.first, self.first + self.count))
+            sound = (
+                arrow.schema.names == list(COLUMNS)
+                and [str(kind) for kind in arrow.schema.types] == list(COLUMNS.values())
+                and not any(column.null_count for column in arrow.columns)
+                and sorted(set(arrow["seed"].to_pylist())) == seeds
+                and (about["task"], about["searcher"]) == (self.place.task, self.searcher)
+                and isinstance(about["unit"], str)
+                and [type(code) in (str, NoneType) for code in about["codes"]] == [True] * self.count
+            )
+            if not sound:
+                raise TableError("it holds something else")
+        except (TableError, KeyError, TypeError) as error:
+            raise TableError(
+                f"{path} is damaged or foreign ({error}); expected {self}. Delete it, and rerun the command"
+            ) from None
+        return arrow
 
 
 def _run_parts(parts: Sequence[Part], folder: Path, engine: str, workers: int | None, progress: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
@@ -14,15 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import files
+from nasbench_mr import files, table
+from nasbench_mr.checks import json_object
 from nasbench_mr.domain import Floats
-from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean, missing_extra
+from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, did_you_mean, missing_extra
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 ABOUT, TRACE, RUNS = "comparison.json", "trace.parquet", "runs.parquet"
+#: The columns of the two tables; these of them are texts.
+_COLUMNS = {
+    TRACE: ("task", "searcher", "seed", "fidelity", "evaluations", "spent", "values", "best"),
+    RUNS: ("task", "searcher", "seed", "best", "code"),
+}
+_TEXTS = ("task", "searcher", "code")
+_AGAIN = "delete it, and rerun the comparison: it keeps what is finished"
+#: Regret is looked at after every evaluation up to the budget.
+MAX_BUDGET = 1e7
+#: Bytes of a description.
+MAX_ABOUT = 1 << 24
 BANDS = ("quartiles", "confidence")
 BLOCKS = ("tasks", "runs")
 
@@ -92,19 +104,19 @@ class Comparison:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Comparison:
-        """What `save` wrote.
+        """Return what `save` wrote.
 
         Raises:
             InvalidArgumentError: the folder has no finished comparison.
+            TableError: a file is damaged, or of something else.
         """
-        import pandas as pd
-
         path = Path(folder)
         try:
-            about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-            return cls(pd.read_parquet(path / TRACE), pd.read_parquet(path / RUNS), about)
-        except (OSError, ValueError, KeyError) as error:
+            about = _described(path / ABOUT)
+            frames = [_read(path / name, columns, about) for name, columns in _COLUMNS.items()]
+        except OSError as error:
             raise InvalidArgumentError(f"{path} holds no finished comparison: {error}") from None
+        return cls(*frames, about)
 
     @cached_property
     def best(self) -> dict[str, float]:
@@ -232,6 +244,67 @@ class Comparison:
             worst = max(np.nanmax(self.regret[task, s], initial=0.0) for s in self.searchers)
             last = np.nan_to_num(last, nan=worst)
         return last
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Return how a comparison was run.
+
+    Raises:
+        TableError: the file is damaged, or of something else.
+    """
+    if path.stat().st_size > MAX_ABOUT:
+        raise TableError(f"{path} is larger than {MAX_ABOUT:,} bytes; {_AGAIN}")
+    try:
+        about = json_object(path.read_bytes(), str(path), TableError)
+    except TableError as error:
+        raise TableError(f"{error}; {_AGAIN}") from None
+
+    def number(value: object) -> bool:
+        return type(value) in (int, float) and abs(value) < 1e300  # type: ignore[arg-type]
+
+    names = [about.get(key) for key in ("tasks", "searchers")]
+    sound = (
+        all(
+            isinstance(listed, list)
+            and 0 < len(set(map(str, listed))) == len(listed)
+            and all(isinstance(name, str) for name in listed)
+            for listed in names
+        )
+        and number(about.get("budget"))
+        and 0 < about["budget"] <= MAX_BUDGET
+    )
+    for key, allowed in (
+        ("best", lambda value: value is None or number(value)),
+        ("spread", lambda value: number(value) and value > 0),
+        ("unit", lambda value: isinstance(value, str)),
+    ):
+        by_task = about.get(key)
+        sound = sound and isinstance(by_task, dict) and set(by_task) == set(about["tasks"])
+        sound = sound and all(map(allowed, by_task.values()))
+    if not (sound and all(isinstance(about.get(key), str) for key in ("release", "source", "cost_unit"))):
+        raise TableError(f"{path} describes no comparison; {_AGAIN}")
+    return about
+
+
+def _read(path: Path, columns: Sequence[str], about: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table of a comparison.
+
+    Raises:
+        TableError: it is not one.
+    """
+    try:
+        frame: pd.DataFrame = table.read_arrow(path).to_pandas(ignore_metadata=True)
+    except TableError as error:
+        raise TableError(f"{error}; {_AGAIN}") from None
+    numbers = [name for name in columns if name not in _TEXTS]
+    if list(frame.columns) != list(columns) or not all(frame[name].dtype.kind in "if" for name in numbers):
+        raise TableError(f"{path} has the columns {list(frame.columns)}; expected {list(columns)}; {_AGAIN}")
+    pairs = set(zip(frame["task"], frame["searcher"], strict=True))
+    if pairs != set(product(about["tasks"], about["searchers"])):
+        raise TableError(
+            f"{path} has other tasks and searches than {ABOUT} beside it; delete both, and rerun the comparison"
+        )
+    return frame
 
 
 def _quantile(ordered: Floats, share: float) -> Floats:

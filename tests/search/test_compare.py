@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -19,6 +21,7 @@ from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
     SurrogateNotFoundError,
+    TableError,
     UnknownNameError,
     UnknownTaskError,
     WorkerError,
@@ -126,6 +129,75 @@ def test_a_comparison_goes_on_where_it_was(
     assert len(set(contents(tmp_path / "again")) - before) == 6
 
 
+def test_damaged_and_foreign_files_are_named_before_anything_runs(bench: Benchmark, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"out": tmp_path, "budget": 5, "seeds": 30, "workers": 0}
+    compare(bench, "seg", "random", **asked)
+    good = contents(tmp_path)
+    one, other = sorted(name for name in good if name.startswith("parts/"))
+    path = tmp_path / one
+    arrow = pq.read_table(path)
+    for damage in (
+        b"",
+        good[one][:-10],
+        good[one][:200] + bytes(50) + good[one][250:],
+        good[other],
+        as_parquet(arrow.drop_columns(["best"])),
+        as_parquet(arrow.replace_schema_metadata({"nasbench_mr": "[" * 100_000})),
+        as_parquet(arrow.replace_schema_metadata(None)),
+        as_parquet(arrow.slice(5)),
+    ):
+        path.write_bytes(damage)
+        with pytest.raises(TableError, match=f"{one} is damaged or foreign .* Delete it, and rerun"):
+            compare(bench, "seg", "random,local", **asked)
+    path.unlink()
+    compare(bench, "seg", "random", **asked)
+    assert contents(tmp_path) == good
+
+
+def as_parquet(arrow: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(arrow, sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def test_a_damaged_comparison_is_not_opened(bench: Benchmark, tmp_path: Path) -> None:
+    compare(bench, "seg", "random,local", out=tmp_path, **SMALL)
+    good = contents(tmp_path)
+    about = json.loads(good["comparison.json"])
+    trace = pq.read_table(tmp_path / "trace.parquet")
+    damages: list[tuple[str, bytes]] = [
+        ("comparison.json", text.encode())
+        for text in (
+            "",
+            "[]",
+            "[" * 100_000,
+            "{}",
+            json.dumps({**about, "budget": 10**400}),
+            json.dumps({**about, "tasks": ["seg", "video"]}),
+            json.dumps({**about, "tasks": []}),
+            json.dumps({**about, "tasks": 3}),
+            json.dumps({**about, "spread": {"seg": 0}}),
+            json.dumps({**about, "best": {"seg": "high"}}),
+            json.dumps({**about, "unit": None}),
+            json.dumps({**about, "searchers": ["random", "ncp"]}),
+            good["comparison.json"][: len(good["comparison.json"]) // 2].decode(),
+        )
+    ]
+    for file in ("trace.parquet", "runs.parquet"):
+        damages += [(file, data) for data in (b"", good[file][:-20], as_parquet(trace.slice(0, 1)))]
+    damages.append(("trace.parquet", good["runs.parquet"]))
+    for name, data in damages:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(TableError, match=f"{name} .*delete (it|both), and rerun the comparison"):
+            Comparison.open(tmp_path)
+        (tmp_path / name).write_bytes(good[name])
+    assert list(Comparison.open(tmp_path).final().columns) == ["random", "local"]
+    (tmp_path / "trace.parquet").unlink()
+    with pytest.raises(InvalidArgumentError, match="holds no finished comparison"):
+        Comparison.open(tmp_path)
+
+
 def test_another_release_is_another_comparison(
     known_release: Path, tiny_release: Path, tmp_path: Path
 ) -> None:
@@ -184,6 +256,7 @@ def test_mistakes_come_to_light_before_anything_runs(bench: Benchmark, tmp_path:
         (("seg", "evolution:size=3"), {}, InvalidArgumentError, "size"),
         (("seg", "evolution:population=0"), {}, InvalidArgumentError, "population is 0"),
         (("seg", "halving"), {}, InvalidArgumentError, "needs learning curves"),
+        (("seg", "random"), {"budget": 1e9}, InvalidArgumentError, r"at most 1e\+07 evaluations"),
         (("seg", "random"), {"budget": 0}, InvalidArgumentError, "budget is 0"),
         (("seg", "random"), {"seeds": 0}, InvalidArgumentError, "seeds is 0"),
         (("seg", "random"), {"batch": 0}, InvalidArgumentError, "batch is 0"),
@@ -406,10 +479,8 @@ def test_what_is_saved_is_opened_again(bench: Benchmark, tmp_path: Path) -> None
     ]  # fmt: skip
     assert json.loads((tmp_path / "comparison.json").read_text())["release"] == "known@1.0.0"
     shutil.rmtree(tmp_path / "parts")
-    (tmp_path / "trace.parquet").write_bytes(b"broken")
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InvalidArgumentError, match="no finished comparison"):
-            Comparison.open(folder)
+    with pytest.raises(InvalidArgumentError, match="no finished comparison"):
+        Comparison.open(tmp_path / "nowhere")
 
 
 def test_the_best_of_a_run_without_a_full_training_is_worst() -> None:
