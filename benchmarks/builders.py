@@ -153,7 +153,7 @@ def packs(figures: list[Figure], scratch: Path) -> None:
             "hmdb51": {"frames": 16, "size": (112, 112)},
         }.get(name, {})
         raw = datasets.load(name, root, "train", **options)
-        packed = datasets.pack(raw, scratch / f"{name}.h5")
+        packed = datasets.pack(raw, scratch / f"{name}.safetensors")
         rates = {}
         for label, dataset in (("raw", raw), ("pack", packed)):
             times = []

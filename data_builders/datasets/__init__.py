@@ -9,7 +9,7 @@ from nasbench_mr.data_builders import datasets
 train = datasets.load("camvid", "data/camvid", "train")
 train[0]["image"], train[0]["mask"]                       # (180, 240, 3) uint8, (180, 240) uint8
 train.arrays()                                            # the whole split in memory
-datasets.pack(train, "packs/camvid/train.h5")             # decoded once
+datasets.pack(train, "packs/camvid/train.safetensors")    # decoded once
 datasets.load("camvid", "packs/camvid", "train")          # the same samples, faster
 datasets.locate("kitti")                                  # where commands and recipes look for it
 ```
@@ -29,7 +29,7 @@ from nasbench_mr.data_builders.datasets.base import IGNORE, Array, Dataset, Read
 from nasbench_mr.data_builders.datasets.hmdb51 import Hmdb51
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10, Cityscapes, ImageNet
 from nasbench_mr.data_builders.datasets.kitti import Kitti
-from nasbench_mr.data_builders.datasets.packs import Pack, pack
+from nasbench_mr.data_builders.datasets.packs import ENDING, Pack, pack
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.release import home
 
@@ -159,16 +159,19 @@ def load(name: str, root: str | os.PathLike[str], split: str, **options: Any) ->
 
 
 def packs_in(folder: Path, split: str) -> list[Path]:
-    """The packs of a split in a folder: `<split>.h5` and `<split>-*.h5`."""
-    plain = folder / f"{split}.h5"
-    return [*([plain] if plain.is_file() else []), *sorted(folder.glob(f"{split}-*.h5"))]
+    """Return the packs of a split in a folder: `<split>.safetensors` and `<split>-*.safetensors`."""
+    plain = folder / f"{split}{ENDING}"
+    return [*([plain] if plain.is_file() else []), *sorted(folder.glob(f"{split}-*{ENDING}"))]
 
 
 def pack_name(found: Dataset) -> str:
-    """The file name of a split's pack: `<split>.h5`, or with a digest of the options that are no defaults."""
+    """Return the file name of a split's pack: `<split>.safetensors`.
+
+    It has a digest of the options where some differ from the reader's defaults.
+    """
     options = unusual(found)
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{found.split}-{digest}.h5" if options else f"{found.split}.h5"
+    return f"{found.split}-{digest}{ENDING}" if options else f"{found.split}{ENDING}"
 
 
 def unusual(found: Dataset) -> dict[str, object]:

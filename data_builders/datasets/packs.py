@@ -1,28 +1,27 @@
-"""Packs: one HDF5 file for a split, with everything decoded once. Read by `Pack`, written by `pack`.
+"""Packs: one safetensors file for a split, with everything decoded once. Read by `Pack`, written by `pack`.
 
-A pack is ordinary HDF5, readable by anything that reads HDF5. Its attributes say what it is; `ids` names the
-samples; the group `samples` has, for each key of a sample, a group with
+Anything that reads safetensors reads a pack. Its metadata say what it is, its tensors are
 
-- `data`: the samples' values one after the other, flat, in chunks without filters,
-- `offsets` (n + 1,): sample i is `data[offsets[i]:offsets[i + 1]]`,
-- `shapes` (n, ndim): its shape,
-- an attribute `sha256` of the bytes of `data`.
+- `ids`: the samples' names, a JSON list in UTF-8,
+- `numbers/<key>` `(n,)` for each key of a sample that is a single number, such as a photo's `label`,
+- `shapes/<key>` `(n, ndim)` for each other key: the shape of each sample's array,
+- `data`: the bytes of those arrays, in C order, sample by sample, and in each by key as in the metadata.
 
-`Pack` asks HDF5 only where the chunks lie and then maps the file, so that it is safe with any number of
-processes and threads, forked or spawned, and holds no HDF5 handle and no lock.
+`Pack` maps the file and copies samples out of it, so it is safe with any number of processes and threads,
+forked or spawned, and holds no handle and no lock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,57 +30,110 @@ from nasbench_mr.data_builders.datasets.base import Array, Dataset, Sample
 from nasbench_mr.errors import DatasetError, IntegrityError, missing_extra
 from nasbench_mr.files import atomic
 
-if TYPE_CHECKING:
-    import h5py
+FORMAT = "nasbench-mr pack 2"
+ENDING = ".safetensors"
+#: The types of arrays, as safetensors calls them.
+_DTYPES = {"U8": np.dtype("u1"), "I64": np.dtype("<i8"), "F32": np.dtype("<f4")}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+#: Bytes that are hashed at once.
+_CHUNK = 1 << 22
 
-FORMAT = "nasbench-mr pack 1"
-#: Chunks hold about one sample, but no less and no more bytes than this.
-_MIN_CHUNK, _MAX_CHUNK = 1 << 16, 1 << 22
-_DTYPES = ("uint8", "int64", "float32")
 
-
-def _h5py() -> Any:
+def _safetensors() -> Any:
     try:
-        import h5py
+        import safetensors
     except ImportError:
-        raise missing_extra("h5py", "build", "reading and writing packs") from None
-    return h5py
+        raise missing_extra("safetensors", "build", "reading and writing packs") from None
+    return safetensors
 
 
 class Pack(Dataset):
     """A split read from a pack.
 
     Raises:
-        DatasetError: the file is no pack, or truncated, or contradicts itself.
+        DatasetError: the file is not a pack, or truncated, or contradicts itself.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
+        safetensors = _safetensors()
         self.path = Path(path)
-        h5py = _h5py()
         if not self.path.is_file():
             raise DatasetError(f"no pack {self.path}; write one with: nasbench-mr data pack")
         try:
-            self._bytes: Array = np.memmap(self.path, np.uint8, "r")
-            with h5py.File(self.path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise DatasetError(
-                        f"{self.path}: HDF5, but no pack of this version ({FORMAT!r}); "
-                        "write it again with: nasbench-mr data pack"
-                    )
-                about = json.loads(file.attrs["about"])
-                self._name, self._problem = str(about["name"]), str(about["problem"])
-                self.split = str(about["split"])
-                self.classes, self.options = tuple(about["classes"]), dict(about["options"])
-                self.ids = tuple(json.loads(file["ids"][()].tobytes()))
-                self._columns = {
-                    key: _Column(group, self._bytes, len(self.ids)) for key, group in file["samples"].items()
-                }
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            # It checks that the header is well-formed and that all tensors lie within the file.
+            with safetensors.safe_open(self.path, "np"):
+                pass
+            self._open()
+        except PermissionError as error:
+            raise DatasetError(
+                f"{self.path}: not readable, or locked by another process ({error})"
+            ) from error
+        # Of what a header, its JSON and tensors of other types and shapes make the lines of `_open` raise.
+        except (
+            safetensors.SafetensorError,
+            OSError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+        ) as error:
             if isinstance(error, DatasetError):
                 raise
             raise DatasetError(f"{self.path}: not a complete pack ({error})") from error
-        if self._problem not in tasks.PROBLEMS or not self._columns:
-            raise DatasetError(f"{self.path}: a pack without samples or of an unknown problem")
+
+    def _open(self) -> None:
+        self._bytes: Array = np.memmap(self.path, np.uint8, "r")
+        length = int.from_bytes(self._bytes[:8].tobytes(), "little")
+        header = json.loads(self._bytes[8 : 8 + length].tobytes())
+        about = header.pop("__metadata__", {})
+        if about.get("format") != FORMAT:
+            raise DatasetError(
+                f"{self.path}: safetensors, but not a pack of this version ({FORMAT!r}); "
+                "write it again with: nasbench-mr data pack"
+            )
+        self._places = {
+            name: slice(*(8 + length + at for at in tensor["data_offsets"]))
+            for name, tensor in header.items()
+        }
+        self._sha256: dict[str, str] = json.loads(about["sha256"])
+        self._name, self._problem, self.split = (str(about[key]) for key in ("name", "problem", "split"))
+        self.classes, self.options = tuple(json.loads(about["classes"])), dict(json.loads(about["options"]))
+        self.ids = tuple(json.loads(self._tensor("ids").tobytes()))
+        if self._problem not in tasks.PROBLEMS or not all(
+            isinstance(t, str) for t in self.ids + self.classes
+        ):
+            raise ValueError("an unknown problem, or names that are not text")
+        #: The keys of a sample, in order, with their types.
+        self._keys = {key: _DTYPES[dtype] for key, dtype in json.loads(about["keys"]).items()}
+        count = len(self.ids)
+        self._numbers: dict[str, Array] = {}
+        self._shapes: dict[str, Array] = {}
+        sizes = []
+        for key, dtype in self._keys.items():
+            if f"numbers/{key}" in header:
+                self._numbers[key] = self._tensor(f"numbers/{key}").view(dtype).reshape(count)
+                continue
+            shapes = self._tensor(f"shapes/{key}").view(np.int64).reshape(count, -1)
+            nbytes = shapes.prod(axis=1, dtype=np.float64) * dtype.itemsize
+            if shapes.min(initial=0) < 0 or nbytes.sum() > len(self._bytes):
+                raise ValueError(f"the shapes of {key!r} do not fit the data")
+            self._shapes[key] = shapes
+            sizes.append(nbytes.astype(np.int64))
+        if not self._keys or not count:
+            raise ValueError("it has no samples")
+        data = self._places["data"]
+        #: Where each array begins and ends: sample by sample, in each by key of `_shapes`.
+        ends = np.concatenate([[0], np.cumsum(np.array(sizes, np.int64).T)]) + data.start
+        if ends[-1] != data.stop:
+            raise ValueError(
+                f"its arrays have {ends[-1] - data.start:,} bytes; the data {data.stop - data.start:,}"
+            )
+        self._ends = ends
+
+    def _tensor(self, name: str) -> Array:
+        """The bytes of a tensor, in memory of their own."""
+        return np.array(self._bytes[self._places[name]])
 
     def __reduce__(self) -> tuple[type[Pack], tuple[Path]]:
         return Pack, (self.path,)
@@ -97,84 +149,38 @@ class Pack(Dataset):
         return self._problem
 
     def _read(self, index: int) -> Sample:
-        return {key: column.read(self._bytes, index) for key, column in self._columns.items()}
+        sample: Sample = {}
+        at = index * len(self._shapes)
+        for key, dtype in self._keys.items():
+            if key in self._numbers:
+                sample[key] = np.array(self._numbers[key][index])
+                continue
+            value = np.empty(self._shapes[key][index], dtype)
+            value.reshape(-1).view(np.uint8)[:] = self._bytes[self._ends[at] : self._ends[at + 1]]
+            sample[key] = value
+            at += 1
+        return sample
 
     def labels(self) -> Array | None:
-        """As of every data set."""
-        column = self._columns.get("label")
-        if column is None or column.shapes.shape[1]:  # several a sample
-            return None
-        return column.slice(self._bytes, 0, column.total)
+        """Return the samples' labels, as every data set does."""
+        return self._numbers["label"].copy() if "label" in self._numbers else None
 
     def verify(self) -> None:
-        """Hashes all data anew.
+        """Hash all data anew.
 
         Raises:
             IntegrityError: a hash is not the recorded one.
         """
-        for key, column in self._columns.items():
+        for name, place in self._places.items():
             digest = hashlib.sha256()
-            for start in range(0, column.total, _MAX_CHUNK):
-                digest.update(column.slice(self._bytes, start, min(start + _MAX_CHUNK, column.total)).data)
-            if digest.hexdigest() != column.sha256:
-                raise IntegrityError(f"{self.path}: the data of {key!r} has changed since it was written")
-
-
-class _Column:
-    """Where one key's values lie in the file."""
-
-    def __init__(self, group: h5py.Group, file: Array, count: int):
-        data = group["data"]
-        self.dtype, self.total = data.dtype, int(data.shape[0])
-        self.offsets: Array = group["offsets"][()]
-        self.shapes: Array = group["shapes"][()]
-        self.sha256 = str(group.attrs["sha256"])
-        if self.dtype.name not in _DTYPES or not self.dtype.isnative:
-            raise ValueError(f"{data.name} is {self.dtype}; expected one of {', '.join(_DTYPES)}")
-        if not data.chunks or data.id.get_create_plist().get_nfilters():
-            raise ValueError(f"{data.name} is not in plain chunks")
-        if (
-            self.offsets.shape != (count + 1,)
-            or self.shapes.shape[:1] != (count,)
-            or self.shapes.ndim != 2
-            or self.shapes.min(initial=0) < 0
-            or (self.offsets[0], self.offsets[-1]) != (0, self.total)
-            or not np.array_equal(np.diff(self.offsets), self.shapes.prod(axis=1, dtype=np.int64))
-        ):
-            raise ValueError(f"{data.name} does not fit its offsets and shapes")
-        self.chunk = int(data.chunks[0])
-        # The byte address of each chunk, by its place.
-        self.places = np.full(-(-self.total // self.chunk), -1, np.int64)
-
-        def place(info: Any) -> None:
-            self.places[info.chunk_offset[0] // self.chunk] = info.byte_offset
-
-        data.id.chunk_iter(place)
-        end = self.places + self.chunk * self.dtype.itemsize
-        if np.any(self.places < 0) or np.any(end > len(file)):
-            raise ValueError(f"chunks of {data.name} are missing")
-
-    def read(self, file: Array, index: int) -> Array:
-        """Sample `index`, copied out of the mapped file."""
-        shape = self.shapes[index]
-        return self.slice(file, int(self.offsets[index]), int(self.offsets[index + 1])).reshape(shape)
-
-    def slice(self, file: Array, start: int, stop: int) -> Array:
-        """`data[start:stop]`, copied."""
-        out = np.empty(stop - start, self.dtype)
-        raw, size = out.view(np.uint8), self.dtype.itemsize
-        at = start
-        while at < stop:
-            place, inside = divmod(at, self.chunk)
-            count = min(stop - at, self.chunk - inside)
-            begin = int(self.places[place]) + inside * size
-            raw[(at - start) * size : (at - start + count) * size] = file[begin : begin + count * size]
-            at += count
-        return out
+            for start in range(place.start, place.stop, _CHUNK):
+                digest.update(self._bytes[start : min(start + _CHUNK, place.stop)].data)
+            if digest.hexdigest() != self._sha256.get(name):
+                raise IntegrityError(f"{self.path}: {name!r} has changed since it was written")
 
 
 def pack(dataset: Dataset, path: str | os.PathLike[str], workers: int = 2, progress: bool = False) -> Pack:
-    """Writes all samples of `dataset` into the pack `path`; the same samples give the same bytes.
+    """Write all samples of `dataset` into the pack `path`; the same samples give the same bytes.
 
     Args:
         workers: threads that decode.
@@ -182,79 +188,104 @@ def pack(dataset: Dataset, path: str | os.PathLike[str], workers: int = 2, progr
 
     Raises:
         DatasetError: a sample can't be read; nothing is written then.
+        StorageError: the disk is full; nothing is written then.
     """
     from tqdm import tqdm
 
-    h5py = _h5py()
-    about = {
-        "name": dataset.name,
-        "problem": dataset.problem,
-        "split": dataset.split,
-        "classes": dataset.classes,
-        "options": dataset.options,
-    }
+    _safetensors()  # before the work
     if not len(dataset):
         raise DatasetError(f"{dataset}: no samples to pack")
-    with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["about"] = json.dumps(about)
-        file["ids"] = np.frombuffer(json.dumps(dataset.ids).encode(), np.uint8)
-        group = file.create_group("samples", track_order=True)
-        columns: dict[str, _Writer] = {}
-        samples = tqdm(
-            _ahead(dataset, workers),
-            str(dataset),
-            len(dataset),
-            unit="sample",
-            disable=None if progress else True,
-        )
-        for sample in samples:
-            for key, value in sample.items():
-                if key not in columns:
-                    columns[key] = _Writer(group.create_group(key), value)
-                columns[key].append(value)
-        for column in columns.values():
-            column.close()
+    disable = None if progress else True
+    with contextlib.closing(_ahead(dataset, workers)) as decoded, atomic(path) as temporary:
+        samples = iter(tqdm(decoded, str(dataset), len(dataset), unit="sample", disable=disable))
+        first = next(samples)
+        with open(temporary, "wb") as file:
+            writer = _Writer(file, dataset, first)
+            writer.add(first)
+            for sample in samples:
+                writer.add(sample)
+            writer.close()
     return Pack(path)
 
 
 class _Writer:
-    """Appends one key's values."""
+    """Writes the samples' bytes as they come, and what stands before them at the end.
 
-    def __init__(self, group: h5py.Group, first: Array):
-        chunk = min(max(first.nbytes, _MIN_CHUNK), _MAX_CHUNK) // first.itemsize
-        if first.dtype.name not in _DTYPES:
-            raise TypeError(f"samples have arrays of {', '.join(_DTYPES)}; {group.name} is {first.dtype}")
-        self.group = group
-        self.data = group.create_dataset("data", (0,), first.dtype, maxshape=(None,), chunks=(chunk,))
-        self.digest = hashlib.sha256()
-        self.pending: list[Array] = []
-        self.pending_bytes = 0
-        self.sizes: list[int] = []
-        self.shapes: list[tuple[int, ...]] = []
+    The tables before `data` have a size that is known in advance, and so has the header but for the digits of
+    one number: it is filled up with spaces, which the format allows.
+    """
 
-    def append(self, value: Array) -> None:
-        self.sizes.append(value.size)
-        self.shapes.append(value.shape)
-        self.pending.append(np.ascontiguousarray(value, self.data.dtype).reshape(-1))
-        self.pending_bytes += value.nbytes
-        if self.pending_bytes >= _MAX_CHUNK:
-            self.flush()
+    def __init__(self, file: BinaryIO, dataset: Dataset, first: Sample):
+        self.file, self.dataset = file, dataset
+        for key, value in first.items():
+            if value.dtype not in _NAMES:
+                raise DatasetError(
+                    f"{dataset}: {key!r} is {value.dtype}; expected {', '.join(map(str, _NAMES))}"
+                )
+        self.keys = {key: (value.dtype, value.ndim) for key, value in first.items()}
+        #: Of each key: its numbers, or its arrays' shapes.
+        self.rows: dict[str, list[Any]] = {key: [] for key in first}
+        self.digest, self.total = hashlib.sha256(), 0
+        self.room = 0
+        # As long as it can get: 19 digits for the size of the data.
+        self.room = -(-len(self._header(10**18)) // 8) * 8
+        file.seek(8 + self.room + sum(len(table) for table in self._tables().values()))
 
-    def flush(self) -> None:
-        values = np.concatenate(self.pending)
-        self.digest.update(values.data)
-        at = self.data.shape[0]
-        self.data.resize((at + len(values),))
-        self.data[at:] = values
-        self.pending, self.pending_bytes = [], 0
+    def add(self, sample: Sample) -> None:
+        """Append a sample."""
+        if {key: (value.dtype, value.ndim) for key, value in sample.items()} != self.keys:
+            name = self.dataset.ids[len(next(iter(self.rows.values())))]
+            raise DatasetError(f"{self.dataset}: {name} has arrays of other types than {self.dataset.ids[0]}")
+        for key, value in sample.items():
+            self.rows[key].append(value.shape if value.ndim else value)
+            if value.ndim:
+                data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+                self.digest.update(data)
+                self.total += self.file.write(data)
 
     def close(self) -> None:
-        if self.pending:
-            self.flush()
-        self.group["offsets"] = np.array([0, *itertools.accumulate(self.sizes)], np.int64)
-        self.group["shapes"] = np.array(self.shapes, np.int64).reshape(len(self.shapes), -1)
-        self.group.attrs["sha256"] = self.digest.hexdigest()
+        """Write the header and the tables."""
+        self.file.seek(0)
+        self.file.write(self.room.to_bytes(8, "little") + self._header(self.total))
+        for table in self._tables().values():
+            self.file.write(table)
+
+    def _tables(self) -> dict[str, bytes]:
+        """The tensors before `data`; zeros as long as the samples are not all there."""
+        count = len(self.dataset)
+        tables = {"ids": json.dumps(self.dataset.ids).encode()}
+        for key, (dtype, ndim) in self.keys.items():
+            table = np.zeros((count, ndim) if ndim else count, np.int64 if ndim else dtype)
+            if len(rows := self.rows[key]) == count:
+                table[...] = rows
+            tables[f"shapes/{key}" if ndim else f"numbers/{key}"] = table.tobytes()
+        return tables
+
+    def _header(self, total: int) -> bytes:
+        """The header for so many bytes of data, filled up with spaces to `room`."""
+        tables = self._tables()
+        sha256 = {name: hashlib.sha256(table).hexdigest() for name, table in tables.items()}
+        about: Mapping[str, object] = {
+            "keys": {key: _NAMES[dtype] for key, (dtype, _) in self.keys.items()},
+            "classes": self.dataset.classes,
+            "options": self.dataset.options,
+            "sha256": sha256 | {"data": self.digest.hexdigest()},
+        }
+        names = {"name": self.dataset.name, "problem": self.dataset.problem, "split": self.dataset.split}
+        header: dict[str, object] = {
+            "__metadata__": {"format": FORMAT} | names | {k: json.dumps(v) for k, v in about.items()}
+        }
+        at, count = 0, len(self.dataset)
+        for name, size in {**{name: len(table) for name, table in tables.items()}, "data": total}.items():
+            dtype, shape = "U8", [size]
+            kind, _, key = name.partition("/")
+            if kind == "numbers":
+                dtype, shape = _NAMES[self.keys[key][0]], [count]
+            elif kind == "shapes":
+                dtype, shape = "I64", [count, self.keys[key][1]]
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+        return json.dumps(header).encode().ljust(self.room)
 
 
 def _ahead(dataset: Dataset, workers: int) -> Iterator[Sample]:

@@ -20,8 +20,8 @@ class Data(Command):
     """Generate, fetch, pack or describe data sets.
 
     "make" generates a stand-in for a data set, in the layout of the real one; "fetch" gets CIFAR-10 and
-    CamVid from their public repositories; "pack" decodes a data set once, into an HDF5 file a split, which
-    is read faster; "info" says what is there. FOLDER is by default NAME in the folder that recipes look
+    CamVid from their public repositories; "pack" decodes a data set once, into a file a split, which is
+    read faster; "info" says what is there. FOLDER is by default NAME in the folder that recipes look
     into: $NASBENCH_MR_DATA, else the package's own.
 
     Example:
@@ -119,10 +119,11 @@ class Data(Command):
         self._describe(args.name, path, args.json)
 
     def pack(self, args: argparse.Namespace) -> None:
-        """decode splits once, into HDF5 files that are then read in place of the data set's own
+        """decode splits once, into files that are then read in place of the data set's own
 
         A pack is made with a reader's options, and read where the same ones are asked for. There may be
-        several of a split: <split>.h5 has the default options, others have a digest in their names.
+        several of a split: <split>.safetensors has the default options, others have
+        a digest in their names.
 
         Example:
           nasbench-mr data pack hmdb51 --for video mini-video

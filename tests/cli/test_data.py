@@ -44,7 +44,10 @@ def test_make_pack_and_read(capsys: pytest.CaptureFixture[str], data: Path) -> N
     ]
     raw = [s["points"].tobytes() for s in datasets.load("kitti", datasets.locate("kitti"), "train")]
     packed = json.loads(run(capsys, "pack", "kitti", "--json"))
-    assert [(s["samples"], s["read from"]) for s in packed] == [(3, "train.h5"), (2, "val.h5")]
+    assert [(s["samples"], s["read from"]) for s in packed] == [
+        (3, "train.safetensors"),
+        (2, "val.safetensors"),
+    ]
     # Beside the files, the packs are read in their place.
     found = datasets.load("kitti", datasets.locate("kitti"), "train")
     assert isinstance(found, datasets.Pack)

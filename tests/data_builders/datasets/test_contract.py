@@ -109,7 +109,7 @@ def test_a_sample_is_the_callers_own(name: str, trees: Trees) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pack_has_the_same_samples(name: str, trees: Trees, tmp_path: Path) -> None:
     data = opened(trees, name)
-    packed = datasets.pack(data, tmp_path / "train.h5")
+    packed = datasets.pack(data, tmp_path / "train.safetensors")
     assert str(packed) == str(data)
     assert (packed.problem, packed.classes, packed.ids) == (data.problem, data.classes, data.ids)
     assert len(packed) == len(data)
@@ -121,7 +121,7 @@ def test_a_pack_has_the_same_samples(name: str, trees: Trees, tmp_path: Path) ->
     packed.verify()
     # load takes the pack, or the folder that has it, for the data set; the options must agree.
     options = trees[name][1]
-    for root in (tmp_path / "train.h5", tmp_path):
+    for root in (tmp_path / "train.safetensors", tmp_path):
         assert digests(datasets.load(name, root, "train", **options)) == digests(data)
     copy = pickle.loads(pickle.dumps(packed))
     assert same(copy[0], packed[0])
@@ -136,7 +136,7 @@ def test_a_reader_can_be_pickled(name: str, trees: Trees) -> None:
 def test_many_workers_read_the_same(trees: Trees, tmp_path: Path) -> None:
     """Spawned processes and threads, all at once, from files and from packs."""
     sets = [opened(trees, name) for name in NAMES]
-    sets += [datasets.pack(data, tmp_path / f"{data.name}.h5") for data in sets]
+    sets += [datasets.pack(data, tmp_path / f"{data.name}.safetensors") for data in sets]
     expected = [digests(data) for data in sets]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, context) as processes, ThreadPoolExecutor(8) as threads:
@@ -147,7 +147,7 @@ def test_many_workers_read_the_same(trees: Trees, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_forked_process_may_go_on_reading_a_pack(name: str, trees: Trees, tmp_path: Path) -> None:
-    packed = datasets.pack(opened(trees, name), tmp_path / "train.h5")
+    packed = datasets.pack(opened(trees, name), tmp_path / "train.safetensors")
     expected = digests(packed)
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
@@ -213,8 +213,8 @@ def test_names_are_checked(tmp_path: Path) -> None:
         ("av", lambda trees, path: generate.make("hmdb51", path / "x")),
         ("PIL", lambda trees, path: generate.make("imagenet", path / "x")),
         ("PIL", lambda trees, path: generate.make("cityscapes", path / "x")),
-        ("h5py", lambda trees, path: datasets.pack(opened(trees, "kitti"), path / "x")),
-        ("h5py", lambda trees, path: datasets.Pack(path / "x")),
+        ("safetensors", lambda trees, path: datasets.pack(opened(trees, "kitti"), path / "x")),
+        ("safetensors", lambda trees, path: datasets.Pack(path / "x")),
     ],
 )
 def test_a_missing_library_is_named_with_its_extra(
@@ -231,7 +231,7 @@ def test_a_missing_library_is_named_with_its_extra(
 
 
 def test_point_clouds_need_no_library(trees: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("PIL", "av", "h5py", "torch"):
+    for module in ("PIL", "av", "safetensors", "torch"):
         monkeypatch.setitem(sys.modules, module, None)
     generate.make("kitti", tmp_path / "kitti", train=1, val=1, view=60.0)
     datasets.load("kitti", tmp_path / "kitti", "train").verify()
