@@ -1,14 +1,15 @@
-"""A generated stand-in for an ImageNet subset: textured shapes before textured backgrounds.
+"""A generated stand-in for an ImageNet subset: coloured shapes before textured backgrounds.
 
-A class is a shape with a pattern, such as a striped star; colours, size, place, orientation, background,
-light and noise vary within it, and smaller shapes of any kind stand about. Files are laid out and named as
-ImageNet's are, with the list of the classes in `LOC_synset_mapping.txt`; images differ in size, as photos do.
+A class is a shape of a hue, such as a red disc; shade, size, place, orientation, background and noise vary
+within it. Files are laid out and named as ImageNet's are, with the list of the classes in
+`LOC_synset_mapping.txt`; images differ in size, as photos do.
 
 Sizes: `MINI` suits trials on a CPU, read with `size=(32, 32)`.
 """
 
 from __future__ import annotations
 
+import colorsys
 import functools
 import os
 from collections.abc import Callable
@@ -25,54 +26,22 @@ from nasbench_mr.errors import missing_extra
 #: Options for images that suit trials of seconds.
 MINI: dict[str, object] = {"train": 200, "val": 50, "classes": 10, "size": 40}
 
-
-def _polygon(x: Floats, y: Floats, corners: int) -> Floats:
-    sector = 2 * np.pi / corners
-    angle = np.arctan2(y, x) % sector - sector / 2
-    return np.asarray(np.cos(sector / 2) - np.hypot(x, y) * np.cos(angle))
-
-
-def _star(x: Floats, y: Floats) -> Floats:
-    spike = np.abs((np.arctan2(y, x) / (2 * np.pi) * 5) % 1 - 0.5) * 2  # 1 at the tips
-    return np.asarray(0.42 + 0.58 * spike - np.hypot(x, y))
-
-
-def _crescent(x: Floats, y: Floats) -> Floats:
-    return np.asarray(np.minimum(1 - np.hypot(x, y), np.hypot(x - 0.5, y) - 0.75))
-
-
-def _cross(x: Floats, y: Floats) -> Floats:
-    a, b = np.abs(x), np.abs(y)
-    return np.asarray(np.maximum(np.minimum(0.95 - a, 0.3 - b), np.minimum(0.3 - a, 0.95 - b)))
-
-
+#: Ten hues, a tenth of the circle apart.
+_HUES = ("red", "orange", "yellow", "green", "emerald", "cyan", "azure", "blue", "purple", "pink")
 #: Shapes of about radius 1: how far a place lies within, negative outside.
 _SHAPES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "disc": lambda x, y: 0.9 - np.hypot(x, y),
     "square": lambda x, y: 0.8 - np.maximum(np.abs(x), np.abs(y)),
-    "triangle": lambda x, y: _polygon(x, y, 3),
-    "star": _star,
-    "cross": _cross,
     "ring": lambda x, y: np.minimum(0.95 - np.hypot(x, y), np.hypot(x, y) - 0.5),
-    "crescent": _crescent,
+    "bar": lambda x, y: np.minimum(0.95 - np.abs(x), 0.3 - np.abs(y)),
     "bowl": lambda x, y: np.minimum(0.95 - np.hypot(x, y), y + 0.1),
-    "oval": lambda x, y: 0.45 * (1 - np.hypot(x, y / 0.45)),
-    "hexagon": lambda x, y: _polygon(x, y, 6),
-}
-#: Patterns: where one colour gives way to the other, as a soft sign; a unit is the shape's radius.
-_PATTERNS: dict[str, Callable[[Floats, Floats, float], Floats]] = {
-    "striped": lambda x, y, f: np.sin(f * x),
-    "chequered": lambda x, y, f: 1.6 * np.sin(f * x) * np.sin(f * y),
-    "dotted": lambda x, y, f: np.cos(f * x) + np.cos(f * y) - 0.7,
-    "ringed": lambda x, y, f: np.sin(f * np.hypot(x, y)),
-    "plain": lambda x, y, f: np.full(x.shape, 1.0),
 }
 
 
 def class_parts(index: int) -> tuple[str, str]:
-    """Pattern and shape of the class with this number; consecutive classes differ in both."""
-    shapes, patterns = list(_SHAPES), list(_PATTERNS)
-    return patterns[(index // len(shapes) + index) % len(patterns)], shapes[index % len(shapes)]
+    """Return the hue and shape of the class with this number; consecutive classes differ in both."""
+    shapes = list(_SHAPES)
+    return _HUES[(3 * index + index // 10) % len(_HUES)], shapes[index % len(shapes)]
 
 
 def make(
@@ -81,11 +50,12 @@ def make(
     val: int = 10,
     seed: int = 0,
     classes: int = 50,
+    *,
     size: int = 128,
     workers: int = 1,
     progress: bool = False,
 ) -> Path:
-    """Makes the data set in the new folder `root`.
+    """Make the data set in the new folder `root`.
 
     Args:
         train, val: images of each class in each split.
@@ -97,7 +67,7 @@ def make(
     """
     generate.need(train, "train", 1, 100_000)
     generate.need(val, "val", 1, 100_000)
-    generate.need(classes, "classes", 2, len(_SHAPES) * len(_PATTERNS))
+    generate.need(classes, "classes", 2, len(_SHAPES) * len(_HUES))
     generate.need(size, "size", 16, 2048)
     synsets = [f"n{90000000 + k}" for k in range(classes)]
     with new_folder(root) as folder:
@@ -126,48 +96,19 @@ def _write(seed: int, size: int, job: tuple[int, int, int, Path]) -> None:
 
 
 def picture(rng: np.random.Generator, label: int, size: int) -> npt.NDArray[np.uint8]:
-    """One image of a class: `(height, width, 3)`."""
+    """Draw one image of a class: `(height, width, 3)`."""
+    hue, shape = class_parts(label)
     height, width = (int(s) for s in np.round(size * rng.uniform(0.8, 1.25, 2)))
-    y, x = np.mgrid[:height, :width] / min(height, width)
-    edge = 1 / min(height, width)
-    image = generate.Waves(rng, (0.1, 1.2), sharp=float(rng.choice([0.0, 2.0])))(x, y)
-    right, bottom = width * edge, height * edge
-    for _ in range(rng.integers(4)):
-        other = class_parts(int(rng.integers(len(_SHAPES) * len(_PATTERNS))))
-        where = rng.uniform(0, (right, bottom))
-        image = _drawn(rng, image, x, y, other, where, rng.uniform(0.06, 0.13), edge)
-    radius = float(generate.log_uniform(rng, 0.2, 0.45, 1)[0])
-    inset = np.minimum(radius * 0.8, 0.45)
-    where = rng.uniform((inset, inset), (right - inset, bottom - inset))
-    image = _drawn(rng, image, x, y, class_parts(label), where, radius, edge)
-    # Light falls off across the scene.
-    tilt = rng.normal(0, 0.15, 2)
-    light = rng.uniform(0.75, 1.2) * (1 + tilt[0] * (x - right / 2) + tilt[1] * (y - bottom / 2))
-    noise = rng.normal(0, rng.uniform(0.01, 0.05), image.shape)
-    return generate.to_uint8(image * light[..., None] + noise)
-
-
-def _drawn(
-    rng: np.random.Generator,
-    image: Floats,
-    x: Floats,
-    y: Floats,
-    parts: tuple[str, str],
-    where: Floats,
-    radius: float,
-    edge: float,
-) -> Floats:
-    """The image with a shape in front."""
-    pattern, shape = parts
+    short = min(height, width)
+    y, x = np.mgrid[:height, :width] / short
+    radius = rng.uniform(0.2, 0.4)
+    where = rng.uniform(radius, np.array([width, height]) / short - radius)
     turn = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(turn) / radius, np.sin(turn) / radius
     u, v = (x - where[0]) * cos + (y - where[1]) * sin, (y - where[1]) * cos - (x - where[0]) * sin
-    v = v * rng.uniform(0.85, 1.15)
-    inside = np.clip(_SHAPES[shape](u, v) * radius / edge + 0.5, 0, 1)[..., None]
-    # At least 2 pixels for each colour, however small the shape.
-    frequency = min(rng.uniform(7, 13), np.pi * radius / (2 * edge))
-    mix = np.clip(_PATTERNS[pattern](u, v, frequency) * 2 + 0.5, 0, 1)[..., None]
-    first = rng.uniform(0, 1, 3)
-    # The second colour is clearly lighter or darker.
-    second = np.clip(first + np.where(first.mean() < 0.5, 1, -1) * rng.uniform(0.3, 0.6, 3), 0, 1)
-    return np.asarray(image * (1 - inside) + (first * mix + second * (1 - mix)) * inside)
+    inside = np.clip(_SHAPES[shape](u, v) * radius * short + 0.5, 0, 1)[..., None]
+    number = _HUES.index(hue) + rng.uniform(-0.3, 0.3)
+    colour = np.array(colorsys.hsv_to_rgb(number / len(_HUES) % 1, rng.uniform(0.7, 1), rng.uniform(0.6, 1)))
+    ground = generate.Waves(rng, (0.1, 1.2))(x, y)
+    noise = rng.normal(0, rng.uniform(0.01, 0.05), ground.shape)
+    return generate.to_uint8(ground * (1 - inside) + colour * inside + noise)
