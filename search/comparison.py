@@ -302,7 +302,7 @@ def _read(path: Path, columns: Sequence[str], about: Mapping[str, Any]) -> pd.Da
     pairs = set(zip(frame["task"], frame["searcher"], strict=True))
     if pairs != set(product(about["tasks"], about["searchers"])):
         raise TableError(
-            f"{path} has other tasks and searches than {ABOUT} beside it; delete both, and rerun the comparison"
+            f"{path} and {ABOUT} there are of different comparisons; delete both, and rerun the comparison"
         )
     return frame
 

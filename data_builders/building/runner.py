@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import heapq
 import importlib
-import json
 import math
 import os
 import tempfile
@@ -34,7 +33,7 @@ from nasbench_mr import release as releases
 from nasbench_mr import workers as engines
 from nasbench_mr.checks import at_least
 from nasbench_mr.data_builders import datasets
-from nasbench_mr.data_builders.building.store import CURVE, Store, to_bytes, to_part
+from nasbench_mr.data_builders.building.store import CURVE, Store, parse_curve, to_bytes, to_part
 from nasbench_mr.data_builders.building.trial import TRAINER, Job, Outcome, Trial, address
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.data_builders.training.recipes import Recipe
@@ -729,23 +728,28 @@ def _compact(store: Store, task: Task, names: Sequence[str]) -> None:
             rows = rows.sort_by([(name, "ascending") for name in (*space.NAMES, "seed")])
             wanted = table.schema(task)
             store.write(f"tables/{task.name}.parquet", to_bytes(rows.select(wanted.names).cast(wanted)))
-            if columns := _curves(rows):
+            if columns := _curves(rows, task):
                 path = Path(scratch) / "curves.parquet"
                 table.write_curves(path, task, columns)
                 store.write(f"curves/{task.name}.parquet", path.read_bytes())
 
 
-def _curves(rows: pa.Table) -> dict[str, Any]:
+def _curves(rows: pa.Table, task: Task) -> dict[str, Any]:
     """The learning curves of trials, one row an epoch; empty where there are none."""
     codes = np.stack([rows[name].to_numpy() for name in space.NAMES], axis=1)
     seeds = rows["seed"].to_numpy()
-    curves = {k: json.loads(text) for k, text in enumerate(rows[CURVE].to_pylist()) if text}
+    curves = {k: parse_curve(text, task, "a curve") for k, text in enumerate(rows[CURVE].to_pylist()) if text}
     if not curves:
         return {}
     lengths = [len(curve["epoch"]) for curve in curves.values()]
     which = np.repeat(list(curves), lengths)
-    names = [name for name in next(iter(curves.values())) if name != "epoch"]
-    columns = {name: np.concatenate([curve[name] for curve in curves.values()]) for name in ("epoch", *names)}
+    names = dict.fromkeys(name for curve in curves.values() for name in curve)
+    columns = {
+        name: np.concatenate(
+            [curve.get(name, np.full(n, np.nan)) for n, curve in zip(lengths, curves.values(), strict=True)]
+        )
+        for name in names
+    }
     return {"codes": codes[which], "seed": seeds[which], **columns}
 
 

@@ -20,18 +20,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from nasbench_mr import cost, files, space, table
+from nasbench_mr.checks import json_object
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.data_builders.training.recipes import Recipe
-from nasbench_mr.errors import InvalidArgumentError, RecipeError, StorageError, TableError
+from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError, RecipeError, StorageError, TableError
 from nasbench_mr.tasks import Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.fs import FileSystem
 
+#: Bytes of a recipe's file.
+MAX_RECIPE = 1 << 20
 #: The parts' column beside a table's own.
 CURVE = "curve"
 
@@ -97,13 +101,19 @@ class Store:
             raise StorageError(f"can't write {name} in {self}: {error}") from error
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None where there is none."""
+        """Return a file's content; None where there is none.
+
+        Raises:
+            StorageError: the place can't be read.
+        """
         try:
             with self.fs.open_input_stream(self._path(name)) as stream:
                 data: bytes = stream.read()
                 return data
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StorageError(f"can't read {name} in {self}: {error}") from error
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """The names of the finished files of a folder, sorted."""
@@ -125,11 +135,17 @@ class Store:
         Raises:
             RecipeError: the file is not a recipe.
         """
-        data = self.read(f"recipes/{task}.json")
+        name = f"recipes/{task}.json"
         try:
-            return None if data is None else recipes.from_dict(json.loads(data))
-        except (ValueError, TypeError, KeyError) as error:
-            raise RecipeError(f"recipes/{task}.json in {self} is no recipe: {error}") from None
+            if (size := self.fs.get_file_info(self._path(name)).size or 0) > MAX_RECIPE:
+                raise RecipeError(f"it has {size:,} bytes; expected at most {MAX_RECIPE:,}")
+            data = self.read(name)
+            return None if data is None else recipes.from_dict(json_object(data, "it", RecipeError))
+        except RecipeError as error:
+            raise RecipeError(
+                f"{name} in {self} is damaged or foreign: {error}. If the results there come from the recipe "
+                "that you use now, delete it, and rerun the command; else use another --out"
+            ) from None
 
     def check_recipe(self, task: str, recipe: Recipe) -> None:
         """Raises `RecipeError` where a task's results here come from another recipe."""
@@ -157,14 +173,24 @@ class Store:
         self.check_recipe(task, recipe)
 
     def built(self, name: str) -> Task | None:
-        """The task of a table that was made here, as the table describes it; None where there is none."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        """Return the task of a table that was made here, as the table describes it; None where there is none.
 
-        if (data := self.read(f"tables/{name}.parquet")) is None:
+        Raises:
+            TableError: the table is damaged.
+        """
+        import pyarrow as pa
+
+        file = f"tables/{name}.parquet"
+        if (data := self.read(file)) is None:
             return None
-        about = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[b"nasbench_mr"])
-        return Task.from_dict(about["task"])
+        try:
+            found = table.read_arrow(pa.BufferReader(data), "it").schema.metadata or {}
+            return Task.from_dict(json_object(found[b"nasbench_mr"], "its metadata", TableError)["task"])
+        except (NasbenchMRError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TableError(
+                f"{file} in {self} is damaged or foreign ({error}); delete it, and rerun the build, which "
+                "makes it from the parts"
+            ) from None
 
     def add(self, task: Task, outcomes: Sequence[Outcome]) -> None:
         """Writes outcomes as one new part.
@@ -215,15 +241,46 @@ class Store:
 
     def _part(self, name: str, task: Task) -> pa.Table:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
+        wanted = table.schema(task, [CURVE])
         try:
             with self.fs.open_input_file(self._path(name)) as file:
-                return pq.ParquetFile(file).read().cast(table.schema(task, [CURVE]))
-        except (pa.ArrowException, ValueError) as error:
+                arrow = table.read_arrow(file, "it").select(wanted.names).cast(wanted)
+            table.check(arrow, task, "it")
+            for row, text in enumerate(arrow[CURVE].to_pylist()):
+                if text is not None:
+                    parse_curve(text, task, f"row {row}: its curve")
+        except (NasbenchMRError, pa.ArrowException, KeyError, ValueError) as error:
             raise TableError(
-                f"{name} in {self} is damaged ({error}); delete it, and its trials will run again"
+                f"{name} in {self} is damaged or foreign ({error}); delete it, and its trials will run again"
             ) from None
+        return arrow
+
+
+def parse_curve(text: str, task: Task, where: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Return a learning curve from a part: arrays of one length by name, NaN where unknown.
+
+    Raises:
+        TableError: the text is none, lacks the epochs or the objective, or has a metric beyond its bounds.
+    """
+    curve = json_object(text, where, TableError)
+    try:
+        arrays = {name: np.array(values, np.float64) for name, values in curve.items()}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TableError(f"{where} has values that are not numbers: {error}") from None
+    shapes = {array.shape for array in arrays.values()}
+    needed = ["epoch", task.objective]
+    if not set(needed) <= set(arrays) or len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        raise TableError(f"{where} is {text!r:.80}; expected lists of one length: {needed} and others")
+    if not (np.diff(arrays["epoch"], prepend=0) >= 1).all() or not (arrays["epoch"] < 2**31).all():
+        raise TableError(f"{where} has epochs that do not rise from 1 on")
+    for metric in task.metrics:
+        values = arrays.get(metric.name, np.empty(0))
+        low = -np.inf if metric.lower is None else metric.lower
+        high = np.inf if metric.upper is None else metric.upper
+        if (np.isinf(values) | (values < low) | (values > high)).any():
+            raise TableError(f"{where} has a {metric.name} beyond its bounds, [{low:g}, {high:g}]")
+    return arrays
 
 
 def to_part(task: Task, outcomes: Iterable[Outcome]) -> pa.Table:
@@ -233,6 +290,10 @@ def to_part(task: Task, outcomes: Iterable[Outcome]) -> pa.Table:
         TableError: see `table.check`.
     """
     rows = list(outcomes)
+    curves = [json.dumps(dict(o.curve)) if o.curve else None for o in rows]
+    for outcome, text in zip(rows, curves, strict=True):
+        if text is not None:
+            parse_curve(text, task, f"the curve of {outcome.trial}")
     codes = np.array([o.trial.code for o in rows], np.int16)
     columns: dict[str, object] = {
         "codes": codes,
@@ -242,7 +303,7 @@ def to_part(task: Task, outcomes: Iterable[Outcome]) -> pa.Table:
         "device": [o.device for o in rows],
         "status": [o.status for o in rows],
         "error": [o.error for o in rows],
-        CURVE: [json.dumps(dict(o.curve)) if o.curve else None for o in rows],
+        CURVE: curves,
     }
     named = {name for o in rows for name in o.metrics}
     columns |= {name: [o.metrics.get(name) for o in rows] for name in named}

@@ -198,7 +198,7 @@ def _converted(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
         key: tuple(value)
         if isinstance(value, list) and "tuple" in types[key]
         else float(value)
-        if type(value) is int and types[key] == "float"
+        if type(value) is int and types[key] == "float" and _is_number(value)
         else value
         for key, value in data.items()
     }
@@ -206,25 +206,33 @@ def _converted(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_type(name: str, field: str, wanted: str, value: object) -> None:
     def pair(kind: type | tuple[type, ...]) -> bool:
-        return isinstance(value, tuple) and len(value) == 2 and all(type(v) in _kinds(kind) for v in value)
+        return (
+            isinstance(value, tuple)
+            and len(value) == 2
+            and all(type(v) in _kinds(kind) and _is_number(v) for v in value)
+        )
 
     checks: dict[str, Callable[[], bool]] = {
         "str": lambda: isinstance(value, str),
         "bool": lambda: isinstance(value, bool),
-        "int": lambda: type(value) is int,
-        "float": lambda: type(value) in (int, float) and value == value,
-        "int | None": lambda: value is None or type(value) is int,
+        "int": lambda: type(value) is int and _is_number(value),
+        "float": lambda: _is_number(value),
+        "int | None": lambda: value is None or (type(value) is int and _is_number(value)),
         "tuple[int, int]": lambda: pair(int),
         "tuple[int, int] | None": lambda: value is None or pair(int),
         "tuple[float, float]": lambda: pair((int, float)),
         "Mapping[str, Any]": lambda: isinstance(value, Mapping) and all(isinstance(k, str) for k in value),
         "Mapping[str, float]": lambda: (
-            isinstance(value, Mapping)
-            and all(isinstance(k, str) and type(v) in (int, float) for k, v in value.items())
+            isinstance(value, Mapping) and all(isinstance(k, str) and _is_number(v) for k, v in value.items())
         ),
     }
     if not checks[wanted]():
-        raise RecipeError(f"recipe {name!r}: {field} is {value!r}; expected {wanted}")
+        raise RecipeError(f"recipe {name!r}: {field} is {value!r:.80}; expected {wanted}")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether something is a number that training can compute with: finite, and not of hundreds of digits."""
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,6 +91,14 @@ def faulty(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None
     return result
 
 
+def bad_curve(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
+    """Has a learning curve whose last value is beyond the metric's bounds (seed 1)."""
+    result = instant(code, recipe, seed)
+    if seed == 1:
+        result.curve["top1"][-1] = 101.0
+    return result
+
+
 def stopping(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
     """Meets what stops a build: a recipe that does not fit (seed 1)."""
     if seed == 1:

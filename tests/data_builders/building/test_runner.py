@@ -388,7 +388,7 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
     ):
         build(other, 1, 1, tmp_path, trainer="fake_trainers:instant")
     (tmp_path / "recipes/mini-cls.json").write_text("[1]")
-    with pytest.raises(RecipeError, match=r"recipes/mini-cls.json in .* is no recipe"):
+    with pytest.raises(RecipeError, match=r"recipes/mini-cls.json in .* is damaged or foreign: it holds"):
         run(tmp_path, "instant")
 
 
