@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from nasbench_mr.arrays import Floats
 
 
 def non_dominated(losses: Floats) -> npt.NDArray[np.int64]:

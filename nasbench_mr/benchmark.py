@@ -500,7 +500,7 @@ class Benchmark:
         """
         import numpy as np
 
-        from nasbench_mr.table import keys_of
+        from nasbench_mr import arrays
 
         view = self._view(task)
         if source not in SOURCES:
@@ -523,7 +523,7 @@ class Benchmark:
         if source != "surrogate":
             get = view.index.get
             for start in range(0, len(array), _CHUNK):
-                chunk = keys_of(array[start : start + _CHUNK])
+                chunk = arrays.keys(array[start : start + _CHUNK])
                 found[start : start + _CHUNK] = np.fromiter(map(get, chunk, repeat(-1)), np.int64, len(chunk))
         tabulated = found >= 0
         everywhere = bool(tabulated.all())
@@ -622,8 +622,8 @@ class Benchmark:
         import numpy as np
         import pandas as pd
 
+        from nasbench_mr import arrays
         from nasbench_mr.analysis import non_dominated
-        from nasbench_mr.table import keys_of
 
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
@@ -635,7 +635,7 @@ class Benchmark:
         losses = [-self.task(t).metric().sign * values[:, i] for i, t in enumerate(names)]
         if cost:
             first = self._view(names[0])
-            costs = first.cost(cost)[[first.index[key] for key in keys_of(codes)]]
+            costs = first.cost(cost)[[first.index[key] for key in arrays.keys(codes)]]
             if len(costs) and np.isnan(costs).all():
                 raise InfeasibleError(f"the table of {first.task.name!r} has no {cost}; give cost=None")
             columns[cost] = costs
@@ -651,13 +651,13 @@ class Benchmark:
         """The codes that all tasks have, `(n, 27)`, and their objectives, `(n, tasks)`."""
         import numpy as np
 
-        from nasbench_mr.table import keys_of
+        from nasbench_mr import arrays
 
         views = [self._view(t) for t in names]
         if len({v.task.space for v in views}) > 1:
             raise InvalidArgumentError(f"{', '.join(names)} are not of one search space")
         first = views[0]
-        every = keys_of(first.codes)
+        every = arrays.keys(first.codes)
         shared = [i for i, key in enumerate(every) if all(key in v.index for v in views)]
         at = [[v.index[every[i]] for i in shared] for v in views]
         values = [v.mean(v.task.objective)[rows] for v, rows in zip(views, at, strict=True)]

@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import space
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.arrays import Codes
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +88,7 @@ def params_torch(codes: torch.Tensor, num_classes: int = NUM_CLASSES) -> torch.T
     return _total_torch(codes, num_classes, pixels)
 
 
-def scale_width(codes: space.Codes, width_mult: float) -> npt.NDArray[np.int64]:
+def scale_width(codes: Codes, width_mult: float) -> npt.NDArray[np.int64]:
     """The codes with all channel entries times `width_mult`, rounded half up, at least 1: `(n, 27)`."""
     if not (width_mult > 0 and np.isfinite(width_mult)):
         raise InvalidArgumentError(f"width_mult is {width_mult}; expected a positive number")
@@ -139,10 +141,8 @@ def _total_integers(
 
 
 def _total_torch(codes: torch.Tensor, num_classes: int, pixels: _Pixels) -> torch.Tensor:
-    try:
+    with requires("search", "the differentiable cost"):
         import torch
-    except ImportError:
-        raise missing_extra("torch", "search", "the differentiable cost") from None
     total = _total(list(codes.unbind(-1)), num_classes, pixels)
     assert isinstance(total, torch.Tensor)
     return total

@@ -12,27 +12,13 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import checks, cost, spaces
+from nasbench_mr.arrays import Bools, Codes, Costs, Floats, Ints, key, keys
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, OutOfSpaceError, did_you_mean
-
-Codes = npt.NDArray[np.int16]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-#: Whole numbers, or floats where some are unknown (NaN).
-Costs = npt.NDArray[Any]
-
-
-def keys(codes: Codes) -> list[bytes]:
-    """A hashable key for each code."""
-    data = np.ascontiguousarray(codes, np.int16)
-    width = data.shape[1] * 2
-    buffer = data.tobytes()
-    return [buffer[k : k + width] for k in range(0, len(buffer), width)]
 
 
 class Domain:
@@ -131,11 +117,11 @@ class Domain:
     @cached_property
     def _rows(self) -> dict[bytes, int]:
         assert self.codes is not None
-        return {key: row for row, key in enumerate(keys(self.codes))}
+        return {code: row for row, code in enumerate(keys(self.codes))}
 
     def rows(self, codes: Codes) -> Ints:
         """The positions of codes in the list `self.codes`; -1 for those that are not there: `(n,)`."""
-        return np.array([self._rows.get(key, -1) for key in keys(codes)], np.int64)
+        return np.array([self._rows.get(code, -1) for code in keys(codes)], np.int64)
 
     def macs(self, codes: Codes) -> Costs:
         """MACs of the domain's codes: `(n,)`."""
@@ -151,7 +137,7 @@ class Domain:
             raise OutOfSpaceError(f"code {codes[rows < 0][0].tolist()} is not among the domain's codes")
         return rows
 
-    def contains(self, codes: Codes) -> npt.NDArray[np.bool_]:
+    def contains(self, codes: Codes) -> Bools:
         """Which codes may be asked for: `(n,)` bool."""
         if self.codes is not None:
             return self.rows(codes) >= 0
@@ -160,7 +146,7 @@ class Domain:
             inside &= codes[:, k] == value
         return inside
 
-    def _within(self, codes: Codes) -> npt.NDArray[np.bool_]:
+    def _within(self, codes: Codes) -> Bools:
         inside = np.ones(len(codes), bool)
         if self.max_macs < math.inf:
             inside &= cost.macs(codes) <= self.max_macs
@@ -241,19 +227,19 @@ class Domain:
         """
         if self.codes is None:
             around = self._fix(self.space.neighbors(code))
-            allowed: npt.NDArray[np.bool_] = self._within(around) & (around != code).any(axis=1)
+            allowed: Bools = self._within(around) & (around != code).any(axis=1)
             return around[allowed]
         # Searches come back to the same codes, and side by side many searches share a domain.
-        key = (code.tobytes(), count)
-        if key not in self._near:
+        asked = (key(code), count)
+        if asked not in self._near:
             near = self.space.neighbors(code)
             near = near[self.contains(near)]
             if len(near) < count / 2:
                 # A list with gaps: a sample of its space, not most of it.
                 near = self.codes[np.argsort(self.distances(code), kind="stable")[: count + 1]]
                 near = near[(near != code).any(axis=1)]
-            self._near[key] = near[:count]
-        return self._near[key]
+            self._near[asked] = near[:count]
+        return self._near[asked]
 
     def variants(self, code: Codes) -> Codes:
         """The allowed codes that differ from `code` in one dimension, by any amount; of a list neighbors."""
@@ -266,7 +252,7 @@ class Domain:
         around = np.repeat(code[None], len(dims), axis=0)
         around[np.arange(len(dims)), dims] = space.LOWER[dims] + values
         around = self._fix(around)
-        allowed: npt.NDArray[np.bool_] = self._within(around) & (around != code).any(axis=1)
+        allowed: Bools = self._within(around) & (around != code).any(axis=1)
         return np.unique(around[allowed], axis=0)
 
     def walk(self) -> Iterator[Codes]:
@@ -276,13 +262,13 @@ class Domain:
             return
         # No cost falls as a dimension grows, so single steps within the limits reach every allowed code.
         queue = deque([self._fix(self.space.LOWER[None].copy())[0]])
-        seen = {queue[0].tobytes()}
+        seen = {key(queue[0])}
         while queue:
             code = queue.popleft()
             yield code
             for near in self.neighbors(code):
-                if near.tobytes() not in seen:
-                    seen.add(near.tobytes())
+                if key(near) not in seen:
+                    seen.add(key(near))
                     queue.append(near)
 
     def mutate(self, codes: Codes, rng: np.random.Generator) -> Codes:

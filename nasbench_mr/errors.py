@@ -136,10 +136,3 @@ def did_you_mean(name: object, options: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(repr(lowered[c]) for c in close) + "?"
     return "expected one of " + ", ".join(options) if options else "there are none"
-
-
-def missing_extra(module: str, extra: str, purpose: str) -> MissingExtraError:
-    """The error to raise when importing `module` failed, naming the extra that installs it."""
-    return MissingExtraError(
-        f"{purpose} needs {module!r}, which is not installed: pip install 'nasbench-mr[{extra}]'"
-    )

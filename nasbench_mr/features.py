@@ -17,12 +17,11 @@ import numpy.typing as npt
 
 from nasbench_mr import nasbench201
 from nasbench_mr import space as multi_resolution
+from nasbench_mr.arrays import Floats
 from nasbench_mr.spaces import Space
 
 if TYPE_CHECKING:
     import torch
-
-Floats = npt.NDArray[np.float64]
 
 
 def of_codes(codes: npt.NDArray[np.int16], space: Space) -> Floats:

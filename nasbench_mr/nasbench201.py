@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import space
+from nasbench_mr.arrays import Codes
 from nasbench_mr.errors import OutOfSpaceError, did_you_mean
 
 NAME = "nas-bench-201"
@@ -28,8 +29,6 @@ SIZE = len(OPERATIONS) ** DIM
 LOWER: npt.NDArray[np.int16] = np.zeros(DIM, np.int16)
 UPPER: npt.NDArray[np.int16] = np.full(DIM, len(OPERATIONS) - 1, np.int16)
 STEP: npt.NDArray[np.int16] = np.ones(DIM, np.int16)
-
-Codes = npt.NDArray[np.int16]
 
 
 def parse(x: object) -> tuple[int, ...]:

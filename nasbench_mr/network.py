@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasbench_mr import cost, space, tasks
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.extras import requires
 
-try:
+with requires("search", "nasbench_mr.network"):
     import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
-except ImportError:
-    raise missing_extra("torch", "search", "nasbench_mr.network") from None
 
 HEADS = (*cost.HEADS, "video")
 

@@ -18,10 +18,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from nasbench_mr import cost, spaces
-from nasbench_mr.domain import Codes, Costs, Domain, keys
+from nasbench_mr.arrays import Codes, Costs, Floats, keys
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     CodeNotFoundError,
     InvalidArgumentError,
@@ -32,7 +32,6 @@ from nasbench_mr.tasks import Metric, Task
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
 
-Floats = npt.NDArray[np.float64]
 
 #: One task's name, several, or names with weights; "seg/mAcc" names a metric other than the objective.
 Tasks = str | Sequence[str] | Mapping[str, float]

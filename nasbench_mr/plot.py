@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import files
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,10 +34,8 @@ def figure(width: float = PAGE, height: float = 2.6) -> Figure:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
+    with requires("plot", "plotting"):
         from matplotlib.figure import Figure
-    except ImportError:
-        raise missing_extra("matplotlib", "plot", "plotting") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

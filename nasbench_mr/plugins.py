@@ -1,24 +1,106 @@
-"""Searches and predictors by name: those of a registry, and classes of a user's own by their dotted names.
+"""Things by name: `Registry`, for predictors, searches, engines, data sets, recipes and whatever comes next.
 
-A worker process imports what it runs, so such a class has to be importable from a module ("mine.Search"); one
-that was typed into a script's main module is not.
+Classes of a user's own go by their dotted names ("mine.Search"). A worker process imports what it runs, so
+such a class has to be importable from a module; one that was typed into a script's main module is not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
-import inspect
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
-from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError, UnknownNameError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """What there is of one kind, by name, in the order in which it was added.
+
+        SEARCHES = Registry[type[Searcher]]("search", {"random": "nasbench_mr.search.baselines:Random"})
+        SEARCHES["random"]      # the class, imported now
+        SEARCHES["randon"]      # UnknownNameError: no search 'randon': did you mean 'random'?
+
+    Args:
+        what: the kind, as messages name it ("search").
+        entries: by name the thing itself, or, where importing it should wait, its "module:attribute"; a
+            module is "module" alone.
+        error: the class of the error for an unknown name.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        entries: Mapping[str, T | str] | None = None,
+        error: type[NasbenchMRError] = UnknownNameError,
+    ):
+        self.what, self.error = what, error
+        self._entries: dict[str, T | str] = dict(entries or {})
+
+    def __getitem__(self, name: str) -> T:
+        """Return the thing of this name.
+
+        Raises:
+            UnknownNameError, or the registry's own class of error: there is none; with the nearest names.
+        """
+        self.check(name)
+        entry = self._entries[name]
+        if not isinstance(entry, str):
+            return entry
+        module, _, attribute = entry.partition(":")
+        imported: Any = importlib.import_module(module)
+        found: T = getattr(imported, attribute) if attribute else imported
+        return found
+
+    def __setitem__(self, name: str, entry: T | str) -> None:
+        """Add one, or replace the one of this name."""
+        self._entries[name] = entry
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, the first added first."""
+        return tuple(self._entries)
+
+    def check(self, name: object) -> None:
+        """Raise the error that `[name]` raises where there is nothing of this name; import nothing."""
+        if name not in self:
+            raise self.error(f"no {self.what} {name!r}: {did_you_mean(name, self._entries)}")
+
+    def find(self, name: str | T, base: type) -> T:
+        """Return a class: itself, or by its name here, or by its dotted name.
+
+        Raises:
+            UnknownNameError: there is none of this name.
+            InvalidArgumentError: what has the dotted name is not a subclass of `base`.
+        """
+        if not isinstance(name, str):
+            return name
+        if "." not in name:
+            return self[name]
+        found: T = find(name, base)
+        return found
+
+    def name_of(self, kind: type) -> str:
+        """Return a class's name here, else its dotted one, importable (see `address`) or not."""
+        place = f"{kind.__module__}:{kind.__qualname__}"
+        known = (name for name, entry in self._entries.items() if entry is kind or entry == place)
+        return next(known, place.replace(":", "."))
 
 
 def address(kind: type) -> str:
-    """The dotted name under which a class can be imported.
+    """Return the dotted name under which a class can be imported.
 
     Raises:
         InvalidArgumentError: it can't be, as it is local or of the main module.
@@ -32,35 +114,12 @@ def address(kind: type) -> str:
     return f"{module}.{name}"
 
 
-def named(kind: type, registry: Mapping[str, tuple[str, str]]) -> str:
-    """A class's name in the registry, else its dotted one, importable (see `address`) or not."""
-    place = kind.__module__, kind.__qualname__
-    return next((name for name, known in registry.items() if known == place), ".".join(place))
-
-
-def resolve(name: str | type, base: type, registry: Mapping[str, tuple[str, str]], what: str) -> Any:
-    """A class: itself, or by a name of the registry (module and class), or by its dotted name.
-
-    Raises:
-        UnknownNameError: there is no such `what`.
-        InvalidArgumentError: it is no subclass of `base`.
-    """
-    if not isinstance(name, str):
-        return name
-    if "." in name:
-        return find(name, base)
-    if name not in registry:
-        raise UnknownNameError(f"no {what} {name!r}: {did_you_mean(name, registry)}")
-    module, cls = registry[name]
-    return getattr(importlib.import_module(module), cls)
-
-
 def find(dotted: str, base: type) -> Any:
-    """The class of a dotted name.
+    """Return the class of a dotted name.
 
     Raises:
         UnknownNameError: there is no such module, or no such name in it.
-        InvalidArgumentError: it is no subclass of `base`.
+        InvalidArgumentError: it is not a subclass of `base`.
     """
     module, _, name = dotted.rpartition(".")
     try:
@@ -75,11 +134,15 @@ def find(dotted: str, base: type) -> Any:
 
 
 def digest(*names: object) -> str:
-    """A hash of the modules' sources, so that results of an edited class are not taken for its own.
+    """Return a hash of the modules' sources, so that results of an edited class are not its own.
 
     Args:
         names: those that are dotted names of classes count; all else is passed over.
     """
+    # A cold query comes through this module and does without these.
+    import hashlib
+    import inspect
+
     sources = []
     for name in names:
         if isinstance(name, str) and "." in name:

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr.errors import OutOfSpaceError, did_you_mean, missing_extra
+from nasbench_mr.arrays import Codes
+from nasbench_mr.errors import OutOfSpaceError, did_you_mean
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 Code = tuple[int, ...]
-Codes = npt.NDArray[np.int16]
 
 
 class Stage(NamedTuple):
@@ -461,10 +462,8 @@ def configspace(seed: int | None = None) -> ConfigurationSpace:
     Raises:
         MissingExtraError: ConfigSpace is not installed.
     """
-    try:
+    with requires("space", "space.configspace()"):
         from ConfigSpace import ConfigurationSpace, OrdinalHyperparameter
-    except ImportError:
-        raise missing_extra("ConfigSpace", "space", "space.configspace()") from None
     space = ConfigurationSpace(name="nasbench-mr", seed=seed)
     for k, name in enumerate(NAMES):
         values = range(int(LOWER[k]), int(UPPER[k]) + 1, int(STEP[k]))

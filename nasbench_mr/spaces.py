@@ -6,16 +6,13 @@ A space is a module with the members of `Space`: `nasbench_mr.space` (the 27 int
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Protocol
 
-from nasbench_mr.errors import UnknownNameError, did_you_mean
+from nasbench_mr.plugins import Registry
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-_MODULES = {"nasbench-mr": "nasbench_mr.space", "nas-bench-201": "nasbench_mr.nasbench201"}
 
 
 class Space(Protocol):
@@ -60,7 +57,10 @@ def get(name: str) -> Space:
     Raises:
         UnknownNameError: there is none.
     """
-    if name not in _MODULES:
-        raise UnknownNameError(f"no search space {name!r}: {did_you_mean(name, _MODULES)}")
-    module: Space = importlib.import_module(_MODULES[name])
-    return module
+    return SPACES[name]
+
+
+#: Every space there is.
+SPACES = Registry[Space](
+    "search space", {"nasbench-mr": "nasbench_mr.space", "nas-bench-201": "nasbench_mr.nasbench201"}
+)

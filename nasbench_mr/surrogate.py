@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import features, npz, spaces
+from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError
 from nasbench_mr.npz import State
 from nasbench_mr.spaces import Space
-
-Codes = npt.NDArray[np.int16]
-Floats = npt.NDArray[np.float64]
 
 _FORMAT = "nasbench-mr surrogate"
 #: Codes are answered in blocks of this many, the last one filled up: products of matrices of one shape add in

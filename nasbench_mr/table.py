@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import files, spaces
+from nasbench_mr.arrays import Floats, keys
 from nasbench_mr.errors import TableError
 from nasbench_mr.tasks import Task
 from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Trials
@@ -40,14 +41,7 @@ _BATCH = 1024
 STATUSES = ("ok", "diverged", "failed")
 TEXTS = ("device", "status", "error")
 
-Floats = npt.NDArray[np.float64]
 Columns = Mapping[str, Any]
-
-
-def keys_of(codes: npt.NDArray[np.integer]) -> list[bytes]:
-    """`(n, DIM)` codes (entries below 256) as one bytes object each; `bytes(code)` for a tuple is equal."""
-    small = np.ascontiguousarray(codes, np.uint8)
-    return small.view(f"V{small.shape[1]}").ravel().tolist()
 
 
 # --- Parquet ------------------------------------------------------------------------------------------
@@ -402,7 +396,7 @@ def compact(parts: Iterable[str | os.PathLike[str]], path: str | os.PathLike[str
     codes = _check_codes(joined, task, str(path))
     ok = np.array([status == "ok" for status in joined["status"].to_pylist()], bool)
     keep: dict[tuple[bytes, int], int] = {}
-    for row, trial in enumerate(zip(keys_of(codes), joined["seed"].to_pylist(), strict=True)):
+    for row, trial in enumerate(zip(keys(codes), joined["seed"].to_pylist(), strict=True)):
         if trial not in keep or not ok[keep[trial]]:
             keep[trial] = row
     joined = joined.take(pa.array(list(keep.values()), pa.int64())).replace_schema_metadata(wanted.metadata)

@@ -63,5 +63,8 @@ class Trials:
 
 
 def keys(codes: bytes | memoryview[Any], width: int) -> list[bytes]:
-    """The codes of a buffer, row by row, as one bytes object each; `bytes(code)` for a tuple is equal."""
+    """Return the codes of a buffer as one bytes object each; `bytes(code)` of a tuple is equal.
+
+    `arrays.keys` gives the same for arrays; this one needs no NumPy, which a cold query does without.
+    """
     return [key for (key,) in struct.iter_unpack(f"{width}s", codes)]

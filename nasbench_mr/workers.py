@@ -47,11 +47,11 @@ from typing import Any
 from nasbench_mr.checks import at_least
 from nasbench_mr.errors import (
     InvalidArgumentError,
-    UnknownNameError,
     WorkerError,
     did_you_mean,
-    missing_extra,
 )
+from nasbench_mr.extras import requires
+from nasbench_mr.plugins import Registry
 
 #: How often in a row a worker may die before it is ready; and all together, while none has ever been.
 MAX_FALSE_STARTS = 5
@@ -544,10 +544,8 @@ class Ray(Engine):
         gpus: float | None = None,
         cpus: float = 1.0,
     ):
-        try:
+        with requires("cluster", "the engine 'ray'"):
             import ray
-        except ImportError:
-            raise missing_extra("ray", "cluster", "the engine 'ray'") from None
         if (gpus or 0) < 0 or not cpus > 0:
             raise InvalidArgumentError(
                 f"gpus is {gpus}, cpus is {cpus}; expected shares of at least 0, and cores"
@@ -619,7 +617,7 @@ class Ray(Engine):
 
 
 #: Engine: what makes it, from work, the number of workers and the engine's own options.
-ENGINES = {"local": "Local", "ray": "Ray"}
+ENGINES = Registry[Callable[..., Engine]]("engine", {"local": Local, "ray": Ray})
 
 
 def make(name: str, work: Work, workers: int | None = None, **options: Any) -> Engine:
@@ -635,9 +633,7 @@ def make(name: str, work: Work, workers: int | None = None, **options: Any) -> E
         InvalidArgumentError: an option that the engine does not have, or of a bad value.
         MissingExtraError: Ray is not installed.
     """
-    if name not in ENGINES:
-        raise UnknownNameError(f"no engine {name!r}: {did_you_mean(name, ENGINES)}")
-    engine: Callable[..., Engine] = globals()[ENGINES[name]]
+    engine = ENGINES[name]
     given = {key: value for key, value in options.items() if value is not None}
     known = list(inspect.signature(engine).parameters)[2:]
     for key in given:

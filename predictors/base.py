@@ -3,7 +3,7 @@
 `make("ensemble")` gives an unfitted one, `names()` lists them, `load(path)` reads back what `save` wrote.
 A predictor file is one npz archive without pickles: arrays, and a JSON header that says which predictor,
 space, seed, options and columns they belong to. A new predictor subclasses `Predictor` and gets a row in
-`REGISTRY`.
+`PREDICTORS`.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from nasbench_mr import npz, plugins, spaces
 from nasbench_mr import space as multi_resolution
+from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, NotFittedError
 from nasbench_mr.npz import State
+from nasbench_mr.plugins import Registry
 from nasbench_mr.spaces import Space
 
 if TYPE_CHECKING:
     import torch
 
-Codes = npt.NDArray[np.int16]
-Floats = npt.NDArray[np.float64]
 
-#: Name: (module, class). "ensemble" first: the default.
-REGISTRY: dict[str, tuple[str, str]] = {
-    "ensemble": ("nasbench_mr.predictors.ensemble", "Ensemble"),
-    "ncp-mlp": ("nasbench_mr.predictors.ncp_mlp", "NcpMlp"),
-    "gbdt": ("nasbench_mr.predictors.classical", "GBDT"),
-    "forest": ("nasbench_mr.predictors.classical", "Forest"),
-    "gp": ("nasbench_mr.predictors.classical", "GaussianProcess"),
-    "ridge": ("nasbench_mr.predictors.classical", "Ridge"),
-}
+#: Every predictor there is, the default first.
+PREDICTORS = Registry["type[Predictor]"](
+    "predictor",
+    {
+        "ensemble": "nasbench_mr.predictors.ensemble:Ensemble",
+        "ncp-mlp": "nasbench_mr.predictors.ncp_mlp:NcpMlp",
+        "gbdt": "nasbench_mr.predictors.classical:GBDT",
+        "forest": "nasbench_mr.predictors.classical:Forest",
+        "gp": "nasbench_mr.predictors.classical:GaussianProcess",
+        "ridge": "nasbench_mr.predictors.classical:Ridge",
+    },
+)
 
 _FORMAT = "nasbench-mr predictor"
 
@@ -49,7 +51,7 @@ class _Kind:
     """`Predictor.kind`, of a class and of its instances."""
 
     def __get__(self, instance: object, owner: type) -> str:
-        return plugins.named(owner, REGISTRY)
+        return PREDICTORS.name_of(owner)
 
 
 class Predictor(abc.ABC):
@@ -148,9 +150,9 @@ class Predictor(abc.ABC):
                 f"this {self.kind} was given {unnamed[0]!r} by position; to be saved, its options need names"
             )
         # Not `self.kind`, which a subclass may have set to anything.
-        name = plugins.named(type(self), REGISTRY)
+        name = PREDICTORS.name_of(type(self))
         header = {
-            "kind": name if name in REGISTRY else plugins.address(type(self)),
+            "kind": name if name in PREDICTORS else plugins.address(type(self)),
             "space": self.space.NAME,
             "seed": self.seed,
             "options": {key: _plain(value) for key, value in self.options.items()},
@@ -193,7 +195,7 @@ class GradientPredictor(Predictor):
 
 def names() -> tuple[str, ...]:
     """All registered predictors, the default first."""
-    return tuple(REGISTRY)
+    return PREDICTORS.names
 
 
 def make(
@@ -212,7 +214,7 @@ def make(
         InvalidArgumentError: it has no such option.
         MissingExtraError: the library it needs is not installed.
     """
-    kind = plugins.resolve(name, Predictor, REGISTRY, "predictor")
+    kind = PREDICTORS.find(name, Predictor)
     try:
         predictor: Predictor = kind(seed=seed, space=space, **options)
     except TypeError as error:

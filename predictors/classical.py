@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from nasbench_mr import features
 from nasbench_mr import space as multi_resolution
+from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
-from nasbench_mr.errors import missing_extra
-from nasbench_mr.predictors.base import Codes, Floats, Predictor, Scaler, State, noise_of
+from nasbench_mr.extras import requires
+from nasbench_mr.npz import State
+from nasbench_mr.predictors.base import Predictor, Scaler, noise_of
 from nasbench_mr.spaces import Space
 
 
@@ -156,10 +158,8 @@ class _BoostedTrees(_ColumnModel):
 
     @classmethod
     def fit(cls, x: Floats, y: Floats, seed: int, **options: Any) -> _BoostedTrees:
-        try:
+        with requires("search", "the predictor 'gbdt'"):
             import lightgbm
-        except ImportError:
-            raise missing_extra("lightgbm", "search", "the predictor 'gbdt'") from None
         n = len(y)
         parameters = {
             "objective": "regression",
@@ -265,10 +265,8 @@ class _Trees(_ColumnModel):
 
     @classmethod
     def fit(cls, x: Floats, y: Floats, seed: int, **options: Any) -> _Trees:
-        try:
+        with requires("search", "the predictor 'forest'"):
             from sklearn.ensemble import RandomForestRegressor
-        except ImportError:
-            raise missing_extra("sklearn", "search", "the predictor 'forest'") from None
         forest = RandomForestRegressor(
             options["trees"], max_features=0.33, min_samples_leaf=2, random_state=seed, n_jobs=1
         ).fit(x.astype(np.float32), y)
@@ -356,11 +354,9 @@ class _GP(_ColumnModel):
 
     @classmethod
     def fit(cls, x: Floats, y: Floats, seed: int, **options: Any) -> _GP:
-        try:
+        with requires("search", "the predictor 'gp'"):
             from sklearn.exceptions import ConvergenceWarning
             from sklearn.gaussian_process import GaussianProcessRegressor
-        except ImportError:
-            raise missing_extra("sklearn", "search", "the predictor 'gp'") from None
         import warnings
 
         # The kernel has four parameters: some hundred codes settle them, at a fraction of the cubic cost.
@@ -418,10 +414,8 @@ class _Linear(_ColumnModel):
 
     @classmethod
     def fit(cls, x: Floats, y: Floats, seed: int, **options: Any) -> _Linear:
-        try:
+        with requires("search", "the predictor 'ridge'"):
             from sklearn.linear_model import BayesianRidge
-        except ImportError:
-            raise missing_extra("sklearn", "search", "the predictor 'ridge'") from None
         inputs = cls._inputs(x)
         scaler = Scaler.of(inputs)
         found = BayesianRidge().fit(scaler.apply(inputs), y)

@@ -17,25 +17,18 @@ import numpy as np
 
 from nasbench_mr import features
 from nasbench_mr import space as multi_resolution
+from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least, positive
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
-from nasbench_mr.predictors.base import (
-    Codes,
-    Floats,
-    GradientPredictor,
-    Scaler,
-    State,
-    noise_of,
-    share,
-)
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.extras import requires
+from nasbench_mr.npz import State
+from nasbench_mr.predictors.base import GradientPredictor, Scaler, noise_of, share
 from nasbench_mr.spaces import Space
 
-try:
+with requires("search", "the predictor 'ensemble'"):
     import torch
     from torch import Tensor
     from torch.nn.functional import huber_loss, silu
-except ImportError:
-    raise missing_extra("torch", "search", "the predictor 'ensemble'") from None
 
 #: Errors beyond this, in robust standard deviations, count linearly: trainings that failed are far outliers.
 _DELTA = 0.5

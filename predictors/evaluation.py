@@ -23,10 +23,10 @@ import numpy.typing as npt
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import spaces, table
 from nasbench_mr.analysis import kendall_tau
+from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.predictors import base
-from nasbench_mr.predictors.base import Codes, Floats
 
 if TYPE_CHECKING:
     import pandas as pd

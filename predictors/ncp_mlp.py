@@ -20,17 +20,18 @@ import numpy as np
 
 from nasbench_mr import cost
 from nasbench_mr import space as multi_resolution
+from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
-from nasbench_mr.predictors.base import Codes, Floats, GradientPredictor, Scaler, State, share
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.extras import requires
+from nasbench_mr.npz import State
+from nasbench_mr.predictors.base import GradientPredictor, Scaler, share
 from nasbench_mr.spaces import Space
 
-try:
+with requires("search", "the predictor 'ncp-mlp'"):
     import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
-except ImportError:
-    raise missing_extra("torch", "search", "the predictor 'ncp-mlp'") from None
 
 
 class NcpMlp(GradientPredictor):

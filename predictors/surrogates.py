@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from nasbench_mr import release as releases
+from nasbench_mr.arrays import Codes
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.predictors import evaluation
-from nasbench_mr.predictors.base import Codes
 from nasbench_mr.predictors.ensemble import Ensemble
 from nasbench_mr.release import Release
 from nasbench_mr.surrogate import Surrogate, layers

@@ -6,7 +6,7 @@
 
 A search knows the domain and what it was told, nothing else, so it runs on tables, surrogates and live
 training, on any space, for one task or several. It never asks for a code twice (`halving` does, for longer
-trainings). A new search subclasses `Searcher` and gets a row in `REGISTRY`.
+trainings). A new search subclasses `Searcher` and gets a row in `SEARCHES`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,26 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import plugins
+from nasbench_mr.arrays import Codes, Floats, Ints, key, keys
 from nasbench_mr.checks import at_least, positive
-from nasbench_mr.domain import Codes, Domain, Floats, Ints, keys
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError
 from nasbench_mr.objective import Objective
+from nasbench_mr.plugins import Registry
 
-#: Name: (module, class).
-REGISTRY: dict[str, tuple[str, str]] = {
-    "random": ("nasbench_mr.search.baselines", "Random"),
-    "local": ("nasbench_mr.search.baselines", "LocalSearch"),
-    "evolution": ("nasbench_mr.search.baselines", "Evolution"),
-    "tpe": ("nasbench_mr.search.tpe", "TPE"),
-    "guided": ("nasbench_mr.search.guided", "GuidedEvolution"),
-    "ncp": ("nasbench_mr.search.guided", "NCPSearch"),
-    "halving": ("nasbench_mr.search.halving", "SuccessiveHalving"),
-}
+#: Every search there is.
+SEARCHES = Registry["type[Searcher]"](
+    "search",
+    {
+        "random": "nasbench_mr.search.baselines:Random",
+        "local": "nasbench_mr.search.baselines:LocalSearch",
+        "evolution": "nasbench_mr.search.baselines:Evolution",
+        "tpe": "nasbench_mr.search.tpe:TPE",
+        "guided": "nasbench_mr.search.guided:GuidedEvolution",
+        "ncp": "nasbench_mr.search.guided:NCPSearch",
+        "halving": "nasbench_mr.search.halving:SuccessiveHalving",
+    },
+)
 
 #: How often a search that proposes only codes it has asked for is asked for others, before random ones do.
 _ATTEMPTS = 8
@@ -85,9 +89,9 @@ class Searcher(abc.ABC):
         codes, fidelity = self._ask(int(n))
         assert len(codes) == n
         self.fidelity = fidelity
-        for key, epoch in zip(keys(codes), fidelity.tolist(), strict=True):
-            self._pending[key] = epoch
-            self._asked.add(key)
+        for code, epoch in zip(keys(codes), fidelity.tolist(), strict=True):
+            self._pending[code] = epoch
+            self._asked.add(code)
         if len(self._free):
             self._free[self.domain.rows(codes)] = False
         return codes
@@ -120,12 +124,12 @@ class Searcher(abc.ABC):
             )
         named = keys(checked)
         seen: set[bytes] = set()
-        for row, key in enumerate(named):
-            if key not in self._pending or key in seen:
-                why = "was told already" if key in self._asked else "was never asked for"
+        for row, code in enumerate(named):
+            if code not in self._pending or code in seen:
+                why = "was told already" if code in self._asked else "was never asked for"
                 raise InvalidArgumentError(f"codes[{row}], {checked[row].tolist()}, {why}")
-            seen.add(key)
-        self._tell(checked, told, np.array([self._pending.pop(key) for key in named], np.int64))
+            seen.add(code)
+        self._tell(checked, told, np.array([self._pending.pop(code) for code in named], np.int64))
 
     @property
     def codes(self) -> Codes:
@@ -151,7 +155,7 @@ class Searcher(abc.ABC):
             if len(found) == n:
                 break
         else:
-            found |= {code.tobytes(): code for code in self._random(n - len(found), found)}
+            found |= {key(code): code for code in self._random(n - len(found), found)}
         return np.array([*found.values()]), np.zeros(n, np.int64)
 
     @abc.abstractmethod
@@ -194,11 +198,11 @@ class Searcher(abc.ABC):
     def _add_new(self, codes: Codes, found: dict[bytes, Codes], wanted: int) -> None:
         """Adds those of `codes` that were never asked for to `found`, until it has `wanted`."""
         codes = np.asarray(codes, np.int16).reshape(-1, self.domain.space.DIM)
-        for key, code in zip(keys(codes), codes, strict=True):
+        for name, code in zip(keys(codes), codes, strict=True):
             if len(found) == wanted:
                 return
-            if key not in self._asked:
-                found.setdefault(key, code)
+            if name not in self._asked:
+                found.setdefault(name, code)
 
     def nearest_new(self, codes: Codes) -> Codes:
         """The nearest allowed code to each; from a list one never asked for: at most `(n, DIM)`."""
@@ -218,7 +222,7 @@ class Searcher(abc.ABC):
 
 def names() -> tuple[str, ...]:
     """All registered searches."""
-    return tuple(REGISTRY)
+    return SEARCHES.names
 
 
 def make(
@@ -240,7 +244,7 @@ def make(
         InvalidArgumentError: it has no such option, or needs learning curves that are not there.
         MissingExtraError: a library it needs is not installed.
     """
-    kind = plugins.resolve(name, Searcher, REGISTRY, "search")
+    kind = SEARCHES.find(name, Searcher)
     where = objective_or_domain
     if isinstance(where, Objective):
         options = {"epochs": where.epochs, **options}

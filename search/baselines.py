@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nasbench_mr.arrays import Codes, Floats, Ints, key
 from nasbench_mr.checks import at_least
-from nasbench_mr.domain import Codes, Domain, Floats, Ints
+from nasbench_mr.domain import Domain
 from nasbench_mr.search.base import Searcher
 
 
@@ -55,7 +56,7 @@ class LocalSearch(Searcher):
         found: list[Codes] = []
         while self._around and len(found) < n:
             code = self._around.popleft()
-            if code.tobytes() not in self._asked:
+            if key(code) not in self._asked:
                 found.append(code)
         if found:
             return np.array(found)

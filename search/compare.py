@@ -109,8 +109,7 @@ def compare(
     if source not in SOURCES:
         raise UnknownNameError(f"no source {source!r}: {did_you_mean(source, SOURCES)}")
     seeds, workers = at_least(1, "seeds", seeds), None if workers is None else at_least(0, "workers", workers)
-    if engine not in pool.ENGINES:
-        raise UnknownNameError(f"no engine {engine!r}: {did_you_mean(engine, pool.ENGINES)}")
+    pool.ENGINES.check(engine)
     base.check_budget(positive("budget", budget, f"at most {MAX_BUDGET:g} evaluations", MAX_BUDGET), batch)
     budget, batch = int(budget) if budget % 1 == 0 else float(budget), int(batch)
     release = os.fspath(bench.release.path)

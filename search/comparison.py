@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import files, table
+from nasbench_mr.arrays import Floats
 from nasbench_mr.checks import json_object
-from nasbench_mr.domain import Floats
-from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, did_you_mean, missing_extra
+from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, did_you_mean
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -347,8 +348,6 @@ def holm(p: Floats) -> Floats:
 
 
 def _stats() -> Any:
-    try:
+    with requires("search", "significance tests"):
         from scipy import stats
-    except ImportError:
-        raise missing_extra("scipy", "search", "significance tests") from None
     return stats

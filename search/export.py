@@ -8,7 +8,8 @@ import textwrap
 from pathlib import Path
 
 from nasbench_mr import cost, files, space
-from nasbench_mr.errors import InvalidArgumentError, missing_extra
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.extras import requires
 from nasbench_mr.tasks import Task
 
 _HEADER = '''\
@@ -102,10 +103,8 @@ def source(code: object, task: Task) -> str:
     """
     if task.space != space.NAME:
         raise InvalidArgumentError(f"task {task.name!r} has no multi-resolution networks to export")
-    try:
+    with requires("search", "exporting a network"):
         from nasbench_mr import __version__, network
-    except ImportError:
-        raise missing_extra("torch", "search", "exporting a network") from None
     width = task.width_mult
     stem, stages, head = cost.scaled_parts(code, width)
     trunk = task.problem == "detection"

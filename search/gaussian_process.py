@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 
 from nasbench_mr import features
-from nasbench_mr.domain import Codes, Floats
-from nasbench_mr.errors import missing_extra
+from nasbench_mr.arrays import Codes, Floats
+from nasbench_mr.extras import requires
 from nasbench_mr.predictors.base import Scaler
 from nasbench_mr.spaces import Space
 
-try:
+with requires("search", "the search 'ncp'"):
     import torch
     from torch import Tensor
-except ImportError:
-    raise missing_extra("torch", "search", "the search 'ncp'") from None
 
 #: What the marginal likelihood chooses from: length scale (scaled features are about 1.4 apart), share of
 #: the linear part, and noise, both as shares of the smooth part's variance.

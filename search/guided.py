@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from nasbench_mr.arrays import Codes, keys
 from nasbench_mr.checks import at_least
-from nasbench_mr.domain import Codes, Domain, keys
+from nasbench_mr.domain import Domain
 from nasbench_mr.objective import Goal
 from nasbench_mr.search.base import Searcher
 from nasbench_mr.tasks import Metric, Task

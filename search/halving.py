@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nasbench_mr.arrays import Codes, Floats, Ints, key
 from nasbench_mr.checks import at_least
-from nasbench_mr.domain import Codes, Domain, Floats, Ints
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.search.base import Searcher
 
@@ -53,7 +54,7 @@ class SuccessiveHalving(Searcher):
             new = n - len(chosen)
         started = self._random(new) if new else []
         for rung, code in chosen:
-            self._moved[rung].add(code.tobytes())
+            self._moved[rung].add(key(code))
         fidelity = [*(self.rungs[rung + 1] for rung, _ in chosen), *([self.rungs[0]] * new)]
         return np.array([*(code for _, code in chosen), *started]), np.array(fidelity, np.int64)
 
@@ -63,7 +64,7 @@ class SuccessiveHalving(Searcher):
         for rung in reversed(range(len(self.rungs) - 1)):
             ranked = sorted(self._measured[rung].items(), key=lambda entry: -entry[1][0])
             best = ranked[: int(len(ranked) * share + 1e-9)]
-            found += [(rung, code) for key, (_, code) in best if key not in self._moved[rung]]
+            found += [(rung, code) for name, (_, code) in best if name not in self._moved[rung]]
         return found[:n]
 
     def _propose(self, n: int) -> Codes:
@@ -72,7 +73,7 @@ class SuccessiveHalving(Searcher):
     def _tell(self, codes: Codes, values: Floats, fidelity: Ints) -> None:
         super()._tell(codes, values, fidelity)
         for code, value, epoch in zip(codes, values.tolist(), fidelity.tolist(), strict=True):
-            self._measured[self.rungs.index(epoch)][code.tobytes()] = (value, code)
+            self._measured[self.rungs.index(epoch)][key(code)] = (value, code)
 
 
 def _rungs(epochs: Sequence[int], factor: int) -> tuple[int, ...]:

@@ -22,16 +22,17 @@ import numpy.typing as npt
 
 from nasbench_mr import __version__, cost, features, objective, plugins, release
 from nasbench_mr import tasks as registry
+from nasbench_mr.arrays import Codes, Floats, Ints, keys
 from nasbench_mr.checks import at_least
-from nasbench_mr.domain import Codes, Domain, Floats, Ints, keys
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
     StorageError,
     UnknownNameError,
     did_you_mean,
-    missing_extra,
 )
+from nasbench_mr.extras import requires
 from nasbench_mr.objective import Goal, Tasks
 from nasbench_mr.predictors.base import Scaler
 from nasbench_mr.tasks import Metric, Task
@@ -779,8 +780,6 @@ def transfer(
 
 
 def _torch() -> ModuleType:
-    try:
+    with requires("search", "NCP"):
         import torch
-    except ImportError:
-        raise missing_extra("torch", "search", "NCP") from None
     return torch

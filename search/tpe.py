@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nasbench_mr.arrays import Codes, Floats, Ints
 from nasbench_mr.checks import at_least
-from nasbench_mr.domain import Codes, Domain, Floats, Ints
-from nasbench_mr.errors import missing_extra
+from nasbench_mr.domain import Domain
+from nasbench_mr.extras import requires
 from nasbench_mr.search.base import Searcher
 
 
@@ -30,10 +31,8 @@ class TPE(Searcher):
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), initial: int = 20):
         super().__init__(domain, seed, epochs)
         self.initial = at_least(1, "initial", initial)
-        try:
+        with requires("search", "the search 'tpe'"):
             import optuna
-        except ImportError:
-            raise missing_extra("optuna", "search", "the search 'tpe'") from None
         space = domain.space
         self._distributions: dict[str, optuna.distributions.BaseDistribution] = {}
         for name, low, high, step in zip(

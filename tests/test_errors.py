@@ -69,11 +69,3 @@ def test_did_you_mean() -> None:
     assert errors.did_you_mean("", ["a"]) == "expected one of a"
     assert errors.did_you_mean(3, names).startswith("expected one of")
     assert errors.did_you_mean("a", []) == "there are none"
-
-
-def test_missing_extra() -> None:
-    error = errors.missing_extra("ray", "cluster", "the ray engine")
-    assert isinstance(error, errors.MissingExtraError)
-    assert str(error) == (
-        "the ray engine needs 'ray', which is not installed: pip install 'nasbench-mr[cluster]'"
-    )

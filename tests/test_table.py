@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasbench_mr import Metric, Task, cost, files, space, table, tasks, trials
+from nasbench_mr import Metric, Task, arrays, cost, files, space, table, tasks, trials
 from nasbench_mr.errors import IntegrityError, OutOfSpaceError, TableError
 
 SEG = tasks.get("seg")
@@ -475,11 +475,11 @@ def test_bad_curves(change: dict[str, Any], message: str, tmp_path: Path) -> Non
 
 def test_keys() -> None:
     expected = [bytes(code) for code in CODES.tolist()]
-    assert table.keys_of(CODES) == expected
+    assert arrays.keys(CODES) == expected
     assert trials.keys(CODES.astype(np.uint8).tobytes(), 27) == expected
     assert trials.keys(b"", 27) == []
-    assert table.keys_of(CODES[:0]) == []
-    assert table.keys_of(np.asfortranarray(CODES)) == table.keys_of(CODES)
+    assert arrays.keys(CODES[:0]) == []
+    assert arrays.keys(np.asfortranarray(CODES)) == arrays.keys(CODES)
 
 
 def test_checking_needs_no_import_by_others(tmp_path: Path) -> None:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import objective, tasks
+from nasbench_mr.arrays import Codes
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.data_builders.training.recipes import Recipe
-from nasbench_mr.domain import Codes, Domain
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, StorageError
 from nasbench_mr.objective import Goal, Measured, Objective
 from nasbench_mr.release import home

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from nasbench_mr import cost, space, table, tasks
 from nasbench_mr import release as releases
 from nasbench_mr import workers as engines
+from nasbench_mr.arrays import Codes, Floats, key
 from nasbench_mr.checks import at_least
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.building.store import CURVE, Store, parse_curve, to_bytes, to_part
@@ -57,8 +57,6 @@ FLUSH = 1.0
 MAX_TIME = 3.2e7
 #: Draws of 256 codes that may bring nothing new, one after the other.
 _BARREN = 100
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -174,9 +172,7 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 # --- What to train ------------------------------------------------------------------------------------
 
 
-def draw_codes(
-    n: int, seed: int = 0, scheme: str = "published", max_macs: float | None = None
-) -> space.Codes:
+def draw_codes(n: int, seed: int = 0, scheme: str = "published", max_macs: float | None = None) -> Codes:
     """`n` distinct random codes; those of a smaller `n` are the first ones of a larger.
 
     Args:
@@ -201,7 +197,7 @@ def draw_codes(
             drawn = drawn[cost.macs(drawn) <= max_macs]
         before = len(found)
         for code in drawn:
-            found.setdefault(code.tobytes(), tuple(code.tolist()))
+            found.setdefault(key(code), tuple(code.tolist()))
         chunk += 1
         barren = 0 if len(found) > before else barren + 1
         if barren == _BARREN:
@@ -213,7 +209,7 @@ def draw_codes(
     return np.array(list(found.values())[:n], np.int16).reshape(n, space.DIM)
 
 
-def read_codes(path: str | os.PathLike[str]) -> space.Codes:
+def read_codes(path: str | os.PathLike[str]) -> Codes:
     """Codes from a file: Parquet or CSV with the code's columns, else text with one code a line.
 
     A line is what `space.parse` reads: 27 integers, or the published string. Empty lines and those that start
@@ -253,7 +249,7 @@ def _parse_line(path: Path, number: int, text: str) -> space.Code:
         raise type(error)(f"{path}, line {number}: {error}") from None
 
 
-def plan(names: Iterable[str], codes: space.Codes, seeds: Sequence[int]) -> list[Trial]:
+def plan(names: Iterable[str], codes: Codes, seeds: Sequence[int]) -> list[Trial]:
     """All trials of these codes, for these tasks and seeds."""
     rows = [tuple(code) for code in codes.tolist()]
     return [Trial(code, task, seed) for task in names for code in rows for seed in seeds]
@@ -682,7 +678,7 @@ def build(
     return report
 
 
-def as_codes(codes: int | object) -> space.Codes:
+def as_codes(codes: int | object) -> Codes:
     """Codes, or so many of `draw_codes`: `(n, 27)` int16."""
     return draw_codes(codes) if isinstance(codes, int) else space.check(codes)
 

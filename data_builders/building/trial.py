@@ -27,8 +27,8 @@ from nasbench_mr.errors import (
     MissingExtraError,
     RecipeError,
     StorageError,
-    missing_extra,
 )
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders.training.recipes import Recipe
@@ -107,6 +107,9 @@ class Job:
         for task in self.tasks:
             tasks.register(task)
         module, _, name = self.trainer.partition(":")
+        if self.trainer == TRAINER:
+            with requires("build", "training"):
+                importlib.import_module(module)
         try:
             function: Callable[..., Any] = getattr(importlib.import_module(module), name)
         except (AttributeError, ValueError) as error:
@@ -114,8 +117,6 @@ class Job:
                 f"no trainer {self.trainer!r}: {error}; expected MODULE:FUNCTION"
             ) from None
         except Exception as error:  # of whatever a module of the user's does when it is imported
-            if self.trainer == TRAINER and isinstance(error, ModuleNotFoundError) and error.name:
-                raise missing_extra(error.name, "build", "training") from None
             raise InvalidArgumentError(
                 f"no trainer {self.trainer!r}: {type(error).__name__}: {error}"
             ) from None

@@ -29,7 +29,8 @@ import numpy.typing as npt
 
 from nasbench_mr import files
 from nasbench_mr.checks import positive
-from nasbench_mr.errors import DatasetError, InvalidArgumentError, missing_extra
+from nasbench_mr.errors import DatasetError, InvalidArgumentError
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -293,10 +294,8 @@ def scaled(image: Image.Image, size: Size, nearest: bool = False) -> Array:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
+    with requires("build", "reading images"):
         from PIL import Image
-    except ImportError:
-        raise missing_extra("pillow", "build", "reading images") from None
     try:
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

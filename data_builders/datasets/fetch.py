@@ -25,7 +25,8 @@ import numpy as np
 from nasbench_mr import archives
 from nasbench_mr.data_builders.datasets.base import image_size, listing, new_folder, read_image, read_mask
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10
-from nasbench_mr.errors import DatasetError, IntegrityError, UnknownNameError, did_you_mean, missing_extra
+from nasbench_mr.errors import DatasetError, IntegrityError, UnknownNameError, did_you_mean
+from nasbench_mr.extras import requires
 
 #: The larger repository's tarball has less than 1 GiB.
 MAX_BYTES = 4 << 30
@@ -131,10 +132,8 @@ _CAMVID = {
 
 
 def _arrange_camvid(top: Path, folder: Path) -> None:
-    try:
+    with requires("build", "resizing CamVid"):
         from PIL import Image
-    except ImportError:
-        raise missing_extra("pillow", "build", "resizing CamVid") from None
     base = top / "CamVid" if (top / "CamVid").is_dir() else top
     void = len(CamVid.CLASSES)
     for split, (count, names) in _CAMVID.items():

@@ -19,7 +19,8 @@ from nasbench_mr.data_builders.datasets.base import (
     read_text,
     scaled,
 )
-from nasbench_mr.errors import DatasetError, InvalidArgumentError, missing_extra
+from nasbench_mr.errors import DatasetError, InvalidArgumentError
+from nasbench_mr.extras import requires
 
 #: Pixels of all frames of a clip together; HMDB51's longest clip has 150 million.
 MAX_CLIP_PIXELS = 400_000_000
@@ -103,12 +104,10 @@ def read_clip(path: Path, frames: int, size: Size = None) -> Array:
     Raises:
         DatasetError: the file is missing, no AVI, damaged anywhere, or longer than `MAX_CLIP_PIXELS`.
     """
-    try:
+    with requires("build", "reading videos"):
         import av
         from av.video.reformatter import VideoReformatter
         from PIL import Image
-    except ImportError as error:
-        raise missing_extra(error.name or "av", "build", "reading videos") from None
     try:
         # The format is given, as guessing would let a file pass for a playlist and name other files.
         with av.open(str(path), format="avi", metadata_errors="replace") as container:

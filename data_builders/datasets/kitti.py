@@ -27,9 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.datasets.base import Array, Reader, Sample, image_size, listing, read_text
 from nasbench_mr.data_builders.detection import boxes as geometry
-from nasbench_mr.data_builders.detection.boxes import Floats
 from nasbench_mr.errors import DatasetError
 
 CLASSES = ("Car", "Pedestrian", "Cyclist", "Van", "Person_sitting", "Truck", "Tram", "Misc", "DontCare")

@@ -27,7 +27,8 @@ import numpy as np
 
 from nasbench_mr import tasks
 from nasbench_mr.data_builders.datasets.base import Array, Dataset, Sample
-from nasbench_mr.errors import DatasetError, IntegrityError, missing_extra
+from nasbench_mr.errors import DatasetError, IntegrityError
+from nasbench_mr.extras import requires
 from nasbench_mr.files import atomic
 
 FORMAT = "nasbench-mr pack 2"
@@ -40,10 +41,8 @@ _CHUNK = 1 << 22
 
 
 def _safetensors() -> Any:
-    try:
+    with requires("build", "reading and writing packs"):
         import safetensors
-    except ImportError:
-        raise missing_extra("safetensors", "build", "reading and writing packs") from None
     return safetensors
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.arrays import Floats
 from nasbench_mr.errors import InvalidArgumentError
 
-Floats = npt.NDArray[np.float64]
 #: What an intersection is divided by: both boxes' union, or the first box alone.
 DENOMINATORS = ("union", "first")
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.detection import boxes as geometry
 from nasbench_mr.errors import InvalidArgumentError
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.detection import boxes as geometry
 from nasbench_mr.data_builders.detection import targets
 from nasbench_mr.data_builders.detection.config import KITTI, DetectionConfig
@@ -36,7 +37,7 @@ from nasbench_mr.network import MultiResolutionNet, initialize
 class Detections:
     """What was found in one scene, best first: `(K, 7)` boxes, `(K,)` scores in [0, 1], `(K,)` labels."""
 
-    boxes: geometry.Floats
+    boxes: Floats
     scores: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
 
@@ -221,7 +222,7 @@ class DetectionNet(nn.Module):
         table = torch.cat([boxes, scores[..., None], labels[..., None]], dim=2).double().cpu().numpy()
         return [self._pick(rows) for rows in table]
 
-    def _pick(self, rows: geometry.Floats) -> Detections:
+    def _pick(self, rows: Floats) -> Detections:
         # A diverged network's NaN fail both conditions.
         rows = rows[(rows[:, 7] >= self.config.score_threshold) & np.isfinite(rows).all(1)]
         kept = geometry.suppress(rows[:, :7], rows[:, 7], self.config.nms_threshold, self.config.nms_after)

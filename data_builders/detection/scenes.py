@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.detection import boxes as geometry
 from nasbench_mr.data_builders.detection.config import DetectionConfig
 from nasbench_mr.errors import InvalidArgumentError
@@ -32,7 +33,7 @@ class Scene:
     """
 
     points: npt.NDArray[np.float32]
-    boxes: geometry.Floats
+    boxes: Floats
     labels: npt.NDArray[np.int64]
 
 
@@ -77,9 +78,7 @@ class ObjectBank:
 
     def __init__(self, scenes: Iterable[Scene], config: DetectionConfig):
         self.config = config
-        self._objects: list[list[tuple[geometry.Floats, npt.NDArray[np.float32]]]] = [
-            [] for _ in config.classes
-        ]
+        self._objects: list[list[tuple[Floats, npt.NDArray[np.float32]]]] = [[] for _ in config.classes]
         for scene in scenes:
             inside = geometry.points_inside(scene.points, scene.boxes)
             for box, label, mask in zip(scene.boxes, scene.labels, inside, strict=True):
@@ -132,7 +131,7 @@ def collate(scenes: Sequence[Scene], config: DetectionConfig) -> Batch:
         InvalidArgumentError: malformed points, boxes or labels.
     """
     low, high = np.array(config.point_range[:2]), np.array(config.point_range[3:5])
-    kept: list[tuple[geometry.Floats, npt.NDArray[np.int64]]] = []
+    kept: list[tuple[Floats, npt.NDArray[np.int64]]] = []
     for k, scene in enumerate(scenes):
         if scene.points.ndim != 2 or scene.points.shape[1] != 4:
             raise InvalidArgumentError(f"scene {k}: points have shape {scene.points.shape}; expected (N, 4)")

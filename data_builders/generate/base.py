@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import workers as pool
+from nasbench_mr.arrays import Floats
 from nasbench_mr.errors import InvalidArgumentError
 
-Floats = npt.NDArray[np.float64]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 

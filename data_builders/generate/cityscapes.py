@@ -21,7 +21,7 @@ import numpy.typing as npt
 from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.datasets.images import Cityscapes
 from nasbench_mr.data_builders.generate import base as generate
-from nasbench_mr.errors import missing_extra
+from nasbench_mr.extras import requires
 
 #: Options for scenes that suit trials of seconds.
 MINI: dict[str, object] = {"train": 300, "val": 100, "size": (64, 128)}
@@ -89,10 +89,8 @@ def make(
 
 
 def _write(seed: int, size: tuple[int, int], job: tuple[int, int, Path, str, str]) -> None:
-    try:
+    with requires("build", "writing images"):
         from PIL import Image
-    except ImportError:
-        raise missing_extra("pillow", "build", "writing images") from None
     split, index, folder, place, name = job
     photo, labels = street(generate.stream(seed, split, index), size)
     Image.fromarray(photo).save(folder / "leftImg8bit" / place / f"{name}_leftImg8bit.png")

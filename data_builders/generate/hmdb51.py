@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.generate import base as generate
-from nasbench_mr.data_builders.generate.base import Floats
-from nasbench_mr.errors import missing_extra
+from nasbench_mr.extras import requires
 
 #: Options for clips that suit trials of seconds.
 MINI: dict[str, object] = {
@@ -134,10 +134,8 @@ def make(
         workers: processes.
         progress: show a bar on stderr, if that is a terminal.
     """
-    try:
+    with requires("build", "writing videos"):
         import av  # noqa: F401
-    except ImportError:
-        raise missing_extra("av", "build", "writing videos") from None
     generate.need(train, "train", 1, 100_000)
     generate.need(val, "val", 1, 100_000)
     generate.need(classes, "classes", 2, len(MOTIONS))

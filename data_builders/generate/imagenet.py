@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.generate import base as generate
-from nasbench_mr.data_builders.generate.base import Floats
-from nasbench_mr.errors import missing_extra
+from nasbench_mr.extras import requires
 
 #: Options for images that suit trials of seconds.
 MINI: dict[str, object] = {"train": 200, "val": 50, "classes": 10, "size": 40}
@@ -86,10 +86,8 @@ def make(
 
 
 def _write(seed: int, size: int, job: tuple[int, int, int, Path]) -> None:
-    try:
+    with requires("build", "writing images"):
         from PIL import Image
-    except ImportError:
-        raise missing_extra("pillow", "build", "writing images") from None
     split, label, index, path = job
     rng = generate.stream(seed, split, label, index)
     Image.fromarray(picture(rng, label, size)).save(path, quality=90)

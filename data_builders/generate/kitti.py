@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.datasets.base import new_folder
 from nasbench_mr.data_builders.datasets.kitti import CLASSES, IMAGE_SIZE, Calibration
 from nasbench_mr.data_builders.detection import boxes as geometry
-from nasbench_mr.data_builders.detection.boxes import Floats
 from nasbench_mr.data_builders.generate import base as generate
 
 #: Options for scans that suit trials of seconds.

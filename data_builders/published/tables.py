@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import cost, files, nasbench201, release, space, spaces, table, tasks
+from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.published import pickles as plain_pickle
 from nasbench_mr.errors import (
     DownloadError,
@@ -46,7 +47,6 @@ from nasbench_mr.trials import COSTS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Floats = npt.NDArray[np.float64]
 
 COMMIT = "5259acdf9876c3adf4b8b1133afc3ac0d1077d65"
 SOURCE = f"https://raw.githubusercontent.com/dingmyu/NCP/{COMMIT}"

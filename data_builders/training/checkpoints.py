@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from nasbench_mr import files
-from nasbench_mr.errors import IntegrityError, InvalidArgumentError, NasbenchMRError, missing_extra
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError, NasbenchMRError
+from nasbench_mr.extras import requires
 
 #: What a training consists of, by names without "/".
 Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
@@ -35,7 +36,7 @@ def save(path: Path, parts: Parts, run: Mapping[str, Any], progress: Mapping[str
     Raises:
         StorageError: the disk is full or the folder can't be written.
     """
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for part, own in parts.items():
         if isinstance(own, nn.Module):
             tensors |= {f"{part}/{name}": value for name, value in own.state_dict().items()}
@@ -137,10 +138,8 @@ def load_weights(path: Path, network: nn.Module) -> None:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None) -> None:
-    try:
+    with requires("build", "saving checkpoints"):
         from safetensors.torch import save as to_bytes
-    except ImportError:
-        raise missing_extra("safetensors", "build", "saving checkpoints") from None
     flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # Not by save_file, whose errors do not say that the disk is full.
     files.write_bytes(path, to_bytes(flat, about))

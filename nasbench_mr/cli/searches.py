@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import explorer, objective, spaces
+from nasbench_mr.arrays import Codes
 from nasbench_mr.cli.command import (
     Command,
     add_json,
@@ -20,7 +21,7 @@ from nasbench_mr.cli.command import (
     open_release,
     print_json,
 )
-from nasbench_mr.domain import Codes, Domain
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.objective import Goal, Objective
 from nasbench_mr.search.base import make, names, run

@@ -21,7 +21,8 @@ import numpy as np
 
 from nasbench_mr import release, space, table
 from nasbench_mr.data_builders.training import recipes
-from nasbench_mr.errors import IntegrityError, InvalidArgumentError, missing_extra
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError
+from nasbench_mr.extras import requires
 from nasbench_mr.search.auxnas import tasks as aux_tasks
 from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.search.auxnas.run import VARIANTS, AuxConfig, aux_nas, prepare
@@ -97,10 +98,8 @@ def paired_p(gains: Sequence[float] | np.ndarray[Any, Any]) -> float:
     """The two-sided p-value of Student's t-test that differences have mean 0; NaN for fewer than two."""
     if len(gains) < 2:
         return float("nan")
-    try:
+    with requires("auxnas", "the paired test"):
         from scipy import stats
-    except ImportError:
-        raise missing_extra("scipy", "auxnas", "the paired test") from None
     return float(stats.ttest_1samp(gains, 0.0).pvalue)
 
 

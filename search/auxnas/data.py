@@ -36,14 +36,13 @@ from nasbench_mr.errors import (
     UnknownNameError,
     UnknownTaskError,
     did_you_mean,
-    missing_extra,
 )
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     import h5py
 
 Pixels = tuple[int, int]
-Floats = npt.NDArray[np.float32]
 
 #: NYUv2's colour camera, for 640 x 480 pixels: focal lengths and principal point.
 NYU_CAMERA = (518.857901, 519.469611, 325.582449, 253.736166)
@@ -260,7 +259,9 @@ def _stack(rows: Sequence[Mapping[str, Array]], where: str) -> dict[str, Array]:
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def normals_from_depth(depth: Array, camera: tuple[float, float, float, float], radius: int = 1) -> Floats:
+def normals_from_depth(
+    depth: Array, camera: tuple[float, float, float, float], radius: int = 1
+) -> npt.NDArray[np.float32]:
     """Unit normals `(H, W, 3)` of a depth map, towards the camera; 0 where they are unknown.
 
     On a plane, 1 / depth is linear in pixel coordinates, and its slopes give the normal. Each slope is the
@@ -380,10 +381,8 @@ def _scenes(file: h5py.File) -> tuple[Array, int] | None:
 
 
 def _h5py() -> Any:
-    try:
+    with requires("auxnas", "NYUv2's layout"):
         import h5py
-    except ImportError:
-        raise missing_extra("h5py", "auxnas", "NYUv2's layout") from None
     return h5py
 
 
@@ -394,10 +393,8 @@ def _matlab(path: Path, key: str) -> Array:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
                 return np.asarray(file[key])
-        try:
+        with requires("auxnas", f"{path.name}, a MATLAB file of an old version,"):
             from scipy.io import loadmat
-        except ImportError:
-            raise missing_extra("scipy", "auxnas", f"{path.name}, a MATLAB file of an old version,") from None
         return np.asarray(loadmat(path)[key])
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError) as error:
         raise DatasetError(f"{path}: no MATLAB file with {key!r} ({error})") from error

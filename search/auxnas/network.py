@@ -25,8 +25,8 @@ from nasbench_mr.errors import (
     NasbenchMRError,
     UnknownNameError,
     did_you_mean,
-    missing_extra,
 )
+from nasbench_mr.extras import requires
 from nasbench_mr.network import Head, MultiResolutionNet, initialize
 
 Maps = list[Tensor]
@@ -316,10 +316,8 @@ def _as_tokens(x: Tensor) -> Tensor:
 
 def _pretrained(kind: str, checkpoint: str | os.PathLike[str] | None, options: Mapping[str, Any]) -> Any:
     """A `ViTModel` or `ResNetModel`; nothing is ever downloaded."""
-    try:
+    with requires("auxnas", f"the {kind} backbone"):
         import transformers
-    except ImportError:
-        raise missing_extra("transformers", "auxnas", f"the {kind} backbone") from None
     config, model = getattr(transformers, f"{kind}Config"), getattr(transformers, f"{kind}Model")
     extra = {"add_pooling_layer": False} if kind == "ViT" else {}
     unknown = [key for key in options if key not in config().to_dict()]

@@ -28,8 +28,8 @@ from nasbench_mr.errors import (
     InvalidArgumentError,
     RecipeError,
     did_you_mean,
-    missing_extra,
 )
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     import torch
@@ -338,10 +338,8 @@ def prepare(
         raise InvalidArgumentError(f"the variant {config.variant!r} needs at least one auxiliary task")
     if not isinstance(seed, int) or seed < 0:
         raise InvalidArgumentError(f"seed is {seed!r}; expected an integer, at least 0")
-    try:
+    with requires("auxnas", "Aux-NAS"):
         import torch  # noqa: F401
-    except ImportError:
-        raise missing_extra("torch", "auxnas", "Aux-NAS") from None
     from nasbench_mr.search.auxnas import data as aux_data
     from nasbench_mr.search.auxnas import tasks as aux_tasks
     from nasbench_mr.search.auxnas import training as aux_training

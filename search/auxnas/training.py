@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from nasbench_mr import files
 from nasbench_mr.data_builders.datasets import IGNORE
 from nasbench_mr.data_builders.training.transforms import MEAN, STD
-from nasbench_mr.errors import IntegrityError, missing_extra
+from nasbench_mr.errors import IntegrityError
+from nasbench_mr.extras import requires
 from nasbench_mr.search.auxnas import tasks as aux_tasks
 from nasbench_mr.search.auxnas.data import AuxData, LabelledSet
 from nasbench_mr.search.auxnas.links import Linked, SearchNetwork
@@ -513,10 +514,8 @@ class Training:
         return tensors
 
     def _save(self) -> None:
-        try:
+        with requires("auxnas", "saving checkpoints"):
             from safetensors.torch import save
-        except ImportError:
-            raise missing_extra("safetensors", "auxnas", "saving checkpoints") from None
         assert self.out is not None
         progress = {
             key: getattr(self, key) for key in ("step", "seconds", "diverged", "curve", "gates", "running")

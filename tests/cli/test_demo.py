@@ -18,7 +18,7 @@ from nasbench_mr.data_builders import generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.data_builders.training import recipes
-from nasbench_mr.errors import missing_extra
+from nasbench_mr.extras import requires
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -99,7 +99,8 @@ def test_demo_without_extras_shows_what_it_can(
 ) -> None:
 
     def no_torch(*args: object, **options: object) -> None:
-        raise missing_extra("torch", "search", "NCP")
+        with requires("search", "NCP"):
+            raise ModuleNotFoundError("no torch", name="torch")
 
     monkeypatch.setattr(search, "ncp", no_torch)
     status, out, err = run("demo", "--release", tiny_release)

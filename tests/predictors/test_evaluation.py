@@ -13,10 +13,11 @@ from scipy import stats
 
 import nasbench_mr
 from nasbench_mr import nasbench201, plot, predictors, space, spaces
+from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, UnknownTaskError
 from nasbench_mr.predictors import base, evaluation, plots
-from nasbench_mr.predictors.base import Codes, Floats, State
+from nasbench_mr.predictors.base import State
 
 
 @pytest.fixture

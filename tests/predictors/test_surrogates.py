@@ -13,10 +13,10 @@ import pytest
 
 import nasbench_mr
 from nasbench_mr import cost, nasbench201, predictors, release, space, tasks
+from nasbench_mr.arrays import Codes
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import InvalidArgumentError, SurrogateNotFoundError, UnknownTaskError
 from nasbench_mr.predictors import evaluation
-from nasbench_mr.predictors.base import Codes
 from nasbench_mr.predictors.ensemble import Ensemble
 from nasbench_mr.predictors.surrogates import fit_surrogates, reduce
 from nasbench_mr.spaces import Space
