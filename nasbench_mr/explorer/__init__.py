@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasbench_mr import files
+from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.explorer.payload import Climb, pack
 
 if TYPE_CHECKING:
@@ -51,9 +52,14 @@ def write(
 
     Raises:
         UnknownTaskError: the benchmark has no such task.
+        InvalidArgumentError: the path is a folder.
         StorageError: the file can't be written.
     """
     target = Path(path)
+    if target.is_dir():
+        raise InvalidArgumentError(
+            f"{target} is a folder; expected a file, such as {target / 'explorer.html'}"
+        )
     files.write_text(target, html(bench, tasks, climb))
     return target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -498,3 +499,16 @@ def test_published_page_is_small(
     page = show(path, at="#y=*&c=task")
     count = page.evaluate("explorer.scatter.draw()")
     assert count == sum(len(bench.codes(t)) for t in bench.tasks if t != "nas-bench-201")
+
+
+def test_picture_of_the_documents(show: Open, mini: Path, tmp_path: Path) -> None:
+    """The picture in docs/explorer.md; with $EXPLORER_PICTURE it is written there."""
+    address = "#y=mini-seg/mIoU&c=mini-video/top1&span=mini-seg/mIoU:32~100&code="
+    address += "24,32,2,2,40,2,2,1,56,32,1,2,1,1,40,56,64,2,1,2,2,1,32,40,64,96,64"
+    page = show(mini, 1280, 1110, at=address)
+    target = Path(os.environ.get("EXPLORER_PICTURE") or tmp_path / "explorer.png")
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        target, optimize=True
+    )
+    assert 20_000 < target.stat().st_size < 200_000

@@ -99,7 +99,7 @@ export class Climber {
     if (found === null || found.score <= score) {
       // Under a limit one dimension can only grow where another shrinks.
       const ranked = near.map((one) => ({ one, score: this.score(one) })).sort((a, b) => b.score - a.score);
-      const up = ranked.slice(0, 12).map(({ one }) => one);
+      const up = ranked.slice(0, 6).map(({ one }) => one);
       const pairs = up.flatMap((a) => near.map((b) => a.map((value, k) => (b[k] === code[k] ? value : b[k]))));
       found = this.bestOf(pairs);
     }

@@ -39,7 +39,20 @@ export function perFrame(work) {
   };
 }
 
-/** Return a select element: `groups` is a list of [label, [[value, text], ...]]. */
+/**
+ * Call `work` when an element's size changes. Returns a function that tells the size: asking the element itself
+ * in the middle of changes makes the browser lay the page out again.
+ */
+export function sized(element, work) {
+  let size = null;
+  new ResizeObserver(([entry]) => {
+    size = [entry.contentRect.width, entry.contentRect.height];
+    work();
+  }).observe(element);
+  return () => size ?? [element.clientWidth, element.clientHeight];
+}
+
+/** Fill a select element: `groups` is a list of [label, [[value, text], ...]]. */
 export function fillSelect(select, groups, value) {
   select.replaceChildren(
     ...groups.map(([label, options]) => {

@@ -32,8 +32,11 @@ export function drawNetwork(target, space, code, width, theme) {
   });
   const longest = (stage) => Math.max(...stage.n.map((k) => code[k]));
   const units = modules.reduce((sum, { stage }) => sum + longest(stage), 0) + 2 + 1.5; // stem and head as well
-  const gap = Math.min(26, Math.max(9, (width - LABELS) / (units * 0.9 + modules.length + 2) / 1.1));
-  const unit = (width - LABELS - gap * (modules.length + 1) - 4) / units;
+  const room = width - LABELS - 4;
+  const gaps = modules.length + 1;
+  let gap = Math.min(26, Math.max(9, room / (units * 0.9 + gaps + 1) / 1.1));
+  const unit = Math.min(26, (room - gap * gaps) / units);
+  gap = Math.min(64, (room - unit * units) / gaps); // a shallow network has room between its modules
   const middle = (r) => LABEL_LINE + LANE * (r + 0.5);
   const tall = (channels) => Math.max(2.5, (channels / 128) * TALLEST);
   const parts = [];
@@ -113,7 +116,7 @@ export function drawNetwork(target, space, code, width, theme) {
       svg("rect", { x: head, y: middle(0) - 6, width: Math.max(3, (code[space.head] / 128) * unit * 1.5), height: tallHead, rx: 1.5, fill: muted }),
     ),
   );
-  parts.push(text(width, 13, "head", { "text-anchor": "end" }));
+  parts.push(text(Math.min(width - 12, head + unit * 0.75), 13, "head", { "text-anchor": "middle" }));
   const key = "length: residual units · height: channels · arrows: fusions";
   parts.push(text(LABELS, height - 6, width < 360 ? key.split(" · ").slice(0, 2).join(" · ") : key, {}));
   target.setAttribute("viewBox", `0 0 ${width} ${height}`);

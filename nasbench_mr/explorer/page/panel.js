@@ -1,5 +1,5 @@
 // The selected network: its code, drawing, costs, results in every task, and the nearest tabulated networks.
-import { el, svg, byId, perFrame } from "./dom.js";
+import { el, svg, byId, perFrame, sized } from "./dom.js";
 import { whole, fixed, short } from "./scale.js";
 import { drawNetwork } from "./drawing.js";
 
@@ -9,7 +9,7 @@ export class Panel {
     this.drawing = svg("svg", { role: "img", width: "100%" });
     byId("drawing").append(this.drawing);
     this.redraw = perFrame(() => this.draw());
-    new ResizeObserver(this.redraw).observe(byId("drawing"));
+    this.room = sized(byId("drawing"), this.redraw);
     byId("code-text").addEventListener("change", (event) => this.typed(event.target));
   }
 
@@ -43,7 +43,7 @@ export class Panel {
     field.setAttribute("aria-invalid", "false");
     byId("code-wrong").hidden = true;
     byId("drawing").hidden = !app.table.exact;
-    const width = byId("drawing").clientWidth;
+    const [width] = this.room();
     if (app.table.exact && width) drawNetwork(this.drawing, space, code, width, app.theme);
     const { macs, params } = app.table.costs(code);
     const amount = (value) => (value === null || Number.isNaN(value) ? "unknown" : whole(value));

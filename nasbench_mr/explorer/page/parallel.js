@@ -1,11 +1,12 @@
 // Parallel coordinates: an axis a metric, a line a network. Spans of axes select, here and in the scatter.
-import { svg, el, byId, perFrame } from "./dom.js";
+import { svg, el, byId, perFrame, sized } from "./dom.js";
 import { Scale, extent, padded, short, fixed } from "./scale.js";
 import { surface, rampColors, category } from "./palette.js";
 import { FONT, inks, clipped } from "./lettering.js";
 
 const TOP = 44;
 const BOTTOM = 42;
+const HEIGHT = 300; // as in the style sheet
 const LEAST = 84; // pixels between two axes; below it the view scrolls
 
 export class Parallel {
@@ -17,7 +18,7 @@ export class Parallel {
     this.code = svg("g", { "aria-hidden": "true" });
     box.append(this.canvas, this.svg);
     this.redraw = perFrame(() => this.draw());
-    new ResizeObserver(this.redraw).observe(box.parentElement);
+    this.room = sized(box.parentElement, this.redraw);
     this.listen();
   }
 
@@ -37,10 +38,11 @@ export class Parallel {
 
   draw() {
     const { app, columns } = this;
-    const room = this.box.parentElement.clientWidth;
+    const [room] = this.room();
     if (!room) return;
-    this.box.style.width = `${Math.max(room, columns.length * LEAST)}px`;
-    const { clientWidth: width, clientHeight: height } = this.box;
+    const width = Math.max(room, columns.length * LEAST);
+    this.box.style.width = `${width}px`;
+    const height = HEIGHT;
     this.size = { width, height };
     const side = width / columns.length / 2;
     this.axes = columns.map((column, k) => {

@@ -1,5 +1,5 @@
 // The scatter plot: points as pixels, axes, front and selection as SVG above them.
-import { svg, el, say, perFrame } from "./dom.js";
+import { svg, el, say, perFrame, sized } from "./dom.js";
 import { Scale, short, fixed } from "./scale.js";
 import { Picture, outline } from "./paint.js";
 import { surface, rampColors, category, rgb } from "./palette.js";
@@ -26,7 +26,7 @@ export class Scatter {
     this.hovered = -1;
     this.step = -1; // position on the front
     this.redraw = perFrame(() => this.draw());
-    new ResizeObserver(this.redraw).observe(box);
+    this.room = sized(box, this.redraw);
     this.listen();
   }
 
@@ -38,7 +38,7 @@ export class Scatter {
 
   /** Draw everything; returns how many points were drawn. */
   draw() {
-    const { clientWidth: width, clientHeight: height } = this.box;
+    const [width, height] = this.room();
     if (!width) return 0;
     const ratio = Math.min(2, devicePixelRatio || 1);
     const { app } = this;
@@ -264,18 +264,22 @@ export class Scatter {
     const { points } = app;
     const parts = [];
     const mark = (x, y, std, known) => {
+      if (!Number.isFinite(x) || !Number.isFinite(y)) return;
       const { left, right, top, bottom } = this.plot;
-      const [px, py] = [this.x.at(x), this.y.at(y)];
-      if (!(px >= left && px <= right && py >= top && py <= bottom)) return; // unknown, or out of the zoom
-      const [cx, low, cy, high] = [this.x.at(x), this.y.at(y - std), this.y.at(y), this.y.at(y + std)].map((v) => v.toFixed(1));
-      if (std > 0) parts.push(svg("path", { d: `M${cx} ${low}V${high}`, stroke: accent, "stroke-width": 2 }));
+      const clamp = (pixel, least, greatest) => Math.min(greatest, Math.max(least, pixel));
+      const off = this.x.at(x) < left || this.x.at(x) > right || this.y.at(y) < top || this.y.at(y) > bottom;
+      const cx = clamp(this.x.at(x), left, right).toFixed(1);
+      const [low, cy, high] = [y - std, y, y + std].map((value) => clamp(this.y.at(value), top, bottom).toFixed(1));
+      if (std > 0 && !off) parts.push(svg("path", { d: `M${cx} ${low}V${high}`, stroke: accent, "stroke-width": 2 }));
       parts.push(svg("circle", { cx, cy, r: this.radius + 5, fill: "none", stroke: ground, "stroke-width": 4.5 }));
       const look = known ? { fill: "none" } : { fill: accent, "fill-opacity": 0.35 };
+      if (off) look["stroke-dasharray"] = "3 2"; // beyond the plot: at its edge
       parts.push(svg("circle", { cx, cy, r: this.radius + 5, stroke: accent, "stroke-width": 2.4, ...look }));
     };
     const x = app.place(points.x.key);
     if (points.several) {
-      for (let k = 0; k < points.count; k++) if (points.rows[k] === app.row) mark(points.xs[k], points.ys[k], 0, true);
+      const { row } = app;
+      for (let k = 0; k < points.count; k++) if (points.rows[k] === row) mark(points.xs[k], points.ys[k], 0, true);
     } else {
       const y = app.place(points.y.key);
       mark(x.value, y.value, y.known ? 0 : y.std, y.known);

@@ -66,7 +66,13 @@ export class Space {
   /** Return the `count` nearest tabulated rows, without the code itself: [{row, distance}]. */
   nearest(code, count) {
     const distances = this.distances(code);
-    const rows = Array.from(distances.keys()).filter((row) => distances[row] > 0);
+    // How many rows are at each distance tells how far the last of the nearest is; only those are sorted.
+    const at = [];
+    for (const distance of distances) at[distance] = (at[distance] ?? 0) + 1;
+    let reach = 0;
+    for (let found = 0; found < count && reach < at.length - 1; ) found += at[++reach] ?? 0;
+    const rows = [];
+    for (let row = 0; row < this.rows; row++) if (distances[row] > 0 && distances[row] <= reach) rows.push(row);
     rows.sort((a, b) => distances[a] - distances[b] || a - b);
     return rows.slice(0, count).map((row) => ({ row, distance: distances[row] }));
   }
