@@ -37,6 +37,7 @@ def macs(
     codes: object,
     resolution: int | tuple[int, int] = RESOLUTION,
     num_classes: int = NUM_CLASSES,
+    *,
     head: str = "classification",
     width_mult: float = 1.0,
 ) -> npt.NDArray[np.int64]:

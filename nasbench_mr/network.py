@@ -170,6 +170,7 @@ class MultiResolutionNet(nn.Module):
         num_classes: int = cost.NUM_CLASSES,
         head: str | None = "classification",
         width_mult: float = 1.0,
+        *,
         in_channels: int = 3,
         stem_strides: tuple[int, int] = (2, 2),
     ):

@@ -135,7 +135,7 @@ def goals(bench: Benchmark, tasks: Tasks) -> tuple[Goal, ...]:
         if not len(values):
             raise InvalidArgumentError(f"the table of {task.name!r} has no value of {metric.name!r}")
         std = float(values.std()) or 1.0
-        found.append(Goal(key, task, metric, weight, float(values.mean()), std))
+        found.append(Goal(key, task, metric, weight=weight, mean=float(values.mean()), std=std))
     if len({goal.task.space for goal in found}) > 1:
         pairs = ", ".join(f"{goal.key} ({goal.task.space})" for goal in found)
         raise InvalidArgumentError(f"tasks of different search spaces: {pairs}; expected tasks of one space")
@@ -187,6 +187,7 @@ class Objective:
         cls,
         bench: Benchmark,
         tasks: Tasks,
+        *,
         max_macs: float | None = None,
         max_params: float | None = None,
         fixed: Mapping[str, int] | None = None,
@@ -216,6 +217,7 @@ class Objective:
         cls,
         bench: Benchmark,
         tasks: Tasks,
+        *,
         max_macs: float | None = None,
         max_params: float | None = None,
         fixed: Mapping[str, int] | None = None,
@@ -228,7 +230,9 @@ class Objective:
         """
         terms = goals(bench, tasks)
         return cls(
-            SurrogateSource(bench, terms), whole_space(bench, terms, max_macs, max_params, fixed), terms
+            SurrogateSource(bench, terms),
+            whole_space(bench, terms, max_macs=max_macs, max_params=max_params, fixed=fixed),
+            terms,
         )
 
     @classmethod
@@ -315,6 +319,7 @@ def worst_value(goal: Goal) -> float:
 def whole_space(
     bench: Benchmark,
     terms: Sequence[Goal],
+    *,
     max_macs: float | None = None,
     max_params: float | None = None,
     fixed: Mapping[str, int] | None = None,

@@ -204,84 +204,98 @@ _PUBLISHED = (
     "tables of github.com/dingmyu/NCP at 5259acdf9876c3adf4b8b1133afc3ac0d1077d65, BSD-2-Clause"
 )
 _OWN = "trained by nasbench-mr"
+_NB201 = "Dong and Yang, NAS-Bench-201, ICLR 2020, as published in the tables of github.com/dingmyu/NCP"
 #: Split of the names, e.g. cls-50-1000: 50 classes, 1,000 training images of each.
 _IMAGENET = "ImageNet, {} classes, {} training images each"
 
 for _task in (
     Task(
         "cls-50-1000", "ImageNet classification, 50 classes, 1,000 images each",
-        _IMAGENET.format(50, "1,000"), "classification", _TOP, "top1", 50, 2500, "cls-50-1000",
-        _PUBLISHED, ("imagenet", "cls-a", "imagenet-50-1000"),
+        _IMAGENET.format(50, "1,000"), "classification", metrics=_TOP, objective="top1", num_classes=50,
+        validation_size=2500, recipe="cls-50-1000", provenance=_PUBLISHED,
+        aliases=("imagenet", "cls-a", "imagenet-50-1000"),
     ),
     Task(
-        "cls-50-100", "ImageNet classification, 50 classes, 100 images each",
-        _IMAGENET.format(50, "100"), "classification", _TOP, "top1", 50, 2500, "cls-50-100",
-        _PUBLISHED, ("imagenet", "imagenet-50-100"),
+        "cls-50-100", "ImageNet classification, 50 classes, 100 images each", _IMAGENET.format(50, "100"),
+        "classification", metrics=_TOP, objective="top1", num_classes=50, validation_size=2500,
+        recipe="cls-50-100", provenance=_PUBLISHED, aliases=("imagenet", "imagenet-50-100"),
     ),
     Task(
         "cls-10-1000", "ImageNet classification, 10 classes, 1,000 images each",
-        _IMAGENET.format(10, "1,000"), "classification", _TOP, "top1", 10, 500, "cls-10-1000",
-        _PUBLISHED, ("imagenet", "imagenet-10-1000"),
+        _IMAGENET.format(10, "1,000"), "classification", metrics=_TOP, objective="top1", num_classes=10,
+        validation_size=500, recipe="cls-10-1000", provenance=_PUBLISHED,
+        aliases=("imagenet", "imagenet-10-1000"),
     ),
     Task(
         "cls-10c", "ImageNet classification, short schedule (details unknown)",
-        "ImageNet, probably 50 classes; which images is unknown", "classification", _TOP, "top1", 50, 2500,
-        "cls-10c", _PUBLISHED, ("imagenet",),
+        "ImageNet, probably 50 classes; which images is unknown", "classification", metrics=_TOP,
+        objective="top1", num_classes=50, validation_size=2500, recipe="cls-10c", provenance=_PUBLISHED,
+        aliases=("imagenet",),
     ),
     Task(
         "seg", "Cityscapes semantic segmentation at full resolution", "Cityscapes, 19 classes",
-        "segmentation", _SEG, "mIoU", 19, 500, "seg", _PUBLISHED, ("cityscapes",),
+        "segmentation", metrics=_SEG, objective="mIoU", num_classes=19, validation_size=500, recipe="seg",
+        provenance=_PUBLISHED, aliases=("cityscapes",),
     ),
     Task(
         "seg-4x", "Cityscapes semantic segmentation at a quarter of the resolution",
-        "Cityscapes, 19 classes, resized to 512x256", "segmentation", _SEG, "mIoU", 19, 500, "seg-4x",
-        _PUBLISHED, ("cityscapes",),
+        "Cityscapes, 19 classes, resized to 512x256", "segmentation", metrics=_SEG, objective="mIoU",
+        num_classes=19, validation_size=500, recipe="seg-4x", provenance=_PUBLISHED,
+        aliases=("cityscapes",),
     ),
     Task(
         "3ddet", "KITTI 3D object detection with PointPillars", "KITTI 3D objects, 3 classes", "detection",
-        (Metric("moderate", description="3D AP of Car, moderate, 40 recall points"),), "moderate", 3, 3769,
-        "3ddet", _PUBLISHED, ("kitti", "det3d", "3d-det"), cost="table",
+        metrics=(Metric("moderate", description="3D AP of Car, moderate, 40 recall points"),),
+        objective="moderate", num_classes=3, validation_size=3769, recipe="3ddet", provenance=_PUBLISHED,
+        aliases=("kitti", "det3d", "3d-det"), cost="table",
     ),
     Task(
-        "video", "HMDB51 action recognition from scratch", "HMDB51, 51 classes", "video", _TOP, "top1", 51,
-        None, "video", _PUBLISHED, ("hmdb51", "hmdb"),
+        "video", "HMDB51 action recognition from scratch", "HMDB51, 51 classes", "video", metrics=_TOP,
+        objective="top1", num_classes=51, validation_size=None, recipe="video", provenance=_PUBLISHED,
+        aliases=("hmdb51", "hmdb"),
     ),
     Task(
-        "video-p", "HMDB51 action recognition, probably from ImageNet weights", "HMDB51, 51 classes", "video",
-        _TOP, "top1", 51, None, "video-p", _PUBLISHED, ("hmdb51", "hmdb"),
+        "video-p", "HMDB51 action recognition, probably from ImageNet weights", "HMDB51, 51 classes",
+        "video", metrics=_TOP, objective="top1", num_classes=51, validation_size=None, recipe="video-p",
+        provenance=_PUBLISHED, aliases=("hmdb51", "hmdb"),
     ),
     Task(
         "nas-bench-201", "NAS-Bench-201: ImageNet16-120 classification (a second search space)",
         "ImageNet16-120 (inferred), 120 classes", "classification",
-        (Metric("Acc", description="top-1 accuracy"),), "Acc", 120, None, "nas-bench-201",
-        "Dong and Yang, NAS-Bench-201, ICLR 2020, as published in the tables of github.com/dingmyu/NCP",
-        ("nb201", "nasbench201", "nas-bench-201-imagenet16-120"), cost="table", space="nas-bench-201",
+        metrics=(Metric("Acc", description="top-1 accuracy"),), objective="Acc", num_classes=120,
+        validation_size=None, recipe="nas-bench-201",
+        provenance=_NB201,
+        aliases=("nb201", "nasbench201", "nas-bench-201-imagenet16-120"), cost="table",
+        space="nas-bench-201",
     ),
     Task(
         "mini-cls", "CIFAR-10 classification, narrow networks, trained briefly",
-        "CIFAR-10, 1,000 training images a class", "classification", _TOP, "top1", 10, 2000, "mini-cls",
-        _OWN, width_mult=0.5,
+        "CIFAR-10, 1,000 training images a class", "classification", metrics=_TOP, objective="top1",
+        num_classes=10, validation_size=2000, recipe="mini-cls", provenance=_OWN, width_mult=0.5,
     ),
     Task(
         "mini-seg", "CamVid segmentation, narrow networks, trained briefly",
-        "CamVid, 11 classes, 293 training frames", "segmentation", _SEG, "mIoU", 11, 74, "mini-seg", _OWN,
-        ("camvid",), width_mult=0.5,
+        "CamVid, 11 classes, 293 training frames", "segmentation", metrics=_SEG, objective="mIoU",
+        num_classes=11, validation_size=74, recipe="mini-seg", provenance=_OWN, aliases=("camvid",),
+        width_mult=0.5,
     ),
     Task(
         "mini-det3d", "3D detection of cars in generated lidar scans, narrow networks, trained briefly",
         "400 training scans generated in KITTI's layout", "detection",
-        (
+        metrics=(
             Metric("moderate", description="3D AP of cars, moderate, 40 recall points, overlaps above 0.5"),
             Metric("easy", description="the same, easy"),
             Metric("hard", description="the same, hard"),
             Metric("bev", description="the same as moderate, seen from above"),
         ),
-        "moderate", 1, 200, "mini-det3d", _OWN, width_mult=0.5,
+        objective="moderate", num_classes=1, validation_size=200, recipe="mini-det3d", provenance=_OWN,
+        width_mult=0.5,
     ),
     Task(
         "mini-video", "recognition of motions in generated clips, narrow networks, trained briefly",
-        "960 training clips generated in HMDB51's layout, 12 motions", "video", _TOP, "top1", 12, 600,
-        "mini-video", _OWN, width_mult=0.5,
+        "960 training clips generated in HMDB51's layout, 12 motions", "video", metrics=_TOP,
+        objective="top1", num_classes=12, validation_size=600, recipe="mini-video", provenance=_OWN,
+        width_mult=0.5,
     ),
 ):  # fmt: skip
     register(_task)

@@ -369,7 +369,7 @@ def _problem(
         terms = _predicted_goals(predictor, tasks, seed)
     else:
         terms = objective.goals(source, tasks)
-        domain = objective.whole_space(source, terms, max_macs, max_params, fixed)
+        domain = objective.whole_space(source, terms, max_macs=max_macs, max_params=max_params, fixed=fixed)
         if predictor is None:
             predictor = fit_paper(source, terms, seed) if preset == "paper" else fit(source, tasks, seed)
     if not isinstance(predictor, GradientPredictor):

@@ -85,7 +85,7 @@ def test_equals_a_count_over_the_network(
     code = space.sample(1, seed)
     net = MultiResolutionNet(code[0], classes, head, width_mult)
     macs, params = counted(net, height, width)
-    assert cost.macs(code, (height, width), classes, head, width_mult).tolist() == [macs]
+    assert cost.macs(code, (height, width), classes, head=head, width_mult=width_mult).tolist() == [macs]
     assert cost.params(code, classes, width_mult).tolist() == [params]
 
 

@@ -36,7 +36,14 @@ class Pictures(Problem):
     def network(self, code: object) -> nn.Module:
         assert self.task.num_classes is not None
         width, strides = self.recipe.width_mult, self.recipe.stem_strides
-        return MultiResolutionNet(code, self.task.num_classes, self.task.problem, width, 3, strides)
+        return MultiResolutionNet(
+            code,
+            self.task.num_classes,
+            head=self.task.problem,
+            width_mult=width,
+            in_channels=3,
+            stem_strides=strides,
+        )
 
     def batches(self, seed: int, epoch: int) -> Iterator[inputs.Batch]:
         return self.source.training(self.plan, seed, epoch)

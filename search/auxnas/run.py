@@ -454,8 +454,8 @@ def _result(
                 [space.parse(config.primary_code)],
                 data.train.size,
                 task.channels(data.train.classes.get(primary)),
-                "segmentation" if task.dense else "classification",
-                config.options.get("width_mult", 1.0),
+                head="segmentation" if task.dense else "classification",
+                width_mult=config.options.get("width_mult", 1.0),
             )[0]
         )
     return AuxResult(

@@ -792,7 +792,7 @@ def test_the_recovered_table_of_3ddet(shared: Path | None) -> None:
     # 128x128 pixels or, for most codes, 112x112. But for the first convolution (27 MACs and 2 of its norm a
     # channel and pixel), that is the usual network at twice the side. The file has 7 digits.
     codes = frame[list(space.NAMES)].to_numpy().astype(np.int64)
-    usual = {side: cost.macs(codes, 2 * side, 19, "segmentation") for side in (128, 112)}
+    usual = {side: cost.macs(codes, 2 * side, 19, head="segmentation") for side in (128, 112)}
     macs = {side: usual[side] - 29 * codes[:, 0] * (side**2 - (side // 2) ** 2) for side in usual}
     near = {side: np.isclose(frame["macs"], macs[side], rtol=1e-5) for side in usual}
     assert (near[128].sum(), near[112].sum()) == (996, 1511)

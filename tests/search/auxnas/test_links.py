@@ -112,7 +112,7 @@ def test_export_costs_what_the_code_costs(norm: bool) -> None:
         module.register_forward_hook(count)
     x = torch.zeros(1, 3, 64, 64)
     exported(x)
-    assert counted == cost.macs([PRIMARY], 64, 5, "segmentation")[0]
+    assert counted == cost.macs([PRIMARY], 64, 5, head="segmentation")[0]
     assert sum(p.numel() for p in exported.parameters()) == cost.params([PRIMARY], 5)[0]
     for module in exported.modules():
         module._forward_hooks.clear()

@@ -83,7 +83,7 @@ def test_every_variant_leaves_the_plain_network(variant: str, data: AuxData, tmp
     assert isinstance(exported, MultiResolutionNet)
     assert sum(p.numel() for p in exported.parameters()) == result.params
     assert result.params == cost.params([CODE], 40, 0.25)[0]
-    assert result.macs == cost.macs([CODE], 32, 40, "segmentation", 0.25)[0]
+    assert result.macs == cost.macs([CODE], 32, 40, head="segmentation", width_mult=0.25)[0]
     helpers = () if variant == "single" else ("normals", "scene")
     assert result.auxiliary == helpers
     assert set(result.metrics) == {"segmentation", *helpers}
