@@ -102,7 +102,7 @@ export class Parallel {
       if (!groups.has(key)) groups.set(key, { color, on: mask[row], path: new Path2D() });
       trace(groups.get(key).path, row);
     }
-    const alpha = Math.min(0.9, Math.max(0.16, 60 / Math.max(1, selected)));
+    const alpha = Math.min(0.9, Math.max(0.07, 60 / Math.max(1, selected)));
     for (const { color, on, path } of [...groups.values()].sort((a, b) => a.on - b.on)) {
       context.globalAlpha = on ? alpha : filtered ? 0.05 : 0.1;
       context.strokeStyle = color;

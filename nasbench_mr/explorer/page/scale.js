@@ -32,7 +32,7 @@ export class Scale {
     if (!this.log) return steps(low, high, count);
     const decades = Math.log10(high / low);
     // Too few decades for powers of ten: 1, 2 and 5 of each, or steps as on a linear axis.
-    const factors = decades > count ? [1] : decades > count / 2.5 ? [1, 3] : decades > count / 4 ? [1, 2, 5] : null;
+    const factors = decades > count ? [1] : decades > count / 2.5 ? [1, 3] : decades > 0.9 ? [1, 2, 5] : null;
     if (factors === null) return steps(low, high, count);
     const out = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
