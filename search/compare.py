@@ -210,7 +210,8 @@ class Place:
 @lru_cache(maxsize=32)
 def _objective(place: Place) -> Objective:
     make = {"table": Objective.table, "surrogate": Objective.surrogate}[place.source]
-    return make(_bench(place.release), place.task.split("+"), place.max_macs, place.max_params)
+    limits = {"max_macs": place.max_macs, "max_params": place.max_params}
+    return make(_bench(place.release), place.task.split("+"), **limits)
 
 
 @lru_cache(maxsize=4)
