@@ -15,17 +15,18 @@ from tempfile import TemporaryDirectory
 import torch
 from common import Figure, report
 
-from nasbench_mr.search.auxnas import data as aux_data
-from nasbench_mr.search.auxnas import training as aux_training
-from nasbench_mr.search.auxnas.run import AuxConfig, search_network
+from nasbench_mr.search.auxnas import readers
+from nasbench_mr.search.auxnas.config import AuxConfig
+from nasbench_mr.search.auxnas.data import AuxData
+from nasbench_mr.search.auxnas.preparation import prepare
+from nasbench_mr.search.auxnas.training import Training
 
 CODE = "16_16-1_1_1_16-1_2_1_1_16_32-1_3_1_1_1_16_32_32-1_4_1_1_1_1_16_32_32_32-32"
 SIZE, ROUNDS = (96, 128), 5
 
 
-def epoch_of(data: aux_data.AuxData, primary: str, auxiliary: str | None) -> aux_training.Training:
+def epoch_of(data: AuxData, primary: str, auxiliary: str | None) -> Training:
     """A training of which epochs are timed."""
-    tasks = aux_training.tasks_of(primary, (auxiliary,) if auxiliary else ())
     config = AuxConfig.of(
         {
             "variant": "aux-nas" if auxiliary else "single",
@@ -34,14 +35,14 @@ def epoch_of(data: aux_data.AuxData, primary: str, auxiliary: str | None) -> aux
             "epochs": 1000,
         }
     )
-    network = search_network(tasks, data, config)
-    return aux_training.Training(network, tasks, data, config, 0, torch.device("cpu"))
+    tasks, network = prepare(primary, auxiliary or "", data, config)
+    return Training(network, tasks, data, config)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
-        data = aux_data.load("indoor", Path(folder) / "indoor", SIZE, train=32, val=1)
+        data = readers.load("indoor", Path(folder) / "indoor", SIZE, train=32, val=1)
     parts = [
         epoch_of(data, *names)
         for names in (("segmentation", None), ("normals", None), ("segmentation", "normals"))

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nasbench_mr.errors import ReleaseError, UnknownMetricError, UnknownTaskError, did_you_mean
+from nasbench_mr.settings import fits
 
 #: A task's name is also its file's.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -129,19 +130,12 @@ class Task:
 
 
 def _typed(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    types: dict[str, tuple[type, ...]] = {
-        "str": (str,),
-        "float": (int, float),
-        "float | None": (int, float, type(None)),
-        "int | None": (int, type(None)),
-    }
     annotations = {f.name: str(f.type) for f in fields(cls)}
     for key, value in data.items():
-        wanted = types.get(annotations.get(key, ""))
-        if wanted is None:
+        if key not in annotations:
             raise TypeError(f"unknown field {key!r}")
         too_large = isinstance(value, (int, float)) and not abs(value) < 2**63
-        if not isinstance(value, wanted) or too_large:
+        if not fits(value, annotations[key]) or too_large:
             raise TypeError(f"{key} is {value!r:.40}; expected {annotations[key]}")
     return dict(data)
 

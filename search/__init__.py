@@ -8,7 +8,10 @@ from __future__ import annotations
 
 # Functions that share their module's name: imported here, so that the module never hides the function. None
 # of these modules loads torch, pandas or matplotlib.
-from nasbench_mr.search.auxnas.run import AuxConfig, AuxResult, aux_nas, rank_auxiliary
+from nasbench_mr.search.auxnas.choice import rank_auxiliary
+from nasbench_mr.search.auxnas.config import AuxConfig
+from nasbench_mr.search.auxnas.result import AuxResult
+from nasbench_mr.search.auxnas.run import aux_nas
 from nasbench_mr.search.base import Searcher, Trace, make, names, run
 from nasbench_mr.search.compare import compare
 from nasbench_mr.search.comparison import Comparison

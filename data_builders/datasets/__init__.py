@@ -32,6 +32,7 @@ from nasbench_mr.data_builders.datasets.kitti import Kitti
 from nasbench_mr.data_builders.datasets.packs import ENDING, Pack, pack
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.release import home
+from nasbench_mr.settings import fits
 
 __all__ = [
     "IGNORE",
@@ -111,16 +112,7 @@ def check_options(function: Callable[..., object], options: Mapping[str, Any]) -
         if key not in known:
             raise InvalidArgumentError(f"no option {key!r} here: {did_you_mean(key, known)}")
         kind = str(known[key].annotation)
-        pair = isinstance(value, tuple) and [type(v) for v in value] == [int, int]
-        if not {
-            "bool": type(value) is bool,
-            "int": type(value) is int,
-            "int | None": value is None or type(value) is int,
-            "float": type(value) in (int, float),
-            "str": type(value) is str,
-            "tuple[int, int]": pair,
-            "Size": value is None or type(value) is int or pair,
-        }[kind]:
+        if not fits(value, {"Size": "int | tuple[int, int] | None"}.get(kind, kind)):
             raise InvalidArgumentError(f"option {key} is {value!r}; expected {kind}")
         if key == "seed" and value < 0:
             raise InvalidArgumentError(f"option seed is {value}; expected at least 0")

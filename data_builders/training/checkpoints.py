@@ -131,10 +131,27 @@ def load_weights(path: Path, network: nn.Module) -> None:
     """
     try:
         with intact(path):
-            network.load_state_dict(_read(path)[0])
+            tensors, _ = _read(path)
+            if why := _misfit(network, tensors):
+                raise ValueError(why)
+            network.load_state_dict(tensors)
     except IntegrityError as error:
         text = str(error.__cause__).splitlines()[0]
         raise IntegrityError(f"{path} does not hold the weights of this network ({text})") from error
+
+
+def _misfit(network: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """Say why tensors are not a network's; "" where they are."""
+    own = network.state_dict()
+    wrong = [
+        f"{name} is {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the network"
+        for name, value in own.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    wrong += [f"the file lacks {name}" for name in own if name not in tensors]
+    wrong += [f"the network lacks {name}" for name in tensors if name not in own]
+    more = f", and {len(wrong) - 1} more differences" if len(wrong) > 1 else ""
+    return wrong[0] + more if wrong else ""
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None) -> None:

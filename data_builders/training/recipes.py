@@ -17,20 +17,21 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasbench_mr import files, tasks
 from nasbench_mr.errors import RecipeError, did_you_mean
+from nasbench_mr.settings import Settings
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "poly", "onecycle")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """How one trial of a task is trained. Sizes are in pixels, (height, width).
 
     Lists in files become tuples. Every field can be overridden; see `override`.
@@ -103,19 +104,15 @@ class Recipe:
     #: bfloat16 arithmetic where the device has it (GPUs).
     mixed_precision: bool = True
 
-    def __post_init__(self) -> None:
-        def need(good: bool, field: str, expected: str) -> None:
-            if not good:
-                raise RecipeError(
-                    f"recipe {self.name!r}: {field} is {getattr(self, field)!r}; expected {expected}"
-                )
+    def label(self) -> str:
+        return f"recipe {self.name!r}"
 
-        for field in dataclasses.fields(self):
-            _check_type(self.name, field.name, str(field.type), getattr(self, field.name))
+    def __post_init__(self) -> None:
+        self.check_types()
         for name in ("epochs", "batch_size", "eval_every", "eval_batch_size"):
-            need(getattr(self, name) >= 1, name, "at least 1")
+            self.need(getattr(self, name) >= 1, name, "at least 1")
         for name in ("width_mult", "lr"):
-            need(0 < getattr(self, name) < math.inf, name, "a positive number")
+            self.need(0 < getattr(self, name) < math.inf, name, "a positive number")
         for name in (
             "weight_decay",
             "min_lr",
@@ -126,19 +123,21 @@ class Recipe:
             "frames",
             "workers",
         ):
-            need(0 <= getattr(self, name) < math.inf, name, "at least 0")
+            self.need(0 <= getattr(self, name) < math.inf, name, "at least 0")
         for name in ("momentum", "warmup", "label_smoothing"):
-            need(0 <= getattr(self, name) < 1, name, "in [0, 1)")
-        need(self.optimizer in OPTIMIZERS, "optimizer", " or ".join(OPTIMIZERS))
-        need(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES))
-        need(self.input in ("rgb", "motion"), "input", "rgb or motion")
-        need(self.crop_mode in ("jitter", "area"), "crop_mode", "jitter or area")
-        need(0 < self.crop_scale[0] <= self.crop_scale[1], "crop_scale", "a positive range, low to high")
+            self.need(0 <= getattr(self, name) < 1, name, "in [0, 1)")
+        self.need(self.optimizer in OPTIMIZERS, "optimizer", " or ".join(OPTIMIZERS))
+        self.need(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES))
+        self.need(self.input in ("rgb", "motion"), "input", "rgb or motion")
+        self.need(self.crop_mode in ("jitter", "area"), "crop_mode", "jitter or area")
+        self.need(0 < self.crop_scale[0] <= self.crop_scale[1], "crop_scale", "a positive range, low to high")
         for name in ("crop", "test_crop"):
             value = getattr(self, name)
-            need(value is None or min(value) >= 32, name, "at least 32 pixels on a side, or null")
-        need(self.test_resize is None or self.test_resize >= 32, "test_resize", "at least 32 pixels, or null")
-        need(not self.nesterov or self.momentum > 0, "nesterov", "false, or a momentum above 0")
+            self.need(value is None or min(value) >= 32, name, "at least 32 pixels on a side, or null")
+        self.need(
+            self.test_resize is None or self.test_resize >= 32, "test_resize", "at least 32 pixels, or null"
+        )
+        self.need(not self.nesterov or self.momentum > 0, "nesterov", "false, or a momentum above 0")
 
     def reader_options(self, split: str) -> dict[str, Any]:
         """With which options a split of the data set is read."""
@@ -173,7 +172,7 @@ def from_dict(data: Mapping[str, Any]) -> Recipe:
     ]
     if lacking := [name for name in required if name not in data]:
         raise RecipeError(f"a recipe needs {', '.join(lacking)}")
-    return Recipe(**_converted(str(data["name"]), data))
+    return Recipe(**Recipe.converted(data, label=f"recipe {data['name']!r}"))
 
 
 def override(recipe: Recipe, *changes: Mapping[str, Any]) -> Recipe:
@@ -182,66 +181,12 @@ def override(recipe: Recipe, *changes: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: an unknown field, a value of the wrong type or out of range.
     """
-    merged: dict[str, Any] = {}
-    for change in changes:
-        merged |= change
-    return dataclasses.replace(recipe, **_converted(recipe.name, merged))
-
-
-def _converted(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    known = [f.name for f in dataclasses.fields(Recipe)]
-    for key in data:
-        if key not in known:
-            raise RecipeError(f"recipe {name!r} has no field {key!r}: {did_you_mean(key, known)}")
-    types = {f.name: str(f.type) for f in dataclasses.fields(Recipe)}
-    return {
-        key: tuple(value)
-        if isinstance(value, list) and "tuple" in types[key]
-        else float(value)
-        if type(value) is int and types[key] == "float" and _is_number(value)
-        else value
-        for key, value in data.items()
-    }
-
-
-def _check_type(name: str, field: str, wanted: str, value: object) -> None:
-    def pair(kind: type | tuple[type, ...]) -> bool:
-        return (
-            isinstance(value, tuple)
-            and len(value) == 2
-            and all(type(v) in _kinds(kind) and _is_number(v) for v in value)
-        )
-
-    checks: dict[str, Callable[[], bool]] = {
-        "str": lambda: isinstance(value, str),
-        "bool": lambda: isinstance(value, bool),
-        "int": lambda: type(value) is int and _is_number(value),
-        "float": lambda: _is_number(value),
-        "int | None": lambda: value is None or (type(value) is int and _is_number(value)),
-        "tuple[int, int]": lambda: pair(int),
-        "tuple[int, int] | None": lambda: value is None or pair(int),
-        "tuple[float, float]": lambda: pair((int, float)),
-        "Mapping[str, Any]": lambda: isinstance(value, Mapping) and all(isinstance(k, str) for k in value),
-        "Mapping[str, float]": lambda: (
-            isinstance(value, Mapping) and all(isinstance(k, str) and _is_number(v) for k, v in value.items())
-        ),
-    }
-    if not checks[wanted]():
-        raise RecipeError(f"recipe {name!r}: {field} is {value!r:.80}; expected {wanted}")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether something is a number that training can compute with: finite, and not of hundreds of digits."""
-    return type(value) in (int, float) and abs(value) < 1e300
+    return dataclasses.replace(recipe, **recipe.converted(*changes, label=recipe.label()))
 
 
 def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with tuples for the lists that files have."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-
-
-def _kinds(kind: type | tuple[type, ...]) -> tuple[type, ...]:
-    return kind if isinstance(kind, tuple) else (kind,)
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:

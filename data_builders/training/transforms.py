@@ -125,14 +125,26 @@ def _sample(
     x = torch.stack([sign * w / width, zero, (2 * left + w) / width - 1], 1)
     y = torch.stack([zero, h / height, (2 * top + h) / height - 1], 1)
     grid = F.affine_grid(torch.stack([x, y], 1), [len(images), 1, *size], align_corners=False)
-    planes = images.permute(0, 3, 1, 2).float()
-    cut = F.grid_sample(planes, grid, align_corners=False).round_().to(torch.uint8).permute(0, 2, 3, 1)
+    cut = resample(images, grid).round_().to(torch.uint8)
     if masks is None:
         return cut, None
-    # Outside is 0, so the complement makes it IGNORE.
-    complement = (IGNORE - masks.float())[:, None]
-    labels = IGNORE - F.grid_sample(complement, grid, "nearest", align_corners=False)[:, 0]
-    return cut, labels.to(torch.uint8)
+    return cut, resample(masks, grid, nearest=True, fill=IGNORE).to(torch.uint8)
+
+
+def resample(values: Tensor, grid: Tensor, *, nearest: bool = False, fill: float = 0.0) -> Tensor:
+    """Return the values at the places of a grid, as float32.
+
+    Args:
+        values: `(B, H, W)` or `(B, H, W, C)`.
+        grid: `(B, h, w, 2)` in grid_sample's coordinates.
+        nearest: take the nearest value instead of interpolating.
+        fill: what is outside.
+    """
+    # What is outside is 0 for grid_sample, so the difference to `fill` is sampled.
+    planes = (values[:, None] if values.ndim == 3 else values.permute(0, 3, 1, 2)).float() - fill
+    mode = "nearest" if nearest else "bilinear"
+    found = F.grid_sample(planes, grid, mode, align_corners=False) + fill
+    return found[:, 0] if values.ndim == 3 else found.permute(0, 2, 3, 1)
 
 
 def crop_sample(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,43 +18,51 @@ from nasbench_mr.cli.command import (
     print_json,
 )
 from nasbench_mr.errors import InvalidArgumentError
-from nasbench_mr.search.auxnas.run import BALANCES, VARIANTS, AuxConfig, aux_nas, choose_code, rank_auxiliary
+from nasbench_mr.search.auxnas.choice import choose_code, rank_auxiliary
+from nasbench_mr.search.auxnas.config import BALANCES, VARIANTS, AuxConfig
+from nasbench_mr.search.auxnas.run import aux_nas
 
 if TYPE_CHECKING:
     from nasbench_mr.search.auxnas.data import AuxData
 
+#: Options that are fields of the configuration.
+_FIELDS = ("variant", "balance", "backbone", "primary_code", "auxiliary_code", "begin")
+
 
 def pixels(text: str) -> tuple[int, int]:
-    """A size such as "48x64": height, then width."""
+    """Read a size such as "48x64": height, then width."""
     height, _, width = text.partition("x")
     try:
         return int(height), int(width)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size; expected HEIGHTxWIDTH, such as 48x64"
+            f"{text!r} is not a size; expected HEIGHTxWIDTH, such as 48x64"
         ) from None
 
 
 class AuxNAS(Command):
-    """Train a primary network with auxiliary labels (Aux-NAS), which what is left does without.
+    """Train a primary network with auxiliary labels (Aux-NAS); only that network is kept.
 
     PRIMARY and AUXILIARY (several: with commas) are among segmentation, normals, depth, disparity, edges,
     object and scene. --data indoor is generated on first use; the others are read from --root, by default the
-    folder of that name in $NASBENCH_MR_DATA. The code of a multi-resolution backbone is given, or is the best
-    one of --task in a release (with --joint: NCP's code for several) under --max-macs.
+    folder of that name in $NASBENCH_MR_DATA. Give the code of a multi-resolution backbone, or let --task take
+    the best one of a task in a release (with --joint: NCP's code for several) under --max-macs.
 
-    --out keeps config.json, result.json, the exported weights (primary.safetensors), the run as a table
-    (release/, for backbones with a code), and a checkpoint: the same command goes on after it was killed.
-    --compare N trains the single task and all variants with N seeds and tests the differences. --rank TASK
-    trains nothing: it lists what a release's tables say about helpers for a task.
+    --from single trains each task alone first, as published, and starts from these networks; --single sets
+    how. --out keeps config.json, result.json, the exported weights (primary.safetensors), the run as a table
+    (release/, for backbones with a code), and a checkpoint: rerun the command to resume. --compare N trains
+    the single task and all variants with N seeds and tests the differences; with --from single the networks
+    they start from are a row as well. --rank TASK trains nothing: it lists what a release's tables say about
+    helpers for a task.
 
     Example:
       nasbench-mr auxnas segmentation normals --data indoor --task mini-seg --max-macs 100M --set steps=300
       nasbench-mr auxnas segmentation edges --data camvid --size 60x80 --task mini-seg --compare 5 \\
-          --set steps=300 --out runs
+          --from single --single lr=0.01 --set lr=0.001 --set steps=300 --out runs
       nasbench-mr auxnas --rank mini-seg
     """
 
+    # fmt: off
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("primary", nargs="?", metavar="PRIMARY", help="the task that counts")
         parser.add_argument(
@@ -68,7 +75,7 @@ class AuxNAS(Command):
         parser.add_argument(
             "--data-option", action="append", default=[], metavar="KEY=VALUE",
             help="an option of the data's reader, such as blocks=true of camvid (repeatable)",
-        )  # fmt: skip
+        )
         parser.add_argument("--size", type=pixels, metavar="HxW", help="resize images and labels to it")
         parser.add_argument(
             "--limit", type=int, default=0, metavar="N", help="at most N samples of each split"
@@ -86,6 +93,14 @@ class AuxNAS(Command):
         parser.add_argument("--joint", action="store_true", help="let NCP find a code for all of --task T,T")
         add_limits(parser)
         add_release(parser)
+        parser.add_argument(
+            "--from", dest="begin", choices=("random", "single"),
+            help="start from random weights (default) or from networks trained for each task alone",
+        )
+        parser.add_argument(
+            "--single", action="append", default=[], metavar="FIELD=VALUE",
+            help="with --from single: a field that differs in these trainings (repeatable)",
+        )
         parser.add_argument("--recipe", metavar="FILE", help="fields of the configuration, .json or .toml")
         parser.add_argument(
             "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field (repeatable)"
@@ -93,14 +108,21 @@ class AuxNAS(Command):
         parser.add_argument("--seed", type=int, default=0, metavar="K", help="of everything random")
         parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
         parser.add_argument("--out", metavar="FOLDER", help="keep everything there")
+        parser.add_argument(
+            "--engine", metavar="E", help="with --compare: where runs take place, local (default) or ray"
+        )
+        parser.add_argument(
+            "--workers", type=int, metavar="N", help="with --compare: runs at once (default: one a core)"
+        )
         parser.add_argument("--compare", type=int, metavar="N", help="all variants with N seeds; needs --out")
         parser.add_argument(
             "--also", action="append", default=[], metavar="'VARIANT FIELD=VALUE ...'",
             help="with --compare: one more variant, such as 'aux-nas cut=0.5' (repeatable)",
-        )  # fmt: skip
+        )
         parser.add_argument("--plot", metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)")
         parser.add_argument("--rank", metavar="TASK", help="rank a release's tasks as helpers for TASK")
         add_json(parser)
+    # fmt: on
 
     def run(self, args: argparse.Namespace) -> None:
         if args.rank:
@@ -108,17 +130,16 @@ class AuxNAS(Command):
             if args.json:
                 return print_json(rows)
             print(format_table(rows))
-            print(
-                "\nWhat tables can't know: whether training with both labels helps. Try it: auxnas --compare"
-            )
+            print("\nTables can't tell whether training with both labels helps. Try it: auxnas --compare")
             return None
         if not args.primary:
             raise InvalidArgumentError("name a PRIMARY task, and AUXILIARY ones; or give --rank TASK")
         if args.compare is not None and not args.out:
             raise InvalidArgumentError("--compare needs --out FOLDER, where the runs are kept")
-        if args.compare is None and (args.plot or args.also):
-            flag = "--plot draws" if args.plot else "--also adds to"
-            raise InvalidArgumentError(f"{flag} a comparison: give --compare N")
+        if args.compare is None:
+            for name in ("plot", "also", "engine", "workers"):
+                if getattr(args, name) not in (None, []):
+                    raise InvalidArgumentError(f"--{name} is for comparisons: give --compare N")
         if args.compare is not None and args.variant:
             raise InvalidArgumentError("--compare trains all variants, so --variant would have no effect")
         if args.plot:
@@ -127,19 +148,13 @@ class AuxNAS(Command):
         if args.compare is not None:
             return self._compare(args, config)
         result = aux_nas(
-            args.primary,
-            _names(args.auxiliary),
-            _data(args),
-            config,
-            args.seed,
-            args.device,
-            args.out,
-            progress=True,
-        )
+            args.primary, args.auxiliary, _data(args), config, seed=args.seed, device=args.device,
+            out=args.out, progress=True,
+        )  # fmt: skip
         if args.out and result.config.backbone == "multi-resolution":
-            from nasbench_mr.search.auxnas import comparison as aux_compare
+            from nasbench_mr.search.auxnas.comparison import write_tables
 
-            aux_compare.write_tables({result.config.variant: [result.to_dict()]}, Path(args.out) / "release")
+            write_tables({result.config.variant: [result.to_dict()]}, Path(args.out) / "release")
         if args.json:
             return print_json(result.to_dict())
         print(result.report())
@@ -155,12 +170,10 @@ class AuxNAS(Command):
         from nasbench_mr.data_builders.training import recipes
 
         changes: dict[str, Any] = recipes.read(args.recipe) if args.recipe else {}
-        flags: Mapping[str, Any] = {
-            name: getattr(args, name)
-            for name in ("variant", "balance", "backbone", "primary_code", "auxiliary_code")
-            if getattr(args, name) is not None
-        }
+        flags = {name: getattr(args, name) for name in _FIELDS if getattr(args, name) is not None}
         changes = {**changes, **recipes.parse_flags(args.set), **flags}
+        if args.single:
+            changes["single"] = {**changes.get("single", {}), **recipes.parse_flags(args.single)}
         backbone = changes.get("backbone", AuxConfig.backbone)
         chooses = [f for f in ("task", "joint", "max_macs", "max_params") if getattr(args, f)]
         if backbone != "multi-resolution" or changes.get("primary_code"):
@@ -170,8 +183,8 @@ class AuxNAS(Command):
                 raise InvalidArgumentError(f"{flag} is for choosing the primary's code, but {why}")
         elif not args.task:
             raise InvalidArgumentError(
-                "which code has the primary? Give --primary-code CODE, or --task T to take the best code of "
-                "a task of a release, such as --task mini-seg"
+                "the primary network needs a code: give --primary-code CODE, or --task T for the best code "
+                "of a release's task, such as --task mini-seg"
             )
         else:
             bench = open_release(args)
@@ -181,18 +194,20 @@ class AuxNAS(Command):
         return AuxConfig.of(changes)
 
     def _compare(self, args: argparse.Namespace, config: AuxConfig) -> None:
-        from nasbench_mr.search.auxnas import comparison as aux_compare
         from nasbench_mr.search.auxnas import plots
+        from nasbench_mr.search.auxnas.comparison import compare
 
-        found = aux_compare.compare(
+        found = compare(
             args.primary,
-            _names(args.auxiliary),
+            args.auxiliary,
             _data(args),
             config,
-            args.out,
-            range(args.seed, args.seed + args.compare),
-            (*VARIANTS, *args.also),
+            out=args.out,
+            seeds=range(args.seed, args.seed + args.compare),
+            variants=(*VARIANTS, *args.also),
             device=args.device,
+            engine=args.engine or "local",
+            workers=args.workers,
             progress=True,
         )
         rows = found.summary()
@@ -206,15 +221,11 @@ class AuxNAS(Command):
         return None
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 def _data(args: argparse.Namespace) -> AuxData:
     from nasbench_mr.data_builders import datasets
     from nasbench_mr.data_builders.training import recipes
-    from nasbench_mr.search.auxnas import data as aux_data
+    from nasbench_mr.search.auxnas import readers
 
     root = Path(args.root) if args.root else datasets.folder(args.data)
     options = recipes.parse_flags(args.data_option)
-    return aux_data.load(args.data, root, args.size, args.limit, **options)
+    return readers.load(args.data, root, args.size, args.limit, **options)

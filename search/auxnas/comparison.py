@@ -1,18 +1,19 @@
 """Does the auxiliary help? `compare` trains all variants with several seeds and tests the difference.
 
 Each run is a folder of its own, kept as soon as it is done: called again with the same arguments, `compare`
-goes on where it stopped, and with more seeds it adds them. What runs found is also written as tables, like
-all trials, and `plots.runs` draws the primary's metric and the gates over training.
+resumes, and with more seeds it adds them. What runs found is also written as tables, like all trials, and
+`plots.runs` draws the primary's metric and the gates over training.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,23 @@ from typing import Any
 import numpy as np
 
 from nasbench_mr import release, space, table
+from nasbench_mr import workers as pool
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import IntegrityError, InvalidArgumentError
 from nasbench_mr.extras import requires
-from nasbench_mr.search.auxnas import tasks as aux_tasks
+from nasbench_mr.search.auxnas.config import VARIANTS, AuxConfig
 from nasbench_mr.search.auxnas.data import AuxData
-from nasbench_mr.search.auxnas.run import VARIANTS, AuxConfig, aux_nas, prepare
+from nasbench_mr.search.auxnas.preparation import prepare, starts_of
+from nasbench_mr.search.auxnas.run import WEIGHTS, aux_nas, converged, finished, stage_1
+from nasbench_mr.search.auxnas.tasks import get
+from nasbench_mr.search.comparison import holm
 from nasbench_mr.tasks import Task
 
 #: A run: what `AuxResult.to_dict` gives.
 Run = dict[str, Any]
 
+#: The row of stage 1's own networks, and what "single" is called where it continues them.
+CHECKPOINT, CONTINUED = "checkpoint", "single continued"
 #: Text columns of the tables, beside those of every trial.
 _TEXTS = ("auxiliary", "auxiliary_code", "balance", "config")
 
@@ -41,29 +48,36 @@ class Comparison:
 
     Attributes:
         primary: the task that counts.
-        runs: by variant, one a seed.
+        runs: by variant, one a seed. "checkpoint": the networks of stage 1, from which the others started;
+            "single continued": those, trained alone for as many updates as the others.
     """
 
     primary: str
     runs: Mapping[str, Sequence[Run]]
 
     def summary(self, metric: str | None = None) -> list[dict[str, Any]]:
-        """One row a variant: seeds, the metric's mean and standard deviation, the mean of its differences
-        from "single" on equal seeds (positive is better), the two-sided p-value of a paired t-test, and the
-        auxiliaries' mean affinity over the run (`aux_training.Training.affinity`). Runs that diverged are not
-        in it, but are counted.
+        """Return one row a variant: how it did, and how it did against the single task.
+
+        "better by" is the mean of the differences from "single" (or "single continued") on equal seeds,
+        positive where the variant is better; "p" of a two-sided paired t-test, "p_holm" corrected for the
+        number of tests in the summary. Where stage 1 was trained, "over checkpoint", "p checkpoint" and
+        "p_holm checkpoint" are the same against its networks. "affinity" is the auxiliaries' mean over the
+        run (`training.Training.affinity`). Runs that diverged are counted, but are not in the means.
 
         Args:
             metric: one of the primary's; its objective by default.
+
+        Raises:
+            InvalidArgumentError: the primary has no such metric.
         """
-        task = aux_tasks.get(self.primary)
+        task = get(self.primary)
         chosen = next((m for m in task.metrics if m.name == metric), None) if metric else task.objective
         if chosen is None:
             raise InvalidArgumentError(f"{self.primary} has no metric {metric!r}")
-        finished = {v: [run for run in runs if run["status"] == "ok"] for v, runs in self.runs.items()}
+        done = {v: [run for run in runs if run["status"] == "ok"] for v, runs in self.runs.items()}
         values = {
             variant: {run["seed"]: run["metrics"][self.primary][chosen.name] for run in runs}
-            for variant, runs in finished.items()
+            for variant, runs in done.items()
         }
         rows = []
         for variant, of_seed in values.items():
@@ -74,17 +88,26 @@ class Comparison:
                 "diverged": len(self.runs[variant]) - len(every),
                 chosen.name: float(every.mean()) if len(every) else float("nan"),
                 "std": float(every.std(ddof=1)) if len(every) > 1 else float("nan"),
-                "better by": float("nan"),
-                "p": float("nan"),
             }
-            base = values.get("single", {})
-            shared = sorted(set(of_seed) & set(base))
-            if variant != "single" and shared:
-                gains = chosen.sign * np.array([[of_seed[s], base[s]] for s in shared], float) @ [1, -1]
-                row["better by"], row["p"] = float(gains.mean()), paired_p(gains)
-            row["affinity"] = _affinity(finished[variant])
+            for base, gain, suffix in self._bases():
+                shared = (
+                    sorted(set(of_seed) & set(values[base])) if base in values and variant != base else []
+                )
+                pairs = np.array([[of_seed[s], values[base][s]] for s in shared], float).reshape(-1, 2)
+                gains = chosen.sign * (pairs[:, 0] - pairs[:, 1])
+                row[gain] = float(gains.mean()) if shared else float("nan")
+                row["p" + suffix], row["p_holm" + suffix] = paired_p(gains), float("nan")
+            row["affinity"] = _affinity(done[variant])
             rows.append(row)
+        tests = [(row, s) for row in rows for *_, s in self._bases() if np.isfinite(row["p" + s])]
+        for (row, s), p in zip(tests, holm(np.array([row["p" + s] for row, s in tests])), strict=True):
+            row["p_holm" + s] = float(p)
         return rows
+
+    def _bases(self) -> list[tuple[str, str, str]]:
+        """What variants are tested against: the base, and how the columns are called."""
+        bases = [(CONTINUED if CONTINUED in self.runs else "single", "better by", "")]
+        return bases + ([(CHECKPOINT, "over checkpoint", " checkpoint")] if CHECKPOINT in self.runs else [])
 
 
 def _affinity(runs: Sequence[Run]) -> float:
@@ -95,7 +118,7 @@ def _affinity(runs: Sequence[Run]) -> float:
 
 
 def paired_p(gains: Sequence[float] | np.ndarray[Any, Any]) -> float:
-    """The two-sided p-value of Student's t-test that differences have mean 0; NaN for fewer than two."""
+    """Return the two-sided p of Student's t-test that differences have mean 0; NaN for fewer than two."""
     if len(gains) < 2:
         return float("nan")
     with requires("auxnas", "the paired test"):
@@ -103,63 +126,175 @@ def paired_p(gains: Sequence[float] | np.ndarray[Any, Any]) -> float:
     return float(stats.ttest_1samp(gains, 0.0).pvalue)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison, as a worker does it."""
+
+    primary: str
+    auxiliary: tuple[str, ...]
+    config: AuxConfig
+    seed: int
+    place: Path
+    singles: Path
+
+    def __str__(self) -> str:
+        return f"{self.primary} ({self.config.variant}), seed {self.seed}"
+
+
+def runner(data: AuxData, device: str | None) -> Callable[[Job], None]:
+    """Return what a worker does with each `Job`."""
+    return functools.partial(_do, data, device)
+
+
+def _do(data: AuxData, device: str | None, job: Job) -> None:
+    aux_nas(
+        job.primary, job.auxiliary, data, job.config, seed=job.seed, device=device, out=job.place,
+        singles=job.singles,
+    )  # fmt: skip
+
+
 def compare(
     primary: str,
     auxiliary: str | Sequence[str],
     data: AuxData,
     config: AuxConfig | Mapping[str, Any],
+    *,
     out: str | os.PathLike[str],
     seeds: int | Sequence[int] = 5,
     variants: Sequence[str] = VARIANTS,
     device: str | None = None,
+    engine: str = "local",
+    workers: int | None = None,
     progress: bool = False,
 ) -> Comparison:
-    """Trains every variant with every seed, all with the same number of updates of the weights.
+    """Train every variant with every seed, all with the same number of updates of the weights.
+
+    With `begin="single"`, stage 1 comes first: it trains each task alone, once for each seed, and all
+    variants start from its networks, which are a row of their own.
 
     Args:
         config: of all runs; its variant is replaced. `steps` must be given, as an epoch has fewer updates in
             Aux-NAS than in the others.
-        out: a folder: `<variant>-seed<k>/` for each run (spaces become "-"), and `release/` with the tables.
+        out: a folder: `<variant>-seed<k>/` for each run (spaces become "-"), `single/` for stage 1, and
+            `release/` with the tables.
         seeds: how many, from 0, or which.
         variants: each may have fields of its own after its name, such as "aux-nas cut=0.5".
+        engine: where runs take place: "local", or "ray" on a cluster whose nodes share `out`.
+        workers: processes; None: as many as the machine or cluster has room for; 0: none, everything in this
+            process.
+        progress: show a bar over the runs.
 
     Raises:
         RecipeError: no such variant or field.
         InvalidArgumentError: no seeds, or no steps; and what `aux_nas` raises, before anything is trained.
+        IntegrityError: `out` has other runs.
+        WorkerError: a worker died; what was finished is kept.
     """
     config = config if isinstance(config, AuxConfig) else AuxConfig.of(config)
-    seeds = range(seeds) if isinstance(seeds, int) else list(seeds)
+    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
     if not len(seeds):
         raise InvalidArgumentError("no seeds to compare")
-    variants = list(dict.fromkeys(" ".join(variant.split()) for variant in variants))
-    configs = {variant: AuxConfig.of(vars(config), _changes(variant)) for variant in variants}
+    names = list(dict.fromkeys(" ".join(variant.split()) for variant in variants))
+    configs = {name: AuxConfig.of(vars(config), _changes(name)) for name in names}
     if not config.steps or len({own.steps for own in configs.values()}) != 1:
         raise InvalidArgumentError("a comparison needs a number of steps, equal for all variants (steps=N)")
+    configs = {
+        CONTINUED if name == "single" and own.begin == "single" else name: own
+        for name, own in configs.items()
+    }
+    # All that is wrong comes to light before anything is trained; files to start from may differ by seed.
+    tasks: dict[str, list[str]] = {}
+    for name, own in configs.items():
+        for seed in seeds if own.start else seeds[:1]:
+            prepared, _ = prepare(primary, auxiliary, data, own, seed=seed)
+            tasks[name] = [task.name for task in prepared]
     folder = Path(out)
-    runs: dict[str, list[Run]] = {variant: [] for variant in variants}
-    helpers = {v: [t.name for t in prepare(primary, auxiliary, data, c)[0][1:]] for v, c in configs.items()}
+    kept = folder / "single"
+    alone = {
+        (name, seed): stage_1(tasks[name], data, own, seed)
+        for seed in seeds
+        for name, own in configs.items()
+        if own.begin == "single"
+    }
+    singles = {
+        place: Job(task, (), own, seed, kept / place, kept)
+        for (_, seed), runs in alone.items()
+        for place, task, own in runs
+    }
     # Seed by seed, so that what is there after a while is a comparison already.
-    for seed in seeds:
-        for variant, own in configs.items():
-            place = folder / f"{_slug(variant)}-seed{seed}"
-            found = _finished(place)
-            if found is not None:
-                asked: Run = {"primary": primary, "auxiliary": helpers[variant], "data_digest": data.digest}
-                asked |= {"seed": seed, "config": json.loads(json.dumps(dataclasses.asdict(own)))}
-                asked["start"] = own.digests()
-                found.setdefault("start", {})
-                if other := [key for key, value in asked.items() if found.get(key) != value]:
-                    raise IntegrityError(
-                        f"{place} has a run with another {other[0].replace('_', ' ')}; give another folder, "
-                        "or remove it"
-                    )
-            else:
-                aux_nas(primary, auxiliary, data, own, seed, device, place, progress)
-                found = json.loads((place / "result.json").read_text("utf-8"))
-            runs[variant].append(found)
+    jobs = {
+        (name, seed): Job(
+            primary, tuple(tasks[name][1:]), own, seed, folder / f"{_slug(name)}-seed{seed}", kept
+        )
+        for seed in seeds
+        for name, own in configs.items()
+    }
+    run = functools.partial(_run, data=data, device=device, engine=engine, workers=workers, progress=progress)
+    run("single tasks", singles.values())
+    starts = {
+        key: {task: kept / place / WEIGHTS for place, task, _ in alone[key]}
+        if key in alone
+        else starts_of(job.config, job.seed)
+        for key, job in jobs.items()
+    }
+    for place in singles:
+        converged(kept / place)
+    for key, job in jobs.items():
+        _check_kept(job, data, starts[key])
+    run("runs", jobs.values())
+    runs: dict[str, list[Run]] = {}
+    if alone:
+        first = next(name for name, _ in alone)
+        runs[CHECKPOINT] = [converged(kept / alone[first, seed][0][0]) for seed in seeds]
+    for (name, _), job in jobs.items():
+        runs.setdefault(name, []).append(_check_kept(job, data, starts[name, job.seed]) or {})
     if config.backbone == "multi-resolution":
         write_tables(runs, folder / "release")
     return Comparison(primary, runs)
+
+
+def _run(
+    what: str,
+    jobs: Iterable[Job],
+    *,
+    data: AuxData,
+    device: str | None,
+    engine: str,
+    workers: int | None,
+    progress: bool,
+) -> None:
+    """Do the jobs whose folder has no result."""
+    from tqdm import tqdm
+
+    jobs = list(jobs)
+    todo = [job for job in jobs if finished(job.place) is None]
+    gpu = not (device or "cuda").startswith("cpu")
+    work = pool.Work("nasbench_mr.search.auxnas.comparison:runner", (data, device), gpu=gpu)
+    done = len(jobs) - len(todo)
+    with tqdm(total=len(jobs), initial=done, desc=what, disable=None if progress else True) as bar:
+        for _ in pool.run(work, todo, engine=engine, workers=workers):
+            bar.update()
+
+
+def _check_kept(job: Job, data: AuxData, starts: Mapping[str, Path]) -> Run | None:
+    """Return the result that a job's folder has, if any.
+
+    Raises:
+        IntegrityError: it is another run's.
+    """
+    found = finished(job.place)
+    if found is None:
+        return None
+    asked: Run = {"primary": job.primary, "auxiliary": list(job.auxiliary), "data_digest": data.digest}
+    asked |= {"seed": job.seed, "config": json.loads(json.dumps(dataclasses.asdict(job.config)))}
+    asked["start"] = sorted(job.config.digests(starts).values())
+    there = {**found, "start": sorted(found["start"].values())}
+    if other := [key for key, value in asked.items() if there.get(key) != value]:
+        raise IntegrityError(
+            f"{job.place} has a run with another {other[0].replace('_', ' ')}; give another folder, or "
+            "delete it"
+        )
+    return found
 
 
 def _changes(variant: str) -> dict[str, Any]:
@@ -173,18 +308,9 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.=-]+", "-", text.lower())
 
 
-def _finished(place: Path) -> Run | None:
-    """The run's result, if it is done."""
-    try:
-        run: Run = json.loads((place / "result.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return run
-
-
 def table_task(run: Run, variant: str) -> Task:
     """The task whose table a run's row belongs to: its data, primary, auxiliaries and variant."""
-    kind = aux_tasks.get(run["primary"])
+    kind = get(run["primary"])
     helped = "-".join(run["auxiliary"]) or "alone"
     return Task(
         _slug(f"{run['data']}-{kind.name}-{variant}-{helped}").replace("=", "-"),

@@ -7,8 +7,9 @@ After stage k, a network's map of a group is fused with the other network's maps
 
 where A_j are the maps as stage j gave them, before any fusion, and W_k is a 1x1 convolution over their
 concatenation, zero at first, so that training starts from the separate networks. The published code allows a
-batch norm and a ReLU after the sum; the identity path of a residual unit then keeps the norm from being
-folded away. So here `norm=True` puts both around what the link adds, before the stage's last ReLU:
+batch norm and a ReLU after the sum (`norm="sum"`); the identity path of a residual unit then keeps the norm
+from being folded away, so it stays in the exported network. `norm="link"` puts both around what the link
+adds, before the stage's last ReLU:
 
     P_k <- ReLU( P'_k + ReLU(BN(W_k [...])) )
 
@@ -29,7 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench_mr.errors import InvalidArgumentError
-from nasbench_mr.search.auxnas.network import Maps, Port, Staged
+from nasbench_mr.network import Head
+from nasbench_mr.search.auxnas.networks import Maps, Port, Staged
 
 #: Links join stages at most this far apart: k - j < REACH.
 REACH = 3
@@ -40,14 +42,16 @@ Ports = Sequence[Sequence[Port]]
 
 
 class Edge(NamedTuple):
-    """One gate: from a source network's stage to a target's, in a group of maps; all counted from 0."""
+    """One gate: from a source network's stage and group of maps to a target's; all counted from 0."""
 
     source: int
     target: int
     group: int
+    into: int
 
     def __str__(self) -> str:
-        return f"stage {self.source + 1} to {self.target + 1}, group {self.group + 1}"
+        groups = f"{self.group + 1}" if self.group == self.into else f"{self.group + 1} to {self.into + 1}"
+        return f"stage {self.source + 1} to {self.target + 1}, group {groups}"
 
 
 class Links(nn.Module):
@@ -57,7 +61,9 @@ class Links(nn.Module):
         source, target: the networks' ports.
         gate: the gates' values at the start, in (0, 1); 1 fixes them open, without a parameter.
         reach: a target's stage k reads the source's stages j with 0 <= k - j < reach.
-        norm: see above.
+        norm: batch norm and ReLU around what is added.
+        fusion: what the 1x1 convolutions start as: "zero"; "identity", the mean of the gated maps; "kaiming".
+        across: also link maps of different groups, resized.
 
     Attributes:
         edges: what each gate belongs to.
@@ -72,7 +78,15 @@ class Links(nn.Module):
     opened: Tensor
 
     def __init__(
-        self, source: Ports, target: Ports, gate: float = TO_AUXILIARY, reach: int = REACH, norm: bool = False
+        self,
+        source: Ports,
+        target: Ports,
+        gate: float = TO_AUXILIARY,
+        reach: int = REACH,
+        *,
+        norm: bool = False,
+        fusion: str = "zero",
+        across: bool = False,
     ):
         super().__init__()
         if len(source) != len(target):
@@ -94,20 +108,19 @@ class Links(nn.Module):
                     (j, s, p)
                     for j in range(max(0, k - reach + 1), k + 1)
                     for s, p in enumerate(source[j])
-                    if p.group == port.group
+                    if across or p.group == port.group
                 ]
                 for j, _, p in found:
-                    if p.stride != port.stride:
+                    if p.stride != port.stride and not across:
                         raise InvalidArgumentError(
                             f"maps of stride {p.stride} (stage {j + 1}) and {port.stride} (stage {k + 1}) "
                             "can't be linked; expected networks of equal strides"
                         )
                 if found:
                     self.inputs[k, slot] = [(j, s) for j, s, _ in found], len(edges)
-                    edges += [Edge(j, k, port.group) for j, _, _ in found]
-                    fusion = nn.Conv2d(sum(p.channels for *_, p in found), port.channels, 1, bias=False)
-                    nn.init.zeros_(fusion.weight)
-                    layers = [fusion, *([nn.BatchNorm2d(port.channels)] if norm else [])]
+                    edges += [Edge(j, k, p.group, port.group) for j, _, p in found]
+                    layers = [_fusion([p.channels for *_, p in found], port.channels, fusion)]
+                    layers += [nn.BatchNorm2d(port.channels)] if norm else []
                     self.fusions[_name(k, slot)] = nn.Sequential(*layers)
         if not edges:
             raise InvalidArgumentError("the networks have no stages to link: too few, or in no common group")
@@ -126,17 +139,22 @@ class Links(nn.Module):
         """`(edges,)` in [0, 1]."""
         return self.opened if self.alpha is None else self.alpha.sigmoid()
 
-    def added(self, k: int, slot: int, history: Sequence[Maps], gates: Tensor) -> Tensor | None:
+    def added(
+        self, k: int, slot: int, history: Sequence[Maps], gates: Tensor, *, size: torch.Size | None = None
+    ) -> Tensor | None:
         """What is added to the target's map: `(B, C, h, w)`, or None where there is no link.
 
         Args:
             history: the source's maps of stages 0 to k, before fusion.
             gates: `self.gates()`, computed once for all stages.
+            size: (h, w) of the target's map; None: as the source's.
         """
         if (k, slot) not in self.inputs:
             return None
         inputs, _ = self.inputs[k, slot]
         maps = [history[j][s] for j, s in inputs]
+        if size is not None:
+            maps = [m if m.shape[-2:] == size else F.interpolate(m, size, mode="bilinear") for m in maps]
         joined = maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
         fusion, *norm = self._layers(k, slot)
         weight = fusion.weight
@@ -163,8 +181,51 @@ class Links(nn.Module):
         return y.clamp(min=0) if self.norm else y
 
 
+def _fusion(sources: Sequence[int], channels: int, start: str) -> nn.Conv2d:
+    """The 1x1 convolution over maps of so many channels each."""
+    made = nn.Conv2d(sum(sources), channels, 1, bias=False)
+    if start == "kaiming":
+        nn.init.kaiming_normal_(made.weight, nonlinearity="linear")
+    elif start == "identity":
+        blocks = [torch.eye(channels, width) / len(sources) for width in sources]
+        made.weight.data = torch.cat(blocks, 1)[:, :, None, None]
+    else:
+        nn.init.zeros_(made.weight)
+    return made
+
+
 def _name(k: int, slot: int) -> str:
     return f"{k}_{slot}"
+
+
+class Norms(nn.Module):
+    """A batch norm and a ReLU after the sum of each map of a network."""
+
+    def __init__(self, ports: Ports):
+        super().__init__()
+        self.norms = nn.ModuleList(
+            nn.ModuleList(nn.BatchNorm2d(port.channels) for port in stage) for stage in ports
+        )
+
+    def forward(self, k: int, maps: Maps) -> Maps:
+        stage: Any = self.norms[k]
+        return [F.relu(norm(y)) for norm, y in zip(stage, maps, strict=True)]
+
+
+class Normed(nn.Module):
+    """A network with the norms that followed its links: what is left of one trained with `norm="sum"`."""
+
+    def __init__(self, network: Staged, norms: Norms):
+        super().__init__()
+        self.network, self.norms = network, norms
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps, finished = self.network.begin(x), []
+        for k in range(len(self.network.ports)):
+            maps = self.norms(k, self.network.finish(self.network.stage(k, maps)))
+            finished.append(maps)
+        size = x.shape[-2:]
+        return self.network.head(self.network.gather(finished, size), size)  # type: ignore[no-any-return]
 
 
 class SearchNetwork(nn.Module):
@@ -201,6 +262,21 @@ class SearchNetwork(nn.Module):
         """All parameters but the gates'."""
         gates = {id(alpha) for alpha in self.alphas()}
         return [p for p in self.parameters() if id(p) not in gates]
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """The weights by what they belong to: "backbone", "heads", "links"."""
+        kinds = {"heads": Head, "links": (Links, Norms)}
+        of = {
+            id(p): name
+            for name, kind in kinds.items()
+            for module in self.modules()
+            if isinstance(module, kind)
+            for p in module.parameters()
+        }
+        found: dict[str, list[nn.Parameter]] = {"backbone": [], "heads": [], "links": []}
+        for weight in self.weights():
+            found[of.get(id(weight), "backbone")].append(weight)
+        return found
 
     @torch.no_grad()
     def export(self) -> nn.Module:
@@ -241,15 +317,15 @@ class Shared(SearchNetwork):
 
 
 class Linked(SearchNetwork):
-    """Aux-NAS, or with `both_ways=False` Aux-G: a network for each task, linked stage by stage.
+    """Aux-NAS or Aux-G: a network for each task, linked stage by stage.
 
     Each auxiliary is linked with the primary alone, so the cost is linear in their number.
 
     Args:
-        both_ways: also link the auxiliaries to the primary. Without (Aux-G), the gates to the auxiliaries are
-            fixed open.
-        gates: the gates' values at the start: to the auxiliaries, to the primary.
-        reach, norm: see `Links`.
+        gates: the gates' values at the start, to the auxiliaries and to the primary: None for no links that
+            way, 1 for links that are fixed open. Aux-G is (1, None).
+        norm: "none", or where batch norm and ReLU are: around the "link", or after the "sum".
+        reach, fusion, across: see `Links`.
 
     Attributes:
         closed: evaluation closes the gates to the primary; False leaves them as they are, to see what
@@ -260,19 +336,31 @@ class Linked(SearchNetwork):
         self,
         primary: Staged,
         auxiliaries: Sequence[Staged],
-        both_ways: bool = True,
-        gates: tuple[float, float] = (TO_AUXILIARY, TO_PRIMARY),
+        *,
+        gates: tuple[float | None, float | None] = (TO_AUXILIARY, TO_PRIMARY),
+        norm: str = "none",
         reach: int = REACH,
-        norm: bool = False,
+        fusion: str = "zero",
+        across: bool = False,
     ):
         super().__init__(primary)
         self.auxiliaries = nn.ModuleList(auxiliaries)
-        first = gates[0] if both_ways else 1.0
-        self.out = nn.ModuleList(Links(primary.ports, a.ports, first, reach, norm) for a in auxiliaries)
-        self.back = nn.ModuleList(
-            Links(a.ports, primary.ports, gates[1], reach, norm) for a in auxiliaries if both_ways
-        )
+
+        def join(source: Staged, target: Staged, gate: float) -> Links:
+            return Links(
+                source.ports, target.ports, gate, reach, norm=norm == "link", fusion=fusion, across=across
+            )
+
+        out, back = gates
+        self.out = nn.ModuleList(join(primary, a, out) for a in auxiliaries if out is not None)
+        self.back = nn.ModuleList(join(a, primary, back) for a in auxiliaries if back is not None)
         self.norm = norm
+        linked = [back is not None, *(out is not None for _ in auxiliaries)]
+        #: For each network: what follows the sum.
+        self.norms = nn.ModuleList(
+            Norms(net.ports) if norm == "sum" and into else nn.Identity()
+            for net, into in zip([primary, *auxiliaries], linked, strict=True)
+        )
         self.closed = True
 
     def to_primary(self) -> tuple[Links, ...]:
@@ -284,8 +372,11 @@ class Linked(SearchNetwork):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         nets: list[Any] = [self.primary, *self.auxiliaries]
         # Into each network: the links, the network they come from, and their gates.
-        into = [[(links, 1 + a, links.gates()) for a, links in enumerate(self.to_primary())]]
-        into += [[(links, 0, links.gates())] for links in self.to_auxiliary()]
+        into: list[list[tuple[Links, int, Tensor]]] = [[] for _ in nets]
+        for n, links in enumerate(self.to_primary(), start=1):
+            into[0].append((links, n, links.gates()))
+        for n, links in enumerate(self.to_auxiliary(), start=1):
+            into[n].append((links, 0, links.gates()))
         maps = [net.begin(x) for net in nets]
         seen: list[list[Maps]] = [[] for _ in nets]
         fused: list[list[Maps]] = [[] for _ in nets]
@@ -294,7 +385,7 @@ class Linked(SearchNetwork):
             for history, net, stage in zip(seen, nets, raw, strict=True):
                 history.append(net.finish(stage))
             for n, net in enumerate(nets):
-                base = raw[n] if self.norm else seen[n][k]
+                base = raw[n] if self.norm == "link" else seen[n][k]
                 joined = []
                 for slot, y in enumerate(base):
                     for links, source, gates in into[n]:
@@ -302,14 +393,25 @@ class Linked(SearchNetwork):
                         added = (
                             self._closed(links, k, slot)
                             if closed
-                            else links.added(k, slot, seen[source], gates)
+                            else links.added(k, slot, seen[source], gates, size=y.shape[-2:])
                         )
                         y = y if added is None else y + added
                     joined.append(y)
-                maps[n] = net.finish(joined) if self.norm else joined
-                fused[n].append(maps[n])
+                if self.norm == "link":
+                    joined = net.finish(joined)
+                elif isinstance(self.norms[n], Norms):
+                    joined = self.norms[n](k, joined)
+                maps[n] = joined
+                fused[n].append(joined)
         size = x.shape[-2:]
         return tuple(net.head(net.gather(f, size), size) for net, f in zip(nets, fused, strict=True))
+
+    @torch.no_grad()
+    def export(self) -> nn.Module:
+        norms = self.norms[0]
+        if isinstance(norms, Norms):
+            return copy.deepcopy(Normed(self.primary, norms)).eval()
+        return super().export()
 
     @staticmethod
     def _closed(links: Links, k: int, slot: int) -> Tensor | None:

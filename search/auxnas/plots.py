@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nasbench_mr import plot
-from nasbench_mr.search.auxnas import tasks as aux_tasks
+from nasbench_mr.search.auxnas.tasks import get
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +25,11 @@ def runs(comparison: Comparison) -> Figure:
     """
     figure = plot.figure()
     metric, gates = figure.subplots(1, 2)
-    objective = aux_tasks.get(comparison.primary).objective
+    objective = get(comparison.primary).objective
     finished = {v: [r for r in runs if r["status"] == "ok"] for v, runs in comparison.runs.items()}
+    if own := finished.pop("checkpoint", []):
+        level = np.mean([r["metrics"][comparison.primary][objective.name] for r in own])
+        metric.axhline(float(level), color="0.4", lw=0.8, ls=":", label="checkpoint")
     looks = plot.styles(list(finished))
     for variant, own in finished.items():
         if not own:

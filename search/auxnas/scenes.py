@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from nasbench_mr import files
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
-from nasbench_mr.search.auxnas import data as aux_data
+from nasbench_mr.search.auxnas import nyuv2
 
 Vector = npt.NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def render(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> dict[str, 
     eye = np.array([rng.uniform(0.3, 0.7) * room[0], room[1] - rng.uniform(1.2, 1.7), rng.uniform(0.2, 0.6)])
     yaw, pitch = rng.uniform(-0.6, 0.6), rng.uniform(0.0, 0.35)
     turn = _about_y(yaw) @ _about_x(-pitch)
-    fx, fy, cx, cy = aux_data._scaled(aux_data.NYU_CAMERA, size)
+    fx, fy, cx, cy = nyuv2.scaled(nyuv2.CAMERA, size)
     x, y = np.meshgrid(np.arange(size[1]) + 0.5 - cx, np.arange(size[0]) + 0.5 - cy)
     rays = np.stack([x / fx, y / fy, np.ones_like(x)], axis=-1).reshape(-1, 3)
     # Directions keep a depth of 1 in the camera's frame, so the distance along a ray is the depth.
@@ -259,7 +259,7 @@ def _hit(solid: Solid, eye: Vector, rays: Vector) -> tuple[Vector, Vector, Vecto
 
 
 def _write(folder: Path, scenes: list[dict[str, Any]], train: int) -> None:
-    h5py = aux_data._h5py()
+    h5py = nyuv2.h5py_module()
 
     def matlab(name: str, variables: dict[str, Any]) -> None:
         # MATLAB's v7.3: HDF5 after a header of 512 bytes.
@@ -289,7 +289,7 @@ def _write(folder: Path, scenes: list[dict[str, Any]], train: int) -> None:
     arrays = {key: stacked(key) for key in ("depths", "labels", "normals")}
     arrays |= {"images": stacked("image"), "names": list(CLASSES)}
     arrays |= {"sceneTypes": [scene["sceneTypes"] for scene in scenes]}
-    matlab("nyu_depth_v2_labeled.mat", arrays)
-    matlab("classMapping40.mat", {"mapClass": np.array([list(CLASSES.values())], np.float64).T})
+    matlab(nyuv2.LABELLED, arrays)
+    matlab(nyuv2.MAPPING, {"mapClass": np.array([list(CLASSES.values())], np.float64).T})
     numbers = np.arange(1, len(scenes) + 1, dtype=np.float64)[None]
-    matlab("splits.mat", {"trainNdxs": numbers[:, :train], "testNdxs": numbers[:, train:]})
+    matlab(nyuv2.SPLITS, {"trainNdxs": numbers[:, :train], "testNdxs": numbers[:, train:]})

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -23,10 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nasbench_mr import tasks
+from nasbench_mr import tasks as benchmark_tasks
 from nasbench_mr.data_builders.datasets import IGNORE, Array
 from nasbench_mr.data_builders.training.metrics import Confusion, Counts, TopK
-from nasbench_mr.errors import DatasetError, UnknownTaskError, did_you_mean
+from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownTaskError, did_you_mean
+from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.tasks import Metric
 
 
@@ -100,7 +102,7 @@ def _check_classes(name: str, labels: Array, classes: int | None, unknown: int, 
 class Segmentation(LabelTask):
     """Classes of pixels."""
 
-    metrics = tasks.get("seg").metrics
+    metrics = benchmark_tasks.get("seg").metrics
 
     def check(self, labels: Array, classes: int | None, where: str) -> None:
         _check_classes(self.name, labels, classes, IGNORE, where)
@@ -278,7 +280,7 @@ class Classes(LabelTask):
     dense = False
     shape = ()
     dtype = "int64"
-    metrics = tasks.get("cls-50-1000").metrics
+    metrics = benchmark_tasks.get("cls-50-1000").metrics
 
     def check(self, labels: Array, classes: int | None, where: str) -> None:
         _check_classes(self.name, labels, classes, -1, where)
@@ -319,3 +321,46 @@ def get(name: str) -> LabelTask:
     if name not in TASKS:
         raise UnknownTaskError(f"no label task {name!r}: {did_you_mean(name, TASKS)}")
     return TASKS[name]
+
+
+def check(data: AuxData, names: Sequence[str]) -> None:
+    """Checks all that training on the tasks of these names relies on.
+
+    Raises:
+        UnknownTaskError: no such task, or the data has no labels of it.
+        DatasetError: an empty set, arrays of other shapes or types, labels whose size is not the image's,
+            classes out of range, no known label.
+        InvalidArgumentError: a task is named twice.
+    """
+    if len(set(names)) < len(names):
+        raise InvalidArgumentError(f"tasks are {', '.join(names)}; expected distinct ones")
+    for part, split in ((data.train, "train"), (data.val, "val")):
+        where = f"{part.name} {split}"
+        image = part.arrays.get("image")
+        if image is None or image.ndim != 4 or image.shape[3] != 3 or image.dtype != np.uint8:
+            found = "none" if image is None else f"{image.shape} {image.dtype}"
+            raise DatasetError(f"{where}: images are {found}; expected (n, H, W, 3) uint8")
+        if not len(part):
+            raise DatasetError(f"{where}: no samples")
+        if len(image) != len(part):
+            raise DatasetError(f"{where}: {len(image)} images for {len(part)} names")
+        if part.size != data.train.size:
+            raise DatasetError(
+                f"{where}: images of {part.size} pixels; those of train have {data.train.size}"
+            )
+        height, width = part.size
+        for name in names:
+            task = get(name)
+            if name not in part.arrays:
+                raise UnknownTaskError(f"{where} has no labels of {name!r}; it has {', '.join(part.tasks)}")
+            labels = part.arrays[name]
+            wanted = (len(part), *({"H": height, "W": width}.get(str(s), s) for s in task.shape))
+            if labels.shape != wanted:
+                raise DatasetError(
+                    f"{where}: labels of {name!r} have shape {labels.shape}; expected {wanted}"
+                )
+            if labels.dtype != task.dtype:
+                raise DatasetError(
+                    f"{where}: labels of {name!r} are {labels.dtype}; expected {np.dtype(task.dtype)}"
+                )
+            task.check(labels, part.classes.get(name), where)

@@ -4,163 +4,37 @@
 one random half of the training set, with a penalty on the gates to the primary; then the weights on a batch
 of the other half. The halves are drawn anew each epoch. All else trains the weights on the whole set.
 
-Everything random is a function of the seed and of the epoch or step, so a run that was killed and goes on
+Everything random is a function of the seed and of the epoch or step, so a run that was killed and resumes
 ends as if it had not been.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from nasbench_mr import files
-from nasbench_mr.data_builders.datasets import IGNORE
-from nasbench_mr.data_builders.training.transforms import MEAN, STD
-from nasbench_mr.errors import IntegrityError
-from nasbench_mr.extras import requires
-from nasbench_mr.search.auxnas import tasks as aux_tasks
-from nasbench_mr.search.auxnas.data import AuxData, LabelledSet
+from nasbench_mr import cost, space
+from nasbench_mr.data_builders.training import checkpoints
+from nasbench_mr.data_builders.training.optimization import schedule, set_rate
+from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.data_builders.training.train import device_name
+from nasbench_mr.search.auxnas.balance import Balance, flat, gradients
+from nasbench_mr.search.auxnas.batches import Batches
+from nasbench_mr.search.auxnas.config import AuxConfig
+from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.search.auxnas.links import Linked, SearchNetwork
-from nasbench_mr.search.auxnas.run import AuxConfig
+from nasbench_mr.search.auxnas.result import AuxResult
 from nasbench_mr.search.auxnas.tasks import LabelTask
-
-Labels = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training left behind.
-
-    Attributes:
-        network: the search network, in evaluation mode.
-        metrics: for each task, its final metrics; the primary's are those of the exported network.
-        curve: columns of the run's evaluations: "step", "seconds", the training loss of each task as
-            "loss/<task>", the metrics as "<task>/<metric>", and as "affinity/<task>" how far an auxiliary and
-            the primary pull the primary's weights the same way (`Training.affinity`).
-        gates: by direction ("to_primary", "to_auxiliary"): `(evaluations, edges of all auxiliaries)`.
-        drop: by how much each metric of the primary changed, for the worse, when its gates were closed at the
-            end; empty where none were left to close.
-        steps, seconds: how long the weights were trained.
-        diverged: the loss was no longer finite, and training stopped.
-    """
-
-    network: SearchNetwork
-    metrics: dict[str, dict[str, float]]
-    curve: dict[str, list[float]]
-    gates: dict[str, npt.NDArray[np.float64]]
-    drop: dict[str, float]
-    steps: int
-    seconds: float
-    diverged: bool
-
-
-class Batches:
-    """A labelled set on the device, and batches of it, augmented for training."""
-
-    def __init__(self, data: LabelledSet, tasks: Sequence[LabelTask], device: torch.device):
-        self.count = len(data)
-        keys = ("image", *(task.name for task in tasks))
-        self.tensors = {
-            key: torch.from_numpy(np.ascontiguousarray(data.arrays[key])).to(device) for key in keys
-        }
-        self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
-
-    def get(
-        self,
-        rows: npt.NDArray[np.int64],
-        config: AuxConfig | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> tuple[Tensor, Labels]:
-        """Normalised images `(B, 3, H, W)` and labels; augmented if there is a generator."""
-        index = torch.from_numpy(rows).to(self.mean.device)
-        batch = {key: values[index] for key, values in self.tensors.items()}
-        if config is not None and rng is not None:
-            batch = augment(batch, config, rng)
-        image = batch.pop("image").permute(0, 3, 1, 2).float() / 255
-        return (image - self.mean) / self.std, batch
-
-
-def augment(batch: Labels, config: AuxConfig, rng: np.random.Generator) -> Labels:
-    """Mirrors, zooms into and turns images with their labels; normals turn with the image.
-
-    A zoom by z shows a part 1 / z as high and wide; depth is divided by z, as the camera comes nearer.
-    Disparity is multiplied. Pixels from outside become black and unknown.
-    """
-    count, height, width = batch["image"].shape[:3]
-    u = torch.from_numpy(rng.random((count, 7), np.float32))
-    flip = u[:, 0] < config.flip
-    angle = torch.where(u[:, 1] < config.rotate_share, torch.deg2rad((2 * u[:, 2] - 1) * config.rotate), 0.0)
-    zoom = torch.where(u[:, 3] < config.crop_share, 1 + u[:, 4] * (config.zoom - 1), 1.0)
-    plain = bool((angle == 0).all() and (zoom == 1).all())
-    flip, angle, zoom, u = (t.to(batch["image"].device) for t in (flip, angle, zoom, u))
-    sign = torch.where(flip, -1.0, 1.0)
-    if plain:
-        out = {k: _mirror(v, flip) if v.ndim > 1 else v for k, v in batch.items()}
-        if "normals" in out:
-            out["normals"] = (
-                out["normals"]
-                * torch.stack([sign, torch.ones_like(sign), torch.ones_like(sign)], 1)[:, None, None]
-            )
-        return out
-    cos, sin = angle.cos(), angle.sin()
-    # From output to input coordinates, in units of half the height; then to grid_sample's [-1, 1].
-    aspect = width / height
-    room = 1 - 1 / zoom
-    left, top = (2 * u[:, 5] - 1) * room, (2 * u[:, 6] - 1) * room
-    theta = torch.stack(
-        [
-            torch.stack([sign * cos / zoom, -sign * sin / zoom / aspect, left], 1),
-            torch.stack([sin * aspect / zoom, cos / zoom, top], 1),
-        ],
-        1,
-    )
-    grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
-    inside = (grid.abs() <= 1).all(-1)  # (B, H, W)
-    out = {}
-    for key, value in batch.items():
-        if value.ndim == 1:
-            out[key] = value
-            continue
-        planes = value.permute(0, 3, 1, 2) if value.ndim == 4 else value[:, None]
-        mode = "bilinear" if key == "image" else "nearest"
-        moved = F.grid_sample(planes.float(), grid, mode, "zeros", align_corners=False)
-        if key in ("segmentation", "edges"):
-            moved = torch.where(inside[:, None], moved, float(IGNORE))
-        elif key == "depth":
-            moved = moved / zoom[:, None, None, None]
-        elif key == "disparity":
-            moved = moved * zoom[:, None, None, None]
-        elif key == "normals":
-            # An output direction (x, y) is an input one turned; invert that for what the input shows.
-            c, s, m = (t[:, None, None] for t in (cos, sin, sign))
-            x, y = m * moved[:, 0], moved[:, 1]
-            moved = torch.stack([c * x + s * y, c * y - s * x, moved[:, 2]], 1)
-        moved = moved.permute(0, 2, 3, 1) if value.ndim == 4 else moved[:, 0]
-        out[key] = moved if value.is_floating_point() else moved.round().to(value.dtype)
-    return out
-
-
-def _mirror(values: Tensor, flip: Tensor) -> Tensor:
-    """`(B, H, W, ...)` mirrored left-right where `flip` `(B,)` says so."""
-    return torch.where(flip.view(-1, *[1] * (values.ndim - 1)), values.flip(2), values)
-
-
-def poly(step: int, total: int, power: float = 0.9) -> float:
-    """The learning rates' factor at a step."""
-    return float((1 - step / total) ** power)
 
 
 def ramp(share: float, start: float, end: float) -> float:
@@ -171,135 +45,38 @@ def ramp(share: float, start: float, end: float) -> float:
 def penalty(network: SearchNetwork, config: AuxConfig, share: float) -> Tensor:
     """What pushes the gates, at this share of the training: see `AuxConfig`."""
     total = torch.zeros((), device=next(network.parameters()).device)
-    if network.to_primary():
-        closing = torch.cat([links.gates() for links in network.to_primary()]).mean()
-        total = total + config.penalty * ramp(share, *config.penalty_period) * closing
-    if config.entropy and network.alphas():
-        gates = torch.cat([links.gates() for links in network.to_auxiliary()]).clamp(1e-6, 1 - 1e-6)
-        entropy = -(gates * gates.log() + (1 - gates) * (1 - gates).log()).mean()
-        total = total + config.entropy * ramp(share, *config.entropy_period) * entropy
+    weight = config.penalty * ramp(share, *config.penalty_period)
+    for links in network.to_primary():
+        total = total + weight * links.gates().mean()
+    if config.entropy:
+        weight = config.entropy * ramp(share, *config.entropy_period)
+        for links in network.to_auxiliary():
+            gates = links.gates().clamp(1e-6, 1 - 1e-6)
+            total = total - weight * (gates * gates.log() + (1 - gates) * (1 - gates).log()).mean()
     return total
 
 
-class Balance(nn.Module):
-    """How the tasks' losses become one gradient: `AuxConfig.balance`.
-
-    sum: of the weighted losses. uncertainty: exp(-s) L / 2 + s / 2 with a learnt s for each (Kendall et al.,
-    2018). pcgrad: each gradient loses what conflicts with another task's (Yu et al., 2020). gradnorm: weights
-    learnt so that all tasks' gradients train at similar rates (Chen et al., 2018).
-    """
-
-    #: Exponent and learning rate of GradNorm.
-    ALPHA, RATE = 1.5, 0.025
-
-    factors: Tensor
-    first: Tensor
-
-    def __init__(self, kind: str, count: int):
-        super().__init__()
-        self.kind = kind
-        self.log_variance = nn.Parameter(torch.zeros(count if kind == "uncertainty" else 0))
-        self.register_buffer("factors", torch.ones(count if kind == "gradnorm" else 0))
-        self.register_buffer("first", torch.zeros(count if kind == "gradnorm" else 0))
-
-    def backward(
-        self,
-        losses: Sequence[Tensor],
-        weights: Sequence[nn.Parameter],
-        rng: np.random.Generator,
-        anchor: nn.Parameter | None = None,
-    ) -> None:
-        """Sets the gradients of `weights` (and of its own) for one loss a task.
-
-        Args:
-            anchor: the weight at which GradNorm compares the tasks; by default the last that all reach.
-        """
-        if self.kind == "sum" or len(losses) == 1:
-            torch.autograd.backward(torch.stack(list(losses)).sum())
-        elif self.kind == "uncertainty":
-            joined = torch.exp(-self.log_variance) * torch.stack(list(losses)) + self.log_variance
-            torch.autograd.backward((0.5 * joined).sum())
-        elif self.kind == "pcgrad":
-            self._pcgrad(losses, weights, rng)
-        else:
-            self._gradnorm(losses, weights, anchor)
-
-    def _pcgrad(
-        self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter], rng: np.random.Generator
-    ) -> None:
-        grads = _gradients(losses, weights)
-        shared = [k for k in range(len(weights)) if sum(g[k] is not None for g in grads) > 1]
-        flat = [_flat([g[k] for k in shared], [weights[k] for k in shared]) for g in grads] if shared else []
-        projected = [g.clone() for g in flat]
-        for i, own in enumerate(projected):
-            for j in rng.permutation(len(flat)):
-                dot = own @ flat[j]
-                if j != i and dot < 0:
-                    own -= dot / flat[j].square().sum().clamp(min=1e-20) * flat[j]
-        for k, weight in enumerate(weights):
-            own_grads = [g[k] for g in grads if g[k] is not None]
-            weight.grad = own_grads[0].clone() if own_grads else None
-        if shared:
-            parts = sum(projected).split([weights[k].numel() for k in shared])  # type: ignore[union-attr]
-            for k, part in zip(shared, parts, strict=True):
-                weights[k].grad = part.view_as(weights[k]).clone()
-
-    def _gradnorm(
-        self, losses: Sequence[Tensor], weights: Sequence[nn.Parameter], anchor: nn.Parameter | None
-    ) -> None:
-        values = torch.stack([loss.detach() for loss in losses])
-        if not bool(self.first.any()):
-            self.first.copy_(values)
-        grads = _gradients(losses, weights)
-        for k, weight in enumerate(weights):
-            own = [f * g[k] for f, g in zip(self.factors, grads, strict=True) if g[k] is not None]
-            weight.grad = sum(own[1:], own[0]) if own else None
-        shared = [k for k in range(len(weights)) if all(g[k] is not None for g in grads)]
-        if not shared:
-            return
-        at = next((k for k in shared if weights[k] is anchor), shared[-1])
-        norms = torch.stack([g[at].norm() for g in grads])
-        rate = values / self.first.clamp(min=1e-12)
-        target = (self.factors * norms).mean() * (rate / rate.mean()) ** self.ALPHA
-        self.factors -= (
-            self.RATE * torch.sign(self.factors * norms - target) * norms / norms.mean().clamp(min=1e-12)
-        )
-        self.factors.clamp_(min=0.01)
-        self.factors *= len(self.factors) / self.factors.sum()
-
-
-def _gradients(losses: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> list[tuple[Any, ...]]:
-    """Each loss's gradients, None for the weights that it does not reach."""
-    last = len(losses) - 1
-    return [
-        torch.autograd.grad(loss, weights, retain_graph=i < last, allow_unused=True)
-        for i, loss in enumerate(losses)
-    ]
-
-
-def _flat(grads: Sequence[Any], weights: Sequence[nn.Parameter]) -> Tensor:
-    """Gradients one after the other; zeros for the weights that have none."""
-    found = [torch.zeros_like(w) if g is None else g for g, w in zip(grads, weights, strict=True)]
-    return torch.cat([g.flatten() for g in found])
-
-
 class Training:
-    """One run; it goes on from the checkpoint in `out`, if there is one.
+    """One run; it resumes from the checkpoint in `out`, if there is one.
 
     Args:
-        network: see `aux_links`.
+        network: see `links`.
         tasks: the primary first; one for each output of the network.
-        data: checked (`aux_data.check`).
+        data: checked (`tasks.check`).
         config: how to train.
         seed: of the batches and the augmentation.
         device: where.
         out: folder for the checkpoint; None for none.
+        begun: digests of the files with weights that the network started from (`AuxConfig.digests`).
 
     Raises:
-        IntegrityError: the checkpoint is of another run, or damaged.
+        InvalidArgumentError: the checkpoint is of another run.
+        IntegrityError: it is damaged.
     """
 
     CHECKPOINT = "checkpoint.safetensors"
+    #: What a checkpoint has beside tensors.
+    PROGRESS = ("step", "seconds", "diverged", "curve", "gates", "running")
 
     def __init__(
         self,
@@ -307,13 +84,16 @@ class Training:
         tasks: Sequence[LabelTask],
         data: AuxData,
         config: AuxConfig,
-        seed: int,
-        device: torch.device,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
         out: Path | None = None,
+        begun: Mapping[str, str] | None = None,
     ):
+        device = torch.device(device)
         self.network, self.tasks, self.data = network.to(device), tuple(tasks), data
         self.config, self.seed, self.device, self.out = config, seed, device, out
-        self.begun = config.digests()
+        self.begun = dict(begun or {})
         self.train_set, self.val_set = (Batches(part, tasks, device) for part in (data.train, data.val))
         self.alphas, self.weights = network.alphas(), network.weights()
         self.bilevel = bool(self.alphas)
@@ -323,27 +103,55 @@ class Training:
         self.total = config.steps or config.epochs * self.per_epoch
         self.balance = Balance(config.balance, len(self.tasks)).to(device)
         self.factors = [config.weights.get(t.name, t.weight) for t in self.tasks]
-        own = [*self.weights, *(p for p in self.balance.parameters() if p.numel())]
-        self.optimizers = [torch.optim.Adam(own, config.lr, weight_decay=config.weight_decay)]
-        self.rates = [config.lr]
+        # The part of the configuration that a recipe has as well; rates are shares of each group's own.
+        self.recipe = Recipe(
+            "auxnas", "", "", "", lr=1.0, schedule=config.schedule, warmup=config.warmup,
+            momentum=config.momentum,
+        )  # fmt: skip
+        self.optimizers = {"weights": self._optimizer(config.optimizer, self._groups(), config.weight_decay)}
         if self.bilevel:
-            self.optimizers.append(torch.optim.Adam(self.alphas, config.gate_lr))
-            self.rates.append(config.gate_lr)
+            group = {"params": self.alphas, "initial_lr": config.gate_lr}
+            self.optimizers["gates"] = self._optimizer(config.gate_optimizer, [group], 0.0)
         self.step, self.seconds, self.diverged = 0, 0.0, False
         self.curve: list[dict[str, float]] = []
         self.gates: list[dict[str, list[float]]] = []
         self.running: list[list[float]] = []
         # GradNorm's place: the last layer below the heads, by its weight, not a norm's or a bias.
         self.anchor = next(p for p in reversed(network.trunk()) if p.ndim > 1)
-        self._load()
+        self._parts = {"network": self.network, "balance": self.balance, **self.optimizers}
+        if out is not None and (out / self.CHECKPOINT).is_file():
+            path = out / self.CHECKPOINT
+            with checkpoints.intact(path):
+                progress = checkpoints.resume(path, self._parts, self._run())
+                for key in self.PROGRESS:
+                    setattr(self, key, progress[key])
         self._cut()
 
-    def run(self, progress: bool = False) -> Trained:
-        """Trains to the end."""
+    def _groups(self) -> list[dict[str, Any]]:
+        """The weights with their learning rates."""
+        config, groups = self.config, self.network.groups()
+        groups["balance"] = [p for p in self.balance.parameters() if p.numel()]
+        rates = {"heads": config.head_lr or config.lr, "links": config.link_lr or config.lr}
+        return [
+            {"params": own, "initial_lr": rates.get(name, config.lr)} for name, own in groups.items() if own
+        ]
+
+    def _optimizer(
+        self, kind: str, groups: list[dict[str, Any]], weight_decay: float
+    ) -> torch.optim.Optimizer:
+        momentum = self.config.momentum
+        if kind == "sgd":
+            return torch.optim.SGD(groups, 1.0, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.Adam(groups, 1.0, (momentum, 0.999), weight_decay=weight_decay)
+
+    def run(self, progress: bool = False) -> AuxResult:
+        """Train to the end."""
         from tqdm import tqdm
 
         if not self.gates:
             self.gates.append(self._gate_values())
+            if self.begun:
+                self._record()
         bar = tqdm(
             total=self.total,
             initial=self.step,
@@ -376,8 +184,10 @@ class Training:
         rng = np.random.default_rng([self.seed, 1, self.step])
         rows = order[place * self.batch : (place + 1) * self.batch]
         share = self.step / self.total
-        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * poly(self.step, self.total)
+        for optimizer in self.optimizers.values():
+            set_rate(optimizer, *schedule(self.recipe, self.step, self.total))
+            for group in optimizer.param_groups:
+                group["lr"] *= group["initial_lr"]
         self._cut()
         self.network.train()
         if self.bilevel:
@@ -388,16 +198,16 @@ class Training:
             grads = torch.autograd.grad(total, self.alphas)
             for alpha, grad in zip(self.alphas, grads, strict=True):
                 alpha.grad = grad
-            self.optimizers[1].step()
+            self.optimizers["gates"].step()
             self._search_gates(False)
         losses = self._losses(rows, rng)
         values = torch.stack([loss.detach() for loss in losses])
         if not bool(torch.isfinite(values).all()):
             self.diverged = True
             return
-        self.optimizers[0].zero_grad()
+        self.optimizers["weights"].zero_grad()
         self.balance.backward(self._weighted(losses), self.weights, rng, self.anchor)
-        self.optimizers[0].step()
+        self.optimizers["weights"].step()
         self.running.append(values.tolist())
         self.step += 1
 
@@ -461,11 +271,11 @@ class Training:
         outputs = self.network.eval()(images)
         losses = [t.loss(o, labels[t.name]) for t, o in zip(self.tasks, outputs, strict=True)]
         trunk = self.network.trunk()
-        flat = [_flat(grads, trunk) for grads in _gradients(losses, trunk)]
-        lengths = [float(g.norm()) for g in flat]
+        pulls = [flat(grads, trunk) for grads in gradients(losses, trunk)]
+        lengths = [float(g.norm()) for g in pulls]
         return {
-            task.name: float(flat[0] @ g) / (lengths[0] * length) if lengths[0] * length > 0 else math.nan
-            for task, g, length in zip(self.tasks[1:], flat[1:], lengths[1:], strict=True)
+            task.name: float(pulls[0] @ g) / (lengths[0] * length) if lengths[0] * length > 0 else math.nan
+            for task, g, length in zip(self.tasks[1:], pulls[1:], lengths[1:], strict=True)
         }
 
     def _gate_values(self) -> dict[str, list[float]]:
@@ -486,109 +296,68 @@ class Training:
             parts.append(f"open gates {opened}/{len(values)}")
         return ", ".join(parts)
 
-    def _conclude(self) -> Trained:
-        network = self.network.eval()
+    def _conclude(self) -> AuxResult:
+        network, config, (primary, *helpers) = self.network.eval(), self.config, self.tasks
         exported = network.export()
-        primary = self.evaluate(lambda x: (exported(x),))[0]
+        kept = self.evaluate(lambda x: (exported(x),))[0]
         metrics = dict(zip((t.name for t in self.tasks), self.evaluate(network), strict=True))
-        metrics[self.tasks[0].name] = primary
+        metrics[primary.name] = kept
         drop = {}
         if isinstance(network, Linked) and network.to_primary() and not network.cut:
             network.closed = False
             opened = self.evaluate(network)[0]
             network.closed = True
-            drop = {m.name: m.sign * (opened[m.name] - primary[m.name]) for m in self.tasks[0].metrics}
-        curve = {key: [row[key] for row in self.curve] for key in (self.curve[0] if self.curve else ())}
+            drop = {m.name: m.sign * (opened[m.name] - kept[m.name]) for m in primary.metrics}
         gates = {key: np.array([row[key] for row in self.gates], np.float64) for key in self.gates[0]}
-        return Trained(network, metrics, curve, gates, drop, self.step, self.seconds, self.diverged)
+        ends = (("to_primary", network.to_primary()), ("to_auxiliary", network.to_auxiliary()))
+        edges = {
+            key: tuple(f"{t.name} {e}" for t, links in zip(helpers, sets, strict=False) for e in links.edges)
+            for key, sets in ends
+        }
+        last = zip(edges["to_primary"], gates["to_primary"][-1], strict=True)
+        return AuxResult(
+            primary=primary.name,
+            auxiliary=tuple(t.name for t in helpers),
+            data=self.data.name,
+            data_digest=self.data.digest,
+            config=config,
+            start=self.begun,
+            seed=self.seed,
+            metrics=metrics,
+            curve={key: [row[key] for row in self.curve] for key in self.curve[0]},
+            gates=gates,
+            edges=edges,
+            open_gates=tuple(name for name, gate in last if gate > config.threshold),
+            drop=drop,
+            macs=self._macs(),
+            params=sum(p.numel() for p in exported.parameters()),
+            steps=self.step,
+            seconds=self.seconds,
+            status="diverged" if self.diverged else "ok",
+            device=device_name(self.device),
+            network=network,
+        )
 
-    # --- Checkpoints ---
-
-    def _state(self) -> dict[str, Tensor]:
-        """All tensors that change, by name; those of optimizers are laid out by their parameters' order."""
-        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"balance/{k}": v for k, v in self.balance.state_dict().items()}
-        for i, optimizer in enumerate(self.optimizers):
-            for k, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer{i}/{k}/{name}": value for name, value in state.items()}
-        return tensors
+    def _macs(self) -> int | None:
+        """The exported network's; None where it is not a code's."""
+        config, primary = self.config, self.tasks[0]
+        if config.backbone != "multi-resolution" or "stem_strides" in config.options or config.keeps_norms:
+            return None
+        found = cost.macs(
+            [space.parse(config.primary_code)],
+            self.data.train.size,
+            primary.channels(self.data.train.classes.get(primary.name)),
+            head="segmentation" if primary.dense else "classification",
+            width_mult=config.options.get("width_mult", 1.0),
+        )
+        return int(found[0])
 
     def _save(self) -> None:
-        with requires("auxnas", "saving checkpoints"):
-            from safetensors.torch import save
         assert self.out is not None
-        progress = {
-            key: getattr(self, key) for key in ("step", "seconds", "diverged", "curve", "gates", "running")
-        }
-        about = {"progress": json.dumps(progress), "run": self._run()}
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self._state().items()}
-        files.write_bytes(self.out / self.CHECKPOINT, save(tensors, about))
+        progress = {key: getattr(self, key) for key in self.PROGRESS}
+        checkpoints.save(self.out / self.CHECKPOINT, self._parts, self._run(), progress)
 
-    def _run(self) -> str:
+    def _run(self) -> dict[str, Any]:
         """What has to be the same for a checkpoint to be ours."""
         about = {"config": asdict(self.config), "seed": self.seed, "tasks": [t.name for t in self.tasks]}
-        about |= {"data": self.data.digest, **({"start": self.begun} if self.begun else {})}
-        return json.dumps(about, sort_keys=True)
-
-    def _load(self) -> None:
-        path = self.out / self.CHECKPOINT if self.out is not None else None
-        if path is None or not path.is_file():
-            return
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                about = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            if about.get("run") != self._run():
-                raise IntegrityError(f"{path} is of another run; give another folder, or remove it")
-            self._restore(tensors, json.loads(about["progress"]))
-        except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
-            if isinstance(error, IntegrityError):
-                raise
-            raise IntegrityError(
-                f"{path} is no complete checkpoint of this run ({error}); remove it"
-            ) from error
-
-    def _restore(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.network.load_state_dict(part("network/"))
-        self.balance.load_state_dict(part("balance/"))
-        for i, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in part(f"optimizer{i}/").items():
-                index, name = key.split("/")
-                state.setdefault(int(index), {})[name] = value
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        for key, value in progress.items():
-            setattr(self, key, value)
-
-
-def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Loads weights that a run saved (`primary.safetensors`).
-
-    Raises:
-        IntegrityError: no such file, or weights of another network.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise IntegrityError(f"{path} does not hold the weights of this network ({text})") from error
-
-
-def save_weights(network: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Writes a network's weights, atomically."""
-    from safetensors.torch import save
-
-    files.write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}))
-
-
-def tasks_of(primary: str, auxiliary: Sequence[str]) -> list[LabelTask]:
-    """The named tasks, the primary first."""
-    return [aux_tasks.get(name) for name in (primary, *auxiliary)]
+        return {**about, "data": self.data.digest, "start": sorted(self.begun.values())}

@@ -11,7 +11,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cost, space
 from nasbench_mr.cli import main
-from nasbench_mr.search.auxnas import scenes as aux_scenes
+from nasbench_mr.search.auxnas import scenes
 
 CODE = [8, 8, 1, 1, 8, 1, 1, 1, 8, 8, 1, 1, 1, 1, 8, 8, 8, 1, 1, 1, 1, 1, 8, 8, 8, 8, 8]
 TINY = {
@@ -22,7 +22,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return aux_scenes.make(tmp_path_factory.mktemp("rooms") / "indoor", train=8, val=3, size=(32, 32))
+    return scenes.make(tmp_path_factory.mktemp("rooms") / "indoor", train=8, val=3, size=(32, 32))
 
 
 def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,75 +12,75 @@ from PIL import Image
 
 from nasbench_mr import archives, files
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, UnknownTaskError
-from nasbench_mr.search.auxnas import data as aux_data
-from nasbench_mr.search.auxnas import scenes as aux_scenes
-from nasbench_mr.search.auxnas.data import AuxData, LabelledSet
+from nasbench_mr.search.auxnas import nyuv2, readers, scenes
+from nasbench_mr.search.auxnas.data import AuxData, LabelledSet, join
+from nasbench_mr.search.auxnas.tasks import check
 
 TASKS = ("segmentation", "normals", "depth", "scene")
 
 
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return aux_scenes.make(tmp_path_factory.mktemp("rooms") / "indoor", train=6, val=3, seed=1, size=(36, 48))
+    return scenes.make(tmp_path_factory.mktemp("rooms") / "indoor", train=6, val=3, seed=1, size=(36, 48))
 
 
 def test_rooms_are_what_the_renderer_saw(rooms: Path) -> None:
-    data = aux_data.load("indoor", rooms)
-    aux_data.check(data, TASKS)
+    data = readers.load("indoor", rooms)
+    check(data, TASKS)
     assert (len(data.train), len(data.val), data.train.size) == (6, 3, (36, 48))
     assert data.train.ids == tuple(f"{i:04d}" for i in range(1, 7))
     assert data.val.ids == ("0007", "0008", "0009")
-    scene = aux_scenes.render(np.random.default_rng([1, 7]), (36, 48))
+    scene = scenes.render(np.random.default_rng([1, 7]), (36, 48))
     arrays = {key: values[1] for key, values in data.val.arrays.items()}
     np.testing.assert_array_equal(arrays["image"], scene["image"])
     np.testing.assert_array_equal(arrays["depth"], scene["depths"])
     np.testing.assert_array_equal(arrays["normals"], scene["normals"])
-    classes = np.array(list(aux_scenes.CLASSES.values()))
+    classes = np.array(list(scenes.CLASSES.values()))
     np.testing.assert_array_equal(arrays["segmentation"], classes[scene["labels"] - 1] - 1)
-    assert sorted(aux_scenes.ROOMS)[arrays["scene"]] == scene["sceneTypes"]
+    assert sorted(scenes.ROOMS)[arrays["scene"]] == scene["sceneTypes"]
 
 
 def test_rooms_are_consistent(rooms: Path) -> None:
-    arrays = aux_data.load("indoor", rooms).train.arrays
+    arrays = readers.load("indoor", rooms).train.arrays
     np.testing.assert_allclose(np.linalg.norm(arrays["normals"], axis=-1), 1, atol=1e-5)
     # Surfaces face the camera: the normal and the ray to the pixel point against each other.
-    fx, fy, cx, cy = (v * 0.075 for v in aux_data.NYU_CAMERA)
+    fx, fy, cx, cy = (v * 0.075 for v in nyuv2.CAMERA)
     x, y = np.meshgrid((np.arange(48) + 0.5 - cx) / fx, (np.arange(36) + 0.5 - cy) / fy)
     rays = np.stack([x, y, np.ones_like(x)], axis=-1)
     assert ((arrays["normals"] * rays).sum(-1) < 1e-5).all()
     assert arrays["depth"].min() > 0.05
     # The floor is the lowest: below the camera and, but for its tilt, level.
-    floor = arrays["segmentation"] == aux_scenes.CLASSES["floor"] - 1
+    floor = arrays["segmentation"] == scenes.CLASSES["floor"] - 1
     assert floor.any()
     assert (arrays["normals"][floor][:, 1] < -0.9).all()
     # The exact normals and those from depth agree but at edges of objects.
     for depth, normals in zip(arrays["depth"], arrays["normals"], strict=True):
-        computed = aux_data.normals_from_depth(depth, (fx, fy, cx, cy))
+        computed = nyuv2.normals_from_depth(depth, (fx, fy, cx, cy))
         assert ((computed * normals).sum(-1) > 0.999).mean() > 0.7
 
 
 def test_rooms_are_deterministic(rooms: Path, tmp_path: Path) -> None:
-    again = aux_scenes.make(tmp_path / "again", train=6, val=3, seed=1, size=(36, 48))
+    again = scenes.make(tmp_path / "again", train=6, val=3, seed=1, size=(36, 48))
     for name in ("nyu_depth_v2_labeled.mat", "classMapping40.mat", "splits.mat"):
         assert files.sha256(rooms / name) == files.sha256(again / name)
         assert (rooms / name).read_bytes()[:19] == b"MATLAB 7.3 MAT-file"
     with pytest.raises(DatasetError, match="exists"):
-        aux_scenes.make(again)
+        scenes.make(again)
     with pytest.raises(InvalidArgumentError, match="16 pixels"):
-        aux_scenes.make(tmp_path / "small", size=(8, 8))
+        scenes.make(tmp_path / "small", size=(8, 8))
 
 
 def test_indoor_is_made_on_first_use(tmp_path: Path) -> None:
-    data = aux_data.load("indoor", tmp_path / "made", (32, 40), train=2, val=1)
+    data = readers.load("indoor", tmp_path / "made", (32, 40), train=2, val=1)
     assert (data.name, data.train.size, len(data.val)) == ("indoor", (32, 40), 1)
     assert data.about["options"] == {"train": 2, "val": 1}
     # What another call asks for is made anew, so that the order of calls does not matter.
-    larger = aux_data.load("indoor", tmp_path / "made", (36, 48), train=2, val=1)
-    fresh = aux_data.load("indoor", tmp_path / "fresh", (36, 48), train=2, val=1)
+    larger = readers.load("indoor", tmp_path / "made", (36, 48), train=2, val=1)
+    fresh = readers.load("indoor", tmp_path / "fresh", (36, 48), train=2, val=1)
     assert larger.digest == fresh.digest != data.digest
-    assert len(aux_data.load("indoor", tmp_path / "made", (32, 40), train=3, val=1).train) == 3
+    assert len(readers.load("indoor", tmp_path / "made", (32, 40), train=3, val=1).train) == 3
     with pytest.raises(InvalidArgumentError, match="holds rooms already"):
-        aux_data.load("indoor", tmp_path / "made" / "2-1-seed0-32x40", train=3)
+        readers.load("indoor", tmp_path / "made" / "2-1-seed0-32x40", train=3)
 
 
 def test_normals_of_a_plane_are_exact() -> None:
@@ -89,10 +89,10 @@ def test_normals_of_a_plane_are_exact() -> None:
     normal /= np.linalg.norm(normal)
     x, y = np.meshgrid((np.arange(40) + 0.5 - 19) / 50, (np.arange(30) + 0.5 - 14) / 60)
     depth = -3 / (np.stack([x, y, np.ones_like(x)], -1) @ normal)
-    got = aux_data.normals_from_depth(depth, camera, radius=2)
+    got = nyuv2.normals_from_depth(depth, camera, radius=2)
     np.testing.assert_allclose(got, np.broadcast_to(normal, got.shape), atol=1e-5)
     depth[10, 10] = 0
-    assert (aux_data.normals_from_depth(depth, camera)[10, 10] == 0).all()
+    assert (nyuv2.normals_from_depth(depth, camera)[10, 10] == 0).all()
 
 
 def test_nyuv2_without_normals_and_with_old_matlab_files(rooms: Path, tmp_path: Path) -> None:
@@ -101,16 +101,16 @@ def test_nyuv2_without_normals_and_with_old_matlab_files(rooms: Path, tmp_path: 
     shutil.copytree(rooms, root)
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as file:
         del file["normals"], file["sceneTypes"]
-    mapping = np.array([list(aux_scenes.CLASSES.values())])
+    mapping = np.array([list(scenes.CLASSES.values())])
     scipy_io.savemat(root / "classMapping40.mat", {"mapClass": mapping})
     scipy_io.savemat(root / "splits.mat", {"trainNdxs": [[2], [1]], "testNdxs": [[9]]})
-    data = aux_data.load("nyuv2", root, (18, 24))
+    data = readers.load("nyuv2", root, (18, 24))
     assert data.train.ids == ("0001", "0002")
     assert data.train.tasks == ("segmentation", "depth", "normals")
-    full = aux_data.load("nyuv2", rooms)
+    full = readers.load("nyuv2", rooms)
     # Nearest: of two pixels, the second is at the centre of their union's right half.
     np.testing.assert_array_equal(data.train.arrays["depth"][0], full.train.arrays["depth"][0][1::2, 1::2])
-    aux_data.check(data, ("segmentation", "normals"))
+    check(data, ("segmentation", "normals"))
 
 
 def test_broken_nyuv2(rooms: Path, tmp_path: Path) -> None:
@@ -122,30 +122,30 @@ def test_broken_nyuv2(rooms: Path, tmp_path: Path) -> None:
     root = broken("mapping")
     (root / "classMapping40.mat").unlink()
     with pytest.raises(DatasetError, match=r"missing classMapping40\.mat"):
-        aux_data.load("nyuv2", root)
+        readers.load("nyuv2", root)
     root = broken("truncated")
     whole = (root / "nyu_depth_v2_labeled.mat").read_bytes()
     (root / "nyu_depth_v2_labeled.mat").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DatasetError, match="not NYUv2's labelled file"):
-        aux_data.load("nyuv2", root)
+        readers.load("nyuv2", root)
     root = broken("sizes")
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as file:
         labels = file["labels"][:, :, :20]
         del file["labels"]
         file["labels"] = labels
     with pytest.raises(DatasetError, match=r"image 1 has \(36, 48\) pixels, its labels \(20, 48\)"):
-        aux_data.load("nyuv2", root)
+        readers.load("nyuv2", root)
     root = broken("class")
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as file:
         file["labels"][0, 0, 0] = 200
     with pytest.raises(DatasetError, match="label 200; expected 0 to 13"):
-        aux_data.load("nyuv2", root)
+        readers.load("nyuv2", root)
     with h5py.File(root / "splits.mat", "r+") as file:
         file["testNdxs"][...] = 77
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as file:
         file["labels"][0, 0, 0] = 1
     with pytest.raises(DatasetError, match="testNdxs must hold numbers of images, 1 to 9"):
-        aux_data.load("nyuv2", root)
+        readers.load("nyuv2", root)
 
 
 def photo(rng: np.random.Generator, *shape: int) -> Image.Image:
@@ -166,11 +166,11 @@ def test_camvid(tmp_path: Path, shared: Path | None) -> None:
     if shared is not None:
         archives.extract_tar(shared / "data" / "camvid.tar", tmp_path / "real")
         root = tmp_path / "real" / "camvid"
-    data = aux_data.load("camvid", root, (24, 32), limit=2)
-    aux_data.check(data, ("segmentation", "edges"))
+    data = readers.load("camvid", root, (24, 32), limit=2)
+    check(data, ("segmentation", "edges"))
     assert data.train.classes == {"segmentation": 11}
     assert data.train.arrays["edges"].mean() == pytest.approx(0.15, abs=0.01)
-    blocks = aux_data.load("camvid", root, (24, 32), blocks=True)
+    blocks = readers.load("camvid", root, (24, 32), blocks=True)
     every = {photo.stem for photo in (root / "train").iterdir()}
     assert {*blocks.train.ids, *blocks.val.ids} == every
     assert len(blocks.train.ids) + len(blocks.val.ids) == len(every)
@@ -179,10 +179,10 @@ def test_camvid(tmp_path: Path, shared: Path | None) -> None:
 def test_edges_of_a_step() -> None:
     image = np.zeros((10, 10, 3), np.uint8)
     image[:, 5:] = 200
-    edges = aux_data.edges_of(image, share=0.2)
+    edges = readers.edges_of(image, share=0.2)
     # The two columns that meet at the step.
     assert np.flatnonzero(edges[4]).tolist() == [4, 5]
-    assert aux_data.edges_of(np.zeros((10, 10, 3), np.uint8)).sum() == 0
+    assert readers.edges_of(np.zeros((10, 10, 3), np.uint8)).sum() == 0
 
 
 def test_cityscapes(tmp_path: Path) -> None:
@@ -205,15 +205,15 @@ def test_cityscapes(tmp_path: Path) -> None:
                 values[:, :2] = 0
                 image = Image.fromarray(values)
             image.save(folder / f"{stem}_{ending}.png")
-    data = aux_data.load("cityscapes", tmp_path)
-    aux_data.check(data, ("segmentation", "disparity"))
+    data = readers.load("cityscapes", tmp_path)
+    check(data, ("segmentation", "disparity"))
     assert data.train.arrays["disparity"][0, 0].tolist() == [0, 0] + [10] * 62
     assert (data.train.arrays["segmentation"] == 0).all()
     # Half as wide: half the disparity.
-    assert aux_data.load("cityscapes", tmp_path, (16, 32)).train.arrays["disparity"].max() == 5
+    assert readers.load("cityscapes", tmp_path, (16, 32)).train.arrays["disparity"].max() == 5
     next((tmp_path / "disparity" / "val").rglob("*.png")).unlink()
     with pytest.raises(DatasetError, match=r"missing disparity/val/aachen"):
-        aux_data.load("cityscapes", tmp_path)
+        readers.load("cityscapes", tmp_path)
 
 
 def taskonomy(root: Path, domains: dict[str, Image.Image | np.ndarray], buildings: int = 5) -> Path:
@@ -247,8 +247,8 @@ def test_taskonomy(tmp_path: Path) -> None:
             "class_scene": scores,
         },
     )  # fmt: skip
-    data = aux_data.load("taskonomy", root, labels="normals,depth,segmentation,scene")
-    aux_data.check(data, ("normals", "depth", "segmentation", "scene"))
+    data = readers.load("taskonomy", root, labels="normals,depth,segmentation,scene")
+    check(data, ("normals", "depth", "segmentation", "scene"))
     # One of five buildings validates, and no building does both.
     assert (len(data.train), len(data.val)) == (8, 2)
     assert not {i.split("/")[0] for i in data.train.ids} & {i.split("/")[0] for i in data.val.ids}
@@ -257,14 +257,14 @@ def test_taskonomy(tmp_path: Path) -> None:
     assert data.train.arrays["segmentation"][0, 0, :2].tolist() == [255, 0]
     assert (data.train.arrays["scene"] == 7).all()
     with pytest.raises(UnknownTaskError, match="disparity"):
-        aux_data.load("taskonomy", root, labels="disparity")
+        readers.load("taskonomy", root, labels="disparity")
     with pytest.raises(DatasetError, match="edge_texture"):
-        aux_data.load("taskonomy", root, labels="edges")
+        readers.load("taskonomy", root, labels="edges")
     for folder in (root / "normal").iterdir():
         for file in folder.iterdir():
             file.rename(file.with_name(file.name.replace("view_0", "view_9")))
     with pytest.raises(DatasetError, match="no view has all"):
-        aux_data.load("taskonomy", root)
+        readers.load("taskonomy", root)
 
 
 def made(n: int = 3, **labels: np.ndarray) -> LabelledSet:
@@ -281,12 +281,12 @@ def test_join_keeps_what_both_have() -> None:
     right = LabelledSet(
         "other", ("9", "2", "1"), {"image": left.arrays["image"], "scene": np.array([5, 6, 7])}, {"scene": 9}
     )
-    both = aux_data.join(left, right)
+    both = join(left, right)
     assert both.ids == ("1", "2")
     assert both.arrays["scene"].tolist() == [7, 6]
     assert both.classes == {"segmentation": 4, "scene": 9}
     with pytest.raises(DatasetError, match="no sample in common"):
-        aux_data.join(left, right.take([0]))
+        join(left, right.take([0]))
 
 
 @pytest.mark.parametrize(
@@ -312,21 +312,21 @@ def test_join_keeps_what_both_have() -> None:
 )
 def test_bad_input(bad: LabelledSet, tasks: tuple[str, ...], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        aux_data.check(AuxData(bad, bad), tasks)
+        check(AuxData(bad, bad), tasks)
 
 
 def test_sets_of_two_sizes() -> None:
     other = LabelledSet("mine", ("0",), {"image": np.zeros((1, 8, 8, 3), np.uint8)}, {})
     with pytest.raises(DatasetError, match="those of train"):
-        aux_data.check(AuxData(made(), other), ("depth",))
+        check(AuxData(made(), other), ("depth",))
 
 
 def test_unknown_data(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="camvid"):
-        aux_data.load("camvids", tmp_path)
+        readers.load("camvids", tmp_path)
     with pytest.raises(InvalidArgumentError, match="no option 'shares' here: did you mean 'share'"):
-        aux_data.load("camvid", tmp_path, shares=1)
+        readers.load("camvid", tmp_path, shares=1)
     with pytest.raises(InvalidArgumentError, match="option blocks is 1; expected bool"):
-        aux_data.load("camvid", tmp_path, blocks=1)
+        readers.load("camvid", tmp_path, blocks=1)
     with pytest.raises(InvalidArgumentError, match="8 pixels"):
-        aux_data.load("camvid", tmp_path, (4, 4))
+        readers.load("camvid", tmp_path, (4, 4))

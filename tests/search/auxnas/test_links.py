@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from nasbench_mr import cost, space
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError
 from nasbench_mr.network import MultiResolutionNet
-from nasbench_mr.search.auxnas import links as aux_links
-from nasbench_mr.search.auxnas import network as aux_network
+from nasbench_mr.search.auxnas.links import Linked, Links
+from nasbench_mr.search.auxnas.networks import Port, Staged, build
 
 SIZE = (32, 48)
 PRIMARY = [8, 8, 1, 1, 8, 2, 1, 1, 8, 16, 1, 1, 1, 1, 8, 8, 16, 1, 1, 1, 1, 1, 8, 8, 8, 16, 24]
@@ -29,10 +29,8 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def staged(
-    backbone: str, outputs: int, seed: int = 0, dense: bool = True, **options: object
-) -> aux_network.Staged:
-    return aux_network.build(backbone, outputs, dense, SIZE, seed, **{**OPTIONS[backbone], **options})
+def staged(backbone: str, outputs: int, seed: int = 0, dense: bool = True, **options: object) -> Staged:
+    return build(backbone, outputs, dense, SIZE, seed, **{**OPTIONS[backbone], **options})
 
 
 def trained(network: nn.Module, steps: int = 2) -> nn.Module:
@@ -54,14 +52,14 @@ def graph_of(network: nn.Module, x: torch.Tensor) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("backbone", OPTIONS)
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", ["none", "link"])
 def test_export_is_the_primary_output(backbone: str, norm: bool) -> None:
     other = {"code": AUXILIARY} if backbone == "multi-resolution" else {}
     primary, normals, scene = (
         staged(backbone, 5), staged(backbone, 3, 1, **other), staged(backbone, 7, 2, False, **other)
     )  # fmt: skip
     plain = copy.deepcopy(primary.plain())
-    network = trained(aux_links.Linked(primary, [normals, scene], norm=norm))
+    network = trained(Linked(primary, [normals, scene], norm=norm))
     for links in network.to_primary():
         for module in links.modules():
             # Biases that are far from 0, so that a norm which is not folded would show.
@@ -74,7 +72,7 @@ def test_export_is_the_primary_output(backbone: str, norm: bool) -> None:
         exported = network.export()
         assert [tuple(y.shape) for y in outputs] == [(2, 5, *SIZE), (2, 3, *SIZE), (2, 7)]
         torch.testing.assert_close(exported(x), outputs[0], atol=1e-5, rtol=0)
-        if norm:
+        if norm == "link":
             # The constants matter: without them the output is another one.
             assert (primary.plain()(x) - outputs[0]).abs().max() > 1e-3
         network.closed = False
@@ -91,9 +89,9 @@ def test_export_is_the_primary_output(backbone: str, norm: bool) -> None:
     }
 
 
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", ["none", "link"])
 def test_export_costs_what_the_code_costs(norm: bool) -> None:
-    network = aux_links.Linked(
+    network = Linked(
         staged("multi-resolution", 5), [staged("multi-resolution", 3, 1, code=AUXILIARY)], norm=norm
     )
     exported = trained(network).export()
@@ -122,8 +120,8 @@ def test_export_costs_what_the_code_costs(norm: bool) -> None:
 def test_links_start_from_the_separate_networks() -> None:
     primary, auxiliary = staged("multi-resolution", 5), staged("multi-resolution", 3, 1, code=AUXILIARY)
     x = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
-    for norm in (False, True):
-        network = aux_links.Linked(primary, [auxiliary], norm=norm).train()
+    for norm in ("none", "link"):
+        network = Linked(primary, [auxiliary], norm=norm).train()
         apart = [copy.deepcopy(primary).train()(x), copy.deepcopy(auxiliary).train()(x)]
         for fused, alone in zip(network(x), apart, strict=True):
             torch.testing.assert_close(fused, alone)
@@ -136,23 +134,23 @@ def test_links_start_from_the_separate_networks() -> None:
 
 def test_edges_keep_to_the_limits() -> None:
     # One stage after another, two groups: 0 0 0 0 | 1 1.
-    ports = [[aux_network.Port(4, 4, 0)]] * 4 + [[aux_network.Port(8, 8, 1)]] * 2
-    links = aux_links.Links(ports, ports)
+    ports = [[Port(4, 4, 0)]] * 4 + [[Port(8, 8, 1)]] * 2
+    links = Links(ports, ports)
     pairs = [(edge.source, edge.target) for edge in links.edges]
     assert pairs == [
         (0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2), (1, 3), (2, 3), (3, 3), (4, 4), (4, 5), (5, 5),
     ]  # fmt: skip
     # The published count for ViT-Base: twelve blocks in four groups, 24 gates each way.
-    vit = [[aux_network.Port(4, 16, k // 3)] for k in range(12)]
-    assert len(aux_links.Links(vit, vit).edges) == 24
+    vit = [[Port(4, 16, k // 3)] for k in range(12)]
+    assert len(Links(vit, vit).edges) == 24
     # Branch k of a multi-resolution network appears in stage k: 9 + 6 + 3 + 1.
-    assert len(aux_links.Links(*[staged("multi-resolution", 3).ports] * 2).edges) == 19
-    assert len(aux_links.Links(vit, vit, reach=1).edges) == 12
+    assert len(Links(*[staged("multi-resolution", 3).ports] * 2).edges) == 19
+    assert len(Links(vit, vit, reach=1).edges) == 12
 
 
 def test_gate_values_and_fusion() -> None:
-    ports = [[aux_network.Port(1, 4, 0)]] * 2
-    links = aux_links.Links(ports, ports, gate=0.001)
+    ports = [[Port(1, 4, 0)]] * 2
+    links = Links(ports, ports, gate=0.001)
     torch.testing.assert_close(links.gates(), torch.full((3,), 0.001))
     with torch.no_grad():
         links.alpha.copy_(torch.logit(torch.tensor([0.1, 0.5, 0.25])))
@@ -160,7 +158,7 @@ def test_gate_values_and_fusion() -> None:
     history = [[torch.full((1, 1, 2, 2), 3.0)], [torch.full((1, 1, 2, 2), 5.0)]]
     # 2 * 0.5 * 3 + 8 * 0.25 * 5
     torch.testing.assert_close(links.added(1, 0, history, links.gates()), torch.full((1, 1, 2, 2), 13.0))
-    fixed = aux_links.Links(ports, ports, gate=1)
+    fixed = Links(ports, ports, gate=1)
     assert fixed.alpha is None
     assert fixed.gates().tolist() == [1, 1, 1]
 
@@ -168,32 +166,32 @@ def test_gate_values_and_fusion() -> None:
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ([[aux_network.Port(4, 4, 0)]] * 3, [[aux_network.Port(4, 4, 0)]] * 2, "2 and 3 stages"),
-        ([[aux_network.Port(4, 8, 0)]], [[aux_network.Port(4, 4, 0)]], "stride 8"),
-        ([[aux_network.Port(4, 4, 1)]], [[aux_network.Port(4, 4, 0)]], "too few"),
+        ([[Port(4, 4, 0)]] * 3, [[Port(4, 4, 0)]] * 2, "2 and 3 stages"),
+        ([[Port(4, 8, 0)]], [[Port(4, 4, 0)]], "stride 8"),
+        ([[Port(4, 4, 1)]], [[Port(4, 4, 0)]], "too few"),
         ([], [], "too few"),
     ],
 )
 def test_networks_that_cannot_be_linked(source: list, target: list, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        aux_links.Links(source, target)
+        Links(source, target)
 
 
 def test_bad_backbones() -> None:
     with pytest.raises(UnknownNameError, match="vit-tiny"):
-        aux_network.build("vit-tinny", 3, True, SIZE)
+        build("vit-tinny", 3, True, SIZE)
     with pytest.raises(InvalidArgumentError, match="code"):
-        aux_network.build("multi-resolution", 3, True, SIZE)
+        build("multi-resolution", 3, True, SIZE)
     with pytest.raises(UnknownNameError, match="widht"):
-        aux_network.build("vgg-16", 3, True, SIZE, widht=2)
+        build("vgg-16", 3, True, SIZE, widht=2)
     with pytest.raises(UnknownNameError, match="hidden_sizes"):
-        aux_network.build("resnet-50", 3, True, SIZE, hiden_sizes=[1])
+        build("resnet-50", 3, True, SIZE, hiden_sizes=[1])
     with pytest.raises(InvalidArgumentError, match="multiples of 16"):
-        aux_network.build("vit-tiny", 3, True, (40, 48))
+        build("vit-tiny", 3, True, (40, 48))
     with pytest.raises(InvalidArgumentError, match="at least 4"):
         staged("vit-tiny", 3, num_hidden_layers=3)
     with pytest.raises(InvalidArgumentError, match="no checkpoint folder"):
-        aux_network.build("vit-tiny", 3, True, SIZE, checkpoint="nowhere")
+        build("vit-tiny", 3, True, SIZE, checkpoint="nowhere")
 
 
 def test_checkpoints_are_read(tmp_path: object) -> None:
@@ -209,13 +207,13 @@ def test_checkpoints_are_read(tmp_path: object) -> None:
     )
     saved = ViTModel(config, add_pooling_layer=False)
     saved.save_pretrained(tmp_path)
-    net = aux_network.build("vit-tiny", 3, True, (32, 48), checkpoint=str(tmp_path), head_channels=8)
+    net = build("vit-tiny", 3, True, (32, 48), checkpoint=str(tmp_path), head_channels=8)
     torch.testing.assert_close(net.embeddings.cls_token, saved.embeddings.cls_token)
     assert net(torch.zeros(1, 3, 32, 48)).shape == (1, 3, 32, 48)
     # What it lacks would be drawn at random: more blocks than it has, or another kind of network.
     for kind, changes in (("vit-tiny", {"num_hidden_layers": 5}), ("resnet-50", {})):
         with pytest.raises(InvalidArgumentError, match=r"no checkpoint|no \w+ checkpoint"):
-            aux_network.build(kind, 3, True, (32, 48), checkpoint=str(tmp_path), head_channels=8, **changes)
+            build(kind, 3, True, (32, 48), checkpoint=str(tmp_path), head_channels=8, **changes)
 
 
 def test_seeds_leave_the_global_generator_alone() -> None:
@@ -230,6 +228,4 @@ def test_seeds_leave_the_global_generator_alone() -> None:
 
 
 def test_code_is_any_form() -> None:
-    assert aux_network.build(
-        "multi-resolution", 3, True, SIZE, code=space.to_string(PRIMARY)
-    ).net.code == tuple(PRIMARY)
+    assert build("multi-resolution", 3, True, SIZE, code=space.to_string(PRIMARY)).net.code == tuple(PRIMARY)

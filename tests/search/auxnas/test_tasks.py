@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from nasbench_mr.errors import DatasetError, UnknownTaskError
-from nasbench_mr.search.auxnas import tasks as aux_tasks
+from nasbench_mr.search.auxnas.tasks import TASKS, get
 
 
 def measured(
     name: str, outputs: list[torch.Tensor], labels: list[torch.Tensor], classes: int | None = None
 ) -> dict:
-    meter = aux_tasks.get(name).meter(classes, "cpu")
+    meter = get(name).meter(classes, "cpu")
     for output, label in zip(outputs, labels, strict=True):
         meter.update(output, label)
     return meter.compute()
@@ -31,7 +31,7 @@ def test_normals() -> None:
         output[0, :, 0, i] = (1 + i) * torch.tensor(
             [math.sin(math.radians(angle)), 0, -math.cos(math.radians(angle))]
         )
-    task = aux_tasks.get("normals")
+    task = get("normals")
     expected = sum(1 - math.cos(math.radians(a)) for a in angles) / 4
     assert float(task.loss(output, label)) == pytest.approx(expected, rel=1e-5)
     # In two batches: counts add up.
@@ -46,12 +46,12 @@ def test_normals() -> None:
 def test_depth() -> None:
     label = torch.tensor([[[2.0, 4.0, 0.0, 1.0]]])
     output = torch.tensor([[[[2.4, 6.0, 9.0, 0.9]]]])
-    assert float(aux_tasks.get("depth").loss(output, label)) == pytest.approx((0.4 + 2 + 0.1) / 3, rel=1e-5)
+    assert float(get("depth").loss(output, label)) == pytest.approx((0.4 + 2 + 0.1) / 3, rel=1e-5)
     got = measured("depth", [output], [label])
     # Ratios 1.2, 1.5 and 1.11.
     assert got == pytest.approx({"L1": 2.5 / 3, "delta1": 200 / 3})
-    assert aux_tasks.get("depth").objective.sign == -1
-    assert aux_tasks.get("disparity").objective.unit == "pixels"
+    assert get("depth").objective.sign == -1
+    assert get("disparity").objective.unit == "pixels"
 
 
 def test_edges() -> None:
@@ -61,7 +61,7 @@ def test_edges() -> None:
     assert measured("edges", [logits], [label])["F1"] == pytest.approx(100 * 4 / 5)
     # Edges weigh 4/6 each, others 2/6 each.
     losses = [-math.log(p) * w for p, w in ((0.9, 4), (0.6, 4), (0.3, 2), (0.8, 2), (0.8, 2), (0.8, 2))]
-    assert float(aux_tasks.get("edges").loss(logits, label)) == pytest.approx(sum(losses) / 36, rel=1e-4)
+    assert float(get("edges").loss(logits, label)) == pytest.approx(sum(losses) / 36, rel=1e-4)
 
 
 def test_classes_skip_the_unknown() -> None:
@@ -69,15 +69,15 @@ def test_classes_skip_the_unknown() -> None:
     labels = torch.tensor([1, 1, -1])
     assert measured("scene", [logits], [labels], 3)["top1"] == 50
     total = math.log(math.e**2 + math.e + 1) - 1 + math.log(math.e**3 + 2) - 3
-    assert float(aux_tasks.get("scene").loss(logits, labels)) == pytest.approx(total / 2, rel=1e-5)
+    assert float(get("scene").loss(logits, labels)) == pytest.approx(total / 2, rel=1e-5)
 
 
 def test_segmentation_without_a_known_pixel_has_no_loss() -> None:
     label = torch.full((1, 2, 2), 255, dtype=torch.uint8)
-    assert float(aux_tasks.get("segmentation").loss(torch.randn(1, 4, 2, 2), label)) == 0
+    assert float(get("segmentation").loss(torch.randn(1, 4, 2, 2), label)) == 0
     label[0, 0, 0] = 2
     logits = torch.zeros(1, 4, 2, 2)
-    assert float(aux_tasks.get("segmentation").loss(logits, label)) == pytest.approx(math.log(4))
+    assert float(get("segmentation").loss(logits, label)) == pytest.approx(math.log(4))
     assert measured("segmentation", [logits], [label], 4)["aAcc"] == 0
 
 
@@ -92,9 +92,9 @@ def test_every_task_has_finite_losses_and_gradients() -> None:
         "object": rng.integers(0, 5, 2),
         "scene": rng.integers(0, 5, 2),
     }
-    assert set(labels) == set(aux_tasks.TASKS)
+    assert set(labels) == set(TASKS)
     for name, label in labels.items():
-        task = aux_tasks.get(name)
+        task = get(name)
         task.check(label, 5, "here")
         output = torch.randn(2, task.channels(5), *([4, 6] if task.dense else []), requires_grad=True)
         task.loss(output, torch.from_numpy(label)).backward()
@@ -108,7 +108,7 @@ def test_every_task_has_finite_losses_and_gradients() -> None:
 
 
 def test_bad_labels() -> None:
-    seg, scene, depth = (aux_tasks.get(n) for n in ("segmentation", "scene", "depth"))
+    seg, scene, depth = (get(n) for n in ("segmentation", "scene", "depth"))
     with pytest.raises(DatasetError, match="0 to 7; expected classes 0 to 4"):
         seg.check(np.array([[0, 7, 255]], np.uint8), 5, "indoor train")
     with pytest.raises(DatasetError, match="-2 to 1"):
@@ -120,4 +120,4 @@ def test_bad_labels() -> None:
     with pytest.raises(DatasetError, match="how many classes"):
         seg.channels(None)
     with pytest.raises(UnknownTaskError, match="segmentation"):
-        aux_tasks.get("segmentations")
+        get("segmentations")

@@ -1,1 +1,0 @@
-"""Aux-NAS: a primary network trained with links to auxiliary ones, which are then cut."""
