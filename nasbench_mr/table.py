@@ -345,15 +345,24 @@ def write(path: str | os.PathLike[str], task: Task, columns: Columns, extra: Ite
 
 
 def write_curves(path: str | os.PathLike[str], task: Task, columns: Columns) -> pa.Table:
-    """Checks learning curves and writes them as Parquet, atomically.
+    """Check learning curves (see `curves_to_arrow`) and write them as Parquet, atomically."""
+    arrow = curves_to_arrow(task, columns)
+    write_arrow(arrow, path)
+    return arrow
+
+
+def curves_to_arrow(task: Task, columns: Columns) -> pa.Table:
+    """Return learning curves as a checked Arrow table.
 
     Args:
         columns: "codes" `(n, DIM)`, "seed" and "epoch" `(n,)`, and numeric columns, the objective among them.
+
+    Raises:
+        TableError: see `check_curves`.
     """
     names = [name for name in columns if name not in ("codes", "seed", "epoch")]
     arrow = _assemble(task, columns, curve_schema(task, names))
     check_curves(arrow, task)
-    write_arrow(arrow, path)
     return arrow
 
 
@@ -375,33 +384,35 @@ def append(path: str | os.PathLike[str], task: Task, columns: Columns) -> None:
     write_arrow(joined, path)
 
 
-def compact(parts: Iterable[str | os.PathLike[str]], path: str | os.PathLike[str], task: Task) -> pa.Table:
-    """Joins part files of trials into one table, in the order given.
+def compact(parts: Mapping[str, pa.Table], task: Task, where: str = "the table") -> pa.Table:
+    """Return the trials of several tables, in the order given, as one checked table.
 
-    Where a trial (code and seed) is in several parts, the first "ok" one stays, else the last.
+    Where a trial (code and seed) is in several, the first "ok" one stays, else the last.
+
+    Args:
+        parts: tables by what they are called in errors.
+        where: what the whole is called.
 
     Raises:
-        TableError: a part is unreadable or malformed.
+        TableError: a part is malformed.
     """
     import pyarrow as pa
 
-    tables = {str(part): read_arrow(part) for part in parts}
-    extra = _extra_columns(next(iter(tables.values()))) if tables else []
+    extra = _extra_columns(next(iter(parts.values()))) if parts else []
     wanted = schema(task, extra)
     ordered = []
-    for part, arrow in tables.items():
+    for part, arrow in parts.items():
         _check_columns(arrow, wanted, part)
         ordered.append(arrow.select(wanted.names).cast(wanted))
     joined = pa.concat_tables(ordered) if ordered else wanted.empty_table()
-    codes = _check_codes(joined, task, str(path))
+    codes = _check_codes(joined, task, where)
     ok = np.array([status == "ok" for status in joined["status"].to_pylist()], bool)
     keep: dict[tuple[bytes, int], int] = {}
     for row, trial in enumerate(zip(keys(codes), joined["seed"].to_pylist(), strict=True)):
         if trial not in keep or not ok[keep[trial]]:
             keep[trial] = row
     joined = joined.take(pa.array(list(keep.values()), pa.int64())).replace_schema_metadata(wanted.metadata)
-    check(joined, task, str(path))
-    write_arrow(joined, path)
+    check(joined, task, where)
     return joined
 
 

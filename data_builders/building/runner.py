@@ -16,7 +16,6 @@ import heapq
 import importlib
 import math
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -717,17 +716,12 @@ def compact(store: Store, names: Iterable[Task]) -> None:
 
 def _compact(store: Store, task: Task, names: Sequence[str]) -> None:
     if (parts := store.parts(task, names)) is not None:
-        with tempfile.TemporaryDirectory() as scratch:
-            joined = Path(scratch) / "joined.parquet"
-            table.write_arrow(parts, joined)
-            rows = table.compact([joined], Path(scratch) / "table.parquet", task)
-            rows = rows.sort_by([(name, "ascending") for name in (*space.NAMES, "seed")])
-            wanted = table.schema(task)
-            store.write(f"tables/{task.name}.parquet", to_bytes(rows.select(wanted.names).cast(wanted)))
-            if columns := _curves(rows, task):
-                path = Path(scratch) / "curves.parquet"
-                table.write_curves(path, task, columns)
-                store.write(f"curves/{task.name}.parquet", path.read_bytes())
+        rows = table.compact({f"parts/{task.name} in {store}": parts}, task)
+        rows = rows.sort_by([(name, "ascending") for name in (*space.NAMES, "seed")])
+        wanted = table.schema(task)
+        store.write(f"tables/{task.name}.parquet", to_bytes(rows.select(wanted.names).cast(wanted)))
+        if columns := _curves(rows, task):
+            store.write(f"curves/{task.name}.parquet", to_bytes(table.curves_to_arrow(task, columns)))
 
 
 def _curves(rows: pa.Table, task: Task) -> dict[str, Any]:
