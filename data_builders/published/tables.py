@@ -18,6 +18,7 @@ import itertools
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,11 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
                 f"{folder / name} has git blob id {found}; expected {BLOBS[name]}. Get the published file "
                 "(nasbench-mr fetch), or accept this one with --unchecked"
             )
+    if altered := [name for name, found in sources.items() if found != BLOBS[name]]:
+        warnings.warn(
+            f"{', '.join(altered)} in {folder}: not the published file; read only what you trust",
+            stacklevel=2,
+        )
     with _locked(release.DEFAULT):
         for version in _versions(sources):
             existing = _installed(version, sources)
@@ -190,7 +196,12 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
                 break
         strata = _strata(folder / LIST) if LIST in sources else None
         tables = {
-            setting: _published(folder / _file(setting), tasks.get(setting), strata)
+            setting: _published(
+                folder / _file(setting),
+                tasks.get(setting),
+                strata,
+                sources[_file(setting)] == BLOBS[_file(setting)],
+            )
             for setting in SETTINGS
             if _file(setting) in sources
         }
@@ -201,7 +212,7 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
             files.write_text(target / "LICENSE", _LICENSE)
 
         about = {**_ABOUT, "sources": sources}
-        if any(BLOBS[name] != found for name, found in sources.items()):
+        if altered:
             about["title"] = "NAS-Bench-MR: altered, not the published tables"
         described = [_described(tasks.get(name), sources[_file(name)]) for name in tables]
         return release.create(fill, release.DEFAULT, version, described, about)
@@ -286,10 +297,12 @@ def _strata(path: Path) -> dict[tuple[int, ...], str]:
     return strata
 
 
-def _published(path: Path, task: Task, strata: Mapping[tuple[int, ...], str] | None) -> pa.Table:
-    """One published pickle as a table."""
+def _published(
+    path: Path, task: Task, strata: Mapping[tuple[int, ...], str] | None, trusted: bool
+) -> pa.Table:
+    """Return one published pickle as a table; `trusted` where its hash is the pinned one."""
     with _reading(path):
-        rows = plain_pickle.load(path)
+        rows = plain_pickle.load(path, trusted)
         if not isinstance(rows, list) or not rows:
             shown = "an empty list" if isinstance(rows, list) else f"a {type(rows).__name__}"
             raise TableError(f"holds {shown}; expected a list of dicts")

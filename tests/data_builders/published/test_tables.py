@@ -575,7 +575,7 @@ def test_a_truncated_file(part: float, upstream: Path) -> None:
     path = upstream / "data" / "seg" / "trainval.pkl"
     data = path.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
-    with pytest.raises(TableError, match=r"seg/trainval\.pkl: byte \d+ of the pickle: it ends too early"):
+    with pytest.raises(TableError, match=r"seg/trainval\.pkl: not a whole pickle of plain data"):
         published.import_release(upstream, check=False)
 
 
