@@ -60,6 +60,24 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise where a file of this name can't be written; to find out before hours of work.
+
+    Missing folders are no obstacle. Nothing is written, and nothing is left behind.
+
+    Raises:
+        StorageError: a folder is there, or a file where a folder should be, or the folder can't be written.
+    """
+    import tempfile
+
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise StorageError(f"can't write {path}: a folder is there; give a file's name")
+    place = next(folder for folder in path.parents if folder.exists())
+    with explained(path), tempfile.TemporaryFile(dir=place):
+        pass
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a whole file atomically."""
     with atomic(path) as temporary:

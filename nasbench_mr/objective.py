@@ -299,10 +299,19 @@ class Objective:
 
     def best(self) -> float:
         """The largest value in the domain: known for a table, else NaN. Analysis only: nothing is charged."""
+        found = self.best_measured()
+        return math.nan if found is None else float(combine(found[1][None], self.goals)[0])
+
+    def best_measured(self) -> tuple[tuple[int, ...], Floats] | None:
+        """The code of the largest value in the domain, and its `(m,)` metrics; None where no table knows.
+
+        With several goals it is one code that is best jointly. Analysis only: nothing is charged.
+        """
         if not isinstance(self.source, TableSource) or self.domain.codes is None:
-            return math.nan
+            return None
         values = self.source.measure(self.domain.codes, self.goals, None).values
-        return float(combine(values, self.goals).max())
+        row = int(combine(values, self.goals).argmax())
+        return tuple(self.domain.codes[row].tolist()), values[row]
 
 
 def epoch_alike(epoch: int, total: int, own: int) -> int:

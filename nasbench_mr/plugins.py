@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError, UnknownNameError, did_you_mean
@@ -112,6 +113,25 @@ def address(kind: type) -> str:
             f"and give mine.{name.rpartition('.')[2]}"
         )
     return f"{module}.{name}"
+
+
+def check_options(kind: type, options: Mapping[str, Any], what: str, own: Collection[str]) -> None:
+    """Raise for options that a class does not take.
+
+    Args:
+        what: what is made of the class, for the message: "search 'evolution'".
+        own: arguments that are given otherwise, and are no options.
+
+    Raises:
+        InvalidArgumentError: it has no such option; names the nearest.
+    """
+    known = inspect.signature(kind).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        return
+    names = [name for name, p in known.items() if name not in own and p.kind is not p.VAR_POSITIONAL]
+    for option in options:
+        if option not in names:
+            raise InvalidArgumentError(f"{what} has no option {option!r}: {did_you_mean(option, names)}")
 
 
 def find(dotted: str, base: type) -> Any:

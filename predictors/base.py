@@ -215,11 +215,12 @@ def make(
         MissingExtraError: the library it needs is not installed.
     """
     kind = PREDICTORS.find(name, Predictor)
+    shown = f"predictor {(name if isinstance(name, str) else name.__name__)!r}"
+    plugins.check_options(kind, options, shown, ("seed", "space"))
     try:
         predictor: Predictor = kind(seed=seed, space=space, **options)
     except TypeError as error:
-        shown = name if isinstance(name, str) else name.__name__
-        raise InvalidArgumentError(f"predictor {shown!r}: {error}") from None
+        raise InvalidArgumentError(f"{shown}: {error}") from None
     return predictor
 
 

@@ -28,7 +28,7 @@ from nasbench_mr.checks import at_least, positive
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError
 from nasbench_mr.objective import Objective
-from nasbench_mr.plugins import Registry
+from nasbench_mr.plugins import Registry, check_options
 
 #: Every search there is.
 SEARCHES = Registry["type[Searcher]"](
@@ -249,11 +249,12 @@ def make(
     if isinstance(where, Objective):
         options = {"epochs": where.epochs, **options}
     domain = where.domain if isinstance(where, Objective) else Domain() if where is None else where
+    shown = f"search {(name if isinstance(name, str) else name.__name__)!r}"
+    check_options(kind, options, shown, ("domain", "seed"))
     try:
         made: Searcher = kind(domain, seed=seed, **options)
     except TypeError as error:
-        shown = name if isinstance(name, str) else name.__name__
-        raise InvalidArgumentError(f"search {shown!r}: {error}") from None
+        raise InvalidArgumentError(f"{shown}: {error}") from None
     return made
 
 

@@ -16,7 +16,8 @@ _HEADER = '''\
 """{title}
 
 Code: {code}{scaled}
-{macs:,} MACs for a 1x3x128x128 input and {params:,} parameters, with a {classes}-class classifier.
+As limits such as max_macs count (full width, {reference} classes): {macs:,} MACs for a 1x3x128x128 input
+and {params:,} parameters.{own}
 `build()` gives the network with random weights; its parameters are named as those of
 nasbench_mr.network.MultiResolutionNet, so weights go from one to the other. Written by nasbench-mr {version}.
 """
@@ -27,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 '''
+
+_OWN = "\nThis network, of {classes} classes: {macs:,} MACs and {params:,} parameters."
 
 _NETWORK = '''\
 STEM = {stem}
@@ -108,7 +111,7 @@ def source(code: object, task: Task) -> str:
     width = task.width_mult
     stem, stages, head = cost.scaled_parts(code, width)
     trunk = task.problem == "detection"
-    classes = cost.NUM_CLASSES if task.num_classes is None else task.num_classes
+    classes = _classes(task)
     shapes, forward = _FORWARD[task.problem]
     parts = [
         _HEADER.format(
@@ -117,9 +120,10 @@ def source(code: object, task: Task) -> str:
             scaled=""
             if width == 1
             else f"\nAll its channels are scaled by {width:g}, as the task trains it.",
-            macs=int(cost.macs(code, width_mult=width)[0]),
-            params=int(cost.params(code, width_mult=width)[0]),
-            classes=cost.NUM_CLASSES,
+            macs=int(cost.macs(code)[0]),
+            params=int(cost.params(code)[0]),
+            reference=cost.NUM_CLASSES,
+            own="" if trunk else _OWN.format(**own_cost(code, task)),
             version=__version__,
         )
     ]
@@ -138,6 +142,25 @@ def source(code: object, task: Task) -> str:
         )
     )
     return "\n\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def own_cost(code: object, task: Task) -> dict[str, float]:
+    """What the network that a task trains costs: "width", "classes", "macs" (1x3x128x128 input), "params".
+
+    They differ from those that limits count (`cost.macs`, `cost.params`: full width, 50 classes). Empty for
+    detection, whose detector `cost` does not know.
+    """
+    if task.problem == "detection":
+        return {}
+    width, classes = task.width_mult, _classes(task)
+    head = "segmentation" if task.problem == "segmentation" else "classification"
+    macs = cost.macs(code, num_classes=classes, head=head, width_mult=width)
+    params = cost.params(code, num_classes=classes, width_mult=width)
+    return {"width": width, "classes": classes, "macs": int(macs[0]), "params": int(params[0])}
+
+
+def _classes(task: Task) -> int:
+    return cost.NUM_CLASSES if task.num_classes is None else task.num_classes
 
 
 def export(code: object, task: Task, path: str | os.PathLike[str]) -> Path:

@@ -41,6 +41,7 @@ from nasbench_mr.errors import (
     InvalidArgumentError,
     OutOfSpaceError,
     RecipeError,
+    ReleaseError,
     TableError,
     UnknownNameError,
 )
@@ -760,12 +761,20 @@ def release(
 
     Raises:
         InvalidArgumentError: there are no tables.
-        ReleaseError: the name or version is malformed, or taken by other content.
+        ReleaseError: no trial of a task succeeded; or the name or version is malformed, or taken by other
+            content.
     """
     store = Store(out, filesystem)
     names = [task for name in store.tasks() if (task := store.built(name)) is not None]
     if not names:
         raise InvalidArgumentError(f"no tables in {store}; build some first: nasbench-mr build")
+
+    for task in names:
+        if not store.succeeded(task.name):
+            raise ReleaseError(
+                f"no release was made: no trial of {task.name!r} succeeded; its errors are in "
+                f"{store}/tables/{task.name}.parquet"
+            )
 
     def fill(folder: Path) -> None:
         for task in names:

@@ -7,15 +7,20 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr import plot
+from nasbench_mr import cost, plot, space
 from nasbench_mr.cli.command import (
     Command,
+    Names,
     add_json,
     add_limits,
     add_release,
+    add_tasks,
+    folder_to_write,
     format_table,
     open_release,
+    picture,
     print_json,
+    whole,
 )
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.search.auxnas.choice import choose_code, rank_auxiliary
@@ -41,12 +46,13 @@ def pixels(text: str) -> tuple[int, int]:
 
 
 class AuxNAS(Command):
-    """Train a primary network with auxiliary labels (Aux-NAS); only that network is kept.
+    """Train a primary network with auxiliary labels that the network itself does not need (Aux-NAS).
 
-    PRIMARY and AUXILIARY (several: with commas) are among segmentation, normals, depth, disparity, edges,
-    object and scene. --data indoor is generated on first use; the others are read from --root, by default the
-    folder of that name in $NASBENCH_MR_DATA. Give the code of a multi-resolution backbone, or let --task take
-    the best one of a task in a release (with --joint: NCP's code for several) under --max-macs.
+    PRIMARY is the task that counts, AUXILIARY are the tasks whose labels help: segmentation, normals, depth,
+    disparity, edges, object or scene. --data indoor is generated on first use; other data are read from
+    --root, by default the folder of that name in $NASBENCH_MR_DATA. A multi-resolution backbone needs a code:
+    give --primary-code, or --task, whose best code in a release under --max-macs is taken (with --joint: the
+    code that NCP finds for several tasks).
 
     --from single trains each task alone first, as published, and starts from these networks; --single sets
     how. --out keeps config.json, result.json, the exported weights (primary.safetensors), the run as a table
@@ -66,19 +72,21 @@ class AuxNAS(Command):
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("primary", nargs="?", metavar="PRIMARY", help="the task that counts")
         parser.add_argument(
-            "auxiliary", nargs="?", default="", metavar="AUXILIARY", help="the tasks that help"
+            "auxiliary", nargs="*", action=Names, metavar="AUXILIARY", help="the tasks that help"
         )
         parser.add_argument(
-            "--data", default="indoor", help="indoor (default), nyuv2, cityscapes, camvid, taskonomy"
+            "--data", default="indoor", metavar="D",
+            help="indoor (default), nyuv2, cityscapes, camvid or taskonomy",
         )
-        parser.add_argument("--root", metavar="FOLDER", help="where the data is")
+        parser.add_argument("--root", metavar="FOLDER", help="the folder of the data")
         parser.add_argument(
             "--data-option", action="append", default=[], metavar="KEY=VALUE",
             help="an option of the data's reader, such as blocks=true of camvid (repeatable)",
         )
-        parser.add_argument("--size", type=pixels, metavar="HxW", help="resize images and labels to it")
+        parser.add_argument("--size", type=pixels, metavar="HxW", help="resize images and labels to this")
         parser.add_argument(
-            "--limit", type=int, default=0, metavar="N", help="at most N samples of each split"
+            "--limit", type=whole, default=0, metavar="N",
+            help="at most N samples of each split (default: all)",
         )
         parser.add_argument("--variant", help=f"{', '.join(VARIANTS)} (default: aux-nas)")
         parser.add_argument("--balance", help=f"{', '.join(BALANCES)} (default: sum)")
@@ -89,8 +97,8 @@ class AuxNAS(Command):
         parser.add_argument(
             "--auxiliary-code", metavar="CODE", help="the auxiliaries' (default: the primary's)"
         )
-        parser.add_argument("--task", metavar="T", help="take the best code of this task of a release")
-        parser.add_argument("--joint", action="store_true", help="let NCP find a code for all of --task T,T")
+        add_tasks(parser, "take the best code of this task in a release")
+        parser.add_argument("--joint", action="store_true", help="let NCP find one code for all of --task")
         add_limits(parser)
         add_release(parser)
         parser.add_argument(
@@ -105,24 +113,35 @@ class AuxNAS(Command):
         parser.add_argument(
             "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field (repeatable)"
         )
-        parser.add_argument("--seed", type=int, default=0, metavar="K", help="of everything random")
+        parser.add_argument(
+            "--seed", type=whole, default=0, metavar="K", help="seed of everything random (default 0)"
+        )
         parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-        parser.add_argument("--out", metavar="FOLDER", help="keep everything there")
+        parser.add_argument("--out", type=folder_to_write, metavar="FOLDER", help="keep everything there")
         parser.add_argument(
-            "--engine", metavar="E", help="with --compare: where runs take place, local (default) or ray"
+            "--engine", metavar="E", help="with --compare: where to train, local (default) or ray"
         )
         parser.add_argument(
-            "--workers", type=int, metavar="N", help="with --compare: runs at once (default: one a core)"
+            "--workers", type=whole, metavar="N", help="with --compare: runs at once (default: one a core)"
         )
-        parser.add_argument("--compare", type=int, metavar="N", help="all variants with N seeds; needs --out")
+        parser.add_argument(
+            "--compare", type=whole, metavar="N", help="train all variants with N seeds; needs --out"
+        )
         parser.add_argument(
             "--also", action="append", default=[], metavar="'VARIANT FIELD=VALUE ...'",
             help="with --compare: one more variant, such as 'aux-nas cut=0.5' (repeatable)",
         )
-        parser.add_argument("--plot", metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)")
+        parser.add_argument(
+            "--plot", type=picture, metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)"
+        )
         parser.add_argument("--rank", metavar="TASK", help="rank a release's tasks as helpers for TASK")
         add_json(parser)
     # fmt: on
+
+    def resume(self, args: argparse.Namespace) -> str:
+        if getattr(args, "out", None):
+            return f"what was trained is kept in {args.out}; rerun the command to resume"
+        return "nothing was kept; --out FOLDER keeps checkpoints"
 
     def run(self, args: argparse.Namespace) -> None:
         if args.rank:
@@ -142,13 +161,11 @@ class AuxNAS(Command):
                     raise InvalidArgumentError(f"--{name} is for comparisons: give --compare N")
         if args.compare is not None and args.variant:
             raise InvalidArgumentError("--compare trains all variants, so --variant would have no effect")
-        if args.plot:
-            plot.check_name(args.plot)
         config = self._config(args)
         if args.compare is not None:
             return self._compare(args, config)
         result = aux_nas(
-            args.primary, args.auxiliary, _data(args), config, seed=args.seed, device=args.device,
+            args.primary, args.auxiliary or (), _data(args), config, seed=args.seed, device=args.device,
             out=args.out, progress=True,
         )  # fmt: skip
         if args.out and result.config.backbone == "multi-resolution":
@@ -158,10 +175,16 @@ class AuxNAS(Command):
         if args.json:
             return print_json(result.to_dict())
         print(result.report())
-        macs = "" if result.macs is None else f"{result.macs:,} MACs, "
+        macs = "" if result.macs is None else f"{result.macs:,} MACs for one image, "
         print(
             f"exported: {macs}{result.params:,} parameters; {result.steps} updates in {result.seconds:.0f} s"
         )
+        if result.config.primary_code:
+            code = space.parse(result.config.primary_code)
+            print(
+                f"as limits count it: {int(cost.macs(code)[0]):,} MACs, {int(cost.params(code)[0]):,} "
+                f"parameters (full width, {cost.NUM_CLASSES} classes, a 128x128 image)"
+            )
         if args.out:
             print(f"kept in {args.out}")
         return None
@@ -175,13 +198,13 @@ class AuxNAS(Command):
         if args.single:
             changes["single"] = {**changes.get("single", {}), **recipes.parse_flags(args.single)}
         backbone = changes.get("backbone", AuxConfig.backbone)
-        chooses = [f for f in ("task", "joint", "max_macs", "max_params") if getattr(args, f)]
+        chooses = [f for f in ("tasks", "joint", "max_macs", "max_params") if getattr(args, f)]
         if backbone != "multi-resolution" or changes.get("primary_code"):
             if chooses:
                 flag = f"--{chooses[0].replace('_', '-')}"
                 why = "a code is given" if backbone == "multi-resolution" else f"{backbone} has no code"
                 raise InvalidArgumentError(f"{flag} is for choosing the primary's code, but {why}")
-        elif not args.task:
+        elif not args.tasks:
             raise InvalidArgumentError(
                 "the primary network needs a code: give --primary-code CODE, or --task T for the best code "
                 "of a release's task, such as --task mini-seg"
@@ -189,7 +212,7 @@ class AuxNAS(Command):
         else:
             bench = open_release(args)
             changes["primary_code"] = choose_code(
-                bench, args.task, args.max_macs, args.max_params, args.joint, args.seed
+                bench, ",".join(args.tasks), args.max_macs, args.max_params, args.joint, args.seed
             )
         return AuxConfig.of(changes)
 
@@ -199,7 +222,7 @@ class AuxNAS(Command):
 
         found = compare(
             args.primary,
-            args.auxiliary,
+            args.auxiliary or (),
             _data(args),
             config,
             out=args.out,

@@ -5,12 +5,26 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasbench_mr import release as releases
-from nasbench_mr.cli.command import Command, add_json, amount, format_table, print_json
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.cli.command import (
+    Command,
+    add_json,
+    add_tasks,
+    amount,
+    check_release,
+    folder_to_write,
+    format_table,
+    number,
+    print_json,
+    tasks_of,
+    whole,
+)
+from nasbench_mr.errors import InvalidArgumentError, ReleaseError
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders.building import runner
@@ -23,33 +37,51 @@ MAX_FAILURES = 10
 class Build(Command):
     """Train codes for tasks and seeds, and write their tables.
 
-    A trial is one code, trained for one task with one seed. Finished trials are in --out at once, so the same
-    command goes on where it was, whatever stopped it; tables/ and curves/ are written at the end. A trial
-    that fails is recorded with its error, and tried again up to --retries times over all runs; the report
-    lists it, and the exit status is 0 all the same. --engine ray runs on a cluster (docs/cluster.md).
+    A trial is one code, trained for one task with one seed. Finished trials are in --out at once: rerun the
+    command to resume, whatever stopped it. tables/ and curves/ are written at the end. A trial that fails is
+    recorded with its error and tried again, up to --retries times over all runs. The report lists the failed
+    trials and the command that tries them again, and the exit status is then 1. --engine ray runs on a
+    cluster (docs/cluster.md).
 
     Example:
-      nasbench-mr build --tasks mini-cls mini-seg --codes 200 --out out --dry-run
-      nasbench-mr build --tasks mini-cls mini-seg --codes 200 --out out --workers 2
-      nasbench-mr build --tasks seg --codes codes.txt --seeds 3 --out s3://bucket/seg --engine ray --gpus 0.5
+      nasbench-mr build mini-cls mini-seg --codes 200 --out out --dry-run
+      nasbench-mr build mini-cls mini-seg --codes 200 --out out --workers 2
+      nasbench-mr build seg --codes codes.txt --seeds 3 --out s3://bucket/seg --engine ray --gpus 0.5
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
-        add("--tasks", nargs="+", required=True, metavar="T", help="recipes, such as mini-cls seg")
+        add_tasks(parser, "the tasks (or recipes), such as mini-cls seg", first=True)
         add(
             "--codes",
             required=True,
             metavar="FILE|N",
-            help="a file (one code a line, or CSV or Parquet with the code's columns), or how many to draw",
+            help="how many codes to draw; or a file: a code on each line, or CSV or Parquet with its columns",
         )
-        add("--scheme", metavar="S", help="how codes are drawn (default published)")
-        add("--code-seed", type=int, metavar="K", help="seed of the draw (default 0)")
-        add("--max-macs", type=amount, metavar="N", help="draw codes of at most N MACs, such as 2e9 or 2G")
-        add("--seeds", type=int, default=1, metavar="K", help="train each with seeds 0 to K-1 (default 1)")
-        add("--out", required=True, metavar="DIR", help="a folder, or a URI such as s3://bucket/folder")
+        add("--scheme", metavar="S", help="how to draw codes: published (default), uniform, ...")
+        add("--code-seed", type=whole, metavar="K", help="seed of the draw (default 0)")
+        add(
+            "--max-macs",
+            type=amount,
+            metavar="N",
+            help="draw codes of at most N MACs, such as 2e9 or 2G: those of the full-width 50-class network "
+            "for a 128x128 image, whatever the task",
+        )
+        add("--seeds", type=whole, default=1, metavar="K", help="train each with seeds 0 to K-1 (default 1)")
+        add(
+            "--out",
+            type=folder_to_write,
+            required=True,
+            metavar="DIR",
+            help="a folder, or a URI such as s3://bucket/folder",
+        )
         add("--engine", default="local", metavar="E", help="local (default) or ray")
-        add("--workers", type=int, metavar="N", help="trials at once (default: as many as there is room for)")
+        add(
+            "--workers",
+            type=whole,
+            metavar="N",
+            help="trials at once (default: as many as there is room for)",
+        )
         add(
             "--address",
             metavar="A",
@@ -57,11 +89,11 @@ class Build(Command):
         )
         add(
             "--gpus",
-            type=float,
+            type=number,
             metavar="F",
             help="ray: share of a GPU for a trial, such as 0.25 (default: one, if any)",
         )
-        add("--cpus", type=float, metavar="F", help="ray: cores for a trial (default 1)")
+        add("--cpus", type=number, metavar="F", help="ray: cores for a trial (default 1)")
         add("--data", metavar="DIR", help="the folder of the data sets (default: $NASBENCH_MR_DATA)")
         add("--device", metavar="D", help="cpu or cuda (default: a GPU where there is one)")
         add("--recipe", metavar="FILE", help="fields to override in all the recipes, JSON or TOML")
@@ -74,31 +106,50 @@ class Build(Command):
         )
         add(
             "--time-limit",
-            type=float,
+            type=number,
             metavar="S",
             help="kill a trial after S seconds, reading data included",
         )
-        add("--retries", type=int, default=2, metavar="N", help="try a failed trial N more times (default 2)")
-        add("--checkpoints", metavar="DIR", help="keep trials in progress here, so that a killed one goes on")
+        add(
+            "--retries",
+            type=whole,
+            default=2,
+            metavar="N",
+            help="try a failed trial N more times (default 2)",
+        )
+        add(
+            "--checkpoints",
+            type=folder_to_write,
+            metavar="DIR",
+            help="keep trials in progress there, so that a killed one resumes",
+        )
         add("--trainer", metavar="M:F", help="a function of yours that trains like data_builders.train")
-        add("--dry-run", action="store_true", help="predict the cost from MACs and the trials in --out")
+        add("--dry-run", action="store_true", help="predict the time from MACs and the trials in --out")
         add("--release", metavar="NAME@VERSION", help="make a release of all tables in --out at the end")
-        add("--release-to", metavar="DIR", help="the release's new folder (default: install it)")
+        add(
+            "--release-to",
+            type=folder_to_write,
+            metavar="DIR",
+            help="the release's new folder (default: install it)",
+        )
         add("--about", metavar="FILE", help="title, license, citation, ... of the release, JSON or TOML")
         add_json(parser)
 
-    def run(self, args: argparse.Namespace) -> None:
+    def resume(self, args: argparse.Namespace) -> str:
+        return f"finished trials are kept in {getattr(args, 'out', '--out')}; rerun the command to resume"
+
+    def run(self, args: argparse.Namespace) -> int | None:
         from nasbench_mr.data_builders.building import runner
         from nasbench_mr.data_builders.training import recipes
 
-        names = [name for part in args.tasks for name in part.split(",") if name]
+        names = tasks_of(args)
         changes = [recipes.read(args.recipe)] if args.recipe else []
         changes.append(recipes.parse_flags(args.set))
         about = recipes.read(args.about) if args.about else {}
         name, at, version = (args.release or "").partition("@")
         if args.release and not (name and at and version):
             raise InvalidArgumentError(
-                f"--release {args.release!r}; expected NAME@VERSION, such as mine@1.0.0"
+                f"--release is {args.release!r}; expected NAME@VERSION, such as mine@1.0.0"
             )
         if args.release:
             releases.check_name(name, version)
@@ -130,32 +181,45 @@ class Build(Command):
             if args.dry_run:
                 if args.engine == "ray" and args.workers is None:
                     raise InvalidArgumentError("--dry-run with --engine ray needs --workers N")
-                return print_forecast(builder.forecast(trials, args.workers), args.json)
+                print_forecast(builder.forecast(trials, args.workers), args.json)
+                return None
+            if args.release and builder.pending(trials):
+                check_release(name, version, args.release_to)
             report = builder.run(trials, progress=True)
             runner.compact(builder.store, builder.tasks.values())
-        made = None
+            failures = [builder.records[o.trial].failures for o in report.failures if o.status == "failed"]
+        made = spoilt = None
         if args.release:
             target = Path(args.release_to) if args.release_to else None
-            made = runner.release(args.out, name, version, about, target)
-        return print_report(report, args.out, made, args.json)
+            try:
+                made = runner.release(args.out, name, version, about, target)
+            except ReleaseError as error:
+                spoilt = error
+        again = shlex.join(["nasbench-mr", *args.typed])
+        if failures and max(failures) > args.retries:
+            again += f" --retries {max(failures)}"
+        print_report(report, args.out, made, args.json, again)
+        if spoilt is not None:
+            print(f"nasbench-mr: {spoilt}", file=sys.stderr)
+        return 1 if failures or spoilt else None
 
 
 def print_forecast(forecast: runner.Forecast, as_json: bool) -> None:
-    """Says what a build would take."""
+    """Print what a build would take."""
     from nasbench_mr.data_builders.building.runner import clock
 
     if as_json:
         return print_json({f.name: getattr(forecast, f.name) for f in dataclasses.fields(forecast)})
     print(format_table(forecast.tasks))
     if math.isnan(forecast.seconds):
-        print("\nno rate yet: train a few codes of each task first, such as --codes 8")
+        print("\nnothing is timed yet: train a few codes of each task first, such as --codes 8")
     else:
         print(f"\nabout {clock(forecast.seconds)} with {forecast.workers} workers")
     return None
 
 
-def print_report(report: runner.Report, out: str, made: Release | None, as_json: bool) -> None:
-    """Says what a build did."""
+def print_report(report: runner.Report, out: str, made: Release | None, as_json: bool, again: str) -> None:
+    """Print what a build did."""
     from nasbench_mr.data_builders.building.runner import clock
 
     if as_json:
@@ -176,6 +240,7 @@ def print_report(report: runner.Report, out: str, made: Release | None, as_json:
                 "seconds": report.wall,
                 "utilisation": report.utilisation,
                 "release": made and str(made),
+                "again": again if any(counts.failed for counts in report.tasks.values()) else None,
             }
         )
     rows = [{"task": name, **dataclasses.asdict(counts)} for name, counts in report.tasks.items()]
@@ -184,12 +249,15 @@ def print_report(report: runner.Report, out: str, made: Release | None, as_json:
         print(f"{outcome.status}: {outcome.trial}: {outcome.error}")
     if len(report.failures) > MAX_FAILURES:
         print(f"... and {len(report.failures) - MAX_FAILURES} more; the tables' column 'error' has all")
-    if unwritten := sum(outcome.no_space for outcome in report.failures):
-        print(f"{unwritten} found no space for their files: free some, and the same command tries them again")
-    if unread := sum(outcome.excused for outcome in report.failures) - unwritten:
-        print(f"{unread} could not read their data: mend it, and the same command tries them again")
-    if sum(counts.failed for counts in report.tasks.values()) > unwritten + unread:
-        print("the same command with more --retries tries failed trials again")
+    failed = sum(counts.failed for counts in report.tasks.values())
+    unwritten = sum(outcome.no_space for outcome in report.failures)
+    unread = sum(outcome.excused for outcome in report.failures) - unwritten
+    if unwritten:
+        print(f"{unwritten} found no space for their files: free some first")
+    if unread:
+        print(f"{unread} could not read their data: repair it first")
+    if failed:
+        print(f"to try the {failed} failed trials again: {again}")
     if report.workers:
         print(f"{clock(report.wall)}, {report.workers} workers {report.utilisation:.0%} busy")
     print(f"tables in {out}/tables" if made is None else f"{made} in {made.path}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, ReleaseError, StorageError
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
@@ -18,27 +20,41 @@ class Command:
     """Base of all commands."""
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the command's arguments."""
+        """Add the command's arguments."""
 
-    def run(self, args: argparse.Namespace) -> None:
-        """Does the work and prints; raises `NasbenchMRError` for the user's mistakes."""
+    def run(self, args: argparse.Namespace) -> int | None:
+        """Do the work and print; return an exit status, or None for 0.
+
+        Raises:
+            NasbenchMRError: the user made a mistake.
+        """
         raise NotImplementedError
 
-
-def add_release(parser: argparse.ArgumentParser) -> None:
-    """The --release option of every command that reads one."""
-    parser.add_argument(
-        "--release",
-        metavar="R",
-        help='a name, "name@version", a folder or a tarball (default: the default release)',
-    )
+    def resume(self, args: argparse.Namespace) -> str:
+        """Say, after Ctrl-C, what was kept and how to resume."""
+        return "nothing was changed; rerun the command to start again"
 
 
-def open_release(args: argparse.Namespace) -> Benchmark:
-    """What --release names."""
-    from nasbench_mr.benchmark import load
+# --- Values of options --------------------------------------------------------------------------------
 
-    return load(args.release)
+
+def whole(text: str) -> int:
+    """A whole number, such as "3" or "2_000"."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def number(text: str) -> float:
+    """A finite number, such as "0.5"."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
 
 
 def amount(text: str) -> float:
@@ -49,14 +65,161 @@ def amount(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no amount; expected a number such as 2e9 or 2G")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a valid cost limit; expected a number such as 2e9 or 2G"
+        )
     return value
 
 
+def split_names(parts: Sequence[str]) -> list[str]:
+    """Names given with commas or spaces; a comma within brackets belongs to an option of a name."""
+    return [name.strip() for part in parts for name in re.split(r",(?![^(\[]*[)\]])", part) if name.strip()]
+
+
+class Names(argparse.Action):
+    """A list of names with commas or spaces, which may be given in several places."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        found = split_names(values or ())
+        if option_string and not found:
+            raise argparse.ArgumentError(self, "expected at least one name")
+        known = getattr(namespace, self.dest, None)
+        setattr(namespace, self.dest, [*(known or ()), *found] or None)
+
+
+class Sizes(argparse.Action):
+    """A list of whole numbers with commas or spaces."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            setattr(namespace, self.dest, [whole(text) for text in split_names(values)])
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+
+
+def file_to_write(*endings: str, extra: tuple[str, str] | None = None) -> Callable[[str], str]:
+    """The type of an option that names a file to write, checked before any work.
+
+    Args:
+        endings: those that the name may have; none: any.
+        extra: the module that writes it, and the extra that installs this.
+    """
+
+    def checked(text: str) -> str:
+        from importlib import util
+
+        from nasbench_mr import files
+        from nasbench_mr.extras import requires
+
+        if endings and not text.lower().endswith(endings):
+            *most, last = endings
+            listed = f"{', '.join(most)} or {last}" if most else last
+            raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in {listed}")
+        try:
+            if extra is not None:
+                with requires(extra[1], "writing it"):
+                    if util.find_spec(extra[0]) is None:
+                        raise ModuleNotFoundError(name=extra[0])
+            files.check_writable(text)
+        except (MissingExtraError, StorageError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+
+    return checked
+
+
+def folder_to_write(text: str) -> str:
+    """The type of an option that names a folder to write into, checked before any work."""
+    from nasbench_mr import files
+
+    if "://" in text:  # of an object store, which says so itself
+        return text
+    try:
+        files.check_writable(os.path.join(text, "x"))
+    except StorageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def picture(text: str) -> str:
+    """The type of an option that names a picture to write."""
+    return file_to_write(".png", ".pdf", ".svg", extra=("matplotlib", "plot"))(text)
+
+
+# --- Options that several commands have ---------------------------------------------------------------
+
+
+def add_tasks(parser: argparse.ArgumentParser, text: str, *, first: bool = False) -> None:
+    """Add --tasks, which is --task as well: names with commas or spaces, in `args.tasks`.
+
+    Args:
+        text: the help.
+        first: they are what the command is about, so they can also stand first, without an option.
+    """
+    options: dict[str, Any] = {"action": Names, "metavar": "T", "default": None}
+    if first:
+        parser.add_argument("tasks", nargs="*", action=Names, metavar="TASK", default=None, help=text)
+        parser.add_argument("--tasks", "--task", nargs="+", **options, help="the same, as an option")
+    else:
+        parser.add_argument("--tasks", "--task", nargs="+", **options, help=text)
+
+
+def tasks_of(args: argparse.Namespace) -> list[str]:
+    """The tasks of a command that needs some.
+
+    Raises:
+        InvalidArgumentError: none was named.
+    """
+    if not args.tasks:
+        raise InvalidArgumentError(
+            f"no task is named; expected nasbench-mr {args.command} TASK [TASK ...]; "
+            "nasbench-mr tasks lists them"
+        )
+    return list(args.tasks)
+
+
+def add_release(parser: argparse.ArgumentParser) -> None:
+    """Add --release."""
+    parser.add_argument(
+        "--release",
+        metavar="R",
+        help='a name, "name@version", a folder or a tarball (default: the default release)',
+    )
+
+
+def open_release(args: argparse.Namespace) -> Benchmark:
+    """Open what --release names."""
+    from nasbench_mr import progress
+    from nasbench_mr.benchmark import load
+
+    with progress.line("opening the release"):
+        return load(args.release)
+
+
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """--max-macs and --max-params."""
-    parser.add_argument("--max-macs", type=amount, metavar="N", help="at most N MACs, such as 2e9 or 2G")
-    parser.add_argument("--max-params", type=amount, metavar="N", help="at most N parameters")
+    """Add --max-macs and --max-params."""
+    parser.add_argument(
+        "--max-macs",
+        type=amount,
+        metavar="N",
+        help="at most N MACs, such as 2e9 or 2G: those of the full-width 50-class network for a 128x128 "
+        "image, whatever the task",
+    )
+    parser.add_argument(
+        "--max-params", type=amount, metavar="N", help="at most N parameters of that same network"
+    )
 
 
 def code_of_row(bench: Benchmark, task: str, text: str) -> tuple[int, ...]:
@@ -77,13 +240,13 @@ def options_of(pairs: list[str]) -> dict[str, Any]:
             options[name] = json.loads(text)
         except ValueError:
             raise InvalidArgumentError(
-                f"{pair!r} is no option; expected NAME=VALUE, such as epochs=20 (VALUE as in JSON)"
+                f"{pair!r} is not an option; expected NAME=VALUE, such as epochs=20 (VALUE as in JSON)"
             ) from None
     return options
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """The --option of commands that make predictors."""
+    """Add --option, for commands that make predictors."""
     parser.add_argument(
         "--option",
         action="append",
@@ -93,13 +256,42 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_release(name: str, version: str | None, folder: str | None) -> None:
+    """Raise where a release can't be made at the end of a command, before its work.
+
+    Args:
+        version: of what will be made; None: a free one is found.
+        folder: where it will be; None: it will be installed.
+
+    Raises:
+        ReleaseError: the name or version is malformed, or there is a release of that name or in that folder.
+        StorageError: the folder can't be written.
+    """
+    from nasbench_mr import files, release
+
+    if version is not None:
+        release.check_name(name, version)
+    if folder is not None:
+        if os.path.exists(os.path.join(folder, release.MANIFEST)):
+            raise ReleaseError(f"{folder} has a release already; give another folder, or remove that one")
+        return
+    if (name, version) in release.installed():
+        raise ReleaseError(
+            f"{name}@{version} is installed already; choose another version, or remove that one first"
+        )
+    files.check_writable(release.home() / "releases" / name / "x")
+
+
+# --- Printing -----------------------------------------------------------------------------------------
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """The --json flag of every command that prints results."""
+    """Add --json, for commands that print results."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def print_json(data: object) -> None:
-    """Prints plain data as JSON: NaN and infinities as null, NumPy's values as numbers and lists."""
+    """Print plain data as JSON: NaN and infinities as null, NumPy's values as numbers and lists."""
     print(json.dumps(_plain(data), indent=2))
 
 
@@ -116,7 +308,7 @@ def _plain(data: Any) -> Any:
 
 
 def format_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> str:
-    """Rows as aligned text: numbers right, text left; missing and NaN values as "-"."""
+    """Return rows as aligned text: numbers right, text left; missing and NaN values as "-"."""
     if not rows:
         return "(none)"
     columns = list(rows[0]) if columns is None else list(columns)

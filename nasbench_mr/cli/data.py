@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr.cli.command import Command, add_json, format_table, print_json
+from nasbench_mr.cli.command import (
+    Command,
+    Names,
+    add_json,
+    folder_to_write,
+    format_table,
+    number,
+    print_json,
+    whole,
+)
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -19,10 +28,10 @@ if TYPE_CHECKING:
 class Data(Command):
     """Generate, fetch, pack or describe data sets.
 
-    "make" generates a stand-in for a data set, in the layout of the real one; "fetch" gets CIFAR-10 and
-    CamVid from their public repositories; "pack" decodes a data set once, into a file a split, which is
-    read faster; "info" says what is there. FOLDER is by default NAME in the folder that recipes look
-    into: $NASBENCH_MR_DATA, else the package's own.
+    "make" generates a stand-in for a data set, in the layout of the real one. "fetch" downloads CIFAR-10 or
+    CamVid from its public repository. "pack" decodes a data set once, into one file for each split,
+    which is read faster. "info" describes what is there. FOLDER is by default NAME in the folder where
+    recipes look: $NASBENCH_MR_DATA, else the package's own.
 
     Example:
       nasbench-mr data make kitti --mini
@@ -43,35 +52,49 @@ class Data(Command):
                 formatter_class=argparse.RawDescriptionHelpFormatter,
             )
             sub.set_defaults(do=run)
-            sub.add_argument("name", nargs="?" if name == "info" else None, help="the data set")
-            sub.add_argument("folder", nargs="?", metavar="FOLDER", help="its folder")
+            sub.add_argument(
+                "name", nargs="?" if name == "info" else None, metavar="NAME", help="the data set"
+            )
+            written = folder_to_write if name in ("make", "fetch") else str
+            sub.add_argument("folder", nargs="?", type=written, metavar="FOLDER", help="its folder")
             add_json(sub)
             return sub
 
         make = action("make", self.make)
-        make.add_argument("--train", type=int, metavar="N", help="samples of train (of each class)")
-        make.add_argument("--val", type=int, metavar="N", help="samples of val (of each class)")
+        make.add_argument("--train", type=whole, metavar="N", help="training samples (of each class)")
+        make.add_argument("--val", type=whole, metavar="N", help="validation samples (of each class)")
         make.add_argument(
-            "--seed", type=int, metavar="K", help="the same seed makes the same files (default 0)"
+            "--seed", type=whole, metavar="K", help="the same seed makes the same files (default 0)"
         )
         make.add_argument("--mini", action="store_true", help="the sizes that suit trials of seconds")
-        make.add_argument("--workers", type=int, metavar="N", help="processes (default 1)")
+        make.add_argument("--workers", type=whole, metavar="N", help="processes (default 1)")
         fetch = action("fetch", self.fetch)
         fetch.add_argument("--from", dest="source", metavar="TAR", help="a local tarball, or another address")
         pack = action("pack", self.pack)
-        pack.add_argument("--out", metavar="DIR", help="folder of the packs (default: FOLDER)")
         pack.add_argument(
-            "--for", dest="tasks", nargs="+", default=(), metavar="T", help="as these tasks' recipes read it"
+            "--out", type=folder_to_write, metavar="DIR", help="the folder of the packs (default: FOLDER)"
         )
         pack.add_argument(
-            "--splits", nargs="+", default=("train", "val"), metavar="S", help="(default: train val)"
+            "--for",
+            dest="tasks",
+            nargs="+",
+            action=Names,
+            metavar="T",
+            help="pack it as the recipes of these tasks read it",
         )
         pack.add_argument(
-            "--workers", type=int, default=2, metavar="N", help="threads that decode (default 2)"
+            "--splits", nargs="+", action=Names, metavar="S", help="which splits (default: train val)"
+        )
+        pack.add_argument(
+            "--workers", type=whole, default=2, metavar="N", help="threads that decode (default 2)"
         )
         info = action("info", self.info)
-        info.add_argument("--verify", action="store_true", help="hash packs anew, read every sample of files")
-        info.add_argument("--speed", type=float, metavar="S", help="read at random for S seconds a split")
+        info.add_argument(
+            "--verify", action="store_true", help="check the hashes of packs, and read every sample of files"
+        )
+        info.add_argument(
+            "--speed", type=number, metavar="S", help="measure: read each split at random for S seconds"
+        )
         for sub in (make, pack, info):
             sub.add_argument(
                 "--set",
@@ -85,7 +108,7 @@ class Data(Command):
         args.do(args)
 
     def make(self, args: argparse.Namespace) -> None:
-        """generate a stand-in, with files exactly as the real data set has them
+        """Generate a stand-in whose files are laid out as those of the real data set.
 
         Example:
           nasbench-mr data make kitti data/kitti --train 512 --val 128 --seed 1
@@ -105,7 +128,7 @@ class Data(Command):
         self._describe(args.name, path, args.json, splits=("train", "val"), options=whole)
 
     def fetch(self, args: argparse.Namespace) -> None:
-        """get cifar10 or camvid from its repository, or from a local tarball
+        """Download cifar10 or camvid from its repository, or take it from a local tarball.
 
         Example:
           nasbench-mr data fetch cifar10
@@ -119,11 +142,10 @@ class Data(Command):
         self._describe(args.name, path, args.json)
 
     def pack(self, args: argparse.Namespace) -> None:
-        """decode splits once, into files that are then read in place of the data set's own
+        """Decode splits once, into files that are then read in place of the data set's own files.
 
-        A pack is made with a reader's options, and read where the same ones are asked for. There may be
-        several of a split: <split>.safetensors has the default options, others have
-        a digest in their names.
+        A pack is made with a reader's options, and read where the same options are asked for. A split can
+        have several packs: <split>.safetensors has the default options, the others a digest in their names.
 
         Example:
           nasbench-mr data pack hmdb51 --for video mini-video
@@ -136,12 +158,12 @@ class Data(Command):
         folder = Path(args.folder) if args.folder else datasets.locate(args.name)
         reader, given = datasets.reader(args.name), _options(args.set)
         datasets.check_options(reader, given)
-        chosen = [recipes.get(name) for name in args.tasks]
+        chosen = [recipes.get(name) for name in args.tasks or ()]
         for recipe in chosen:
             if recipe.dataset != args.name:
                 raise InvalidArgumentError(f"recipe {recipe.name!r} reads {recipe.dataset}, not {args.name}")
         rows = []
-        for split in args.splits:
+        for split in args.splits or ("train", "val"):
             opened = [
                 reader(folder, split, **(recipes.tuples(options) | given))
                 for options in [recipe.reader_options(split) for recipe in chosen] or [{}]
@@ -154,7 +176,7 @@ class Data(Command):
         return print(format_table(rows))
 
     def info(self, args: argparse.Namespace) -> None:
-        """list the data sets, or describe one: its layout, source, options, and what is there
+        """List the data sets, or describe one: its layout, source, options, and what is there.
 
         Example:
           nasbench-mr data info

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 import webbrowser
 from pathlib import Path
 
 from nasbench_mr import explorer
-from nasbench_mr.cli.command import Command, add_release, open_release
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.cli.command import Command, add_release, add_tasks, file_to_write, open_release
 
 
 class Explore(Command):
@@ -22,23 +20,19 @@ class Explore(Command):
 
     Example:
       nasbench-mr explore
-      nasbench-mr explore --release mini --tasks mini-seg,mini-video --out page.html
+      nasbench-mr explore mini-seg mini-video --release mini --out page.html
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_tasks(parser, "the tasks to show (default: all)", first=True)
         parser.add_argument(
-            "--tasks", nargs="+", metavar="T", help="which tasks, with commas or spaces (default: all)"
+            "--out", type=file_to_write(".html", ".htm"), metavar="PAGE.html", help="the file to write"
         )
-        parser.add_argument("--out", metavar="PAGE.html", help="the file to write")
         add_release(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         bench = open_release(args)
-        tasks = None
-        if args.tasks is not None:
-            tasks = [bench.task(name).name for name in re.split(r"[\s,]+", " ".join(args.tasks)) if name]
-            if not tasks:
-                raise InvalidArgumentError("--tasks names no task; expected such as --tasks seg,video")
+        tasks = [bench.task(name).name for name in args.tasks] if args.tasks else None
         if args.out is not None:
             return print(explorer.write(bench, args.out, tasks))
         page = explorer.write(bench, Path(tempfile.mkdtemp(prefix="nasbench-mr-")) / "explorer.html", tasks)

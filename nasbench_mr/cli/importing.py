@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from nasbench_mr.cli.command import Command, add_json
+from nasbench_mr.cli.command import Command, add_json, check_release
 from nasbench_mr.cli.releases import announce
 from nasbench_mr.errors import InvalidArgumentError
 
@@ -43,16 +43,19 @@ class Import(Command):
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
+        from nasbench_mr import progress
         from nasbench_mr.data_builders.published import tables as published
 
         if not os.path.exists(args.path):
-            raise InvalidArgumentError(f"nothing at {args.path!r}")
+            raise InvalidArgumentError(f"{args.path!r} does not exist; expected a folder or a table")
+        check_release(args.into or "local", None, None)
         if args.task is None:
             if not os.path.isdir(args.path):
                 raise InvalidArgumentError(
                     f"{args.path!r} is a file: say which task it is about, --task NAME"
                 )
-            made = published.import_release(args.path, check=not args.unchecked)
+            with progress.line("importing the published tables"):
+                made = published.import_release(args.path, check=not args.unchecked)
             missing = [t for t in published.SETTINGS if t not in made.tasks]
         else:
             made = published.import_table(args.path, args.task, args.into, args.objective, args.minimize)

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nasbench_mr import plot
-from nasbench_mr.cli.command import Command, add_json, print_json
+from nasbench_mr.cli.command import Command, add_json, add_tasks, picture, print_json
 from nasbench_mr.errors import UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Plot(Command):
     """Draw a comparison, an evaluation or a release.
 
     WHAT is a folder that `nasbench-mr compare --out` wrote, a Parquet file that `nasbench-mr predict-eval
-    --out` wrote, or a release. Of a release, --kind says what: scatter (the tasks' objectives against MACs,
+    --out` wrote, or a release. The --kind of a release's plot is scatter (the tasks' objectives against MACs,
     with their fronts), correlation (of the tasks), curves (of learning), or noise (codes against seeds).
     The ending of --out (.png, .pdf or .svg) tells the format.
 
@@ -29,19 +29,21 @@ class Plot(Command):
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("what", metavar="WHAT", help="a comparison, an evaluation or a release")
-        parser.add_argument("--out", required=True, metavar="FILE", help="the picture")
+        parser.add_argument("--out", type=picture, required=True, metavar="FILE", help="the picture to write")
         parser.add_argument(
             "--band",
             default="quartiles",
             metavar="B",
-            help="a comparison's: quartiles (default) or confidence",
+            help="the band of a comparison: quartiles (default) or confidence",
         )
         parser.add_argument(
-            "--kind", metavar="K", help="a release's: scatter (default), correlation, curves or noise"
+            "--kind",
+            metavar="K",
+            help="the kind of a release's plot: scatter (default), correlation, curves or noise",
         )
-        parser.add_argument("--tasks", nargs="+", metavar="T", help="a release's tasks (default: all)")
+        add_tasks(parser, "the tasks of a release to draw (default: all)")
         parser.add_argument(
-            "--score", default="kendall", metavar="S", help="an evaluation's (default: kendall)"
+            "--score", default="kendall", metavar="S", help="the score of an evaluation (default: kendall)"
         )
         add_json(parser)
 
@@ -70,5 +72,4 @@ class Plot(Command):
         kind = args.kind or "scatter"
         if kind not in views.KINDS:
             raise UnknownNameError(f"no plot {kind!r} of a release: {did_you_mean(kind, views.KINDS)}")
-        tasks = [name for part in args.tasks or () for name in part.split(",") if name]
-        return views.KINDS[kind](load(args.what), tasks or None)
+        return views.KINDS[kind](load(args.what), args.tasks)

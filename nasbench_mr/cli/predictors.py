@@ -8,13 +8,21 @@ from typing import Any
 
 from nasbench_mr.cli.command import (
     Command,
+    Names,
+    Sizes,
     add_json,
     add_option,
     add_release,
+    add_tasks,
+    check_release,
+    file_to_write,
+    folder_to_write,
     format_table,
     open_release,
     options_of,
+    picture,
     print_json,
+    whole,
 )
 from nasbench_mr.errors import SurrogateNotFoundError
 
@@ -23,9 +31,9 @@ class PredictEval(Command):
     """Score predictors on fixed splits.
 
     Prints Kendall's tau and more for each task, as means over the splits; --out keeps every split's scores as
-    Parquet, --plot draws them against the number of training codes. All tasks are fitted together. The splits
-    depend on the codes alone: random tests on a fifth of them, fine-to-coarse trains on the smaller networks
-    of the published sample and tests on the larger, best keeps the best 5% out of training.
+    Parquet, --plot draws them against the number of training codes. All tasks are fitted together. A split
+    depends on the codes alone: "random" tests on a fifth of them, "fine-to-coarse" trains on the smaller
+    networks of the published sample and tests on the larger ones, "best" keeps the best 5% out of training.
 
     Example:
       nasbench-mr predict-eval ensemble ncp-mlp gbdt --tasks seg video --train 100 1000
@@ -38,17 +46,25 @@ class PredictEval(Command):
 
         add = parser.add_argument
         add(
-            "predictor",
+            "predictors",
             nargs="*",
-            default=["ensemble"],
+            action=Names,
+            metavar="PREDICTOR",
             help=f"{', '.join(names())} (default: ensemble)",
         )
-        add("--tasks", nargs="+", metavar="T", help="of one search space (default: all of the first one's)")
-        add("--train", nargs="+", type=int, metavar="N", help="training codes (default: all of the split)")
-        add("--seeds", type=int, default=5, metavar="K", help="splits 0 to K-1 (default 5)")
+        add_tasks(parser, "tasks of one search space (default: all of the first task's)")
+        add(
+            "--train", nargs="+", action=Sizes, metavar="N", help="training codes (default: all of the split)"
+        )
+        add("--seeds", type=whole, default=5, metavar="K", help="splits 0 to K-1 (default 5)")
         add("--split", default="random", metavar="S", help=f"{', '.join(SPLITS)} (default: random)")
-        add("--out", metavar="FILE", help="keep every split's scores, as Parquet")
-        add("--plot", metavar="FILE", help="draw --score; the name ends in .png, .pdf or .svg")
+        add(
+            "--out",
+            type=file_to_write(".parquet"),
+            metavar="FILE",
+            help="keep every split's scores, as Parquet",
+        )
+        add("--plot", type=picture, metavar="FILE", help="draw --score; the name ends in .png, .pdf or .svg")
         add("--score", default="kendall", metavar="S", help=f"{', '.join(SCORES)} (default: kendall)")
         add_option(parser)
         add_release(parser)
@@ -59,10 +75,8 @@ class PredictEval(Command):
         from nasbench_mr.predictors import evaluation, plots
 
         evaluation.check_score(args.score)
-        if args.plot:
-            plot.figure()  # Fails now where matplotlib is missing.
         frame = evaluation.evaluate(
-            args.predictor,
+            args.predictors or ["ensemble"],
             open_release(args),
             args.tasks,
             train=args.train,
@@ -87,9 +101,9 @@ class PredictEval(Command):
 class Surrogate(Command):
     """Fit the surrogates of a release, or print how good they are.
 
-    A surrogate answers queries for codes that no one trained. `fit` makes a new version of the release that
-    has one for each task (or for --tasks), fitted on the whole tables, with its scores on held-out codes in
-    release.json; the release itself stays as it is.
+    A surrogate answers queries for codes that no one trained. "fit" makes a new version of the release that
+    has a surrogate for each task (or for --tasks), fitted on the whole tables, with its scores on held-out
+    codes in release.json. The release itself stays as it is.
 
     Example:
       nasbench-mr surrogate fit nasbench-mr
@@ -99,15 +113,20 @@ class Surrogate(Command):
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
         fit = actions.add_parser("fit", help="make a new version of the release, with surrogates")
-        fit.add_argument("--tasks", nargs="+", metavar="T", help="which (default: all)")
-        fit.add_argument("--seed", type=int, default=0, metavar="K", help="of the fit (default 0)")
+        add_tasks(fit, "tasks that get a surrogate (default: all)")
+        fit.add_argument("--seed", type=whole, default=0, metavar="K", help="seed of the fit (default 0)")
         fit.add_argument("--version", metavar="V", help="the new version (default: the next one)")
-        fit.add_argument("--release-to", metavar="DIR", help="its new folder (default: install it)")
+        fit.add_argument(
+            "--release-to", type=folder_to_write, metavar="DIR", help="its new folder (default: install it)"
+        )
         add_option(fit)
         show = actions.add_parser("show", help="print the surrogates' scores on held-out codes")
         for action in (fit, show):
             action.add_argument(
-                "release", nargs="?", help="a name, folder or tarball (default: the default release)"
+                "release",
+                nargs="?",
+                metavar="RELEASE",
+                help="a name, folder or tarball (default: the default release)",
             )
             add_json(action)
 
@@ -117,6 +136,7 @@ class Surrogate(Command):
         bench = open_release(args)
         release = bench.release
         if args.action == "fit":
+            check_release(release.name, args.version, args.release_to)
             release = fit_surrogates(
                 bench,
                 args.tasks,

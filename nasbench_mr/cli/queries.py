@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ from nasbench_mr.cli.command import (
     add_json,
     add_limits,
     add_release,
+    add_tasks,
     code_of_row,
     format_table,
     open_release,
     print_json,
+    split_names,
+    whole,
 )
 from nasbench_mr.errors import OutOfSpaceError
 
@@ -33,9 +37,9 @@ class Tasks(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("task", nargs="?", help="a task to describe in full")
+        parser.add_argument("task", nargs="?", metavar="TASK", help="a task to describe in full")
         parser.add_argument(
-            "--noise", action="store_true", help="how much codes differ, and seeds (bench.noise)"
+            "--noise", action="store_true", help="print how much codes differ, and the seeds of one code"
         )
         add_release(parser)
         add_json(parser)
@@ -68,7 +72,7 @@ class Tasks(Command):
 
 
 def task_rows(bench: Benchmark) -> list[dict[str, Any]]:
-    """One row a task: its size and the range of its objective."""
+    """Return one row a task: its size and the range of its objective."""
     rows = []
     for name in bench.tasks:
         task = bench.task(name)
@@ -88,43 +92,62 @@ def task_rows(bench: Benchmark) -> list[dict[str, Any]]:
 
 
 class Query(Command):
-    """Print what a code achieves, in one task or in all.
+    """Print what a code achieves, in the tasks named or in all.
 
-    The code is 27 integers, or the published string. It may also be the number of a tabulated code, as #12.
+    CODE is 27 integers or the published string; "#12" is the number 12 of a task's tabulated codes. A code
+    that is not tabulated is answered by the surrogate: the value and its standard deviation (±), and how many
+    steps of the grid away the nearest tabulated code is (distance).
 
     Example:
-      nasbench-mr query '#0' --task seg
+      nasbench-mr query '#0' seg
+      nasbench-mr query '#0' seg video --json
       nasbench-mr query 64_64-2_1_2_64-2_2_2_2_64_64-2_3_2_2_2_64_64_64-2_4_2_2_2_2_64_64_64_64-64
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("code", nargs="+", help="the code (quote it, or give its 27 integers)")
-        parser.add_argument("--task", metavar="T", help="a task (default: all that can answer)")
-        parser.add_argument("--source", default="auto", metavar="S", help="auto, table or surrogate")
-        parser.add_argument("--seed", type=int, metavar="K", help="one seed's trial instead of the mean")
-        parser.add_argument("--epoch", type=int, metavar="E", help="a point of the learning curve")
+        parser.usage = "%(prog)s CODE [TASK ...] [options]"
+        parser.add_argument(
+            "code",
+            nargs="+",
+            metavar="CODE",
+            help="the code, in quotes or as 27 integers; then tasks (default: all that can answer)",
+        )
+        add_tasks(parser, "tasks, as an option")
+        parser.add_argument(
+            "--source", default="auto", metavar="S", help="auto (default), table or surrogate"
+        )
+        parser.add_argument("--seed", type=whole, metavar="K", help="one seed's trial instead of the mean")
+        parser.add_argument("--epoch", type=whole, metavar="E", help="a point of the learning curve")
         add_release(parser)
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         bench = open_release(args)
-        names = [args.task] if args.task else bench.tasks
-        text = " ".join(args.code)
-        code: Any = text
-        if text.startswith("#"):
-            code = code_of_row(bench, names[0], text)
+        text, named = split_code(args.code)
+        names = [*named, *(args.tasks or ())] or list(bench.tasks)
+        code: Any = code_of_row(bench, names[0], text) if text.startswith("#") else text
         results, errors = [], []
         for name in names:
             try:
                 results.append(bench.query(code, name, args.source, args.seed, args.epoch))
             except (LookupError, OutOfSpaceError) as error:
                 errors.append(error)
-        if not results:
+        if errors and (not results or named or args.tasks):
             raise errors[0]
         if args.json:
             return print_json([result_json(r) for r in results])
         print(spaces.get(bench.task(results[0].task).space).to_string(results[0].code))
         return print_results(result_rows(results))
+
+
+def split_code(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The code at the beginning of some words, and the tasks after it.
+
+    A code is one word, or several numbers.
+    """
+    digits = re.compile(r"[\d\s,()\[\]]+")
+    count = next((k for k, word in enumerate(words) if not digits.fullmatch(word)), len(words))
+    return " ".join(words[: count or 1]), split_names(words[count or 1 :])
 
 
 class Best(Command):
@@ -135,8 +158,8 @@ class Best(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("task")
-        parser.add_argument("-k", type=int, default=5, help="how many (default 5)")
+        parser.add_argument("task", metavar="TASK", help="the task")
+        parser.add_argument("-k", type=whole, metavar="N", default=5, help="how many (default 5)")
         parser.add_argument("--metric", metavar="M", help="what to rank by (default: the task's objective)")
         add_limits(parser)
         add_release(parser)
@@ -152,7 +175,7 @@ class Best(Command):
 
 
 def best_rows(bench: Benchmark, task: str, best: Sequence[Result]) -> list[dict[str, Any]]:
-    """Ranked results as rows that end with the code."""
+    """Return ranked results as rows that end with the code."""
     to_string = spaces.get(bench.task(task).space).to_string
     hidden = ("task", "source", "seeds")
     rows = [{k: v for k, v in row.items() if k not in hidden} for row in result_rows(best)]
@@ -160,21 +183,25 @@ def best_rows(bench: Benchmark, task: str, best: Sequence[Result]) -> list[dict[
 
 
 def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Results as rows for `format_table`, costs in readable units."""
+    """Return results as rows for `format_table`, costs in readable units."""
     rows = []
     for r in results:
+        guessed = r.source == "surrogate"
         row: dict[str, Any] = {"task": r.task}
-        row |= {name: value for name, value in r.items() if name not in ("macs", "params")}
+        for name, value in r.items():
+            if name not in ("macs", "params"):
+                row[name] = f"{value:.2f} ± {r.std[name]:.2f}" if guessed and name in r.std else value
         for name, shown, unit in (("macs", "GMACs", 1e9), ("params", "Mparams", 1e6)):
             if name in r:
                 row[shown] = r[name] / unit
-        row |= {"source": r.source, "seeds": len(r.seeds)}
+        row |= {"source": r.source}
+        row |= {"distance": round(r.distance)} if guessed else {"seeds": len(r.seeds)}
         rows.append(row)
     return rows
 
 
 def result_json(result: Result) -> dict[str, Any]:
-    """A result as plain data."""
+    """Return a result as plain data."""
     return {
         "code": list(result.code),
         "task": result.task,
@@ -187,7 +214,7 @@ def result_json(result: Result) -> dict[str, Any]:
 
 
 def print_results(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints rows that may have different metrics, one table for each set of columns."""
+    """Print rows that may have different metrics, one table for each set of columns."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row), []).append(row)

@@ -8,17 +8,26 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from nasbench_mr import progress
 from nasbench_mr import release as releases
-from nasbench_mr.cli.command import Command, add_json, open_release, print_json
+from nasbench_mr.cli.command import (
+    Command,
+    add_json,
+    check_release,
+    file_to_write,
+    folder_to_write,
+    open_release,
+    print_json,
+)
 from nasbench_mr.errors import InvalidArgumentError
 
 
 class Fetch(Command):
     """Download the published tables (the release "nasbench-mr"), or a packed release, and install them.
 
-    The published files are pinned by hash, resumed where a download broke off, and kept, so a second fetch
-    needs no network. With a URL (or a file), installs the release tarball found there; give its --sha256,
-    which stands in the .sha256 beside it.
+    The published files are pinned by hash and kept, so a second fetch needs no network; a download that broke
+    off resumes. With a URL (or a file), installs the release tarball found there; give its --sha256, which
+    stands in the .sha256 beside it.
 
     Example:
       nasbench-mr fetch
@@ -27,7 +36,10 @@ class Fetch(Command):
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "url", nargs="?", help="a release tarball's address (default: the published tables)"
+            "url",
+            nargs="?",
+            metavar="URL",
+            help="a release tarball's address (default: the published tables)",
         )
         parser.add_argument("--sha256", metavar="HASH", help="the tarball's expected hash")
         parser.add_argument(
@@ -36,20 +48,25 @@ class Fetch(Command):
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
+        check_release(releases.DEFAULT, None, None)
         if args.url:
             made = fetch_release(args.url, args.sha256)
         elif args.sha256:
-            raise InvalidArgumentError("--sha256 is about a release tarball: give its URL too")
+            raise InvalidArgumentError("--sha256 is for a release tarball; give its URL too")
         else:
             from nasbench_mr.data_builders.published import tables as published
 
             folder = published.fetch(releases.home() / "cache" / "published", mirror=args.mirror)
-            made = published.import_release(folder)
+            with progress.line("importing the published tables"):
+                made = published.import_release(folder)
         announce(made, args.json)
+
+    def resume(self, args: argparse.Namespace) -> str:
+        return "what has come is kept; rerun the command to resume"
 
 
 def fetch_release(url: str, sha256: str | None) -> releases.Release:
-    """Downloads and installs a packed release; the tarball stays in the cache."""
+    """Download and install a packed release; the tarball stays in the cache."""
     if os.path.isfile(url):
         return releases.install(url, sha256)
     if not url.startswith(("https://", "http://")):
@@ -66,12 +83,12 @@ def fetch_release(url: str, sha256: str | None) -> releases.Release:
 
 
 def announce(made: releases.Release, as_json: bool, missing: Sequence[str] = ()) -> None:
-    """Says what was installed."""
+    """Say what was installed."""
     if as_json:
         return print_json({"release": str(made), "tasks": list(made.tasks), "missing": list(missing)})
     print(f"{made}: {', '.join(made.tasks)}")
     if missing:
-        print(f"not there: {', '.join(missing)}")
+        print(f"missing there: {', '.join(missing)}")
     print(f"installed in {made.path}")
     return None
 
@@ -85,7 +102,10 @@ class Verify(Command):
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "release", nargs="?", help="a name, folder or tarball (default: the default release)"
+            "release",
+            nargs="?",
+            metavar="RELEASE",
+            help="a name, folder or tarball (default: the default release)",
         )
         add_json(parser)
 
@@ -97,8 +117,13 @@ class Verify(Command):
             return print_json(
                 {"release": str(release), "files": len(release.files), "rows": rows, "ok": True}
             )
-        print(f"{release}: {len(release.files)} files and {rows:,} rows are as they should be")
+        print(f"{release}: verified {len(release.files)} files and {rows:,} rows; all match")
         return None
+
+
+def tarball_to_write(text: str) -> str:
+    """The type of pack's --out."""
+    return file_to_write()(text) if text.endswith(".tar.gz") else folder_to_write(text)
 
 
 class Pack(Command):
@@ -110,12 +135,21 @@ class Pack(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("release", nargs="?", help="a name or folder (default: the default release)")
         parser.add_argument(
-            "--out", default=".", help="a folder, or a file name ending in .tar.gz (default: .)"
+            "release", nargs="?", metavar="RELEASE", help="a name or folder (default: the default release)"
         )
         parser.add_argument(
-            "--hf", metavar="DIR", help="write a folder for Hugging Face instead of a tarball"
+            "--out",
+            type=tarball_to_write,
+            default=".",
+            metavar="PLACE",
+            help="a folder, or a file name ending in .tar.gz (default: .)",
+        )
+        parser.add_argument(
+            "--hf",
+            type=folder_to_write,
+            metavar="DIR",
+            help="write a folder for Hugging Face instead of a tarball",
         )
         add_json(parser)
 
@@ -144,7 +178,9 @@ class Card(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("release", nargs="?", help="a name or folder (default: the default release)")
+        parser.add_argument(
+            "release", nargs="?", metavar="RELEASE", help="a name or folder (default: the default release)"
+        )
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:

@@ -5,28 +5,36 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import explorer, objective, spaces
+from nasbench_mr import cost, explorer, objective, progress, space, spaces
 from nasbench_mr.arrays import Codes
 from nasbench_mr.cli.command import (
     Command,
+    Names,
     add_json,
     add_limits,
     add_release,
+    add_tasks,
     code_of_row,
+    file_to_write,
+    folder_to_write,
     format_table,
+    number,
     open_release,
     print_json,
+    tasks_of,
+    whole,
 )
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.objective import Goal, Objective
 from nasbench_mr.search.base import make, names, run
 from nasbench_mr.search.compare import SOURCES, compare, parse_searcher
-from nasbench_mr.search.export import export
+from nasbench_mr.search.export import export, own_cost
 from nasbench_mr.search.ncp import ncp, transfer
 from nasbench_mr.tasks import Task
 
@@ -41,78 +49,100 @@ if TYPE_CHECKING:
 class Search(Command):
     """Find a network for one task, or for several jointly.
 
-    By default with NCP: a predictor is fitted on the tables (once; it is kept), and codes are edited along
-    its gradients. Prints the code, its cost, what the predictor expects, what the tables say of the nearest
-    code that was trained, and the best trained one within the limits. With --searcher, another search asks
-    the tables (or the surrogates) --budget times.
+    By default NCP searches: it fits a predictor on the tables (once; it is kept) and edits codes along the
+    predictor's gradients. Prints the code found, its cost, what the predictor expects, what the tables say
+    of the nearest tabulated code, and the best tabulated code within the limits; for several tasks, the one
+    that is best jointly, and the best of each task alone. With --searcher, another search asks the tables
+    (or the surrogates) --budget times.
 
     Example:
-      nasbench-mr search --tasks seg,video --max-macs 2e9
-      nasbench-mr search --tasks seg --max-macs 1G --fixed i1=16,i2=16 --export net.py
-      nasbench-mr search --tasks seg --start '#12' --more-macs 10
-      nasbench-mr search --tasks seg,seg-4x --transfer
-      nasbench-mr search --tasks seg --searcher evolution --budget 300
-      nasbench-mr search --tasks seg,video --max-macs 2e9 --explore page.html
+      nasbench-mr search seg video --max-macs 2e9
+      nasbench-mr search seg --max-macs 1G --fixed i1=16,i2=16 --export net.py
+      nasbench-mr search seg --start '#12' --more-macs 10
+      nasbench-mr search seg seg-4x --transfer
+      nasbench-mr search seg --searcher evolution --budget 300
+      nasbench-mr search seg video --max-macs 2e9 --explore page.html
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--tasks",
-            required=True,
-            metavar="T",
-            help='tasks, with commas; "seg=2,video" weighs them, "seg/mAcc" names another metric',
-        )
+        add_tasks(parser, 'the tasks; "seg=2 video" weighs them, "seg/mAcc" names another metric', first=True)
         add_limits(parser)
-        parser.add_argument("--seed", type=int, default=0, metavar="K", help="of the search (default 0)")
-        parser.add_argument("--preset", metavar="P", help="paper: the published algorithm")
         parser.add_argument(
-            "--start", metavar="CODE", help="a code to improve; #12 is a row of the first table"
+            "--seed", type=whole, default=0, metavar="K", help="seed of the search (default 0)"
+        )
+        parser.add_argument("--preset", metavar="P", help='"paper" is the published algorithm')
+        parser.add_argument(
+            "--start", metavar="CODE", help="a code to improve; #12 is a tabulated code of the first task"
         )
         parser.add_argument(
-            "--more-macs", type=float, metavar="PERCENT", help="at most so much more MACs than --start has"
+            "--more-macs",
+            type=number,
+            metavar="PERCENT",
+            help="allow this many percent more MACs than --start has",
         )
         parser.add_argument("--fixed", metavar="D", help="dimensions to keep, such as i1=16,i2=16")
-        parser.add_argument("--starts", type=int, metavar="N", help="codes edited at once (default 256)")
-        parser.add_argument("--steps", type=int, metavar="N", help="gradient steps (default 70)")
         parser.add_argument(
-            "--transfer", action="store_true", help="a code for each task, and what each task makes of each"
+            "--starts", type=whole, metavar="N", help="codes that NCP edits at once (default 256)"
+        )
+        parser.add_argument("--steps", type=whole, metavar="N", help="gradient steps (default 70)")
+        parser.add_argument(
+            "--transfer",
+            action="store_true",
+            help="find a code for each task, and print what each task expects of every code",
         )
         parser.add_argument("--searcher", metavar="S", help=f"another search: {', '.join(names())}")
-        parser.add_argument("--budget", type=int, metavar="N", help="codes that it asks for (default 300)")
-        parser.add_argument("--source", metavar="S", help="what it asks: table (default) or surrogate")
-        parser.add_argument("--export", metavar="FILE", help="write the network as a Python file (net.py)")
+        parser.add_argument(
+            "--budget", type=whole, metavar="N", help="codes that --searcher asks for (default 300)"
+        )
+        parser.add_argument(
+            "--source", metavar="S", help="what --searcher asks: table (default) or surrogate"
+        )
+        parser.add_argument(
+            "--export",
+            type=file_to_write(".py"),
+            metavar="FILE",
+            help="write the network as a Python file (net.py)",
+        )
         parser.add_argument(
             "--head", metavar="T", help="the task whose head the exported network has (default: the first)"
         )
         parser.add_argument(
-            "--explore", metavar="PAGE.html", help="write a page that plays how NCP came to the network"
+            "--explore",
+            type=file_to_write(".html", ".htm"),
+            metavar="PAGE.html",
+            help="write a page that plays how NCP came to the network",
         )
         add_release(parser)
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         _refuse_idle(args)
+        weights = _weights(tasks_of(args))
+        fixed = _fixed(args.fixed)
         bench = open_release(args)
-        weights = _weights(args.tasks)
         terms = objective.goals(bench, weights)
         whole = objective.whole_space(bench, terms)
         start = None if args.start is None else _start(bench, terms[0].task, args.start)
         limits = {"max_macs": _max_macs(args, whole, start), "max_params": args.max_params}
-        fixed = _fixed(args.fixed)
+        if args.export:
+            _check_export(terms[0].task if args.head is None else bench.task(args.head))
         chosen = {"preset": args.preset, "start": start, "starts": args.starts, "steps": args.steps}
         options = {"fixed": fixed} | {key: value for key, value in chosen.items() if value is not None}
         if args.transfer:
-            found = transfer(bench, weights, **limits, seed=args.seed, **options)
+            with progress.line("searching (the first time, a predictor is fitted and kept)"):
+                found = transfer(bench, weights, **limits, seed=args.seed, **options)
             return _print_transfer(bench, found, args.json)
         if args.searcher is None:
-            result = ncp(bench, weights, **limits, seed=args.seed, **options)
+            with progress.line("searching (the first time, a predictor is fitted and kept)"):
+                result = ncp(bench, weights, **limits, seed=args.seed, **options)
             code, said = result.best, _predicted(result)
             if args.explore:
                 path = result.trajectory
                 climb = explorer.Climb(path.codes, path.score, code, result.names, limits["max_macs"])
                 explorer.write(bench, args.explore, climb=climb)
         else:
-            code, said = _ask(bench, weights, limits, fixed, args)
+            with progress.line("searching"):
+                code, said = _ask(bench, weights, limits, fixed, args)
         about: dict[str, Any] = {
             "code": list(code),
             "string": whole.space.to_string(code),
@@ -123,21 +153,77 @@ class Search(Command):
                 for goal, own in zip(terms, said, strict=True)
             ],
         }
+        joint = _best_joint(bench, weights, whole, {**limits, "fixed": fixed}) if len(terms) > 1 else None
+        if joint is not None:
+            about["best joint"] = joint
+            for row, goal in zip(about["tasks"], terms, strict=True):
+                row["best alone"], row["best joint"] = row.pop("best trained"), joint["values"][goal.key]
         if args.export:
             task = bench.task(args.head) if args.head else terms[0].task
             about["export"] = str(export(code, task, args.export))
+            about["exported"] = {"task": task.name, **own_cost(code, task)}
         if args.explore:
             about["explore"] = args.explore
         if args.json:
             return print_json(about)
         print(about["string"])
-        print(f"{about['macs'] / 1e9:.3f} GMACs, {about['params'] / 1e6:.3f} M parameters\n")
+        print(f"{_cost(about)}\n")
         print(format_table(about["tasks"]))
+        if joint is not None:
+            print(f"\nbest joint, tabulated: {joint['string']}\n{_cost(joint)}")
         if args.export:
-            print(f"\n{about['export']} builds it")
+            print("\n" + _exported(about))
         if args.explore:
             print(f"\n{args.explore} plays the search: open it in a browser")
         return None
+
+
+def _cost(found: Mapping[str, Any]) -> str:
+    return f"{found['macs'] / 1e9:.3f} GMACs, {found['params'] / 1e6:.3f} M parameters"
+
+
+def _exported(about: Mapping[str, Any]) -> str:
+    """What was exported: its cost as limits count it, and as a task trains it."""
+    own = about["exported"]
+    lines = [f"{about['export']} builds the network found, with the head of {own['task']}"]
+    lines += [
+        f"as limits count it: {about['macs']:,} MACs, {about['params']:,} parameters "
+        f"(full width, {cost.NUM_CLASSES} classes, a 128x128 image)"
+    ]
+    if "macs" in own:
+        lines += [
+            f"as {own['task']} trains it: {own['macs']:,} MACs, {own['params']:,} parameters "
+            f"(width {own['width']:g}, {own['classes']} classes, a 128x128 image)"
+        ]
+    return "\n".join(lines)
+
+
+def _check_export(task: Task) -> None:
+    """Raise where the network of a task can't be exported, before the search."""
+    if task.space != space.NAME:
+        raise InvalidArgumentError(f"task {task.name!r} has no multi-resolution networks to export")
+
+
+def _best_joint(
+    bench: Benchmark, weights: dict[str, float], whole: Domain, options: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The one tabulated code that is best jointly; None where none is tabulated for all tasks."""
+    try:
+        asked = Objective.table(bench, weights, **options)
+    except (InfeasibleError, InvalidArgumentError):
+        return None
+    found = asked.best_measured()
+    if found is None:
+        return None
+    code, values = found
+    one = np.array([code], np.int16)
+    return {
+        "code": list(code),
+        "string": whole.space.to_string(code),
+        "macs": int(asked.domain.macs(one)[0]),
+        "params": int(asked.domain.params(one)[0]),
+        "values": {goal.key: float(value) for goal, value in zip(asked.goals, values, strict=True)},
+    }
 
 
 def _refuse_idle(args: argparse.Namespace) -> None:
@@ -161,17 +247,17 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         )
 
 
-def _weights(text: str) -> dict[str, float]:
-    """ "seg=2,video" as weights."""
+def _weights(names: Sequence[str]) -> dict[str, float]:
+    """Return "seg=2", "video" as weights."""
     weights: dict[str, float] = {}
-    for part in text.split(","):
-        key, equals, weight = part.strip().partition("=")
+    for name in names:
+        key, equals, weight = name.partition("=")
         try:
             value = float(weight) if equals else 1.0
         except ValueError:
-            raise InvalidArgumentError(f"--tasks: the weight {weight!r} is no number") from None
+            raise InvalidArgumentError(f"the weight of {key!r} is {weight!r}; expected a number") from None
         if key in weights or not key:
-            raise InvalidArgumentError(f"--tasks is {text!r}; expected distinct names with commas")
+            raise InvalidArgumentError(f"tasks are {', '.join(names)}; expected distinct names")
         weights[key] = value
     return weights
 
@@ -182,7 +268,9 @@ def _fixed(text: str | None) -> dict[str, int]:
     for part in text.split(",") if text else ():
         name, _, value = part.strip().partition("=")
         if not value.isdigit():
-            raise InvalidArgumentError(f"--fixed: {part!r} is no dimension; expected such as i1=16")
+            raise InvalidArgumentError(
+                f"--fixed: {part!r} is not a dimension with its value; expected such as i1=16"
+            )
         fixed[name] = int(value)
     return fixed
 
@@ -202,7 +290,7 @@ def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> f
             "--more-macs is a limit relative to --start: give --start, and no --max-macs"
         )
     if not -100 < args.more_macs < math.inf:
-        raise InvalidArgumentError(f"--more-macs is {args.more_macs}; expected percent, above -100")
+        raise InvalidArgumentError(f"--more-macs is {args.more_macs:g}; expected a percentage above -100")
     return float(whole.macs(start)[0] * (1 + args.more_macs / 100))
 
 
@@ -229,7 +317,9 @@ def _ask(
     name, options = parse_searcher(args.searcher)
     code = run(make(name, asked, args.seed, **options), asked, budget).best_code
     if code is None:
-        raise InvalidArgumentError(f"{name!r} trained no code to the end within a budget of {budget}")
+        raise InvalidArgumentError(
+            f"{name!r} trained no code to the end within --budget {budget}; give a larger one"
+        )
     if source == "table":
         found = asked.source.measure(np.array([code], np.int16), asked.goals, None).values[0]
         return code, [{"measured": float(value)} for value in found]
@@ -241,11 +331,11 @@ def _known(
     bench: Benchmark, goal: Goal, code: tuple[int, ...], limits: dict[str, float | None]
 ) -> dict[str, float | None]:
     """What a task's table says of the nearest code, and of the best one within the limits."""
-    space = spaces.get(goal.task.space)
+    own = spaces.get(goal.task.space)
     codes = bench.codes(goal.task.name)
-    steps = np.abs(codes - np.array(code)) // space.STEP
+    steps = np.abs(codes - np.array(code)) // own.STEP
     # Between choices without an order there are no steps: they differ or not.
-    categorical = space.relax(space.LOWER[None]).shape[1] > space.DIM
+    categorical = own.relax(own.LOWER[None]).shape[1] > own.DIM
     distance = np.minimum(steps, 1).sum(axis=1) if categorical else steps.sum(axis=1)
     row = int(distance.argmin())
     near = bench.query(tuple(codes[row].tolist()), goal.task.name, source="table")
@@ -286,41 +376,56 @@ def _print_transfer(bench: Benchmark, found: Transfer, as_json: bool) -> None:
 class Compare(Command):
     """Compare searches over tasks and seeds at one budget.
 
-    Prints each search's median regret (how far its best is below the best within reach) and mean rank on each
-    task at the end of the budget, and tests whether the searches differ. --out keeps every measurement as
-    Parquet; the same command goes on after it was killed, and `nasbench-mr plot` draws the folder.
+    Prints each search's median regret (how far its best value is from the best one possible) and mean rank on
+    each task at the end of the budget, and tests whether the searches differ. --out keeps every measurement
+    as Parquet: rerun the command to resume, and draw the folder with `nasbench-mr plot`.
 
-    "seg+video" is both tasks jointly; "evolution:population=20" sets an option.
+    "seg+video" is both tasks jointly; "evolution:population=20" sets an option of a search.
 
     Example:
-      nasbench-mr compare --tasks seg,video --searchers random,evolution,ncp --budget 150 --out comparison
+      nasbench-mr compare seg video --searchers random evolution ncp --budget 150 --out comparison
       nasbench-mr plot comparison --out comparison.png
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--tasks", required=True, metavar="T", help="tasks, with commas")
+        add_tasks(parser, 'the tasks; "seg+video" is both jointly', first=True)
         parser.add_argument(
             "--searchers",
-            default="random,local,evolution",
+            nargs="+",
+            action=Names,
             metavar="S",
-            help=f"with commas, of {', '.join(names())} (default: random,local,evolution)",
+            help=f"of {', '.join(names())} (default: random local evolution)",
         )
-        parser.add_argument("--budget", type=int, default=300, metavar="N", help="codes a run (default 300)")
-        parser.add_argument("--seeds", type=int, default=100, metavar="N", help="runs of each (default 100)")
-        parser.add_argument("--batch", type=int, default=1, metavar="N", help="codes asked for at a time")
+        parser.add_argument(
+            "--budget", type=whole, default=300, metavar="N", help="codes a run (default 300)"
+        )
+        parser.add_argument(
+            "--seeds", type=whole, default=100, metavar="N", help="runs of each (default 100)"
+        )
+        parser.add_argument(
+            "--batch", type=whole, default=1, metavar="N", help="codes asked for at a time (default 1)"
+        )
         parser.add_argument("--source", default="table", metavar="S", help="table (default) or surrogate")
         parser.add_argument("--engine", default="local", metavar="E", help="local (default) or ray")
-        parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
-        parser.add_argument("--out", metavar="FOLDER", help="where to keep the results")
+        parser.add_argument(
+            "--workers", type=whole, metavar="N", help="processes (default: one for each core)"
+        )
+        parser.add_argument("--out", type=folder_to_write, metavar="FOLDER", help="keep the results there")
         add_limits(parser)
         add_release(parser)
         add_json(parser)
 
+    def resume(self, args: argparse.Namespace) -> str:
+        if getattr(args, "out", None):
+            return f"finished runs are kept in {args.out}; rerun the command to resume"
+        return "nothing was kept; --out FOLDER keeps finished runs"
+
     def run(self, args: argparse.Namespace) -> None:
+        chosen = tasks_of(args)
         found = compare(
             open_release(args),
-            args.tasks,
-            args.searchers,
+            chosen,
+            args.searchers or ("random", "local", "evolution"),
             budget=args.budget,
             seeds=args.seeds,
             out=args.out,

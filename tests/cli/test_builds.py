@@ -51,36 +51,79 @@ def test_codes_are_drawn_as_asked(tmp_path: Path) -> None:
     assert np.array_equal(np.sort(table[list(space.NAMES)], axis=0), np.sort(drawn, axis=0))
 
 
-def test_failures_are_listed_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert build(tmp_path, "--codes", "12", "--seeds", "2", "--retries", "0", trainer="faulty") == 0
+def test_failures_end_with_status_1_and_the_command_that_tries_them_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(tmp_path, "--codes", "12", "--seeds", "2", "--retries", "0", trainer="faulty") == 1
     out = capsys.readouterr().out
     assert "mini-cls       24       0  12         0      12" in out
     assert out.count("failed: mini-cls, seed 1, code ") == 10
     assert "DatasetError: photo.jpg is no image" in out
     assert "... and 2 more" in out
-    assert "12 could not read their data: mend it, and the same command tries them again" in out
-    assert "--retries" not in out
+    assert "12 could not read their data: repair it first" in out
+    # Faults of the data are no faults of the trials, so they are tried again without more retries.
+    again = out.partition("\nto try the 12 failed trials again: ")[2].splitlines()[0]
+    assert again.startswith("nasbench-mr build --tasks mini-cls --out ")
+    assert again.endswith("--codes 12 --seeds 2 --retries 0")
 
 
 def test_those_that_failed_too_often_need_more_retries(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build(tmp_path, "--codes", "2", "--seeds", "2", "--retries", "0", trainer="on_gpu") == 0
-    assert "the same command with more --retries tries failed trials again" in capsys.readouterr().out
+    command = ("--codes", "2", "--seeds", "2", "--retries", "0")
+    assert build(tmp_path, *command, trainer="on_gpu") == 1
+    out = capsys.readouterr().out
+    again = out.partition(" failed trials again: ")[2].splitlines()[0]
+    assert again.endswith(" --retries 0 --retries 1")
+    # The command does what it says: it tries them once more, and they fail once more.
+    assert cli.main(shlex.split(again)[1:]) == 1
+    assert (
+        capsys.readouterr()
+        .out.partition(" failed trials again: ")[2]
+        .splitlines()[0]
+        .endswith(" --retries 1 --retries 2")
+    )
+
+
+def test_no_release_is_made_of_a_table_without_a_good_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("--codes", "2", "--retries", "0", "--release", "mine@1.0.0")
+    assert build(tmp_path, *command, trainer="hopeless") == 1
+    out, err = capsys.readouterr()
+    assert "failed: mini-cls, seed 0" in out
+    assert "no release was made: no trial of 'mini-cls' succeeded" in err
+    assert release.installed() == []
+
+
+def test_a_taken_release_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ("--codes", "2", "--release", "mine@1.0.0")
+    assert build(out, *command) == 0
+    # Again, with nothing to train: the release is as it was.
+    assert build(out, *command) == 0
+    trained = (out / "trials").read_text()
+    capsys.readouterr()
+    assert build(out, "--codes", "3", "--release", "mine@1.0.0") == 2
+    assert "mine@1.0.0 is installed already; choose another version" in capsys.readouterr().err
+    assert (out / "trials").read_text() == trained
 
 
 def test_those_that_found_no_space_need_no_more_retries(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build(tmp_path, "--codes", "2", "--seeds", "3", trainer="filling") == 0
+    assert build(tmp_path, "--codes", "2", "--seeds", "3", trainer="filling") == 1
     out = capsys.readouterr().out
-    assert "4 found no space for their files: free some, and the same command tries them again" in out
+    assert "4 found no space for their files: free some first" in out
+    assert "to try the 4 failed trials again: nasbench-mr build " in out
     assert "--retries" not in out
 
 
 def test_a_dry_run_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert build(tmp_path, "--codes", "3", "--dry-run") == 0
-    assert "no rate yet" in capsys.readouterr().out
+    assert "nothing is timed yet" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
     build(tmp_path, "--codes", "2")
     capsys.readouterr()
@@ -144,7 +187,7 @@ def test_a_release_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (("--codes", "1", "--set", "momentums=1"), "has no field 'momentums': did you mean 'momentum'?"),
         (("--codes", "1", "--engine", "slurm"), "no engine 'slurm'"),
         (("--codes", "1", "--seeds", "0"), "seeds are 0"),
-        (("--codes", "1", "--time-limit", "0"), "time_limit is 0"),
+        (("--codes", "1", "--time-limit", "0"), "--time-limit is 0"),
     ],
 )
 def test_mistakes_are_one_line(

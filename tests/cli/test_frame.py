@@ -119,4 +119,6 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Tasks, "run", stop)
-    assert run("tasks") == (130, "", "")
+    assert run("tasks") == (
+        130, "", "nasbench-mr: interrupted: nothing was changed; rerun the command to start again\n",
+    )  # fmt: skip

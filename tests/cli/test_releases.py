@@ -16,7 +16,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 def test_verify(run: Run, tiny_release: Path) -> None:
     status, out, _ = run("verify", tiny_release)
-    assert (status, out) == (0, "tiny@1.0.0: 5 files and 441 rows are as they should be\n")
+    assert (status, out) == (0, "tiny@1.0.0: verified 5 files and 441 rows; all match\n")
     data = json.loads(run("verify", tiny_release, "--json")[1])
     assert data == {"release": "tiny@1.0.0", "files": 5, "rows": 441, "ok": True}
 
@@ -51,8 +51,8 @@ MORE_MISTAKES: list[tuple[list[str], str]] = [
     (["fetch", "http://127.0.0.1:9/x.tar.gz"], "give --sha256 HASH, which stands in http://127.0.0.1:9/x.tar.gz.sha256"),
     (["fetch", "https://127.0.0.1:9/" + "x" * 5000], "give --sha256 HASH"),
     (["fetch", "http://127.0.0.1:9/x.tar.gz", "--sha256", "../../x"], "expected 64 hexadecimal digits"),
-    (["fetch", "--sha256", "0" * 64], "--sha256 is about a release tarball: give its URL too"),
-    (["import", "nowhere"], "nothing at 'nowhere'"),
+    (["fetch", "--sha256", "0" * 64], "--sha256 is for a release tarball; give its URL too"),
+    (["import", "nowhere"], "'nowhere' does not exist; expected a folder or a table"),
     (["import", __file__], "is a file: say which task it is about, --task NAME"),
 ]  # fmt: skip
 
@@ -83,5 +83,5 @@ def test_places_that_can_not_be_written(run: Run, tiny_release: Path, tmp_path: 
     (tmp_path / "file").write_text("")
     status, _, err = run("pack", tiny_release, "--out", tmp_path / "file" / "x.tar.gz")
     assert status == 2
-    assert err.startswith("nasbench-mr: can't write ")
+    assert err.startswith("nasbench-mr: --out: can't write ")
     assert err.count("\n") == 1

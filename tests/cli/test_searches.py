@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nasbench_mr
@@ -18,7 +19,7 @@ QUICK = ("--starts", "8", "--steps", "5")
 
 
 def test_search_prints_a_code_and_what_is_known_of_it(read: Any, run: Run, tiny_release: Path) -> None:
-    asked = ("search", "--tasks", "seg,video", "--max-macs", "2G", "--release", tiny_release, *QUICK)
+    asked = ("search", "seg", "video", "--max-macs", "2G", "--release", tiny_release, *QUICK)
     found = read(*asked)
     assert space.parse(found["string"]) == tuple(found["code"])
     assert found["macs"] == cost.macs(found["code"])[0] <= 2e9
@@ -31,7 +32,14 @@ def test_search_prints_a_code_and_what_is_known_of_it(read: Any, run: Run, tiny_
     row = found["tasks"][0]
     assert (row["nearest"], row["distance"]) == (nearest["mIoU"], distance.min())
     assert row["nearest GMACs"] == pytest.approx(nearest["macs"] / 1e9)
-    assert row["best trained"] == bench.best("seg", 1, max_macs=2e9)[0]["mIoU"]
+    assert row["best alone"] == bench.best("seg", 1, max_macs=2e9)[0]["mIoU"]
+    # One tabulated code for both, which may be the best of neither.
+    joint = found["best joint"]
+    for row_of, metric in zip(found["tasks"], ("mIoU", "top1"), strict=True):
+        told = bench.query(joint["code"], row_of["task"], source="table")[metric]
+        assert row_of["best joint"] == joint["values"][row_of["task"]] == told
+    objective = Objective.table(bench, "seg,video", max_macs=2e9)
+    assert objective.evaluate(np.array([joint["code"]]))[0] == objective.best()
     assert row["std"] > 0
     # The same in words.
     status, out, _ = run(*asked)
@@ -82,8 +90,14 @@ def test_search_exports_a_network(read: Any, tiny_release: Path, tmp_path: Path)
     scope: dict[str, Any] = {"__name__": "net"}
     exec(compile(target.read_text(), "net.py", "exec"), scope)
     network = scope["build"]()
-    # HMDB51 has 51 classes.
-    assert sum(p.numel() for p in network.parameters()) == cost.params(found["code"], num_classes=51)[0]
+    # HMDB51 has 51 classes; limits count 50 for every task.
+    params = sum(p.numel() for p in network.parameters())
+    assert params == cost.params(found["code"], num_classes=51)[0] == found["exported"]["params"]
+    assert found["exported"]["macs"] == cost.macs(found["code"], num_classes=51)[0]
+    assert found["params"] == cost.params(found["code"])[0]
+    header = target.read_text()
+    assert f"{cost.macs(found['code'])[0]:,} MACs for a 1x3x128x128 input" in header
+    assert f"of 51 classes: {found['exported']['macs']:,} MACs and {params:,} parameters" in header
 
 
 def test_search_prints_the_table_of_every_pair(read: Any, run: Run, tiny_release: Path) -> None:
@@ -130,11 +144,11 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["--tasks", "sego"], "no task 'sego': did you mean 'seg'?"),
         (["--tasks", "seg/mIuO"], "no metric 'mIuO'"),
         (["--tasks", "seg,seg"], "expected distinct names"),
-        (["--tasks", "seg=much"], "the weight 'much' is no number"),
+        (["--tasks", "seg=much"], "the weight of 'seg' is 'much'; expected a number"),
         (["--tasks", "seg=-1"], "expected a positive number"),
         (["--tasks", "seg", "--max-macs", "1"], "no code has at most 1e-09 GMACs"),
-        (["--tasks", "seg", "--max-macs", "lots"], "'lots' is no amount"),
-        (["--tasks", "seg", "--fixed", "i1"], "'i1' is no dimension"),
+        (["--tasks", "seg", "--max-macs", "lots"], "'lots' is not a valid cost limit"),
+        (["--tasks", "seg", "--fixed", "i1"], "'i1' is not a dimension"),
         (["--tasks", "seg", "--fixed", "i7=8"], "no dimension 'i7'"),
         (["--tasks", "seg", "--start", "#999"], "no code '#999'"),
         (["--tasks", "seg", "--start", "1_2"], "not a code"),
@@ -142,7 +156,7 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["--tasks", "seg", "--start", "#1", "--more-macs", "1", "--max-macs", "1G"], "no --max-macs"),
         (
             ["--tasks", "seg", "--start", "#1", "--more-macs", "-200"],
-            "--more-macs is -200.0; expected percent",
+            "--more-macs is -200; expected a percentage",
         ),
         (
             ["--tasks", "seg,video", "--transfer", "--export", "net.py"],
@@ -172,7 +186,7 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         ),
         (["--tasks", "video", "--searcher", "halving"], "needs learning curves"),
         (["--tasks", "seg", "--export", "net.txt", *QUICK], "ends in .py"),
-        ([], "the following arguments are required: --tasks"),
+        ([], "no task is named; expected nasbench-mr search TASK"),
     ],
 )
 def test_search_refuses_mistakes_in_one_line(
@@ -214,7 +228,7 @@ def test_compare_prints_regret_ranks_and_tests(
         (["--tasks", "seg", "--searchers", "rendom"], "did you mean 'random'"),
         (["--tasks", "seg", "--searchers", "evolution:population"], "no option"),
         (["--tasks", "seg", "--budget", "0"], "budget is 0"),
-        (["--tasks", "seg", "--seeds", "none"], "invalid int value"),
+        (["--tasks", "seg", "--seeds", "none"], "--seeds: 'none' is not a whole number"),
         (["--tasks", "seg", "--max-params", "1"], "no code of the table"),
     ],
 )

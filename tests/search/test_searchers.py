@@ -292,7 +292,9 @@ def test_halving_on_a_table_with_curves(tiny_release: Path) -> None:
 def test_unknown_names_and_options_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'evolution'"):
         search.make("evolutoin")
-    with pytest.raises(InvalidArgumentError, match=r"search 'evolution': .*'size'"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"search 'evolution' has no option 'size': expected one of .*population"
+    ):
         search.make("evolution", size=3)
     for name, option in (
         ("local", "initial"),

@@ -99,6 +99,11 @@ def bad_curve(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = N
     return result
 
 
+def hopeless(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
+    """Fails, every time."""
+    raise RuntimeError("nothing works")
+
+
 def stopping(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
     """Meets what stops a build: a recipe that does not fit (seed 1)."""
     if seed == 1:
