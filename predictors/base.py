@@ -39,12 +39,14 @@ PREDICTORS = Registry["type[Predictor]"](
         "ncp-mlp": "nasbench_mr.predictors.ncp_mlp:NcpMlp",
         "gbdt": "nasbench_mr.predictors.classical:GBDT",
         "forest": "nasbench_mr.predictors.classical:Forest",
-        "gp": "nasbench_mr.predictors.classical:GaussianProcess",
+        "gp": "nasbench_mr.predictors.gaussian_process:GaussianProcess",
         "ridge": "nasbench_mr.predictors.classical:Ridge",
     },
 )
 
 _FORMAT = "nasbench-mr predictor"
+#: Codes that are predicted at once.
+_AT_ONCE = 2048
 
 
 class _Kind:
@@ -132,8 +134,11 @@ class Predictor(abc.ABC):
         checked = self.space.check(codes)
         if len(checked) == 0:
             return np.empty((0, len(self.names))), np.empty((0, len(self.names)))
-        mean, std = self._predict(checked)
-        assert mean.shape == std.shape == (len(checked), len(self.names))
+        mean, std = np.empty((2, len(checked), len(self.names)))
+        # Some at a time: features and what a model makes of them take a thousand times a code's memory.
+        for start in range(0, len(checked), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            mean[rows], std[rows] = self._predict(checked[rows])
         return mean, std
 
     def save(self, path: str | os.PathLike[str]) -> None:

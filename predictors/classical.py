@@ -1,86 +1,26 @@
-"""Classical predictors on the same features: `gbdt` (LightGBM), `forest`, `gp` and `ridge` (scikit-learn).
+"""Classical predictors on the same features: `gbdt` (LightGBM), `forest` and `ridge` (scikit-learn).
 
-Use them as baselines, as judges of another family than the ensemble, or where torch is not installed. Each
-column (metric, task) gets a model of its own, fitted on the rows where it is known.
+Use them as baselines, as judges of another family than the ensemble, or where torch is not installed. What
+they save are arrays that are checked when they are read, and NumPy answers from them. LightGBM's own text
+would not do: with one digit changed it can send the library round in circles for ever.
 """
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import features
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.arrays import Codes, Floats
+from nasbench_mr.arrays import Floats
 from nasbench_mr.checks import at_least
 from nasbench_mr.extras import requires
 from nasbench_mr.npz import State
-from nasbench_mr.predictors.base import Predictor, Scaler, noise_of
+from nasbench_mr.predictors.base import Scaler, noise_of
+from nasbench_mr.predictors.columns import ByColumn, ColumnModel
 from nasbench_mr.spaces import Space
-
-
-class _ColumnModel(abc.ABC):
-    """A model of one column: scaled features `(n, F)` to scaled values `(n,)`."""
-
-    @classmethod
-    @abc.abstractmethod
-    def fit(cls, x: Floats, y: Floats, seed: int, **options: Any) -> _ColumnModel: ...
-
-    @abc.abstractmethod
-    def predict(self, x: Floats) -> tuple[Floats, Floats]:
-        """Mean and std, `(n,)` each."""
-
-    @abc.abstractmethod
-    def state(self) -> State: ...
-
-    @classmethod
-    @abc.abstractmethod
-    def restore(cls, state: State) -> _ColumnModel: ...
-
-
-class _ByColumn(Predictor):
-    """A predictor made of one `_ColumnModel` for each column."""
-
-    joint = False
-    model: ClassVar[type[_ColumnModel]]
-
-    def _setting(self) -> dict[str, Any]:
-        """The options of `model.fit`."""
-        return {}
-
-    def _fit(self, codes: Codes, values: Floats) -> None:
-        inputs = features.of_codes(codes, self.space)
-        self.x_scaler, self.y_scaler = Scaler.of(inputs), Scaler.of(values)
-        x, y = self.x_scaler.apply(inputs), self.y_scaler.apply(values)
-        known = np.isfinite(y)
-        self.columns = [
-            self.model.fit(x[rows], column[rows], self.seed, **self._setting())
-            for column, rows in zip(y.T, known.T, strict=True)
-        ]
-
-    def _predict(self, codes: Codes) -> tuple[Floats, Floats]:
-        x = self.x_scaler.apply(features.of_codes(codes, self.space))
-        means, stds = zip(*(column.predict(x) for column in self.columns), strict=True)
-        scale = self.y_scaler.scale
-        return np.stack(means, 1) * scale + self.y_scaler.mean, np.stack(stds, 1) * scale
-
-    def _state(self) -> State:
-        state = {**self.x_scaler.state("x"), **self.y_scaler.state("y")}
-        for k, column in enumerate(self.columns):
-            state |= {f"{k}.{key}": array for key, array in column.state().items()}
-        return state
-
-    def _restore(self, state: State) -> None:
-        self.x_scaler, self.y_scaler = Scaler.restore(state, "x"), Scaler.restore(state, "y")
-        self.columns = []
-        for k in range(len(self.names)):
-            prefix = f"{k}."
-            own = {key.removeprefix(prefix): a for key, a in state.items() if key.startswith(prefix)}
-            self.columns.append(self.model.restore(own))
 
 
 class _Nodes:
@@ -141,14 +81,7 @@ class _Nodes:
         return np.asarray(nodes["value"][at])
 
 
-def _in_slices(function: Callable[[Floats], tuple[Floats, Floats]], x: Floats) -> tuple[Floats, Floats]:
-    """Mean and std of many rows, some at a time: each needs memory for every tree or fitted code."""
-    parts = [function(x[k : k + 2048]) for k in range(0, len(x), 2048)]
-    mean, std = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return mean, std
-
-
-class _BoostedTrees(_ColumnModel):
+class _BoostedTrees(ColumnModel):
     """LightGBM models, each fitted without one fold; their mean, and their errors on those folds."""
 
     FOLDS = 5
@@ -225,9 +158,6 @@ class _BoostedTrees(_ColumnModel):
         return np.asarray(self.nodes.each(x).reshape(len(x), self.models, -1).sum(2))
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
-        return _in_slices(self._moments, x)
-
-    def _moments(self, x: Floats) -> tuple[Floats, Floats]:
         each = self._each(x)
         return each.mean(1), np.sqrt(each.var(1) + self.noise**2)
 
@@ -239,7 +169,7 @@ class _BoostedTrees(_ColumnModel):
         return cls(_Nodes.restore(state), int(state["models"]), float(state["noise"]))
 
 
-class GBDT(_ByColumn):
+class GBDT(ByColumn):
     """Gradient-boosted trees (LightGBM), five models on overlapping four fifths of the data.
 
     Args:
@@ -257,7 +187,7 @@ class GBDT(_ByColumn):
         return {"rounds": self.rounds}
 
 
-class _Trees(_ColumnModel):
+class _Trees(ColumnModel):
     """A random forest; `noise` is the std of what no forest explains."""
 
     def __init__(self, nodes: _Nodes, noise: float):
@@ -301,9 +231,6 @@ class _Trees(_ColumnModel):
         return np.asarray(each.var(1) / 4)
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
-        return _in_slices(self._moments, x)
-
-    def _moments(self, x: Floats) -> tuple[Floats, Floats]:
         each = self._each(x)
         return each.mean(1), np.sqrt(self._spread(each) + self.noise**2)
 
@@ -315,7 +242,7 @@ class _Trees(_ColumnModel):
         return cls(_Nodes.restore(state), float(state["noise"]))
 
 
-class Forest(_ByColumn):
+class Forest(ByColumn):
     """A random forest; its std comes from the trees' spread and the error out of bag.
 
     Args:
@@ -333,79 +260,7 @@ class Forest(_ByColumn):
         return {"trees": self.trees}
 
 
-class _GP(_ColumnModel):
-    """An exact Gaussian process with its kernel's parameters fixed."""
-
-    def __init__(self, x: Floats, y: Floats, theta: Floats):
-        from sklearn.gaussian_process import GaussianProcessRegressor
-
-        self.x, self.y, self.theta = x, y, theta
-        kernel = self.kernel().clone_with_theta(theta)
-        self.regressor = GaussianProcessRegressor(kernel, alpha=1e-8, optimizer=None).fit(x, y)
-
-    @staticmethod
-    def kernel() -> Any:
-        """A smooth function, a linear one, and noise, of values with mean 0 and variance 1."""
-        from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
-
-        smooth = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(10.0, (1.0, 1e3), nu=2.5)
-        linear = ConstantKernel(1e-3, (1e-6, 1e1)) * DotProduct(sigma_0=0.0, sigma_0_bounds="fixed")
-        return smooth + linear + WhiteKernel(0.2, (1e-4, 2.0))
-
-    @classmethod
-    def fit(cls, x: Floats, y: Floats, seed: int, **options: Any) -> _GP:
-        with requires("search", "the predictor 'gp'"):
-            from sklearn.exceptions import ConvergenceWarning
-            from sklearn.gaussian_process import GaussianProcessRegressor
-        import warnings
-
-        # The kernel has four parameters: some hundred codes settle them, at a fraction of the cubic cost.
-        order = np.random.default_rng(seed).permutation(len(y))
-        rows, chosen = order[: options["kernel_codes"]], np.sort(order[: options["max_codes"]])
-        with warnings.catch_warnings():
-            # A parameter at its bound is an answer (no noise, or no linear part).
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            found = GaussianProcessRegressor(cls.kernel(), alpha=1e-8).fit(x[rows], y[rows])
-        return cls(x[chosen], y[chosen], found.kernel_.theta)
-
-    def predict(self, x: Floats) -> tuple[Floats, Floats]:
-        return _in_slices(lambda rows: self.regressor.predict(rows, return_std=True), x)
-
-    def state(self) -> State:
-        return {"x": self.x, "y": self.y, "theta": self.theta}
-
-    @classmethod
-    def restore(cls, state: State) -> _GP:
-        return cls(state["x"], state["y"], state["theta"])
-
-
-class GaussianProcess(_ByColumn):
-    """A Gaussian process: Matérn 5/2 plus linear plus noise, parameters by marginal likelihood.
-
-    Args:
-        seed, space: see `Predictor`.
-        kernel_codes: at most so many codes choose the kernel's parameters.
-        max_codes: at most so many are conditioned on, a random choice: time grows with their cube.
-    """
-
-    model = _GP
-
-    def __init__(
-        self,
-        seed: int = 0,
-        space: Space = multi_resolution,
-        kernel_codes: int = 400,
-        max_codes: int = 3000,
-    ):
-        super().__init__(seed, space)
-        self.kernel_codes = at_least(1, "kernel_codes", kernel_codes)
-        self.max_codes = at_least(1, "max_codes", max_codes)
-
-    def _setting(self) -> dict[str, Any]:
-        return {"kernel_codes": self.kernel_codes, "max_codes": self.max_codes}
-
-
-class _Linear(_ColumnModel):
+class _Linear(ColumnModel):
     """Bayesian linear regression on the features and their squares."""
 
     def __init__(self, state: State):
@@ -448,7 +303,7 @@ class _Linear(_ColumnModel):
         return cls(state)
 
 
-class Ridge(_ByColumn):
+class Ridge(ByColumn):
     """Bayesian ridge regression on the features and their squares; the penalty by marginal likelihood.
 
     Args:

@@ -39,7 +39,7 @@ SEARCHES = Registry["type[Searcher]"](
         "evolution": "nasbench_mr.search.baselines:Evolution",
         "tpe": "nasbench_mr.search.tpe:TPE",
         "guided": "nasbench_mr.search.guided:GuidedEvolution",
-        "ncp": "nasbench_mr.search.guided:NCPSearch",
+        "ncp": "nasbench_mr.search.ncp_in_loop:NCPSearch",
         "halving": "nasbench_mr.search.halving:SuccessiveHalving",
     },
 )

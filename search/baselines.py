@@ -42,7 +42,7 @@ class LocalSearch(Searcher):
 
     name = "local"
 
-    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), initial: int = 10):
+    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), *, initial: int = 10):
         super().__init__(domain, seed, epochs)
         self.initial = at_least(1, "initial", initial)
         self._start()
@@ -100,6 +100,7 @@ class Evolution(Searcher):
         domain: Domain,
         seed: int = 0,
         epochs: Sequence[int] = (),
+        *,
         population: int = 50,
         sample: int = 10,
     ):

@@ -29,7 +29,7 @@ class SuccessiveHalving(Searcher):
 
     name = "halving"
 
-    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), factor: int = 3):
+    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), *, factor: int = 3):
         super().__init__(domain, seed, epochs)
         at_least(2, "factor", factor)
         points = sorted(set(epochs))

@@ -374,7 +374,7 @@ def _problem(
             predictor = fit_paper(source, terms, seed) if preset == "paper" else fit(source, tasks, seed)
     if not isinstance(predictor, GradientPredictor):
         raise InvalidArgumentError(
-            f"the predictor {predictor.kind!r} has no gradients; NCP needs 'ensemble' or 'ncp-mlp'"
+            f"the predictor {predictor.kind!r} has no gradients; NCP needs 'ensemble', 'gp' or 'ncp-mlp'"
         )
     return Problem(predictor, terms, domain, caution)
 

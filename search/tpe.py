@@ -28,7 +28,7 @@ class TPE(Searcher):
 
     name = "tpe"
 
-    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), initial: int = 20):
+    def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), *, initial: int = 20):
         super().__init__(domain, seed, epochs)
         self.initial = at_least(1, "initial", initial)
         with requires("search", "the search 'tpe'"):

@@ -185,9 +185,3 @@ def test_trees_that_lead_in_circles_are_refused() -> None:
             classical._Nodes.restore({**nodes, side: bent})
     with pytest.raises(ValueError, match="incomplete"):
         classical._Nodes.restore({**nodes, "value": nodes["value"][:2]})
-
-
-def test_a_gaussian_process_conditions_on_no_more_codes_than_told() -> None:
-    codes, values = smooth(60)
-    model = classical.GaussianProcess(kernel_codes=20, max_codes=30).fit(codes, values)
-    assert [len(column.x) for column in model.columns if isinstance(column, classical._GP)] == [30]

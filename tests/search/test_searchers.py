@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, nasbench201, search, space, tasks
+from nasbench_mr import cost, search, space, tasks
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError, MissingExtraError, UnknownNameError
 from nasbench_mr.objective import Goal, Measured, Objective
 from nasbench_mr.search import base, halving
-from nasbench_mr.search.gaussian_process import Process
 
 NAMES = search.names()
 #: Quick settings: few random codes at first, so that what a search is about is reached.
@@ -368,57 +367,3 @@ def test_runs_side_by_side_are_those_alone(name: str, place: Callable[[str], Obj
         alone = search.run(make(name, where, seed), live(Domain(max_macs=1e9)), 14)
         assert (trace.codes == alone.codes).all()
         assert (trace.values == alone.values).all()
-
-
-# --- The model in the loop ----------------------------------------------------------------------------
-
-
-def test_the_process_interpolates_and_knows_what_it_does_not_know() -> None:
-    codes = space.sample(60, seed=0)
-    values = np.log(cost.macs(codes))
-    model = Process(space)
-    model.fit(codes[:40], values[:40])
-    mean, std = model.predict(codes)
-    assert np.abs(mean[:40, 0] - values[:40]).max() < 0.25 * values.std()
-    assert np.corrcoef(mean[40:, 0], values[40:])[0, 1] > 0.9
-    assert std[:40].max() < std[40:].mean()
-
-
-def test_the_process_is_gaussian_conditioning() -> None:
-    """Mean and variance as the textbook has them, for the kernel that it has chosen."""
-    codes, others = space.sample(15, seed=0), space.sample(4, seed=1)
-    values = codes[:, 0] + 0.1 * codes[:, 4].astype(float)
-    model = Process(space)
-    model.fit(codes, values)
-    scale, share, noise = model._kernel
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        r = np.sqrt(5 * ((a[:, None] - b) ** 2).sum(-1)) / scale
-        return (1 + r + r**2 / 3) * np.exp(-r) + share * a @ b.T
-
-    from nasbench_mr import features
-
-    raw = features.of_codes(codes, space)
-    spread = raw.std(0)
-    spread[spread < 1e-9] = 1
-    x, z = (
-        (features.of_codes(c, space) - raw.mean(0)) / spread / np.sqrt(raw.shape[1]) for c in (codes, others)
-    )
-    y = (values - values.mean()) / values.std()
-    inner = np.linalg.inv(kernel(x, x) + noise * np.eye(15))
-    factor = y @ inner @ y / 15
-    variance = factor * np.diag(kernel(z, z) - kernel(z, x) @ inner @ kernel(x, z))
-    mean, std = model.predict(others)
-    assert mean[:, 0] == pytest.approx(kernel(z, x) @ inner @ y * values.std() + values.mean(), rel=1e-6)
-    assert std[:, 0] == pytest.approx(np.sqrt(variance) * values.std(), rel=1e-4)
-
-
-@pytest.mark.parametrize("where", [space, nasbench201])
-def test_the_process_has_true_gradients(where: Any) -> None:
-    import torch
-
-    codes = where.sample(30, seed=0)
-    model = Process(where)
-    model.fit(codes, codes.sum(axis=1) / 10.0 + np.sin(codes[:, 1]))
-    x = torch.from_numpy(where.relax(where.sample(3, seed=1)) + 0.1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: torch.cat(model.tensor(t), 1), (x,), eps=1e-5, atol=1e-4)
