@@ -25,10 +25,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nasbench_mr.data_builders.datasets.base import IGNORE, Array, Dataset, Reader, Sample, Size, throughput
+from nasbench_mr.data_builders.datasets.base import IGNORE, Dataset, Reader, Sample, throughput
 from nasbench_mr.data_builders.datasets.hmdb51 import Hmdb51
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10, Cityscapes, ImageNet
 from nasbench_mr.data_builders.datasets.kitti import Kitti
+from nasbench_mr.data_builders.datasets.opening import Array, Size
 from nasbench_mr.data_builders.datasets.packs import ENDING, Pack, pack
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.release import home

@@ -9,7 +9,7 @@ A sample is a dict; its keys depend on the problem alone, so a trainer never ask
 | video | `clip` (T, H, W, 3) uint8 RGB; `label` |
 | detection | `points` (N, 4) float32 and the objects of a scan: see `kitti` |
 
-Files come from outside: each is bounded and checked, and what is wrong with one is a `DatasetError` that
+Files come from outside: each is opened by `opening`, and what is wrong with one is a `DatasetError` that
 names it.
 """
 
@@ -22,32 +22,18 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from nasbench_mr import files
 from nasbench_mr.checks import positive
-from nasbench_mr.errors import DatasetError, InvalidArgumentError
-from nasbench_mr.extras import requires
+from nasbench_mr.data_builders.datasets.opening import Array
+from nasbench_mr.errors import DatasetError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-Array = npt.NDArray[Any]
 Sample = dict[str, Array]
-#: An image size: None as it is, n for a shorter side of n pixels, (height, width) exactly.
-Size = int | tuple[int, int] | None
-
 #: The mask value of pixels without a class.
 IGNORE = 255
-#: More pixels than this is taken for a decompression bomb; the largest ImageNet photo has 45 million.
-MAX_PIXELS = 90_000_000
-#: What is decoded, whatever a file's name ends with; the fewer parsers, the safer.
-_FORMATS = ("JPEG", "PNG")
-#: Bytes of a text file (labels, lists); the largest official ones have a few hundred thousand.
-MAX_TEXT = 16 << 20
 
 
 class Dataset(abc.ABC):
@@ -226,95 +212,3 @@ def folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
-
-
-def check_size(size: Size) -> Size:
-    """`size`, if it is one."""
-    sides = (size,) if isinstance(size, int) else size
-    if sides is None:
-        return None
-    if len(sides) > 2 or not all(1 <= s <= 8192 for s in sides):
-        raise InvalidArgumentError(f"size is {size}; expected n or (height, width), in 1 to 8192 pixels")
-    return size
-
-
-def resized(width: int, height: int, size: Size) -> tuple[int, int]:
-    """Width and height of a `width` x `height` image after resizing to `size`."""
-    if size is None:
-        return width, height
-    if isinstance(size, tuple):
-        return size[1], size[0]
-    short = min(width, height)
-    return max(1, round(width * size / short)), max(1, round(height * size / short))
-
-
-def read_text(path: Path) -> str:
-    """A small text file.
-
-    Raises:
-        DatasetError: it is missing, larger than `MAX_TEXT`, or no text.
-    """
-    try:
-        if path.stat().st_size > MAX_TEXT:
-            raise DatasetError(f"{path}: {path.stat().st_size:,} bytes; expected at most {MAX_TEXT:,}")
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: not readable as text ({error})") from error
-
-
-def read_image(path: Path, size: Size = None) -> Array:
-    """A photo as `(H, W, 3)` uint8 RGB, resized (bilinear, antialiased) to `size`."""
-    with _opened(path) as image:
-        return scaled(image.convert("RGB"), size)
-
-
-def read_mask(path: Path, size: Size = None) -> Array:
-    """A label image as `(H, W)` uint8, resized (nearest) to `size`."""
-    with _opened(path) as image:
-        if image.mode not in ("L", "P"):
-            raise DatasetError(f"{path}: a label image of mode {image.mode}; expected one 8-bit channel")
-        return scaled(image, size, nearest=True)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image, from its header."""
-    with _opened(path) as image:
-        return image.height, image.width
-
-
-def scaled(image: Image.Image, size: Size, nearest: bool = False) -> Array:
-    """The pixels of an image resized to `size`: bilinear and antialiased, or the nearest."""
-    from PIL.Image import Resampling
-
-    target = resized(image.width, image.height, size)
-    if target != image.size:
-        image = image.resize(target, Resampling.NEAREST if nearest else Resampling.BILINEAR)
-    return np.array(image)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with requires("build", "reading images"):
-        from PIL import Image
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DatasetError(
-                    f"{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS:,} in all"
-                )
-            yield image
-    except DatasetError:
-        raise
-    # What Pillow raises for malformed files, over its formats.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        TypeError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        Image.DecompressionBombError,
-    ) as error:
-        raise DatasetError(f"{path}: not a readable image ({error})") from error

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from nasbench_mr import archives
-from nasbench_mr.data_builders.datasets.base import image_size, listing, new_folder, read_image, read_mask
+from nasbench_mr.data_builders.datasets.base import listing, new_folder
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10
+from nasbench_mr.data_builders.datasets.opening import image_size, read_image, read_mask
 from nasbench_mr.errors import DatasetError, IntegrityError, UnknownNameError, did_you_mean
 from nasbench_mr.extras import requires
 

@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from nasbench_mr.data_builders.datasets.base import (
-    IGNORE,
-    Array,
-    Reader,
-    Sample,
-    Size,
-    check_size,
-    folders,
-    listing,
-    read_image,
-    read_mask,
-)
+from nasbench_mr.data_builders.datasets.base import IGNORE, Reader, Sample, folders, listing
+from nasbench_mr.data_builders.datasets.opening import Array, Size, check_size, read_image, read_mask
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 _PHOTOS = (".jpg", ".jpeg", ".png")
+
+
+def _photos(folder: Path) -> list[Path]:
+    """The photos of a folder, by name.
+
+    Raises:
+        DatasetError: two differ in nothing but their endings, as x.jpg and x.png do.
+    """
+    found = listing(folder, _PHOTOS)
+    for a, b in pairwise(sorted(found, key=lambda photo: photo.stem)):
+        if a.stem == b.stem:
+            raise DatasetError(f"{folder} has both {a.name} and {b.name}; remove one, as they are one photo")
+    return found
+
+
+def _refuse_shared(photos: Iterable[Path], root: Path, split: str) -> None:
+    """Raise `DatasetError` for a photo of a split that is one of train's as well: the same name and bytes.
+
+    Names alone say nothing: CIFAR-10's folders number the photos of each split.
+    """
+    for photo in photos if split != "train" else ():
+        parts = ["train" if part == split else part for part in photo.relative_to(root).parts]
+        twin = root.joinpath(*parts)
+        try:
+            same = filecmp.cmp(photo, twin, shallow=False)  # after their sizes
+        except OSError:
+            continue
+        if same:
+            raise DatasetError(
+                f"{photo} and {twin} are the same photo; expected splits that share none, as a network would "
+                "be tested on what it was trained on"
+            )
 
 
 class _Folders(Reader):
@@ -37,6 +62,8 @@ class _Folders(Reader):
         self.classes = tuple(files)
         self._samples = [(f, label) for label, of_class in enumerate(files.values()) for f in of_class]
         self.ids = tuple(f"{f.parent.name}/{f.name}" for f, _ in self._samples)
+        folder = self._samples[0][0].parent.parent.name  # of the split, which may be "test" for val
+        _refuse_shared((f for f, _ in self._samples), self.root, folder)
 
     def _read(self, index: int) -> Sample:
         file, label = self._samples[index]
@@ -62,7 +89,7 @@ class Cifar10(_Folders):
         top = self.root / split
         if split == "val" and not top.is_dir() and (self.root / "test").is_dir():
             top = self.root / "test"
-        files = {c: listing(top / c, _PHOTOS) for c in self.CLASSES}
+        files = {c: _photos(top / c) for c in self.CLASSES}
         if missing := [f"images in {top.name}/{c}" for c, found in files.items() if not found]:
             raise self.incomplete(missing)
         self._fill(files, size)
@@ -114,7 +141,7 @@ class ImageNet(_Folders):
         chosen = sorted(self._chosen(_ordered(found, seed), classes) if classes else found)
         files, missing = {}, []
         for name in chosen:
-            images = {f.name: f for f in listing(self.root / split / name, _PHOTOS)}
+            images = {f.name: f for f in _photos(self.root / split / name)}
             if len(images) < max(1, per_class):
                 wanted = f"{per_class} images" if per_class else "images"
                 missing.append(f"{wanted} in {split}/{name} ({len(images)} found)")
@@ -194,7 +221,7 @@ class CamVid(_Pairs):
         self.size = check_size(size)
         self.classes = self.CLASSES
         folder = "train" if blocks else split
-        photos = listing(self.root / folder, _PHOTOS)
+        photos = _photos(self.root / folder)
         missing = [] if photos else [f"photos in {folder}/"]
         if blocks and photos:
             photos = self._of_blocks(photos)
@@ -205,6 +232,7 @@ class CamVid(_Pairs):
         if missing:
             raise self.incomplete(missing)
         self.ids = tuple(p.stem for p in photos)
+        _refuse_shared(photos, self.root, folder)
 
     def _of_blocks(self, photos: list[Path]) -> list[Path]:
         """The photos of this split, where it is cut from sequences: a photo's name up to the last `_`."""
@@ -267,3 +295,4 @@ class Cityscapes(_Pairs):
         if missing:
             raise self.incomplete(missing)
         self.ids = tuple(ids)
+        _refuse_shared((photo for photo, _ in self._pairs), self.root, split)

@@ -7,13 +7,14 @@ A sample's keys; M objects in the order of the label file, N points:
 | `points` (N, 4) float32 | x, y, z, reflectance in [0, 1]; lidar frame: x forward, y left, z up, metres |
 | `boxes` (M, 7) float32 | [x, y, z, dx, dy, dz, heading], lidar frame, as in `boxes`; 0 for DontCare |
 | `label` (M,) int64 | index into `classes`: the three evaluated classes, then the others, DontCare last |
-| `image_boxes` (M, 4) float32 | left, top, right, bottom, pixels of the left colour camera |
+| `image_boxes` (M, 4) float64 | left, top, right, bottom, pixels of the left colour camera |
 | `occlusion` (M,) int64 | 0 visible, 1 partly, 2 largely occluded, 3 unknown; -1 for DontCare |
-| `truncation` (M,) float32 | share outside of the image, 0 to 1; -1 for DontCare |
+| `truncation` (M,) float64 | share outside of the image, 0 to 1; -1 for DontCare |
 | `projection` (3, 4) float32 | from homogeneous lidar points to homogeneous pixels |
 | `image_size` (2,) int64 | height, width |
 
-Label files give boxes in the rectified camera frame (x right, y down, z forward) by the centre of the bottom
+What limits of the metric apply to is float64, as float32 would move 0.30 or 40 pixels across a limit. Label
+files give boxes in the rectified camera frame (x right, y down, z forward) by the centre of the bottom
 face, height, width, length, and the rotation ry about y. In the lidar frame the heading is -ry - pi/2, and
 the centre is half a height above the bottom.
 """
@@ -22,13 +23,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nasbench_mr.arrays import Floats
-from nasbench_mr.data_builders.datasets.base import Array, Reader, Sample, image_size, listing, read_text
+from nasbench_mr.data_builders.datasets.base import Reader, Sample, listing
+from nasbench_mr.data_builders.datasets.opening import Array, image_size, named, read_text
 from nasbench_mr.data_builders.detection import boxes as geometry
 from nasbench_mr.errors import DatasetError
 
@@ -161,29 +164,48 @@ def read_objects(path: Path, calibration: Calibration) -> Sample:
     return {
         "boxes": boxes.astype(np.float32),
         "label": label,
-        "image_boxes": table[:, 3:7].astype(np.float32),
+        "image_boxes": table[:, 3:7],
         "occlusion": table[:, 1].astype(np.int64),
-        "truncation": table[:, 0].astype(np.float32),
+        "truncation": table[:, 0],
     }
 
 
 def read_points(path: Path) -> Array:
-    """Reads a `velodyne` file: `(N, 4)` float32.
+    """Read a `velodyne` file: `(N, 4)` float32.
 
     Raises:
-        DatasetError: it is missing, empty, truncated or oversized, or a number in it is not finite.
+        DatasetError: it is missing, empty, cut or oversized, has points of more than 4 columns, numbers that
+            are not finite, or a reflectance outside [0, 1].
     """
-    try:
+    with named(path, "point cloud"):
         size = os.path.getsize(path)
-        if size == 0 or size % 16 or size > 16 * MAX_POINTS:
-            raise DatasetError(f"{path}: {size:,} bytes; expected 16 for each of 1 to {MAX_POINTS:,} points")
-        points = np.fromfile(path, "<f4").astype(np.float32, copy=False).reshape(-1, 4)
-    except OSError as error:
-        raise DatasetError(f"{path}: not readable ({error})") from error
-    # One pass: a NaN fails every comparison.
-    if not np.abs(points).max() < 1e4:
-        raise DatasetError(f"{path}: a point is not finite, or farther than 10 km; the file is damaged")
-    return points
+        if size and size % 4 == 0 and size <= 16 * MAX_POINTS:
+            values = np.fromfile(path, "<f4").astype(np.float32, copy=False)
+            points = values[: len(values) // 4 * 4].reshape(-1, 4)
+            # One pass each: a NaN fails every comparison.
+            if size % 16 == 0 and np.abs(points).max() < 1e4 and _reflectance(points, 1):
+                return points
+            raise ValueError(_why(values))
+        raise ValueError(f"{size:,} bytes; expected 16 for each of 1 to {MAX_POINTS:,} points")
+
+
+def _reflectance(points: Array, most: float) -> bool:
+    return bool(points[:, 3].min() >= 0 and points[:, 3].max() <= most)
+
+
+def _why(values: Array) -> str:
+    """What is wrong with the numbers of a point cloud."""
+    for columns in (5, 6):  # nuScenes has a ring behind the reflectance, other sensors a time too
+        points = values[: len(values) // columns * columns].reshape(-1, columns)
+        if points.size == values.size and np.abs(points[:, :3]).max() < 1e3 and _reflectance(points, 255):
+            return f"its points have {columns} columns; expected 4: x, y, z, reflectance; keep the first four"
+    if len(values) % 4:
+        return f"{4 * len(values):,} bytes; expected 16 for each point"
+    if not np.abs(values).max() < 1e4:
+        return "a point is not finite, or farther than 10 km; the file is damaged"
+    low, high = values[3::4].min(), values[3::4].max()
+    hint = "; divide it by 255" if low >= 0 and high <= 255 else ""
+    return f"its reflectance goes from {low:g} to {high:g}; expected 0 to 1{hint}"
 
 
 class Kitti(Reader):
@@ -212,9 +234,14 @@ class Kitti(Reader):
         listed = self.root / "ImageSets" / f"{split}.txt"
         if not listed.is_file():
             raise self.incomplete([f"ImageSets/{split}.txt"])
-        self.ids = tuple(read_text(listed).split())
-        if odd := [i for i in self.ids if not i.isalnum()]:
-            raise DatasetError(f"{listed}: {odd[0]!r} is no scan's number; expected six digits a line")
+        self.ids = _listed(listed)
+        for other in self.SPLITS:
+            path = listed.with_name(f"{other}.txt")
+            if other != split and path.is_file() and (both := sorted({*self.ids} & {*_listed(path)})):
+                raise DatasetError(
+                    f"{listed} and {path.name} share {len(both):,} scans, {both[0]} among them; "
+                    "expected splits that share none"
+                )
         missing = [] if self.ids else [f"scans in ImageSets/{split}.txt"]
         for kind, suffix in (("velodyne", ".bin"), ("calib", ".txt"), ("label_2", ".txt")):
             found = {f.name for f in listing(self.root / "training" / kind, (suffix,))}
@@ -237,6 +264,16 @@ class Kitti(Reader):
             "projection": projection,
             "image_size": np.array(size, np.int64),
         }
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    """The scans of a list of a split."""
+    found = tuple(read_text(path).split())
+    if odd := [i for i in found if not i.isalnum()]:
+        raise DatasetError(f"{path}: {odd[0]!r} is not a scan's number; expected six digits a line")
+    if twice := [i for i, count in Counter(found).items() if count > 1]:
+        raise DatasetError(f"{path}: {twice[0]} stands there twice; expected every scan once")
+    return found
 
 
 def _seen(points: Array, projection: Array, size: tuple[int, int]) -> Array:

@@ -26,7 +26,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nasbench_mr import tasks
-from nasbench_mr.data_builders.datasets.base import Array, Dataset, Sample
+from nasbench_mr.data_builders.datasets.base import Dataset, Sample
+from nasbench_mr.data_builders.datasets.opening import Array
 from nasbench_mr.errors import DatasetError, IntegrityError
 from nasbench_mr.extras import requires
 from nasbench_mr.files import atomic
@@ -34,7 +35,7 @@ from nasbench_mr.files import atomic
 FORMAT = "nasbench-mr pack 2"
 ENDING = ".safetensors"
 #: The types of arrays, as safetensors calls them.
-_DTYPES = {"U8": np.dtype("u1"), "I64": np.dtype("<i8"), "F32": np.dtype("<f4")}
+_DTYPES = {"U8": np.dtype("u1"), "I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 #: Bytes that are hashed at once.
 _CHUNK = 1 << 22

@@ -1,8 +1,8 @@
 """A generated stand-in for Cityscapes: plain streets seen from a car, with their labels.
 
 A scene is laid out in metres and drawn far to near with one pinhole camera, as flat figures of one colour
-each, with a texture over them. Every pixel knows its figure, so a label is exact. All evaluated classes occur, and
-two that the evaluation ignores: the car's own bonnet, and parking places.
+each, with a texture over them. Every pixel knows its figure, so a label is exact. All evaluated classes
+occur, and two that the evaluation ignores: the car's own bonnet, and parking places.
 
 Sizes: `MINI` suits trials on a CPU: 64 x 128 pixels.
 """

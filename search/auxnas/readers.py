@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import IGNORE, Array
-from nasbench_mr.data_builders.datasets.base import folders, listing, read_image, read_mask
+from nasbench_mr.data_builders.datasets.base import folders, listing
+from nasbench_mr.data_builders.datasets.opening import read_image, read_mask
 from nasbench_mr.errors import (
     DatasetError,
     InvalidArgumentError,

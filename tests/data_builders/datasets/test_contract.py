@@ -77,7 +77,7 @@ def test_samples_have_the_keys_of_their_problem(name: str, trees: Trees) -> None
         if "clip" in sample:
             assert sample["clip"].dtype == np.uint8
             assert sample["clip"].shape == (4, 24, 32, 3)
-        assert {v.dtype.name for v in sample.values()} <= {"uint8", "int64", "float32"}
+        assert {v.dtype.name for v in sample.values()} <= {"uint8", "int64", "float32", "float64"}
         if "label" in sample:
             assert sample["label"].dtype == np.int64
             assert sample["label"].shape == (sample["boxes"].shape[:1] if "boxes" in sample else ())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -158,3 +159,92 @@ def test_a_clip_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_options_are_checked(options: dict[str, int], trees: Trees) -> None:
     with pytest.raises(InvalidArgumentError, match=f"{next(iter(options))} is"):
         datasets.load("hmdb51", trees["hmdb51"][0], "train", **options)
+
+
+def chunks(content: bytes, kind: bytes) -> list[int]:
+    """Where the chunks of this kind begin in an AVI whose frames follow one another."""
+    at, found = 12, []
+    while at + 8 <= len(content):
+        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        found += [at] if name == kind else []
+        at += 12 if name == b"LIST" else 8 + size + size % 2
+    return found
+
+
+def test_repeated_frames_are_no_damage(tmp_path: Path) -> None:
+    """An empty chunk shows the frame before once more, as recorders write that fall behind."""
+    path = greys(tmp_path / "a.avi", 20)
+    content = bytearray(path.read_bytes())
+    (index,) = chunks(bytes(content), b"idx1")
+    for k in (5, 6, 7, 8, 13):
+        at = chunks(path.read_bytes(), b"00dc")[k]
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        # The frame's bytes become a chunk that readers pass over.
+        rest = (size + size % 2 - 8).to_bytes(4, "little")
+        content[at + 4 : at + 16] = bytes(4) + b"JUNK" + rest
+        content[index + 8 + 16 * k + 12 : index + 8 + 16 * k + 16] = bytes(4)
+    path.write_bytes(content)
+    assert shown(read_clip(path, 20)) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        4,
+        4,
+        4,
+        4,
+        9,
+        10,
+        11,
+        12,
+        12,
+        14,
+        15,
+        16,
+        17,
+        18,
+        19,
+    ]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_a_cut_clip_is_not_whole(share: float, tmp_path: Path) -> None:
+    whole = greys(tmp_path / "a.avi", 200).read_bytes()
+    length = int(len(whole) * share)
+    (tmp_path / "a.avi").write_bytes(whole[:length])
+    with pytest.raises(DatasetError, match=rf"a\.avi: damaged: {length:,} of {len(whole):,} bytes are there"):
+        read_clip(tmp_path / "a.avi", 4)
+
+
+def test_an_unknown_codec_is_named(tmp_path: Path) -> None:
+    content = greys(tmp_path / "a.avi", 6).read_bytes()
+    (tmp_path / "a.avi").write_bytes(content.replace(b"FMP4", b"zzzz"))
+    with pytest.raises(DatasetError, match=r"a\.avi: no decoder here for its codec"):
+        read_clip(tmp_path / "a.avi", 4)
+
+
+@pytest.mark.parametrize(("version", "known"), [("17.1.0", True), ("18.1.0", True), ("19.0.1", False)])
+def test_pyav_is_asked_for_what_its_version_has(
+    version: str, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 19 on av.open has no metadata_errors; its numbers of frames and times are integers as before."""
+    path, plain = greys(tmp_path / "a.avi", 6), av.open
+
+    def opened(file: str, format: str, **options: Any) -> Any:
+        assert options == ({"metadata_errors": "replace"} if known else {})
+        return plain(file, format=format)
+
+    monkeypatch.setattr(av, "__version__", version)
+    monkeypatch.setattr(av, "open", opened)
+    assert shown(read_clip(path, 3)) == [1, 3, 5]
+
+
+def test_a_clip_listed_twice_is_refused(grown: Callable[[str], Path]) -> None:
+    """With another number, it would be in both splits."""
+    root = grown("hmdb51")
+    file = root / LISTS / "run_left_test_split1.txt"
+    first = file.read_text().splitlines()[0].split()[0]
+    file.write_text(f"{file.read_text()}{first} 2\n")
+    with pytest.raises(DatasetError, match=rf"line 5: '{first}' stands there twice"):
+        datasets.load("hmdb51", root, "train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from nasbench_mr.data_builders import datasets
-from nasbench_mr.data_builders.datasets import base
+from nasbench_mr.data_builders.datasets import opening
 from nasbench_mr.data_builders.datasets.images import ImageNet
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
@@ -99,12 +100,12 @@ def test_masks_are_resized_without_new_labels(trees: Trees) -> None:
 
 def test_an_int_is_the_shorter_side(tmp_path: Path) -> None:
     Image.new("RGB", (90, 60)).save(tmp_path / "a.png")
-    assert base.read_image(tmp_path / "a.png", 20).shape == (20, 30, 3)
-    assert base.read_image(tmp_path / "a.png", (7, 5)).shape == (7, 5, 3)
-    assert base.image_size(tmp_path / "a.png") == (60, 90)
+    assert opening.read_image(tmp_path / "a.png", 20).shape == (20, 30, 3)
+    assert opening.read_image(tmp_path / "a.png", (7, 5)).shape == (7, 5, 3)
+    assert opening.image_size(tmp_path / "a.png") == (60, 90)
     for size in (0, (5, 0), (1, 2, 3), 10_000):
         with pytest.raises(InvalidArgumentError, match="size is"):
-            base.check_size(size)  # type: ignore[arg-type]
+            opening.check_size(size)  # type: ignore[arg-type]
 
 
 def test_imagenet_subsets_follow_the_recorded_rule(trees: Trees) -> None:
@@ -193,13 +194,47 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
     content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DatasetError, match=r"a\.png: .*(pixels|exceeds limit)"):
-        base.read_mask(tmp_path / "a.png")
+        opening.read_mask(tmp_path / "a.png")
 
 
 def test_text_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(DatasetError, match="not readable as text"):
-        base.read_text(tmp_path / "a.txt")
-    monkeypatch.setattr(base, "MAX_TEXT", 1)
+    with pytest.raises(DatasetError, match="not a readable text"):
+        opening.read_text(tmp_path / "a.txt")
+    monkeypatch.setattr(opening, "MAX_TEXT", 1)
     with pytest.raises(DatasetError, match=r"a\.txt: 2 bytes; expected at most 1"):
-        base.read_text(tmp_path / "a.txt")
+        opening.read_text(tmp_path / "a.txt")
+
+
+def test_one_photo_under_two_endings_is_refused(grown: Callable[[str], Path]) -> None:
+    for name, path in (("cifar10", "train/cat/0001"), ("camvid", "train/train_1")):
+        root = grown(name)
+        Image.new("RGB", (32, 32)).save(root / f"{path}.png")
+        with pytest.raises(
+            DatasetError, match=rf"has both {path[-4:]}.* and .*; remove one|has both {path[6:]}"
+        ):
+            datasets.load(name, root, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "photo"),
+    [
+        ("cifar10", "{}/cat/0001.jpg"),
+        ("imagenet", "{}/n90000001/n90000001_0.JPEG"),
+        ("camvid", "{}/train_1.jpg"),
+        ("cityscapes", "leftImg8bit/{}/altstadt/altstadt_000000_000019_leftImg8bit.png"),
+    ],
+)
+def test_a_photo_of_both_splits_is_refused(name: str, photo: str, grown: Callable[[str], Path]) -> None:
+    root = grown(name)
+    target = root / photo.format("val")
+    target.parent.mkdir(exist_ok=True)
+    shutil.copy(root / photo.format("train"), target)
+    for labels in ("{}annot/train_1.png", "gtFine/{}/altstadt/altstadt_000000_000019_gtFine_labelIds.png"):
+        if (root / labels.format("train")).exists():
+            (root / labels.format("val")).parent.mkdir(exist_ok=True)
+            shutil.copy(root / labels.format("train"), root / labels.format("val"))
+    options = {"classes": 0, "per_class": 0} if name == "imagenet" else {}
+    datasets.load(name, root, "train", **options)
+    with pytest.raises(DatasetError, match=f"{target.name} and .*train.* are the same photo"):
+        datasets.load(name, root, "val", **options)

@@ -178,14 +178,23 @@ def test_a_damaged_calibration_is_named(calib: str, message: str, tmp_path: Path
         scan(tmp_path, calib, CAR)[0]
 
 
+#: Points around, below the sensor.
+CLOUD = np.array([[12.0, -4, -1.5, 0], [30, 7, -1.6, 1], [5, -1, -1.7, 0.5]])
+
+
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        (np.zeros((0, 4)), "0 bytes; expected 16 for each"),
+        (np.zeros((0, 4)), "the file is empty"),
         (np.zeros(7), "28 bytes"),
         (np.array([[1.0, 2, np.nan, 0]]), "not finite"),
         (np.array([[1.0, 2, 3, 0], [-np.inf, 2, 3, 0]]), "not finite"),
         (np.array([[1.0, 2, 3e30, 0]]), "not finite, or farther"),
+        (CLOUD * [1, 1, 1, 255], "reflectance goes from 0 to 255; expected 0 to 1; divide it by 255"),
+        (CLOUD - [0, 0, 0, 0.5], r"reflectance goes from -0\.5 to 0\.5; expected 0 to 1.$"),
+        (np.insert(CLOUD, 4, 3, axis=1), "points have 5 columns; expected 4"),  # 60 bytes
+        (np.insert(np.tile(CLOUD, (4, 1)), 4, 3, axis=1), "points have 5 columns"),  # a multiple of 16
+        (np.insert(CLOUD, [4, 4], [3, 0.1], axis=1), "points have 6 columns"),
     ],
 )
 def test_a_damaged_point_cloud_is_named(points: np.ndarray, message: str, tmp_path: Path) -> None:
@@ -200,9 +209,32 @@ def test_too_many_points_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         data[0]
 
 
+def test_what_limits_apply_to_is_as_the_file_has_it(tmp_path: Path) -> None:
+    """float32 has 0.30 above 0.3, and 182.9 - 142.9 below 40."""
+    line = "Car 0.30 0 0 100 142.9 200 182.9 1.6 1.8 4.0 2 1.5 10 0"
+    sample = scan(tmp_path, PLAIN, line)[0]
+    assert sample["truncation"][0] == 0.30
+    assert sample["image_boxes"][0].tolist() == [100, 142.9, 200, 182.9]
+
+
+def test_repeated_and_shared_scans_are_refused(grown: Callable[[str], Path]) -> None:
+    root = grown("kitti")
+    train, val = (root / "ImageSets" / f"{split}.txt" for split in ("train", "val"))
+    before = val.read_text()
+    val.write_text(before + train.read_text().split()[2] + "\n")
+    for split in ("train", "val"):
+        with pytest.raises(
+            DatasetError, match=r"share 1 scans, 000002 among them; expected splits that share"
+        ):
+            datasets.load("kitti", root, split)
+    val.write_text(before * 2)
+    with pytest.raises(DatasetError, match=r"val\.txt: 000004 stands there twice"):
+        datasets.load("kitti", root, "val")
+
+
 @pytest.mark.parametrize("content", ["../../etc/passwd\n", "000000 a/b\n"])
 def test_a_list_names_scans_only(content: str, grown: Callable[[str], Path]) -> None:
     root = grown("kitti")
     (root / "ImageSets" / "train.txt").write_text(content)
-    with pytest.raises(DatasetError, match="is no scan's number"):
+    with pytest.raises(DatasetError, match="is not a scan's number"):
         datasets.load("kitti", root, "train")

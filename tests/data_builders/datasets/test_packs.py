@@ -105,7 +105,7 @@ def test_empty_arrays_and_odd_sizes(tmp_path: Path) -> None:
     ("samples", "message"),
     [
         ([], "hmdb51 train: no samples to pack"),
-        ([{"clip": np.zeros(2)}], "'clip' is float64; expected uint8, int64, float32"),
+        ([{"clip": np.zeros(2, np.int16)}], "'clip' is int16; expected uint8, int64, float32, float64"),
         (
             [{"clip": np.zeros(2, np.uint8)}, {"clip": np.zeros((2, 2), np.uint8)}],
             "sample 1 has arrays of other",
@@ -150,7 +150,7 @@ def _about(**changes: Any) -> Callable[[dict[str, Any]], None]:
         _about(problem="chess"),
         _about(keys="{}"),
         _about(keys="[]"),
-        _about(keys='{"points": "F64"}'),
+        _about(keys='{"points": "F16"}'),
         _about(keys='{"nothing": "U8"}'),
         _about(sha256="["),
         _about(classes="[" * 100_000),
@@ -279,6 +279,6 @@ def test_a_failed_pack_leaves_nothing(grown: Callable[[str], Path], tmp_path: Pa
     root = grown("kitti")
     (root / "training" / "velodyne" / "000002.bin").write_bytes(b"123")
     target = tmp_path / "packs"
-    with pytest.raises(DatasetError, match=r"000002\.bin: 3 bytes"):
+    with pytest.raises(DatasetError, match=r"000002\.bin: .*3 bytes"):
         datasets.pack(datasets.load("kitti", root, "train"), target / "train.safetensors")
     assert list(target.iterdir()) == []
