@@ -11,12 +11,11 @@ is called again, and ends with the same results, since a part is a function of i
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
+import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -138,21 +137,10 @@ def compare(
         "max_params": max_params,
         **_scales(places),
     }
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
-        for part in parts:
-            if part.done(folder / "parts"):
-                part.read(folder / "parts")  # a damaged one is named before hours of work
-        try:
-            _run_parts(parts, folder / "parts", engine, workers, progress)
-        except WorkerError as error:
-            if out is not None:
-                error.args = (f"{error}; what was finished is kept: rerun the command to resume",)
-            raise
-        tables = [part.read(folder / "parts") for part in parts]
-    comparison = Comparison.of(tables, about)
+    tables = _run_parts(parts, None if out is None else Path(out) / "parts", engine, workers, progress)
+    comparison = Comparison.of([tables[part] for part in parts], about)
     if out is not None:
-        comparison.save(folder)
+        comparison.save(out)
     return comparison
 
 
@@ -259,9 +247,6 @@ class Part:
         del described["place"]["release"]
         return f"{_digest(described)[:32]}.parquet"
 
-    def done(self, folder: Path) -> bool:
-        return (folder / self.name).is_file()
-
     def run(self) -> bytes:
         """Run the searches; return the part's Parquet file."""
         import pyarrow as pa
@@ -288,15 +273,14 @@ class Part:
         data: bytes = sink.getvalue().to_pybytes()
         return data
 
-    def read(self, folder: Path) -> pa.Table:
-        """Return the table that `run` made.
+    def read(self, file: Path | bytes) -> pa.Table:
+        """Return the table that `run` made, from its file or its bytes.
 
         Raises:
             TableError: the file is damaged, or of something else.
         """
-        path = folder / self.name
         try:
-            arrow = table.read_arrow(path)
+            arrow = table.read_arrow(io.BytesIO(file) if isinstance(file, bytes) else file, "it")
             about = json_object((arrow.schema.metadata or {})[b"nasbench_mr"], "its metadata", TableError)
             seeds = list(range(self.first, self.first + self.count))
             sound = (
@@ -312,21 +296,37 @@ class Part:
                 raise TableError("it holds something else")
         except (TableError, KeyError, TypeError) as error:
             raise TableError(
-                f"{path} is damaged or foreign ({error}); expected {self}. Delete it, and rerun the command"
+                f"{file!s:.200} is damaged or foreign ({error}); expected {self}. "
+                "Delete it, and rerun the command"
             ) from None
         return arrow
 
 
-def _run_parts(parts: Sequence[Part], folder: Path, engine: str, workers: int | None, progress: bool) -> None:
-    """Run those parts whose file is not there."""
+def _run_parts(
+    parts: Sequence[Part], folder: Path | None, engine: str, workers: int | None, progress: bool
+) -> dict[Part, pa.Table]:
+    """Return the parts' tables: those that are in the folder, and those that run now, which go there.
+
+    Raises:
+        TableError: a file that is there is damaged. This comes to light before hours of work.
+    """
     from tqdm import tqdm
 
-    todo = [part for part in parts if not part.done(folder)]
-    runs = sum(part.count for part in parts)
-    done = runs - sum(part.count for part in todo)
+    kept = [] if folder is None else [(part, folder / part.name) for part in parts]
+    tables = {part: part.read(path) for part, path in kept if path.exists()}
+    todo = [part for part in parts if part not in tables]
+    runs, done = (sum(part.count for part in listed) for listed in (parts, tables))
     with tqdm(
         total=runs, initial=done, desc="compare", unit="run", disable=None if progress else True
     ) as bar:
-        for part, data in pool.run(RUN, todo, engine=engine, workers=workers):
-            files.write_bytes(folder / part.name, data)
-            bar.update(part.count)
+        try:
+            for part, data in pool.run(RUN, todo, engine=engine, workers=workers):
+                if folder is not None:
+                    files.write_bytes(folder / part.name, data)
+                tables[part] = part.read(data)
+                bar.update(part.count)
+        except WorkerError as error:
+            if folder is not None:
+                error.args = (f"{error}; what was finished is kept: rerun the command to resume",)
+            raise
+    return tables
