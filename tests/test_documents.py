@@ -7,14 +7,21 @@ published tables (if they are at hand).
 "..." in an output stands for anything. A comment before a block says what it needs:
     <!-- needs the published tables -->   is run where they are at hand
     <!-- not run: REASON -->              is not run
+Every command is parsed at least, wherever it stands: in blocks of shells, in running text, in the
+help of the commands themselves. Every recipe in docs/ is read by a command that a document shows.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import doctest
+import importlib
+import inspect
 import io
+import itertools
 import re
+import shlex
 import subprocess
 import traceback
 from collections.abc import Iterator
@@ -23,6 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from nasbench_mr import files
+from nasbench_mr.cli import COMMANDS
+from nasbench_mr.cli.auxnas import AuxNAS
+from nasbench_mr.cli.command import Command
+from nasbench_mr.cli.frame import make_parser
+from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.errors import NasbenchMRError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
@@ -146,6 +161,144 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
         if not re.match(r"[a-z]+:", target):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+# --- Commands that are not run ------------------------------------------------------------------------
+
+
+def words_of(line: str, variables: dict[str, str]) -> Iterator[list[str]]:
+    """The words after `nasbench-mr`, for each such command of a shell line."""
+    for name, value in variables.items():
+        line = re.sub(rf"\$\{{?{name}\b\}}?", lambda _, value=value: value, line)
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:  # an apostrophe in what a command prints
+        return
+    simple: list[list[str]] = [[]]
+    for word in words:
+        if re.fullmatch(r"[|&;<>]+|\d?>.*", word):
+            simple.append([])
+        elif word.startswith("nasbench-mr "):  # a command that another one runs
+            yield from words_of(word, {})
+        else:
+            simple[-1].append(word.rstrip(";"))
+    for command in simple:
+        if "nasbench-mr" in command:
+            yield command[command.index("nasbench-mr") + 1 :]
+
+
+def all_commands(document: str) -> Iterator[list[str]]:
+    """The words of every command in a document."""
+    for block in blocks(document):
+        if block.language not in ("sh", "bash", "console", "text", ""):
+            continue
+        text = re.sub(r"\\\n\s*", " ", block.text)
+        variables = dict(re.findall(r"^(?:\$ )?(?:export )?(\w+)=[\"'](.*?)[\"']$", text, flags=re.MULTILINE))
+        for line in text.splitlines():
+            yield from words_of(line.removeprefix("$ "), variables)
+    outside = re.sub(r"^```.*?^```", "", document, flags=re.MULTILINE | re.DOTALL)
+    for code in re.findall(r"`(nasbench-mr [^`]+)`", outside):
+        yield from words_of(" ".join(code.split()), {})
+
+
+def parsed(words: list[str]) -> tuple[argparse.Namespace, Command]:
+    """What a command line asks for.
+
+    Raises:
+        SystemExit: it is refused.
+    """
+    parser, command = make_parser(COMMANDS, words)
+    return parser.parse_args(words), command
+
+
+def check_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
+    """What is wrong with a command of a document; one without arguments only names it."""
+    if "..." in words or words in [[name] for name in COMMANDS]:
+        return None if words[0] in COMMANDS else f"no command {words[0]!r}"
+    try:
+        args, command = parsed(words)
+    except SystemExit as stop:
+        said = capsys.readouterr().err
+        return said if stop.code else None
+    if args.command in ("search", "compare", "build") and not args.tasks:
+        return "names no task"
+    if args.command == "build":
+        unknown = set(args.tasks) - set(recipes.names())
+        return f"no recipes {unknown}" if unknown else None
+    if isinstance(command, AuxNAS) and args.primary and (args.recipe or args.primary_code):
+        try:
+            command._config(args)
+        except NasbenchMRError as error:
+            return str(error)
+    return None
+
+
+@pytest.fixture
+def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in the repository, as if every place could be written."""
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(files, "check_writable", lambda path: None)
+
+
+@pytest.mark.usefixtures("anywhere")
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_every_command_of_a_document_is_understood(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = []
+    for words in all_commands(path.read_text(encoding="utf-8")):
+        if trouble := check_command(words, capsys):
+            wrong.append(f"nasbench-mr {shlex.join(words)}\n    {trouble}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.usefixtures("anywhere")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_of_a_help_text_is_understood(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module, cls, _ = COMMANDS[name]
+    command = getattr(importlib.import_module(module), cls)
+    texts = [inspect.getdoc(thing) or "" for thing in (command, *vars(command).values())]
+    examples = [re.sub(r"\\\n\s*", " ", text.partition("Example:")[2]) for text in texts]
+    lines = [line for text in examples for line in text.splitlines() if "nasbench-mr" in line]
+    assert lines
+    for line in lines:
+        for words in words_of(line, {}):
+            assert check_command(words, capsys) is None, line
+
+
+def test_every_recipe_of_the_documents_is_shown_in_a_command() -> None:
+    shown = {
+        word
+        for path in DOCUMENTS
+        for words in all_commands(path.read_text(encoding="utf-8"))
+        for flag, word in itertools.pairwise(words)
+        if flag == "--recipe"
+    }
+    kept = [path for kind in ("toml", "json") for path in (REPOSITORY / "docs").glob(f"*.{kind}")]
+    assert {path.relative_to(REPOSITORY).as_posix() for path in kept} <= shown
+
+
+@pytest.mark.usefixtures("anywhere")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Run `nasbench-mr qury`.", "no command 'qury'"),
+        ("```sh\nnasbench-mr best seg --best 3\n```", "no option --best"),
+        ("```sh\nFLAGS='--depth 3'\nnasbench-mr best seg $FLAGS | head\n```", "no option --depth"),
+        ('```sh\nssh host "nasbench-mr best seg -k many" > out\n```', "-k: 'many' is not a whole number"),
+        ("```sh\nnasbench-mr build nowhere --codes 3 --out out\n```", "no recipes {'nowhere'}"),
+        ("```sh\nnasbench-mr auxnas normals --primary-code 8 --set steps=x\n```", "steps"),
+        ("```sh\nnasbench-mr best \\\n  seg\n```", None),
+        ("`nasbench-mr best`, `nasbench-mr build --help`", None),
+    ],
+)
+def test_commands_are_found_and_checked(
+    text: str, message: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [check_command(words, capsys) for words in all_commands(text)]
+    assert found
+    if message is None:
+        assert found == [None] * len(found)
+    else:
+        assert message in (found[0] or "")
 
 
 # --- The runner itself --------------------------------------------------------------------------------
