@@ -13,6 +13,7 @@ from nasbench_mr import cost, space
 from nasbench_mr.cli import main
 from nasbench_mr.search.auxnas import scenes
 
+REPOSITORY = Path(__file__).parents[2]
 CODE = [8, 8, 1, 1, 8, 1, 1, 1, 8, 8, 1, 1, 1, 1, 8, 8, 8, 1, 1, 1, 1, 1, 8, 8, 8, 8, 8]
 TINY = {
     "primary_code": space.to_string(CODE), "options": {"width_mult": 0.25}, "steps": 4, "batch_size": 3,
@@ -123,3 +124,19 @@ def test_a_diverged_run_is_in_a_comparison_and_its_tables(
     assert {p.name.rpartition("-")[2] for p in (tmp_path / "compared").glob("*-seed*")} == {"seed5"}
     assert main([*compared, "--variant", "aux-g", "--out", str(tmp_path / "compared")]) == 2
     assert "--variant would have no effect" in capsys.readouterr().err
+
+
+RECIPES = [path for kind in ("toml", "json") for path in (REPOSITORY / "docs").glob(f"*.{kind}")]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_of_the_documents_trains(
+    recipe: Path, rooms: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where it weighs tasks that are not trained: several experiments share it."""
+    quick = ["--set", "steps=1", "--set", "batch_size=2", "--limit", "4", "--json"]
+    assert (
+        main(["auxnas", "segmentation", "normals", "--root", str(rooms), "--recipe", str(recipe), *quick])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out)["steps"] == 1
