@@ -9,14 +9,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from nasbench_mr.errors import IntegrityError, StorageError
 
 _FULL = "free some space and run the same command again"
 _ELSEWHERE = "give a place that you can write (for the package's own folder: NASBENCH_MR_HOME)"
+#: How a temporary file or folder is called, how its file is opened, and the folders that were swept of them.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_SWEPT: set[Path] = set()
 #: What the system says when a file can't be written, and what to do then.
 _ADVICE = {
     errno.ENOSPC: f"the disk is full; {_FULL}",
@@ -30,34 +35,104 @@ _ADVICE = {
 
 
 @contextlib.contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic(path: str | os.PathLike[str], mode: int = 0o666) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends without an error.
 
     Until then, and if the block fails, a file of that name stays as it was.
 
+    Args:
+        mode: the file's permissions, less what the process's umask takes, as `open` has them.
+
     Raises:
         StorageError: the disk is full or the folder can't be written.
     """
-    import tempfile
-
     path = Path(path)
+    with _beside(path, lambda name: os.close(os.open(name, _NEW, mode))) as temporary:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder in `parent`, gone when the block ends; if it is killed, the next writer removes it.
+
+    Raises:
+        StorageError: the disk is full or the folder can't be written.
+    """
+    with _beside(Path(parent) / "scratch", Path.mkdir) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _beside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """Yield a temporary file or folder beside `path`, made by `make`; remove it at the end.
+
+    Its writer holds a lock on it. So what a killed writer leaves can be told from what is being written, and
+    the next process that writes to the folder removes it.
+    """
+    import shutil
+
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-    temporary = Path(name)
+        _sweep(path.parent)
+        handle = None
+        while handle is None:
+            temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
+            with contextlib.suppress(FileExistsError):
+                make(temporary)
+                handle = _claim(temporary)
     try:
         with explained(path):
             yield temporary
-            # mkstemp makes files private; give what open() would have given.
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
-            sync(temporary)
-            os.replace(temporary, path)
-            sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _claim(temporary: Path) -> int | None:
+    """Return an open file that holds a lock on a path; -1 on Windows, None where the path has gone."""
+    if sys.platform == "win32":
+        return -1
+    import fcntl
+
+    try:
+        handle = os.open(temporary, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with contextlib.suppress(OSError):  # no locks on this file system: then nothing is ever removed either
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(handle), os.stat(temporary)):
+            return handle
+    os.close(handle)
+    return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder; once for each folder and process."""
+    if sys.platform == "win32" or folder in _SWEPT:
+        return
+    import fcntl
+    import shutil
+
+    _SWEPT.add(folder)
+    for left in [Path(entry.path) for entry in os.scandir(folder) if _TEMPORARY.fullmatch(entry.name)]:
+        with contextlib.suppress(OSError):  # it is being written, or has just gone, or is someone else's
+            handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+            finally:
+                os.close(handle)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -94,22 +169,21 @@ def create(path: str | os.PathLike[str], data: bytes) -> bool:
         StorageError: the disk is full or the folder can't be written.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    write_bytes(beside, data)
-    try:
-        with explained(path), contextlib.suppress(FileExistsError):
+    with _beside(path, lambda name: os.close(os.open(name, _NEW, 0o666))) as beside:
+        beside.write_bytes(data)
+        sync(beside)
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links here
             try:
-                os.link(beside, path)
-            except FileExistsError:
-                raise
-            except OSError:  # no hard links here
                 with open(path, "xb") as file:
                     file.write(data)
-            sync(path.parent)
-            return True
-    finally:
-        beside.unlink(missing_ok=True)
-    return False
+            except FileExistsError:
+                return False
+        sync(path.parent)
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -124,26 +198,16 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     If another process put a folder there meanwhile, that one stays and ours is dropped: the caller decides
     whether they agree. A folder that is there is never replaced.
     """
-    import shutil
-    import tempfile
-
     path = Path(path)
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
-        with explained(path):
-            yield temporary
-            temporary.chmod(0o755)
-            _sync_all([file for file in temporary.rglob("*") if file.is_file()])
-            try:
-                os.rename(temporary, path)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise
-            sync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _beside(path, Path.mkdir) as temporary:
+        yield temporary
+        _sync_all([file for file in temporary.rglob("*") if file.is_file()])
+        try:
+            os.rename(temporary, path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        sync(path.parent)
 
 
 @contextlib.contextmanager

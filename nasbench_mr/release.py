@@ -538,14 +538,10 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Releas
         StorageError: the disk is full or the home folder can't be written.
     """
     import shutil
-    import tempfile
 
     root = home() / "releases"
-    with files.explained(root):
-        root.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".install-", dir=root)
-    with scratch, files.explained(root):
-        staged = Path(scratch.name) / "release"
+    with files.scratch_folder(root) as scratch:
+        staged = scratch / "release"
         staged.mkdir()
         if os.path.isdir(source):
             given = Release.open(source)
@@ -557,8 +553,8 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Releas
             release = unpack(source, staged, sha256)
         target = root / release.name / release.version
         with files.atomic_folder(target) as folder:
-            folder.rmdir()
-            os.rename(release.path, folder)
+            for made in release.path.iterdir():
+                made.rename(folder / made.name)
     return _settled(target, release)
 
 

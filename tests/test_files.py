@@ -121,7 +121,9 @@ def test_files_in_the_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "advice"), ERRORS)
-@pytest.mark.parametrize("step", ["tempfile.mkstemp", "nasbench_mr.files.os.replace", "pathlib.Path.mkdir"])
+@pytest.mark.parametrize(
+    "step", ["nasbench_mr.files.os.open", "nasbench_mr.files.os.replace", "pathlib.Path.mkdir"]
+)
 def test_the_systems_errors_become_advice(
     step: str, number: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +170,80 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 def test_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), files.atomic(tmp_path / "file"):
         (tmp_path / "nothing").read_bytes()
+
+
+# --- What killed writers leave ------------------------------------------------------------------------
+
+WRITERS = """
+import sys, time
+from pathlib import Path
+from nasbench_mr import files
+
+place = Path(sys.argv[2])
+with {
+    "file": files.atomic, "folder": files.atomic_folder, "scratch": files.scratch_folder
+}[sys.argv[1]](place) as temporary:
+    (temporary if temporary.is_file() else temporary / "x").write_bytes(b"half")
+    print("in", flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+@pytest.mark.parametrize("kind", ["file", "folder", "scratch"])
+def test_the_next_process_removes_what_a_killed_writer_left(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path if kind == "scratch" else tmp_path / "result"
+    with subprocess.Popen([sys.executable, "-c", WRITERS, kind, place], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"in\n"
+        [left] = tmp_path.iterdir()
+        # As long as it lives, no one touches what it writes.
+        monkeypatch.setattr(files, "_SWEPT", set())
+        files.write_bytes(tmp_path / "other", b"")
+        assert left.exists()
+        writer.kill()
+    files.write_bytes(tmp_path / "other", b"")  # once a process
+    assert left.exists()
+    monkeypatch.setattr(files, "_SWEPT", set())
+    # A download to resume, and a user's own files, are something else.
+    for other in ("result.part", ".result.part", ".notes.0123456789ab.parts"):
+        (tmp_path / other).touch()
+    files.write_bytes(tmp_path / "other", b"")
+    assert sorted(listing(tmp_path)) == [".notes.0123456789ab.parts", ".result.part", "other", "result.part"]
+
+
+def test_a_writer_whose_file_is_swept_before_it_has_its_lock_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, swept = files._claim, []
+
+    def late(temporary: Path) -> int | None:
+        if not swept:
+            swept.append(temporary)
+            temporary.unlink()
+        return claim(temporary)
+
+    monkeypatch.setattr(files, "_claim", late)
+    files.write_bytes(tmp_path / "file", b"x")
+    assert listing(tmp_path) == ["file"]
+    assert swept
+
+
+def test_files_have_the_permissions_that_open_gives(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        files.write_bytes(tmp_path / "file", b"x")
+        files.create(tmp_path / "created", b"x")
+        with files.atomic_folder(tmp_path / "folder"):
+            pass
+        with files.atomic(tmp_path / "private", 0o600) as temporary:
+            assert temporary.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"file": 0o640, "created": 0o640, "folder": 0o750, "private": 0o600}
 
 
 # --- Hashes -------------------------------------------------------------------------------------------

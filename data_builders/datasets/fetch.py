@@ -15,14 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nasbench_mr import archives
+from nasbench_mr import archives, files
 from nasbench_mr.data_builders.datasets.base import listing, new_folder
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10
 from nasbench_mr.data_builders.datasets.opening import image_size, read_image, read_mask
@@ -76,19 +75,16 @@ def fetch(name: str, root: str | os.PathLike[str], source: str | None = None, pr
     if name not in SOURCES:
         raise UnknownNameError(f"no data set {name!r} to fetch: {did_you_mean(name, SOURCES)}")
     about = SOURCES[name]
-    with (
-        new_folder(root) as folder,
-        tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch,
-    ):
+    with new_folder(root) as folder, files.scratch_folder(folder.parent) as scratch:
         tarball = Path(source or about.url)
         if source is None or source.startswith(("https://", "http://")):
             from nasbench_mr.download import download
 
-            target = Path(scratch) / f"{name}.tar.gz"
+            target = scratch / f"{name}.tar.gz"
             tarball = download(source or about.url, target, max_bytes=MAX_BYTES, progress=progress)
         elif not tarball.is_file():
             raise DatasetError(f"no tarball {source}; expected a file, or an http(s) address")
-        unpacked = Path(scratch) / "unpacked"
+        unpacked = scratch / "unpacked"
         unpacked.mkdir()
         archives.extract_tar(tarball, unpacked, MAX_BYTES)
         tops = [p for p in unpacked.iterdir() if p.is_dir()]
