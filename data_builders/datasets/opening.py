@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +205,17 @@ def read_array(path: Path) -> Array:
         return np.array(values)
 
 
+def whole(values: Array) -> Array:
+    """Return numbers as int64, also those that MATLAB stores as double.
+
+    Raises:
+        ValueError: one is not a whole number.
+    """
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+        raise ValueError("it has numbers that are not whole")
+    return values.astype(np.int64)
+
+
 class Hdf5:
     """An HDF5 file of which only plain data sets of numbers are read, and references to them.
 
@@ -289,11 +300,13 @@ def read_matlab(path: Path, name: str) -> Array:
     """
     with named(path, "MATLAB file"):
         bounded(path, MAX_ARRAY, "a MATLAB file")
-    [(_, values)] = apart(path, f"{__name__}:_matlab", (path,), [name])
-    return np.asarray(values)
+    with apart(path, f"{__name__}:variables", (path,)) as ask:
+        return np.asarray(ask(name))
 
 
-def _matlab(path: Path) -> Callable[[str], Array]:
+def variables(path: Path) -> Callable[[str], Array]:
+    """Return what `read_matlab` runs in a process of its own: a function from names to variables."""
+
     def read(name: str) -> Array:
         with named(path, f"MATLAB file with {name!r}"):
             if what := foreign(path):
@@ -316,25 +329,36 @@ def _matlab(path: Path) -> Callable[[str], Array]:
     return read
 
 
+@contextlib.contextmanager
 def apart(
-    path: Path, maker: str, arguments: tuple[Any, ...], tasks: Iterable[Any], *, seconds: float = _SECONDS
-) -> Iterator[tuple[Any, Any]]:
-    """Read a file in a process of its own, bounded in time and memory: (task, value) for each task.
+    path: Path, maker: str, arguments: tuple[Any, ...], *, seconds: float = _SECONDS
+) -> Iterator[Callable[[Any], Any]]:
+    """Give a function that reads a file in a process of its own, bounded in time and memory.
 
     Args:
         path: the file that errors name.
-        maker: address of a function, "module:function", that `arguments` turn into one of tasks
-            (`workers.Work`); it opens the file with the first task, as only tasks are bounded in time.
-        seconds: for each task.
+        maker: address of a function, "module:function", that `arguments` turn into the one that reads
+            (`workers.Work`). It opens the file at its first call, as only calls are bounded in time.
+        seconds: for each call.
 
     Raises:
-        DatasetError: the library crashed, took too long or too much memory; and whatever the tasks raise.
+        DatasetError: the library crashed, took too long or too much memory; and whatever a call raises.
     """
     work = workers.Work(f"{__name__}:_limited", (maker, arguments), time_limit=seconds)
-    try:
-        yield from workers.run(work, tasks, workers=1)
-    except (WorkerError, MemoryError) as error:
-        raise DatasetError(f"{path}: reading it failed; the file is damaged ({error})") from error
+    with workers.make("local", work, 1) as pool:
+
+        def ask(task: Any) -> Any:
+            try:
+                while not pool.free:
+                    pool.wait(seconds)
+                pool.submit(task)
+                while not (done := pool.wait(seconds)):
+                    pass
+                return done[0].result()
+            except (WorkerError, MemoryError) as error:
+                raise DatasetError(f"{path}: reading it failed; the file is damaged ({error})") from error
+
+        yield ask
 
 
 def _limited(maker: str, arguments: tuple[Any, ...]) -> Callable[[Any], Any]:

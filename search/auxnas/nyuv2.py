@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr.data_builders.datasets import IGNORE, Array
+from nasbench_mr.data_builders.datasets import IGNORE, Array, opening
 from nasbench_mr.errors import DatasetError
-from nasbench_mr.extras import requires
 from nasbench_mr.search.auxnas.data import AuxData, LabelledSet, Pixels, bilinear, nearest, stack
-
-if TYPE_CHECKING:
-    import h5py
 
 #: Focal lengths fx, fy and principal point cx, cy, in pixels.
 Camera = tuple[float, float, float, float]
@@ -66,16 +64,16 @@ def scaled(camera: Camera, size: Pixels) -> Camera:
 
 
 def read(root: Path, size: Pixels | None, limit: int, radius: int = 2) -> AuxData:
-    """NYU Depth v2, the labelled part (Silberman et al., 2012): 795 training and 654 test images.
+    """Read NYU Depth v2, the labelled part (Silberman et al., 2012): 795 training and 654 test images.
 
     MATLAB's arrays are column-major, so HDF5 shows them reversed: images (n, 3, W, H), others (n, W, H).
     Labels are mapped to 40 classes (Gupta et al., 2013) by `classMapping40.mat`; 0 is unlabelled. Where the
-    file has no array `normals`, they come from the depth.
+    file has no array `normals`, they come from the depth. The files are read in a process of its own, as
+    damaged ones can crash the libraries.
 
     Options:
         radius: of `normals_from_depth`.
     """
-    h5py = h5py_module()
     path, parts = root / LABELLED, []
     missing = [f for f in (LABELLED, MAPPING, SPLITS) if not (root / f).is_file()]
     if missing:
@@ -84,84 +82,105 @@ def read(root: Path, size: Pixels | None, limit: int, radius: int = 2) -> AuxDat
             "splits from cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html and the class mapping from "
             "github.com/s-gupta/rcnn-depth, or generate data in this layout: --data indoor"
         )
-    mapping = _matlab(root / MAPPING, "mapClass").astype(np.int64).ravel()
-    table = np.concatenate([[IGNORE], mapping - 1]).astype(np.int64)
-    if mapping.size == 0 or mapping.min() < 1 or mapping.max() > 40:
-        raise DatasetError(f"{root / 'classMapping40.mat'}: mapClass must hold classes 1 to 40")
-    try:
-        with h5py.File(path, "r") as file:
-            total = len(file["images"])
-            scenes = _scenes(file)
-            for split, key in (("train", "trainNdxs"), ("val", "testNdxs")):
-                rows = np.sort(_matlab(root / SPLITS, key).astype(np.int64).ravel()) - 1
-                rows = rows[: limit or None]
-                if not len(rows) or rows[0] < 0 or rows[-1] >= total:
-                    raise DatasetError(
-                        f"{root / 'splits.mat'}: {key} must hold numbers of images, 1 to {total}"
-                    )
-                found = [_nyu_sample(file, int(r), table, size, radius, str(path)) for r in rows]
-                arrays = stack(found, f"nyuv2 {split}")
-                classes = {"segmentation": 40}
-                if scenes is not None:
-                    arrays["scene"], classes["scene"] = scenes[0][rows], scenes[1]
-                ids = tuple(f"{r + 1:04d}" for r in rows)
-                parts.append(LabelledSet("nyuv2", ids, arrays, classes))
-    except (OSError, KeyError, RuntimeError) as error:
-        raise DatasetError(f"{path}: not NYUv2's labelled file ({error})") from error
+    with opening.apart(path, f"{__name__}:_reader", (root, size, radius)) as ask:
+        splits, scenes = ask(None)
+        for split in ("train", "val"):
+            rows = splits[split][: limit or None]
+            arrays = stack([ask(row) for row in rows], f"nyuv2 {split}")
+            classes = {"segmentation": 40}
+            if scenes is not None:
+                kinds = sorted(set(scenes))
+                arrays["scene"] = np.array([kinds.index(scenes[row]) for row in rows], np.int64)
+                classes["scene"] = len(kinds)
+            parts.append(LabelledSet("nyuv2", tuple(f"{row + 1:04d}" for row in rows), arrays, classes))
     return AuxData(parts[0], parts[1])
 
 
-def _nyu_sample(
-    file: h5py.File, row: int, table: Array, size: Pixels | None, radius: int, where: str
-) -> dict[str, Array]:
-    image = file["images"][row].transpose(2, 1, 0)
-    labels, depth = file["labels"][row].T, file["depths"][row].T.astype(np.float32)
-    if image.shape[:2] != labels.shape or labels.shape != depth.shape:
-        raise DatasetError(
-            f"{where}: image {row + 1} has {image.shape[:2]} pixels, its labels {labels.shape}, its depth "
-            f"{depth.shape}; expected equal sizes"
-        )
-    if labels.max(initial=0) >= len(table):
-        raise DatasetError(
-            f"{where}: image {row + 1} has label {labels.max()}; expected 0 to {len(table) - 1}"
-        )
+def _reader(root: Path, size: Pixels | None, radius: int) -> Callable[[int | None], Any]:
+    """What runs apart: for None it gives the splits and scenes, then for a row its sample."""
+    path, closing = root / LABELLED, contextlib.ExitStack()
+    opened: list[tuple[opening.Hdf5, Array]] = []
+
+    def load(row: int | None) -> Any:
+        if row is None:
+            file = closing.enter_context(opening.hdf5(path))
+            table, splits, scenes = _contents(root, file)
+            opened.append((file, table))
+            return splits, scenes
+        with opening.named(path, f"labelled file of NYUv2 at image {row + 1}"):
+            return _sample(*opened[0], row, size=size, radius=radius)
+
+    return load
+
+
+def _contents(root: Path, file: opening.Hdf5) -> tuple[Array, dict[str, list[int]], tuple[str, ...] | None]:
+    """The classes of labels, the rows of each split, and each image's kind of scene, if there are any.
+
+    Raises:
+        DatasetError: the files are malformed, or do not fit each other.
+    """
+    with opening.named(root / LABELLED, "labelled file of NYUv2"):
+        total, scenes = _check_shapes(file), None
+        if "sceneTypes" in file:
+            texts = [v.ravel().astype(np.uint16).tobytes() for v in file.referred("sceneTypes")]
+            scenes = tuple(text.decode("utf-16-le") for text in texts)
+            if len(scenes) != total:
+                raise ValueError(f"it has {total:,} images and {len(scenes):,} kinds of scenes")
+    with opening.named(root / MAPPING, "class mapping"):
+        mapping = opening.whole(opening.variables(root / MAPPING)("mapClass")).ravel()
+        if not len(mapping) or mapping.min() < 1 or mapping.max() > 40:
+            raise ValueError("mapClass must hold classes 1 to 40")
+    splits = {}
+    with opening.named(root / SPLITS, "list of splits"):
+        for split, key in (("train", "trainNdxs"), ("val", "testNdxs")):
+            rows = np.sort(opening.whole(opening.variables(root / SPLITS)(key)).ravel()) - 1
+            if not len(rows) or rows[0] < 0 or rows[-1] >= total or len(set(rows)) < len(rows):
+                raise ValueError(f"{key} must hold different numbers of images, 1 to {total:,}")
+            splits[split] = rows.tolist()
+        if both := sorted({*splits["train"]} & {*splits["val"]}):
+            raise ValueError(f"image {both[0] + 1} is in both splits; expected splits that share none")
+    return np.concatenate([[IGNORE], mapping - 1]), splits, scenes
+
+
+def _check_shapes(file: opening.Hdf5) -> int:
+    """How many images there are; raises ValueError where the arrays do not fit each other."""
+    images = file.data("images")
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8 or not len(images):
+        raise ValueError(f"images are {images.shape} {images.dtype}; expected (n, 3, W, H) uint8")
+    total, _, width, height = images.shape
+    shapes = {"labels": (total, width, height), "depths": (total, width, height)}
     if "normals" in file:
-        normals = file["normals"][row].transpose(2, 1, 0).astype(np.float32)
+        shapes["normals"] = (total, 3, width, height)
+    for name, shape in shapes.items():
+        if file.data(name).shape != shape:
+            raise ValueError(
+                f"{name} are {file.data(name).shape}; expected {shape}, as images are {images.shape}"
+            )
+    return int(total)
+
+
+def _sample(
+    file: opening.Hdf5, table: Array, row: int, *, size: Pixels | None, radius: int
+) -> dict[str, Array]:
+    image = np.ascontiguousarray(file.read("images", row).transpose(2, 1, 0))
+    depth = file.read("depths", row).T.astype(np.float32)
+    labels = opening.whole(file.read("labels", row).T)
+    if labels.min() < 0 or labels.max() >= len(table):
+        raise ValueError(f"labels of {labels.min()} to {labels.max()}; expected 0 to {len(table) - 1}")
+    if not np.isfinite(depth).all() or depth.min() < 0:
+        raise ValueError("a depth is negative or not finite; expected metres, 0 where it is unknown")
+    if "normals" in file:
+        normals = file.read("normals", row).transpose(2, 1, 0).astype(np.float32)
+        longest = float(np.linalg.norm(normals, axis=-1).max())
+        if not longest < 1.1:
+            raise ValueError(
+                f"normals as long as {longest:g}; expected length 1, or 0 where they are unknown"
+            )
     else:
         normals = normals_from_depth(depth, scaled(CAMERA, depth.shape), radius)
     return {
-        "image": bilinear(np.ascontiguousarray(image), size),
+        "image": bilinear(image, size),
         "segmentation": nearest(table[labels], size).astype(np.uint8),
         "depth": nearest(depth, size),
         "normals": nearest(normals, size),
     }
-
-
-def _scenes(file: h5py.File) -> tuple[Array, int] | None:
-    """Each image's kind of scene, and how many kinds there are; None where the file has none."""
-    if "sceneTypes" not in file:
-        return None
-    references = np.asarray(file["sceneTypes"]).ravel()
-    names = [np.asarray(file[r]).ravel().astype(np.uint16).tobytes().decode("utf-16-le") for r in references]
-    kinds = sorted(set(names))
-    return np.array([kinds.index(n) for n in names], np.int64), len(kinds)
-
-
-def h5py_module() -> Any:
-    with requires("auxnas", "NYUv2's layout"):
-        import h5py
-    return h5py
-
-
-def _matlab(path: Path, key: str) -> Array:
-    """A variable of a MATLAB file, of version 7.3 (HDF5) or older."""
-    h5py = h5py_module()
-    try:
-        if h5py.is_hdf5(path):
-            with h5py.File(path, "r") as file:
-                return np.asarray(file[key])
-        with requires("auxnas", f"{path.name}, a MATLAB file of an old version,"):
-            from scipy.io import loadmat
-        return np.asarray(loadmat(path)[key])
-    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise DatasetError(f"{path}: no MATLAB file with {key!r} ({error})") from error

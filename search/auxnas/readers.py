@@ -25,7 +25,7 @@ import numpy.typing as npt
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import IGNORE, Array
 from nasbench_mr.data_builders.datasets.base import folders, listing
-from nasbench_mr.data_builders.datasets.opening import read_image, read_mask
+from nasbench_mr.data_builders.datasets.opening import read_16bit, read_array, read_image, read_mask
 from nasbench_mr.errors import (
     DatasetError,
     InvalidArgumentError,
@@ -153,7 +153,7 @@ def _cityscapes(root: Path, size: Pixels | None, limit: int) -> AuxData:
                     f"cityscapes {split} in {root} is incomplete: missing {path.relative_to(root)}. Get "
                     "disparity_trainvaltest.zip from cityscapes-dataset.com"
                 )
-            stored = _read_16bit(path)
+            stored = read_16bit(path).astype(np.float32)
             disparity = np.where(stored > 0, (stored - 1) / 256, 0).astype(np.float32)
             sample = found[i]
             if size is not None:
@@ -164,21 +164,6 @@ def _cityscapes(root: Path, size: Pixels | None, limit: int) -> AuxData:
             LabelledSet("cityscapes", found.ids[: len(rows)], stack(rows, f"cityscapes {split}"), classes)
         )
     return AuxData(parts[0], parts[1])
-
-
-def _read_16bit(path: Path) -> npt.NDArray[np.float32]:
-    """A 16-bit grey PNG, `(H, W)`."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("I;16", "I", "L"):
-                raise DatasetError(f"{path}: an image of mode {image.mode}; expected 16-bit grey")
-            return np.asarray(image).astype(np.float32)
-    except (OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{path}: not a readable image ({error})") from error
 
 
 _TASKONOMY_NAME = re.compile(r"(point_\d+_view_\d+)_domain_\w+")
@@ -251,10 +236,9 @@ def _taskonomy_files(root: Path, domain: str) -> dict[tuple[str, str], Path]:
 
 def _taskonomy_label(name: str, path: Path, size: Pixels | None) -> Array:
     if name in ("object", "scene"):
-        try:
-            scores = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: not a readable array ({error})") from error
+        scores = read_array(path)
+        if not scores.size or not np.isfinite(scores).all():
+            raise DatasetError(f"{path}: scores that are missing or not finite; expected one for each class")
         return np.array(int(np.argmax(scores)), np.int64)
     if name == "normals":
         vectors = nearest(read_image(path), size).astype(np.float32) / 127.5 - 1
@@ -263,7 +247,7 @@ def _taskonomy_label(name: str, path: Path, size: Pixels | None) -> Array:
     if name == "segmentation":
         values = read_mask(path, size)
         return np.where(values > 0, values - 1, IGNORE).astype(np.uint8)
-    values = nearest(_read_16bit(path), size)
+    values = nearest(read_16bit(path), size).astype(np.float32)
     if name == "depth":
         return np.where(values < 65535, values / 512, 0).astype(np.float32)
     return (values > 65535 / 16).astype(np.uint8)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from nasbench_mr import files
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
+from nasbench_mr.extras import requires
 from nasbench_mr.search.auxnas import nyuv2
 
 Vector = npt.NDArray[np.float64]
@@ -259,7 +260,8 @@ def _hit(solid: Solid, eye: Vector, rays: Vector) -> tuple[Vector, Vector, Vecto
 
 
 def _write(folder: Path, scenes: list[dict[str, Any]], train: int) -> None:
-    h5py = nyuv2.h5py_module()
+    with requires("auxnas", "writing rooms in NYUv2's layout"):
+        import h5py
 
     def matlab(name: str, variables: dict[str, Any]) -> None:
         # MATLAB's v7.3: HDF5 after a header of 512 bytes.

@@ -233,8 +233,12 @@ def test_a_library_that_crashes_or_hangs_is_an_error_of_the_file(
     how: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    with pytest.raises(DatasetError, match=f"reading it failed; the file is damaged .*{message}"):
-        list(opening.apart(tmp_path / "a", "test_opening:ending", (tmp_path,), [how], seconds=1))
+    arguments = (tmp_path / "a", "test_opening:ending", (tmp_path,))
+    with (
+        pytest.raises(DatasetError, match=f"reading it failed; the file is damaged .*{message}"),
+        opening.apart(*arguments, seconds=1) as ask,
+    ):
+        ask(how)
 
 
 def test_a_named_error_passes_as_it_is(tmp_path: Path) -> None:

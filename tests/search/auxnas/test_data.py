@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasbench_mr import archives, files
+from nasbench_mr import archives, files, workers
+from nasbench_mr.data_builders.datasets import opening
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, UnknownTaskError
 from nasbench_mr.search.auxnas import nyuv2, readers, scenes
 from nasbench_mr.search.auxnas.data import AuxData, LabelledSet, join
@@ -113,39 +116,98 @@ def test_nyuv2_without_normals_and_with_old_matlab_files(rooms: Path, tmp_path: 
     check(data, ("segmentation", "normals"))
 
 
-def test_broken_nyuv2(rooms: Path, tmp_path: Path) -> None:
-    def broken(change: str) -> Path:
-        root = tmp_path / change
-        shutil.copytree(rooms, root)
-        return root
+@pytest.fixture
+def nyu(rooms: Path, tmp_path: Path) -> Path:
+    """A copy of the rooms, to damage."""
+    target: Path = shutil.copytree(rooms, tmp_path / "nyu")
+    return target
 
-    root = broken("mapping")
-    (root / "classMapping40.mat").unlink()
+
+def test_incomplete_and_cut_nyuv2(nyu: Path) -> None:
+    whole = (nyu / nyuv2.LABELLED).read_bytes()
+    for content, message in (
+        (whole[: len(whole) // 2], "not a readable HDF5 file"),
+        (b"<html>Not found", r"it is a web page"),
+        (b"", "the file is empty"),
+    ):
+        (nyu / nyuv2.LABELLED).write_bytes(content)
+        with pytest.raises(DatasetError, match=rf"nyu_depth_v2_labeled\.mat: .*{message}"):
+            readers.load("nyuv2", nyu)
+    (nyu / nyuv2.MAPPING).unlink()
     with pytest.raises(DatasetError, match=r"missing classMapping40\.mat"):
-        readers.load("nyuv2", root)
-    root = broken("truncated")
-    whole = (root / "nyu_depth_v2_labeled.mat").read_bytes()
-    (root / "nyu_depth_v2_labeled.mat").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DatasetError, match="not NYUv2's labelled file"):
-        readers.load("nyuv2", root)
-    root = broken("sizes")
-    with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as file:
-        labels = file["labels"][:, :, :20]
-        del file["labels"]
-        file["labels"] = labels
-    with pytest.raises(DatasetError, match=r"image 1 has \(36, 48\) pixels, its labels \(20, 48\)"):
-        readers.load("nyuv2", root)
-    root = broken("class")
-    with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as file:
-        file["labels"][0, 0, 0] = 200
-    with pytest.raises(DatasetError, match="label 200; expected 0 to 13"):
-        readers.load("nyuv2", root)
-    with h5py.File(root / "splits.mat", "r+") as file:
-        file["testNdxs"][...] = 77
-    with h5py.File(root / "nyu_depth_v2_labeled.mat", "r+") as file:
-        file["labels"][0, 0, 0] = 1
-    with pytest.raises(DatasetError, match="testNdxs must hold numbers of images, 1 to 9"):
-        readers.load("nyuv2", root)
+        readers.load("nyuv2", nyu)
+
+
+def put(name: str, change: Callable[[np.ndarray], object]) -> Callable[[h5py.File], object]:
+    """Writes an array anew, changed."""
+
+    def rewrite(file: h5py.File) -> None:
+        values = change(file[name][()])
+        del file[name]
+        file[name] = values
+
+    return rewrite
+
+
+def first(value: float, dtype: str) -> Callable[[np.ndarray], np.ndarray]:
+    def change(values: np.ndarray) -> np.ndarray:
+        values = values.astype(dtype)
+        values.flat[0] = value
+        return values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("labels", lambda v: v[:, :, :20], r"labels are \(9, 48, 20\); expected \(9, 48, 36\)"),
+        ("labels", first(200, "u2"), "at image 1 .*labels of 1 to 200; expected 0 to 13"),
+        ("labels", first(-1, "i2"), "labels of -1 to"),
+        ("labels", first(1.5, "f8"), "numbers that are not whole"),
+        ("labels", first(np.nan, "f8"), "numbers that are not whole"),
+        ("depths", first(np.nan, "f4"), "a depth is negative or not finite"),
+        ("depths", lambda v: v[:3], "depths are"),
+        ("normals", lambda v: np.round(127.5 * (v + 1)), "normals as long as .*; expected length 1"),
+        ("images", lambda v: v.astype("u2"), "uint16; expected .* uint8"),
+        ("images", lambda v: "text", "it is of type object"),
+        ("sceneTypes", lambda v: v[:, :5], "9 images and 5 kinds of scenes"),
+        ("mapClass", first(41, "f8"), "mapClass must hold classes 1 to 40"),
+        ("mapClass", first(np.nan, "f8"), "numbers that are not whole"),
+        ("testNdxs", lambda v: v + 70, "testNdxs must hold different numbers of images, 1 to 9"),
+        ("trainNdxs", lambda v: v * 0 + 2, "trainNdxs must hold different numbers"),
+        ("trainNdxs", first(7, "f8"), "image 7 is in both splits"),
+    ],
+)
+def test_nyuv2_that_contradicts_itself(
+    name: str,
+    change: Callable[[np.ndarray], object],
+    message: str,
+    nyu: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def here(path: Path, maker: str, arguments: tuple[object, ...]) -> object:
+        """As `opening.apart`, without a process for each of these cases."""
+        return contextlib.nullcontext(workers.Work(maker, arguments).load())
+
+    monkeypatch.setattr(opening, "apart", here)
+    file = {"mapClass": nyuv2.MAPPING}.get(name, nyuv2.SPLITS if "Ndxs" in name else nyuv2.LABELLED)
+    with h5py.File(nyu / file, "r+") as found:
+        put(name, change)(found)
+    with pytest.raises(DatasetError, match=f"{file}: .*{message}"):
+        readers.load("nyuv2", nyu)
+    with h5py.File(nyu / file, "r+") as found:
+        del found[name]
+    if name != "sceneTypes" and name != "normals":
+        with pytest.raises(DatasetError, match=f"{file}: .*{name!r} .there is no such data set"):
+            readers.load("nyuv2", nyu)
+
+
+def test_nyuv2_with_labels_as_double(nyu: Path, rooms: Path) -> None:
+    with h5py.File(nyu / nyuv2.LABELLED, "r+") as file:
+        put("labels", lambda v: v.astype("f8"))(file)
+    found, expected = (readers.load("nyuv2", root).val.arrays["segmentation"] for root in (nyu, rooms))
+    np.testing.assert_array_equal(found, expected)
 
 
 def photo(rng: np.random.Generator, *shape: int) -> Image.Image:
