@@ -150,7 +150,7 @@ def _misfit(network: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     ]
     wrong += [f"the file lacks {name}" for name in own if name not in tensors]
     wrong += [f"the network lacks {name}" for name in tensors if name not in own]
-    more = f", and {len(wrong) - 1} more differences" if len(wrong) > 1 else ""
+    more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     return wrong[0] + more if wrong else ""
 
 

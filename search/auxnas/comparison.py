@@ -186,6 +186,7 @@ def compare(
 
     Raises:
         RecipeError: no such variant or field.
+        UnknownNameError: no such engine.
         InvalidArgumentError: no seeds, or no steps; and what `aux_nas` raises, before anything is trained.
         IntegrityError: `out` has other runs.
         WorkerError: a worker died; what was finished is kept.
@@ -194,6 +195,7 @@ def compare(
     seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
     if not len(seeds):
         raise InvalidArgumentError("no seeds to compare")
+    pool.ENGINES.check(engine)
     names = list(dict.fromkeys(" ".join(variant.split()) for variant in variants))
     configs = {name: AuxConfig.of(vars(config), _changes(name)) for name in names}
     if not config.steps or len({own.steps for own in configs.values()}) != 1:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import nasbench_mr
 from nasbench_mr import cost, space
@@ -37,7 +40,8 @@ def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     bench = nasbench_mr.load(tmp_path / "run" / "release")
     found = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["segmentation"]
     assert bench.query(CODE, "indoor-segmentation-aux-nas-normals")["mIoU"] == pytest.approx(found["mIoU"])
-    compare = [*common, "--compare", "2", "--set=steps=1", "--out", str(tmp_path / "runs")]
+    here = ["--workers", "0", "--out", str(tmp_path / "runs")]
+    compare = [*common, "--compare", "2", "--set=steps=1", *here]
     drawn = ["--plot", str(tmp_path / "plot.png"), "--also", "aux-nas cut=0.5"]
     assert main([*compare, *drawn, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -50,6 +54,9 @@ def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["auxnas"], "PRIMARY"),
         ([*common, "--plot", "x.png"], "give --compare"),
         ([*common, "--also", "aux-nas cut=0.5"], "give --compare"),
+        ([*common, "--workers", "2"], "--workers is for comparisons: give --compare N"),
+        ([*compare, "--engine", "rai"], "no engine 'rai'"),
+        ([*common, "--from", "single", "--single", "lrr=1"], "no field 'lrr': did you mean 'lr'"),
         ([*compare, "--plot", "x.gif"], "ends in .png"),
         ([*common, "--max-macs", "1G"], "--max-macs is for choosing the primary's code, but a code is given"),
         (common[:5], "--primary-code CODE, or --task T"),
@@ -120,6 +127,7 @@ def test_a_diverged_run_is_in_a_comparison_and_its_tables(
         assert main(alone) == 0
         assert "DIVERGED" in capsys.readouterr().out
     compared = [*common, "--set=steps=2", "--compare", "1", "--also", "aux-nas lr=1e20 gate_lr=1e20"]
+    compared += ["--workers", "0"]
     assert main([*compared, "--seed", "5", "--out", str(tmp_path / "compared")]) == 0
     assert {p.name.rpartition("-")[2] for p in (tmp_path / "compared").glob("*-seed*")} == {"seed5"}
     assert main([*compared, "--variant", "aux-g", "--out", str(tmp_path / "compared")]) == 2
@@ -140,3 +148,40 @@ def test_a_recipe_of_the_documents_trains(
         == 0
     )
     assert json.loads(capsys.readouterr().out)["steps"] == 1
+
+
+DOCUMENT = REPOSITORY / "docs" / "aux_nas.md"
+
+
+def documented() -> list[list[str]]:
+    """The experiments of the document: the arguments of its commands that use docs/aux_nas.toml."""
+    text = DOCUMENT.read_text("utf-8").replace("\\\n", " ")
+    common = re.search(r'^export COMMON="(.*)"$', text, re.MULTILINE)
+    assert common is not None
+    found = re.findall(r"^nasbench-mr (auxnas .*)$", text, re.MULTILINE)
+    lines = [line.replace("$COMMON", common[1]) for line in found]
+    return [shlex.split(line) for line in lines if "docs/aux_nas.toml" in line]
+
+
+@pytest.mark.parametrize("command", documented(), ids=lambda command: "-".join(command[1:3]))
+def test_documented_experiments_run(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they stand, but in a few steps on a few small images."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for folder, shape, high in ((split, (32, 32, 3), 256), (f"{split}annot", (32, 32), 11)):
+            (tmp_path / "camvid" / folder).mkdir(parents=True)
+            for k in range(10):
+                picture = Image.fromarray(rng.integers(0, high, shape).astype(np.uint8))
+                picture.save(tmp_path / "camvid" / folder / f"{k}.png")
+    scenes.make(tmp_path / "indoor", train=4, val=2, size=(36, 48))
+    monkeypatch.setenv("NASBENCH_MR_DATA", str(tmp_path))
+    monkeypatch.chdir(REPOSITORY)
+    small = ["--set=steps=2", "--limit", "4", "--out", str(tmp_path / "out")]
+    if "--compare" in command:
+        small += ["--compare", "1", "--workers", "0", "--plot", str(tmp_path / "plot.png")]
+    small += ["--single", "steps=1"] if "--from" in command else []
+    assert main([*command, *small]) == 0
+    assert command[1] in capsys.readouterr().out or "--compare" in command
+    assert (tmp_path / "plot.png").is_file() == ("--compare" in command)

@@ -163,6 +163,44 @@ def test_gate_values_and_fusion() -> None:
     assert fixed.gates().tolist() == [1, 1, 1]
 
 
+def test_what_fusions_start_as() -> None:
+    ports = [[Port(2, 4, 0)]] * 2
+    history = [[torch.full((1, 2, 1, 1), 3.0)], [torch.full((1, 2, 1, 1), 5.0)]]
+    identity = Links(ports, ports, gate=0.5, fusion="identity")
+    # The mean of two maps, each behind a gate of a half.
+    torch.testing.assert_close(
+        identity.added(1, 0, history, identity.gates()), torch.full((1, 2, 1, 1), (3 * 0.5 + 5 * 0.5) / 2)
+    )
+    wide = [[Port(300, 4, 0)]] * 2
+    torch.manual_seed(0)
+    drawn = Links(wide, wide, fusion="kaiming").fusions["1_0"][0].weight
+    # Kaiming: a variance of one over the inputs, here two maps of 300 channels.
+    assert float(drawn.detach().var()) == pytest.approx(1 / 600, rel=0.02)
+
+
+def test_links_across_groups() -> None:
+    ports = [[Port(2, 4, 0)], [Port(2, 4, 0), Port(3, 8, 1)]]
+    links = Links(ports, ports, across=True)
+    assert [str(edge) for edge in links.edges] == [
+        "stage 1 to 1, group 1",
+        "stage 1 to 2, group 1", "stage 2 to 2, group 1", "stage 2 to 2, group 2 to 1",
+        "stage 1 to 2, group 1 to 2", "stage 2 to 2, group 1 to 2", "stage 2 to 2, group 2",
+    ]  # fmt: skip
+    with torch.no_grad():
+        links.fusions["1_1"][0].weight.fill_(1)
+    history = [[torch.ones(1, 2, 8, 8)], [torch.ones(1, 2, 8, 8), torch.ones(1, 3, 4, 4)]]
+    added = links.added(1, 1, history, torch.ones(7), size=torch.Size((4, 4)))
+    # All 2 + 2 + 3 channels, at the target's size.
+    torch.testing.assert_close(added, torch.full((1, 3, 4, 4), 7.0))
+    network = Linked(staged("multi-resolution", 5), [staged("multi-resolution", 3, 1)], across=True)
+    # From all branches of up to three stages to each of 1, 2, 3, 4: 1 + 2 * 3 + 3 * 6 + 4 * 9.
+    assert len(network.to_primary()[0].edges) == 61
+    trained(network)
+    x = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network.export()(x), network(x)[0])
+
+
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [

@@ -266,6 +266,63 @@ def test_penalty(data: AuxData) -> None:
     assert penalty(network, entropy, 1.0).item() == pytest.approx(2 * h, rel=1e-4)
     single = search_network(kinds[:1], data, dataclasses.replace(config, variant="single"))
     assert penalty(single, config, 1.0).item() == 0
+    # Each auxiliary's gates are penalised as those of one alone would be.
+    two = search_network(kinds_of("segmentation", "normals", "depth"), data, config)
+    assert penalty(two, config, 0.9).item() == pytest.approx(400, rel=1e-4)
+    assert penalty(two, entropy, 1.0).item() == pytest.approx(4 * h, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("directions", "links"), [("to-auxiliary", (0, 19)), ("to-primary", (19, 0)), ("both", (19, 19))]
+)
+def test_links_one_way(directions: str, links: tuple[int, int], data: AuxData) -> None:
+    config = AuxConfig.of(TINY, {"directions": directions, "gate_to_auxiliary": 0.3})
+    training = training_of(data, config, "normals", "depth")
+    network = training.network
+    found = [sum(len(each.edges) for each in way) for way in (network.to_primary(), network.to_auxiliary())]
+    assert tuple(found) == links
+    # The gates that there are, are searched.
+    assert sum(alpha.numel() for alpha in training.alphas) == sum(links)
+    before = [alpha.detach().clone() for alpha in training.alphas]
+    result = training.run()
+    assert all(not torch.equal(a, b) for a, b in zip(before, training.alphas, strict=True))
+    assert tuple(result.gates[way].shape[1] for way in ("to_primary", "to_auxiliary")) == links
+    assert bool(result.drop) == (links[0] > 0)
+    assert isinstance(result.export(), MultiResolutionNet)
+
+
+def test_norms_after_the_sum_stay_in_the_network(data: AuxData, tmp_path: Path) -> None:
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    kept = {}
+    for directions in ("both", "to-auxiliary"):
+        fields = {"norm": "sum", "directions": directions, "out": tmp_path / directions}
+        result = aux_nas("normals", "depth", data, TINY, **fields)
+        network = result.export()
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), result.network(x)[0])
+            torch.testing.assert_close(load_primary(tmp_path / directions)(x), network(x))
+        kept[directions] = (result.macs, result.params)
+    # A map of each branch in each of four stages, of two channels, with a scale and a shift each.
+    assert kept["to-auxiliary"][0] is not None
+    assert kept["both"] == (None, kept["to-auxiliary"][1] + 2 * 2 * (1 + 2 + 3 + 4))
+
+
+def test_random_fusions_follow_the_seed(data: AuxData) -> None:
+    config, kinds = AuxConfig.of(TINY, {"fusion": "kaiming"}), kinds_of("normals", "depth")
+    states = []
+    for draws, seed in ((0, 0), (5, 0), (0, 1)):
+        torch.manual_seed(draws)
+        network = search_network(kinds, data, config, seed=seed)
+        states.append(torch.cat([p.flatten() for p in network.to_auxiliary()[0].fusions.parameters()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_weights_of_other_tasks_have_no_effect(data: AuxData) -> None:
+    config = {**TINY, "steps": 1, "variant": "aux-head"}
+    plain = aux_nas("normals", "depth", data, config, weights={"depth": 3.0})
+    more = aux_nas("normals", "depth", data, config, weights={"depth": 3.0, "edges": 9.0})
+    assert plain.metrics == more.metrics
 
 
 def test_open_gates_are_reported(data: AuxData) -> None:
