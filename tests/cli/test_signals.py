@@ -1,0 +1,85 @@
+"""Ctrl-C and SIGTERM end every command with one line, and leave no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+#: By name: a command that takes minutes, what is there once it is at work, the signal, and what it says.
+LONG = {
+    "build": (
+        "build mini-cls --codes 500 --out out --data . --workers 2 --trainer fake_trainers:short",
+        "out/parts",
+        signal.SIGTERM,
+        "terminated: finished trials are kept in out; rerun the command to resume",
+    ),
+    "compare": (
+        "compare mini-seg --searchers random --budget 2 --seeds 100000 --workers 2 --out kept",
+        "kept/parts",
+        signal.SIGINT,
+        "interrupted: finished runs are kept in kept; rerun the command to resume",
+    ),
+    "data": (
+        "data make kitti there --train 100000 --val 10 --workers 2 --set rings=16",
+        ".there.*",
+        signal.SIGINT,
+        "interrupted: nothing was changed; rerun the command to start again",
+    ),
+    "search": (
+        "search mini-seg --steps 1000000",
+        "home/cache/tables",
+        signal.SIGINT,
+        "interrupted: nothing was changed; rerun the command to start again",
+    ),
+}
+
+
+def session(number: int) -> list[int]:
+    """The processes that a command and its workers left, by what they say of themselves."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            mine = entry.name.isdigit() and f"NASBENCH_MR_TEST={number}".encode() in (
+                entry / "environ"
+            ).read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if mine and "State:\tZ" not in (entry / "status").read_text():
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("name", LONG)
+def test_a_command_that_is_stopped_says_so_in_one_line(name: str, tmp_path: Path) -> None:
+    line, trace, sent, said = LONG[name]
+    mark = os.getpid() * 1000 + list(LONG).index(name)
+    with subprocess.Popen(
+        [sys.executable, "-m", "nasbench_mr", *line.split()],
+        cwd=tmp_path,
+        env={**os.environ, "NASBENCH_MR_TEST": str(mark), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        deadline = time.monotonic() + 60
+        while not any(tmp_path.glob(trace)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert running.poll() is None, running.communicate()
+        if sent == signal.SIGINT:
+            os.killpg(running.pid, sent)  # as a terminal does
+        else:
+            running.send_signal(sent)
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err) == (128 + sent, "", f"nasbench-mr: {said}\n")
+    deadline = time.monotonic() + 10
+    while session(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert session(mark) == []
