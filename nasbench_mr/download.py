@@ -1,4 +1,4 @@
-"""Downloads that go on where they broke off, and appear under their name only whole and with the right hash.
+"""Downloads that resume where they broke off, and appear under their name only whole and with the right hash.
 
     download("https://example.org/mini-1.0.0.tar.gz", path, sha256="8f43...")
 
@@ -30,6 +30,10 @@ _PASSING = (408, 425, 429)
 #: Bytes written at once; where a connection breaks, those of the last chunk are lost.
 _CHUNK = 1 << 14
 _sleep = time.sleep
+_CERTIFICATES = (
+    "if a proxy of your network answers with certificates of its own, set REQUESTS_CA_BUNDLE to the file of "
+    "these certificates"
+)
 
 #: A hash: what it is called, its value, and what computes it.
 _Check = tuple[str, str, Callable[[Path], str]]
@@ -140,6 +144,11 @@ def _fetch(url: str, part: Path, max_bytes: int, attempts: int, progress: bool) 
                 return _attempt(session, url, part, max_bytes, validator, bar)
             except _BrokenError as error:
                 reason, wait = str(error), error.wait
+            except requests.exceptions.SSLError as error:
+                # Another attempt would meet the same certificate; only a connection that broke off may not.
+                if "EOF" not in str(error):
+                    raise DownloadError(f"can't download {url}: {_cause(error)}; {_CERTIFICATES}") from error
+                reason, wait = _cause(error), 0.0
             except (
                 requests.ConnectionError,
                 requests.Timeout,
@@ -148,9 +157,13 @@ def _fetch(url: str, part: Path, max_bytes: int, attempts: int, progress: bool) 
                 reason, wait = _cause(error), 0.0
             except requests.RequestException as error:
                 raise DownloadError(f"can't download {url}: {error}") from error
+            except OSError as error:
+                if "CA certificate bundle" not in str(error):
+                    raise
+                raise DownloadError(f"can't download {url}: {error}; {_CERTIFICATES}") from error
             if attempt + 1 < attempts:
                 _sleep(min(MAX_WAIT, max(wait, 2.0**attempt)))
-    kept = "what has come is kept, and the same command goes on from there" if part.exists() else "try later"
+    kept = "what has come is kept; rerun the command to resume" if part.exists() else "try later"
     raise DownloadError(f"can't download {url} in {attempts} attempts: {reason}; {kept}")
 
 

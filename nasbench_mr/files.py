@@ -226,13 +226,19 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         return
     import fcntl
 
+    from nasbench_mr import progress
+
     with contextlib.ExitStack() as stack:
         while True:
             with explained(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # as of file systems without locks
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    with progress.line(f"waiting for another process in {path.parent}"):
+                        fcntl.flock(handle, fcntl.LOCK_EX)
             # Whoever had the lock before has removed the file; only the one that is there counts.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), os.stat(path)):

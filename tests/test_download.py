@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
 from nasbench_mr import cli, files, release
 from nasbench_mr import download as module
@@ -90,7 +91,7 @@ def test_another_call_goes_on_too(url: str, server: Any, tmp_path: Path) -> None
     server.faults = ["cut 20000"]
     with pytest.raises(
         DownloadError,
-        match=r"in 1 attempts: Connection broken: .*; what has come is kept, and the same command",
+        match=r"in 1 attempts: Connection broken: .*; what has come is kept; rerun the command to resume",
     ):
         download(url, tmp_path / "a", sha256=SHA256, attempts=1)
     assert listing(tmp_path) == ["a.part"]
@@ -345,3 +346,38 @@ def test_fetch_explains_mistakes_in_one_line(
     assert err.startswith("nasbench-mr: ")
     assert message.format(url=packed[0]) in err
     assert not (home / "releases").exists()
+
+
+# --- Certificates -------------------------------------------------------------------------------------
+
+
+def test_tls_errors_are_not_tried_again_and_name_what_to_set(
+    url: str, server: Any, waits: list[float], tmp_path: Path
+) -> None:
+    """A server without TLS stands for a proxy with a certificate of its own: both fail in the handshake."""
+    with pytest.raises(DownloadError, match="REQUESTS_CA_BUNDLE"):
+        download(url.replace("http:", "https:"), tmp_path / "a", sha256=SHA256)
+    assert waits == []
+    assert server.requests == []
+
+
+def test_a_missing_file_of_certificates_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
+    with pytest.raises(DownloadError, match=r"nowhere\.pem; if a proxy .* REQUESTS_CA_BUNDLE"):
+        download("https://127.0.0.1:9/a", tmp_path / "a", sha256=SHA256)
+
+
+def test_a_handshake_that_breaks_off_is_tried_again(
+    url: str, waits: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt, failed = module._attempt, []
+
+    def breaking(*arguments: Any) -> None:
+        if not failed:
+            failed.append(1)
+            raise requests.exceptions.SSLError("EOF occurred in violation of protocol")
+        attempt(*arguments)
+
+    monkeypatch.setattr(module, "_attempt", breaking)
+    assert download(url, tmp_path / "a", sha256=SHA256).read_bytes() == CONTENT
+    assert len(waits) == 1
