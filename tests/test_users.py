@@ -51,10 +51,10 @@ def test_what_a_surrogate_answers_is_told_apart(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("compare seg --searchers evolution:sampel=3", "'evolution' has no option 'sampel': did you mean 'sample'"),
+        ("compare seg --searchers evolution:sampel=3", "has no option 'sampel': did you mean 'sample'"),
         ("search seg --searcher random:tournament=3", "search 'random' has no option 'tournament'"),
         ("predict-eval gbdt --option leafs=3", "predictor 'gbdt' has no option 'leafs'"),
-        ("best seg --max-macz 3", "no option --max-marks: did you mean --max-macs?"),
+        ("best seg --max-macz 3", "no option --max-macz: did you mean --max-macs?"),
         ("best seg -k many", "-k: 'many' is not a whole number"),
         ("search seg --more-macs lots", "--more-macs: 'lots' is not a number"),
         ("build mini-cls --codes 1 --out out --time-limit -1", "--time-limit is -1"),
