@@ -21,7 +21,7 @@ from nasbench_mr.arrays import Bools, Codes, Costs, Floats, Ints, key, keys
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, OutOfSpaceError, did_you_mean
 
 
-class Domain:
+class Domain(spaces.Spacious):
     """The codes a search may ask for.
 
     Args:

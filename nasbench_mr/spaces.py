@@ -6,7 +6,7 @@ A space is a module with the members of `Space`: `nasbench_mr.space` (the 27 int
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nasbench_mr.plugins import Registry
 
@@ -49,6 +49,18 @@ class Space(Protocol):
 
     def project(self, x: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
         """The nearest codes to `(n, R)` continuous points: `(n, DIM)`; the inverse of `relax` on codes."""
+
+
+class Spacious:
+    """Base of what has a `space`, a module: it is pickled and copied by the space's name."""
+
+    space: Space
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "space": self.space.NAME}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, space=get(state["space"]))
 
 
 def get(name: str) -> Space:

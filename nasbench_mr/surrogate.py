@@ -25,7 +25,7 @@ _FORMAT = "nasbench-mr surrogate"
 _BLOCK = 8
 
 
-class Surrogate:
+class Surrogate(spaces.Spacious):
     """Metrics of one task, for any code of its space. Made by `load_surrogate`.
 
     Attributes:

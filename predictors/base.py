@@ -56,7 +56,7 @@ class _Kind:
         return PREDICTORS.name_of(owner)
 
 
-class Predictor(abc.ABC):
+class Predictor(spaces.Spacious, abc.ABC):
     """A model from codes to any number of columns (metrics, tasks), with its uncertainty.
 
     Args:

@@ -167,7 +167,7 @@ def _correlation(x: Floats, y: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(spaces.Spacious):
     """What predictors are fitted on: a benchmark's tables as one.
 
     Attributes:

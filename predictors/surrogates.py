@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
 from nasbench_mr import release as releases
+from nasbench_mr import workers as pool
 from nasbench_mr.arrays import Codes
-from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.benchmark import Benchmark, load
 from nasbench_mr.errors import InvalidArgumentError
-from nasbench_mr.predictors import evaluation
+from nasbench_mr.predictors import base, evaluation
 from nasbench_mr.predictors.ensemble import Ensemble
 from nasbench_mr.release import Release
 from nasbench_mr.surrogate import Surrogate, layers
@@ -23,6 +27,10 @@ from nasbench_mr.tasks import Task
 
 #: Splits that give the held-out scores, and the least codes of a table that leave something to test on.
 _SPLITS, _LEAST = 3, 20
+#: Codes, of all search spaces together, that take longer to fit than it takes to start processes.
+_LARGE = 1000
+#: What workers do: tasks that are fitted together, and the split to be scored; None: fit the whole tables.
+_Job = tuple[tuple[str, ...], int | None]
 
 
 def reduce(ensemble: Ensemble, task: Task, codes: Codes) -> Surrogate:
@@ -52,13 +60,15 @@ def reduce(ensemble: Ensemble, task: Task, codes: Codes) -> Surrogate:
 def fit_surrogates(
     bench: Benchmark,
     tasks: Sequence[str] | None = None,
+    *,
     seed: int = 0,
     progress: bool = False,
     version: str | None = None,
     target: Path | None = None,
+    workers: int | None = None,
     **options: Any,
 ) -> Release:
-    """Makes a new version of a release, with surrogates; the release itself stays as it is.
+    """Make a new version of a release, with surrogates; the release itself stays as it is.
 
     The tasks of a search space are fitted together. `release.json` gets, under "surrogates", how each was
     fitted and its scores on codes held out of such a fit: means over three fixed splits, see `evaluation`.
@@ -69,6 +79,8 @@ def fit_surrogates(
         seed: of the fits.
         progress: show a progress bar.
         version, target: of the new release, see `release.extend`.
+        workers: processes that fit at once; 0: this one alone. None: as many as there are cores where tables
+            are large. The result is the same.
         options: of the predictor "ensemble".
 
     Raises:
@@ -84,18 +96,30 @@ def fit_surrogates(
             raise InvalidArgumentError(
                 f"the table of {task.name!r} has {count} codes; a surrogate needs at least {_LEAST}"
             )
-    groups = [[t.name for t in chosen if t.space == name] for name in dict.fromkeys(t.space for t in chosen)]
+    base.make("ensemble", **options)  # Wrong options are named before the work.
+    groups = [
+        tuple(t.name for t in chosen if t.space == name) for name in dict.fromkeys(t.space for t in chosen)
+    ]
+    # The largest fits first, so that no worker ends long after the others.
+    jobs = [(names, split) for split in (None, *range(_SPLITS)) for names in groups]
+    jobs.sort(key=lambda job: -len(bench.codes(job[0][0])))
+    if workers is None:
+        large = sum(len(bench.codes(names[0])) for names in groups) >= _LARGE
+        workers = min(pool.cores(), len(jobs)) if large else 0
+    work = pool.Work(f"{__name__}:_prepare", (os.fspath(bench.release.path), seed, options))
+    bar = tqdm(total=len(jobs), desc="surrogates", unit="fit", disable=None if progress else True)
+    done = {}
+    with bar:
+        for job, result in pool.run(work, jobs, workers=0 if workers == 1 else workers):
+            done[job] = result
+            bar.update()
     fitted: dict[str, Surrogate] = {}
     about: dict[str, Any] = {}
     for names in groups:
-        held_out = evaluation.evaluate(
-            "ensemble", bench, names, train=None, seeds=_SPLITS, options=options, progress=progress
-        )
-        data = evaluation.gather(bench, names)
-        ensemble = Ensemble(seed, data.space, **options).fit(data.codes, data.values, data.names)
-        for task in data.tasks:
+        held_out = pd.DataFrame([row for split in range(_SPLITS) for row in done[names, split]])
+        fitted |= done[names, None]
+        for task in map(bench.task, names):
             own = held_out[held_out["task"] == task.name]
-            fitted[task.name] = reduce(ensemble, task, bench.codes(task.name))
             about[task.name] = {
                 "predictor": "ensemble",
                 "options": options,
@@ -115,3 +139,19 @@ def fit_surrogates(
 
     known = bench.release.about.get("surrogates", {})
     return releases.extend(bench.release, None, fill, {"surrogates": {**known, **about}}, version, target)
+
+
+def _prepare(release: str, seed: int, options: dict[str, Any]) -> Callable[[_Job], Any]:
+    """Return what does a job: the scores on a split as rows, or each task's surrogate."""
+    bench = load(release)
+
+    def do(job: _Job) -> Any:
+        names, split = job
+        if split is not None:
+            frame = evaluation.evaluate("ensemble", bench, names, seeds=[split], options=options)
+            return frame.to_dict("records")
+        data = evaluation.gather(bench, names)
+        ensemble = Ensemble(seed, data.space, **options).fit(data.codes, data.values, data.names)
+        return {task.name: reduce(ensemble, task, bench.codes(task.name)) for task in data.tasks}
+
+    return do

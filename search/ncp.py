@@ -35,6 +35,7 @@ from nasbench_mr.errors import (
 from nasbench_mr.extras import requires
 from nasbench_mr.objective import Goal, Tasks
 from nasbench_mr.predictors.base import Scaler
+from nasbench_mr.spaces import Space, Spacious
 from nasbench_mr.tasks import Metric, Task
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
     from nasbench_mr.predictors.base import Predictor
     from nasbench_mr.predictors.evaluation import Data
-    from nasbench_mr.spaces import Space
 
 PRESETS = ("paper",)
 #: The published algorithm's settings.
@@ -239,7 +239,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Trend:
+class Trend(Spacious):
     """A linear function of the features of codes (`predictors.features`), 0 at their mean.
 
     Attributes:

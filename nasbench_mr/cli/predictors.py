@@ -140,7 +140,7 @@ class Surrogate(Command):
             release = fit_surrogates(
                 bench,
                 args.tasks,
-                args.seed,
+                seed=args.seed,
                 progress=True,
                 version=args.version,
                 target=Path(args.release_to) if args.release_to else None,

@@ -236,3 +236,14 @@ def test_a_saved_one_answers_alike_and_a_damaged_one_is_refused(surrogate: Surro
     predictors.make("ridge").fit(codes, np.arange(20.0)).save(tmp_path / "model.npz")
     with pytest.raises(InvalidArgumentError, match="nasbench-mr predictor"):
         load_surrogate(tmp_path / "model.npz")
+
+
+def test_several_processes_fit_what_one_does(bench: Benchmark, tmp_path: Path) -> None:
+    one, two = (
+        fit_surrogates(bench, ["seg"], workers=workers, target=tmp_path / str(workers), **QUICK)
+        for workers in (0, 2)
+    )
+    assert one.about["surrogates"] == two.about["surrogates"]
+    codes = space.sample(20, seed=9)
+    answers = [load_surrogate(r.path / "surrogates" / "seg.npz").predict(codes) for r in (one, two)]
+    np.testing.assert_array_equal(*answers)
