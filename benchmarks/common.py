@@ -52,7 +52,7 @@ def published_folder() -> Path | None:
 
 def published_release() -> Path:
     """A release of the published tables, in a temporary home; ends the script where there are none."""
-    from nasbench_mr.data_builders.published import tables as published
+    from nasbench_mr.data_builders import published
 
     folder = published_folder()
     if folder is None:

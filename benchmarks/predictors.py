@@ -23,7 +23,7 @@ from common import Figure, in_parallel, published_folder, published_release, rep
 import nasbench_mr
 from nasbench_mr import predictors
 from nasbench_mr.benchmark import Benchmark
-from nasbench_mr.data_builders.published import tables as published
+from nasbench_mr.data_builders import published
 from nasbench_mr.predictors import evaluation
 from nasbench_mr.predictors.surrogates import fit_surrogates
 

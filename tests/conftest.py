@@ -212,7 +212,7 @@ def published_release(shared: Path | None, tmp_path_factory: pytest.TempPathFact
     """The release "nasbench-mr" of the published tables in `shared`, or None. Not to be changed."""
     if shared is None:
         return None
-    from nasbench_mr.data_builders.published import tables as published
+    from nasbench_mr.data_builders import published
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NASBENCH_MR_HOME", str(tmp_path_factory.mktemp("published")))

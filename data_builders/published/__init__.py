@@ -1,12 +1,12 @@
 """What comes in from outside: the published files, and a user's own tables."""
 
-from nasbench_mr.data_builders.published.tables import (
+from nasbench_mr.data_builders.published.own import import_table
+from nasbench_mr.data_builders.published.published_files import (
     BLOBS,
     LIST,
     SETTINGS,
     fetch,
     import_release,
-    import_table,
 )
 
 __all__ = ["BLOBS", "LIST", "SETTINGS", "fetch", "import_release", "import_table"]

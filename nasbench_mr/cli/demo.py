@@ -68,7 +68,7 @@ class Demo(Command):
 
 def demo_release() -> Path:
     """The release the demo runs on; installed if need be."""
-    from nasbench_mr.data_builders.published import tables as published
+    from nasbench_mr.data_builders import published
 
     if (releases.EMBEDDED / releases.MANIFEST).is_file():
         return releases.EMBEDDED

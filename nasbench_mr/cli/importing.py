@@ -44,7 +44,8 @@ class Import(Command):
 
     def run(self, args: argparse.Namespace) -> None:
         from nasbench_mr import progress
-        from nasbench_mr.data_builders.published import tables as published
+        from nasbench_mr.data_builders import published
+        from nasbench_mr.data_builders.published import published_files
 
         if not os.path.exists(args.path):
             raise InvalidArgumentError(f"{args.path!r} does not exist; expected a folder or a table")
@@ -56,7 +57,7 @@ class Import(Command):
                 )
             with progress.line("importing the published tables"):
                 made = published.import_release(args.path, check=not args.unchecked)
-            missing = [t for t in published.SETTINGS if t not in made.tasks]
+            missing = [t for t in published_files.SETTINGS if t not in made.tasks]
         else:
             made = published.import_table(args.path, args.task, args.into, args.objective, args.minimize)
             missing = []

@@ -54,7 +54,7 @@ class Fetch(Command):
         elif args.sha256:
             raise InvalidArgumentError("--sha256 is for a release tarball; give its URL too")
         else:
-            from nasbench_mr.data_builders.published import tables as published
+            from nasbench_mr.data_builders import published
 
             folder = published.fetch(releases.home() / "cache" / "published", mirror=args.mirror)
             with progress.line("importing the published tables"):
