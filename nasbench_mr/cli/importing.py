@@ -6,7 +6,7 @@ import argparse
 import os
 
 from nasbench_mr.cli.command import Command, add_json, check_release
-from nasbench_mr.cli.releases import announce
+from nasbench_mr.cli.releases import add_surrogates, announce, with_surrogates
 from nasbench_mr.errors import InvalidArgumentError
 
 
@@ -40,6 +40,7 @@ class Import(Command):
             action="store_true",
             help="accept published tables whose hash is not the pinned one",
         )
+        add_surrogates(parser)
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
@@ -58,6 +59,7 @@ class Import(Command):
             with progress.line("importing the published tables"):
                 made = published.import_release(args.path, check=not args.unchecked)
             missing = [t for t in published_files.SETTINGS if t not in made.tasks]
+            made = with_surrogates(made, args.no_surrogates)
         else:
             made = published.import_table(args.path, args.task, args.into, args.objective, args.minimize)
             missing = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from nasbench_mr import progress
 from nasbench_mr import release as releases
+from nasbench_mr.benchmark import load
 from nasbench_mr.cli.command import (
     Command,
     add_json,
@@ -27,7 +29,8 @@ class Fetch(Command):
 
     The published files are pinned by hash and kept, so a second fetch needs no network; a download that broke
     off resumes. With a URL (or a file), installs the release tarball found there; give its --sha256, which
-    stands in the .sha256 beside it.
+    stands in the .sha256 beside it. Where torch is installed, surrogates are fitted to the published tables
+    (half a minute), so that queries of codes that no one trained are answered at once.
 
     Example:
       nasbench-mr fetch
@@ -45,6 +48,7 @@ class Fetch(Command):
         parser.add_argument(
             "--mirror", metavar="URL", help="another base address that has data/<setting>/trainval.pkl"
         )
+        add_surrogates(parser)
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
@@ -59,6 +63,7 @@ class Fetch(Command):
             folder = published.fetch(releases.home() / "cache" / "published", mirror=args.mirror)
             with progress.line("importing the published tables"):
                 made = published.import_release(folder)
+            made = with_surrogates(made, args.no_surrogates)
         announce(made, args.json)
 
     def resume(self, args: argparse.Namespace) -> str:
@@ -82,6 +87,33 @@ def fetch_release(url: str, sha256: str | None) -> releases.Release:
     return releases.install(download(url, path, sha256=sha256), sha256)
 
 
+def add_surrogates(parser: argparse.ArgumentParser) -> None:
+    """Add the option --no-surrogates, see `with_surrogates`."""
+    parser.add_argument(
+        "--no-surrogates",
+        action="store_true",
+        help="fit no surrogates to the published tables; they answer for codes that no one trained",
+    )
+
+
+def with_surrogates(made: releases.Release, without: bool = False) -> releases.Release:
+    """Return the published tables' release with surrogates, fitted now where torch is installed.
+
+    Args:
+        without: return it as it is.
+    """
+    newest = releases.Release.open(releases.find(made.name))
+    tables = {name: entry for name, entry in made.files.items() if name.startswith("tables/")}
+    alike = all(newest.files.get(name) == entry for name, entry in tables.items())
+    if alike and set(made.tasks) <= set(newest.about.get("surrogates", {})):
+        return newest  # Fitted to the same tables before.
+    if without or importlib.util.find_spec("torch") is None:
+        return made
+    from nasbench_mr.predictors.surrogates import fit_surrogates
+
+    return fit_surrogates(load(made.path), progress=True)
+
+
 def announce(made: releases.Release, as_json: bool, missing: Sequence[str] = ()) -> None:
     """Say what was installed."""
     if as_json:
@@ -90,6 +122,8 @@ def announce(made: releases.Release, as_json: bool, missing: Sequence[str] = ())
     if missing:
         print(f"missing there: {', '.join(missing)}")
     print(f"installed in {made.path}")
+    if made.name == releases.DEFAULT and not made.about.get("surrogates"):
+        print(f"for codes that no one trained: nasbench-mr surrogate fit {made.name}")
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from nasbench_mr import release
+from nasbench_mr.cli import releases as command
+from nasbench_mr.predictors import surrogates
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -38,6 +41,23 @@ def test_pack_fetch_and_card(run: Run, tiny_release: Path, tmp_path: Path) -> No
         (tiny_release / "release.json").read_text()
     )
     assert run("best", "seg", "--release", path)[0] == 0
+
+
+def test_published_tables_get_surrogates_once_where_torch_is_installed(
+    tiny_release: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = functools.partial(surrogates.fit_surrogates, epochs=1, members=2)
+    monkeypatch.setattr(surrogates, "fit_surrogates", quick)
+    made = release.Release.open(shutil.copytree(tiny_release, home / "releases" / "tiny" / "1.0.0"))
+    assert command.with_surrogates(made, without=True) is made
+    with monkeypatch.context() as patch:
+        patch.setattr(command.importlib.util, "find_spec", lambda name: None)
+        assert command.with_surrogates(made) is made
+    fitted = command.with_surrogates(made)
+    assert set(fitted.about["surrogates"]) == {"seg", "video"}
+    again = command.with_surrogates(made)
+    assert again.path == fitted.path
+    assert release.installed() == [("tiny", "1.0.0"), ("tiny", str(fitted).partition("@")[2])]
 
 
 MORE_MISTAKES: list[tuple[list[str], str]] = [
