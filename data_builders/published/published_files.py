@@ -73,6 +73,17 @@ BLOBS = {
     "data/video-p/trainval.pkl": "0c8d8ea293895a7cc513619c874c890e9e624bbc",
     "data/video/trainval.pkl": "04d10396c1636d6a748277cf4a6e1f85ca3be86f",
 }
+#: The SHA-256 of the files that were at hand; that of others is recorded when they are first seen (`_pinned`).
+SHA256 = {
+    "data/cls-10-1000/trainval.pkl": "423e0a511b72b47587fb418f91122b8a7b0e6ea6d89e029a2703374916fca4ca",
+    "data/cls-50-100/trainval.pkl": "f6c7f8d67c84abc3aa226f5c5115c6c35adf576f41dd4d157b683148486f559b",
+    "data/cls-50-1000/trainval.pkl": "ce6588f4ee339b49b2fa2acf2ca55fa92a75bd813b5590796f5a5fc7cc280a6c",
+    "data/nas-bench-201/trainval.pkl": "6048b2ce2ae8f466c9c2fafd0cb9065edbe94db36f7804790beab0e845fa40d0",
+    LIST: "9dd9201f9d223a17e17db7adc2af5220dcbcca7e11af1f0d1bd2a18b5fa9a957",
+    "data/seg-4x/trainval.pkl": "c111b4ad884e63fd16a1fd2d91fe5eb25ef39a9f3c8b5534a34b025aed06d434",
+    "data/seg/trainval.pkl": "1854e1ec044c8416cc53d4068cdef4d019a24bcd1e72d07020255550f56ea729",
+    "data/video/trainval.pkl": "ec40f09230374c5cb80fa689b16e8c0767060dac7312fb3a6c48610972df2e4d",
+}
 VERSION = "1.0.0"
 #: Where each stratum ends in `search_list.txt`, by number of lines; "extra" is the rest.
 STRATA = {"coarse": 1200, "deep": 2000, "fine": 2500}
@@ -134,9 +145,16 @@ def fetch(folder: str | os.PathLike[str], mirror: str | None = None) -> Path:
 
     folder = Path(folder)
     base = (mirror or SOURCE).rstrip("/")
+    pinned = _pinned()
     for name, blob in BLOBS.items():
         try:
-            download(f"{base}/{name}", folder / name, blob_id=blob, max_bytes=plain_pickle.MAX_BYTES)
+            download(
+                f"{base}/{name}",
+                folder / name,
+                blob_id=blob,
+                sha256=pinned.get(name),
+                max_bytes=plain_pickle.MAX_BYTES,
+            )
         except DownloadError as error:
             raise DownloadError(
                 f"{error}. Others: --mirror URL, or a local copy: nasbench-mr import FOLDER"
@@ -164,25 +182,37 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
     """
     folder = Path(folder)
     with reading(folder):
-        sources = {name: files.git_blob_id(folder / name) for name in BLOBS if (folder / name).is_file()}
+        sources = {
+            name: {"git_blob": files.git_blob_id(folder / name), "sha256": files.sha256(folder / name)}
+            for name in BLOBS
+            if (folder / name).is_file()
+        }
     if not any(_file(setting) in sources for setting in SETTINGS):
         raise InvalidArgumentError(
             f"{folder} has no data/<setting>/trainval.pkl, with a setting of {', '.join(SETTINGS)}; "
             "nasbench-mr fetch downloads them"
         )
+    pinned = _pinned()
+    altered = {}
     for name, found in sources.items():
-        if check and found != BLOBS[name]:
+        expected = {"git_blob": BLOBS[name]} | ({"sha256": pinned[name]} if name in pinned else {})
+        for kind, value in expected.items():
+            if found[kind] != value:
+                altered[name] = f"{kind.replace('_', ' ')} {found[kind]}; expected {value}"
+    for name, wrong in altered.items():
+        if check:
             raise IntegrityError(
-                f"{folder / name} has git blob id {found}; expected {BLOBS[name]}. Get the published file "
-                "(nasbench-mr fetch), or accept this one with --unchecked"
+                f"{folder / name} has {wrong}. Get the published file (nasbench-mr fetch), or accept this "
+                "one with --unchecked"
             )
-    if altered := [name for name, found in sources.items() if found != BLOBS[name]]:
+    if altered:
         warnings.warn(
             f"{', '.join(altered)} in {folder}: not the published file; read only what you trust",
             stacklevel=2,
         )
     with locked(release.DEFAULT):
-        for version in _versions(sources):
+        _record({name: found["sha256"] for name, found in sources.items() if name not in altered})
+        for version in _versions(sources, not altered):
             existing = _installed(version, sources)
             if existing is not None:
                 return existing
@@ -194,7 +224,7 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
                 folder / _file(setting),
                 tasks.get(setting),
                 strata,
-                sources[_file(setting)] == BLOBS[_file(setting)],
+                _file(setting) not in altered,
             )
             for setting in SETTINGS
             if _file(setting) in sources
@@ -208,15 +238,39 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
         about = {**_ABOUT, "sources": sources}
         if altered:
             about["title"] = "NAS-Bench-MR: altered, not the published tables"
-        described = [_described(tasks.get(name), sources[_file(name)]) for name in tables]
+        described = [_described(tasks.get(name), altered.get(_file(name))) for name in tables]
         return release.create(fill, release.DEFAULT, version, described, about)
 
 
-def _described(task: Task, blob: str) -> Task:
-    """The task of a table that was made from a file with this git blob id."""
-    if BLOBS[_file(task.name)] == blob:
+def _described(task: Task, wrong: str | None) -> Task:
+    """The task of a table; `wrong` says how the hash of its file is not that of the published one."""
+    if wrong is None:
         return task
-    return replace(task, provenance=f"a file with git blob id {blob}, which is not the published one")
+    return replace(task, provenance=f"a file with {wrong}, so not the published one")
+
+
+#: The SHA-256 of published files that were first seen on this machine, as `sha256sum` writes them.
+_SEEN = "published.sha256"
+
+
+def _pinned() -> dict[str, str]:
+    """The SHA-256 that is known of each file: pinned here, or recorded when the file was first seen."""
+    seen = release.home() / _SEEN
+    try:
+        lines = seen.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    recorded = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return {name: digest for name, digest in recorded.items() if len(digest) == 64} | SHA256
+
+
+def _record(found: Mapping[str, str]) -> None:
+    """Keep the SHA-256 of files that have the pinned git blob id and are seen for the first time."""
+    known = _pinned()
+    if new := {name: digest for name, digest in found.items() if name not in known}:
+        seen = {name: digest for name, digest in (known | new).items() if name not in SHA256}
+        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(seen.items()))
+        files.write_text(release.home() / _SEEN, lines)
 
 
 def _file(setting: str) -> str:
@@ -227,9 +281,8 @@ def _place(version: str) -> Path:
     return release.home() / "releases" / release.DEFAULT / version
 
 
-def _versions(sources: Mapping[str, str]) -> Iterator[str]:
+def _versions(sources: Mapping[str, object], published: bool) -> Iterator[str]:
     """The versions that these files may have, the first free one of which they get."""
-    published = all(BLOBS[name] == found for name, found in sources.items())
     if published and len(sources) == len(BLOBS):
         yield VERSION
         return
@@ -241,7 +294,7 @@ def _versions(sources: Mapping[str, str]) -> Iterator[str]:
         yield f"{first}.{k}"
 
 
-def _installed(version: str, sources: Mapping[str, str]) -> Release | None:
+def _installed(version: str, sources: Mapping[str, object]) -> Release | None:
     """The installed release of this version, if it was made from these files."""
     path = _place(version)
     if not path.exists():

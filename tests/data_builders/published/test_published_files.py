@@ -128,6 +128,7 @@ def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = {name: files.git_blob_id(folder / name) for name in published.BLOBS if (folder / name).exists()}
     monkeypatch.setattr(published, "BLOBS", blobs)
+    monkeypatch.setattr(published, "SHA256", {name: files.sha256(folder / name) for name in blobs})
     monkeypatch.setattr(published, "STRATA", ENDS)
 
 
@@ -256,16 +257,43 @@ def test_strata_follow_the_list(upstream: Path) -> None:
 def test_the_release_says_where_it_is_from(upstream: Path) -> None:
     made = published.import_release(upstream)
     assert made.about["license"] == "BSD-2-Clause"
-    assert made.about["sources"] == published.BLOBS
+    assert made.about["sources"] == {
+        name: {"git_blob": published.BLOBS[name], "sha256": published.SHA256[name]}
+        for name in published.BLOBS
+    }
     assert "Mingyu Ding" in (made.path / "LICENSE").read_text()
     assert "LICENSE" in made.files
     release.verify(made)
+
+
+def test_a_file_seen_first_is_recorded_and_then_pinned(
+    upstream: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "data/seg/trainval.pkl"
+    pinned = {other: digest for other, digest in published.SHA256.items() if other != name}
+    monkeypatch.setattr(published, "SHA256", pinned)
+    digest = files.sha256(upstream / name)
+    published.import_release(upstream)
+    assert (home / "published.sha256").read_text() == f"{digest}  {name}\n"
+    published.import_release(upstream)
+    # Another content with the same git blob id, as SHA-1 collisions make them: the record tells.
+    (home / "published.sha256").write_text(f"{'0' * 64}  {name}\n")
+    with pytest.raises(IntegrityError, match=rf"seg/trainval\.pkl has sha256 {digest}; expected 0000"):
+        published.import_release(upstream)
+
+
+def test_the_files_at_hand_have_the_pinned_hashes(shared: Path | None) -> None:
+    if shared is None:
+        return
+    at_hand = [name for name in published.BLOBS if (shared / "upstream" / name).is_file()]
+    assert {name: files.sha256(shared / "upstream" / name) for name in at_hand} == published.SHA256
 
 
 def test_the_settings_are_the_known_tasks() -> None:
     assert {f"data/{s}/trainval.pkl" for s in published.SETTINGS} | {published.LIST} == set(published.BLOBS)
     assert all(tasks.get(s).name == s for s in published.SETTINGS)
     assert all(len(blob) == 40 for blob in published.BLOBS.values())
+    assert set(published.SHA256) < set(published.BLOBS)
     assert published.COMMIT in published.SOURCE
 
 
@@ -357,14 +385,14 @@ def test_other_content_is_refused_unless_it_is_wanted(upstream: Path) -> None:
     write(upstream, "seg", rows)
     with pytest.raises(
         IntegrityError,
-        match=r"seg/trainval\.pkl has git blob id \w{40}; expected \w{40}\. .*fetch.*--unchecked",
+        match=r"seg/trainval\.pkl has (git blob|sha256) \w{40,64}; expected \w{40,64}\. .*fetch.*--unchecked",
     ):
         published.import_release(upstream)
     made = published.import_release(upstream, check=False)
     assert made.version == "1.0.0-altered.4"
     # It is called what it is, and never the default where there is something published.
     assert made.about["title"] == "NAS-Bench-MR: altered, not the published tables"
-    assert "which is not the published one" in made.tasks["seg"].provenance
+    assert "so not the published one" in made.tasks["seg"].provenance
     assert release.version_key(made.version) < release.version_key("1.0.0-partial.1")
     assert nasbench_mr.load(made.path).best("seg", 1)[0]["mIoU"] == 99.0
 
@@ -632,7 +660,7 @@ def test_a_fetch_that_fails_keeps_what_has_come(
     assert not (home / "releases").exists()
     server.files[last] = content[:-1]
     assert cli.main(["fetch", "--mirror", mirror]) == 2
-    assert "has git blob id" in capsys.readouterr().err
+    assert "has sha256" in capsys.readouterr().err
     assert not (home / "releases").exists()
     server.files[last] = content
     server.requests.clear()
