@@ -212,7 +212,12 @@ class AuxNAS(Command):
         else:
             bench = open_release(args)
             changes["primary_code"] = choose_code(
-                bench, ",".join(args.tasks), args.max_macs, args.max_params, args.joint, args.seed
+                bench,
+                ",".join(args.tasks),
+                max_macs=args.max_macs,
+                max_params=args.max_params,
+                joint=args.joint,
+                seed=args.seed,
             )
         return AuxConfig.of(changes)
 

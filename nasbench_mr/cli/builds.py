@@ -192,13 +192,13 @@ class Build(Command):
         if args.release:
             target = Path(args.release_to) if args.release_to else None
             try:
-                made = runner.release(args.out, name, version, about, target)
+                made = runner.release(args.out, name, version, about=about, target=target)
             except ReleaseError as error:
                 spoilt = error
         again = shlex.join(["nasbench-mr", *args.typed])
         if failures and max(failures) > args.retries:
             again += f" --retries {max(failures)}"
-        print_report(report, args.out, made, args.json, again)
+        print_report(report, args.out, made, again=again, as_json=args.json)
         if spoilt is not None:
             print(f"nasbench-mr: {spoilt}", file=sys.stderr)
         return 1 if failures or spoilt else None
@@ -218,7 +218,7 @@ def print_forecast(forecast: runner.Forecast, as_json: bool) -> None:
     return None
 
 
-def print_report(report: runner.Report, out: str, made: Release | None, as_json: bool, again: str) -> None:
+def print_report(report: runner.Report, out: str, made: Release | None, *, again: str, as_json: bool) -> None:
     """Print what a build did."""
     from nasbench_mr.data_builders.building.runner import clock
 

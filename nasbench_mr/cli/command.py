@@ -39,7 +39,7 @@ class Command:
 
 
 def whole(text: str) -> int:
-    """A whole number, such as "3" or "2_000"."""
+    """Read a whole number, such as "3" or "2_000"."""
     try:
         return int(text)
     except ValueError:
@@ -47,7 +47,7 @@ def whole(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """A finite number, such as "0.5"."""
+    """Read a finite number, such as "0.5"."""
     try:
         value = float(text)
     except ValueError:
@@ -58,7 +58,7 @@ def number(text: str) -> float:
 
 
 def amount(text: str) -> float:
-    """A cost limit: "2e9", "2G", "500M", "1.5M"."""
+    """Read a cost limit: "2e9", "2G", "500M", "1.5M"."""
     factor = {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1:])
     try:
         value = float(text[:-1]) * factor if factor else float(text)
@@ -72,7 +72,7 @@ def amount(text: str) -> float:
 
 
 def split_names(parts: Sequence[str]) -> list[str]:
-    """Names given with commas or spaces; a comma within brackets belongs to an option of a name."""
+    """Return names given with commas or spaces; a comma in brackets belongs to an option of a name."""
     return [name.strip() for part in parts for name in re.split(r",(?![^(\[]*[)\]])", part) if name.strip()]
 
 
@@ -110,7 +110,7 @@ class Sizes(argparse.Action):
 
 
 def file_to_write(*endings: str, extra: tuple[str, str] | None = None) -> Callable[[str], str]:
-    """The type of an option that names a file to write, checked before any work.
+    """Return the type of an option that names a file to write, checked before any work.
 
     Args:
         endings: those that the name may have; none: any.
@@ -141,7 +141,7 @@ def file_to_write(*endings: str, extra: tuple[str, str] | None = None) -> Callab
 
 
 def folder_to_write(text: str) -> str:
-    """The type of an option that names a folder to write into, checked before any work."""
+    """Check, as the type of an option, that a folder can be written; before any work."""
     from nasbench_mr import files
 
     if "://" in text:  # of an object store, which says so itself
@@ -154,7 +154,7 @@ def folder_to_write(text: str) -> str:
 
 
 def picture(text: str) -> str:
-    """The type of an option that names a picture to write."""
+    """Check, as the type of an option, that a picture can be written; before any work."""
     return file_to_write(".png", ".pdf", ".svg", extra=("matplotlib", "plot"))(text)
 
 
@@ -177,7 +177,7 @@ def add_tasks(parser: argparse.ArgumentParser, text: str, *, first: bool = False
 
 
 def tasks_of(args: argparse.Namespace) -> list[str]:
-    """The tasks of a command that needs some.
+    """Return the tasks of a command that needs some.
 
     Raises:
         InvalidArgumentError: none was named.
@@ -223,7 +223,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def code_of_row(bench: Benchmark, task: str, text: str) -> tuple[int, ...]:
-    """A tabulated code (of `Benchmark.codes`), from its number as a user types it: "#12"."""
+    """Return a tabulated code (of `Benchmark.codes`), from its number as a user types it: "#12"."""
     codes = bench.codes(task)
     row = int(text[1:]) if text[1:].isdecimal() and len(text) < 12 else len(codes)
     if row >= len(codes):
@@ -232,7 +232,7 @@ def code_of_row(bench: Benchmark, task: str, text: str) -> tuple[int, ...]:
 
 
 def options_of(pairs: list[str]) -> dict[str, Any]:
-    """Options written as NAME=VALUE, the values as JSON."""
+    """Return options written as NAME=VALUE, the values as JSON."""
     options = {}
     for pair in pairs:
         name, _, text = pair.partition("=")

@@ -186,7 +186,7 @@ class Data(Command):
 
         if args.name:
             path = Path(args.folder) if args.folder else datasets.folder(args.name)
-            return self._describe(args.name, path, args.json, args)
+            return self._describe(args.name, path, args.json, args=args)
         rows = []
         for name in datasets.names():
             ways = {"make": generate.names(), "fetch": datasets.FETCHED}
@@ -208,11 +208,12 @@ class Data(Command):
         name: str,
         path: Path,
         as_json: bool,
+        *,
         args: argparse.Namespace | None = None,
         splits: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Prints what is at `path`; with `args` of "info", all about the data set."""
+        """Print what is at `path`; with `args` of "info", all about the data set."""
         from nasbench_mr.data_builders import datasets, generate
 
         reader = datasets.reader(name)
@@ -260,7 +261,7 @@ class Data(Command):
 
 
 def _options(flags: Sequence[str]) -> dict[str, Any]:
-    """The options that --set gives; lists become tuples."""
+    """Return the options that --set gives; lists become tuples."""
     from nasbench_mr.data_builders.training.recipes import parse_flags
 
     return {k: tuple(v) if isinstance(v, list) else v for k, v in parse_flags(flags).items()}

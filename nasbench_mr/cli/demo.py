@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasbench_mr import progress, spaces
 from nasbench_mr import release as releases
-from nasbench_mr import spaces
 from nasbench_mr.cli.command import Command, format_table
 from nasbench_mr.cli.queries import best_rows, print_results, result_rows, task_rows
 from nasbench_mr.errors import MissingExtraError
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Demo(Command):
-    """A tour of the benchmark: ask its tables, search a network for two tasks, train it.
+    """Take a tour of the benchmark: ask its tables, search a network for two tasks, train it.
 
-    Runs on the embedded release "mini", where this build of the package has it, and then needs no network;
-    else on the published tables: those installed, those in ../shared/upstream, or downloaded. The search
-    needs the extra "search"; the training (of a task of "mini" whose data can be generated), "build".
+    Runs on the embedded release "mini" and needs no network. Where this build of the package has none, it
+    runs on the published tables: those installed, those in ../shared/upstream, or downloaded. The search
+    needs the extra "search". The training, of a task of "mini" whose data can be generated, needs "build".
 
     Example:
       nasbench-mr demo
@@ -67,7 +67,7 @@ class Demo(Command):
 
 
 def demo_release() -> Path:
-    """The release the demo runs on; installed if need be."""
+    """Return the release that the demo runs on; install it if it is not there."""
     from nasbench_mr.data_builders import published
 
     if (releases.EMBEDDED / releases.MANIFEST).is_file():
@@ -80,20 +80,21 @@ def demo_release() -> Path:
 
 
 def _comparable(bench: Benchmark) -> list[str]:
-    """The tasks of the first one's search space."""
+    """Return the tasks of the first one's search space."""
     return [t for t in bench.tasks if bench.task(t).space == bench.task(bench.tasks[0]).space]
 
 
 def _demo_search(bench: Benchmark, names: Sequence[str], limit: float) -> tuple[int, ...]:
-    """Searches a code for several tasks at once and prints it."""
+    """Search a code for several tasks at once and print it."""
     from nasbench_mr import cost, search
 
-    found = search.ncp(bench, names, max_macs=limit, seed=0)
+    with progress.line("searching (the first time, a predictor is fitted and kept)"):
+        found = search.ncp(bench, names, max_macs=limit, seed=0)
     print(f"\n# A network for {' and '.join(names)}, at most {limit / 1e9:.3g} GMACs, found by NCP\n")
     print(f"{spaces.get(bench.task(names[0]).space).to_string(found.best)}\n")
     rows = []
     for name, mean, std in zip(names, found.predicted[0].tolist(), found.std[0].tolist(), strict=True):
-        best = bench.best(name, 1, limit)[0][bench.task(name).objective]
+        best = bench.best(name, 1, max_macs=limit)[0][bench.task(name).objective]
         rows.append({"task": name, "predicted": mean, "std": std, "best tabulated": best})
     print(format_table(rows))
     gmacs, millions = cost.macs(found.best)[0] / 1e9, cost.params(found.best)[0] / 1e6
@@ -102,7 +103,7 @@ def _demo_search(bench: Benchmark, names: Sequence[str], limit: float) -> tuple[
 
 
 def _trained_in_seconds(bench: Benchmark) -> str | None:
-    """A task of the release that can be trained on the spot, on data that is generated."""
+    """Return a task of the release that can be trained on the spot, on data that is generated."""
     from nasbench_mr.data_builders import generate
     from nasbench_mr.data_builders.training import recipes
 
@@ -113,7 +114,7 @@ def _trained_in_seconds(bench: Benchmark) -> str | None:
 
 
 def _demo_training(task: str, codes: Mapping[str, tuple[int, ...]]) -> None:
-    """Trains codes for a task, side by side, and prints what they achieve."""
+    """Train codes for a task, side by side, and print what they achieve."""
     import tempfile
 
     from nasbench_mr.data_builders import generate
@@ -123,7 +124,7 @@ def _demo_training(task: str, codes: Mapping[str, tuple[int, ...]]) -> None:
 
     recipe = recipes.get(task)
     data = releases.home() / "cache" / "demo"
-    print(f"\n# Trained now for {task}, with a seed that the tables have not", flush=True)
+    print(f"\n# Trained now for {task}, with a seed that is not in the tables", flush=True)
     if not (data / recipe.dataset).is_dir():
         print(f"(first, {recipe.dataset} is generated in {data})", flush=True)
         generate.make(recipe.dataset, data / recipe.dataset, **generate.mini(recipe.dataset))

@@ -12,7 +12,7 @@ from nasbench_mr.cli.command import Command, add_release, add_tasks, file_to_wri
 
 
 class Explore(Command):
-    """Look at the tables in a browser: a page in one file, which loads nothing.
+    """Look at the tables in a browser: a page in one file that needs no network.
 
     A scatter plot of every network, the tasks side by side, the network that you select, and its 27 integers
     as sliders with exact costs and the surrogates' predictions (docs/explorer.md). Without --out the page is

@@ -20,7 +20,7 @@ from nasbench_mr.errors import NasbenchMRError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as for every other mistake; --help shows the rest.
+    """A parser that says what is wrong in one line, as for every other mistake; --help shows the rest.
 
     Options may stand before, between and after the other words.
     """
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"nasbench-mr: {message} ({self.prog} --help explains)\n")
 
     def as_typed(self, message: str) -> str:
-        """A message of the packages, with their arguments' names as the user typed them."""
+        """Return a message of the packages with their arguments' names as the user typed them."""
         for action in self._actions:
             if "_" in action.dest and action.option_strings:
                 message = re.sub(rf"(?<![\w.-]){action.dest}(?![\w(])", action.option_strings[-1], message)
@@ -134,7 +134,7 @@ def _refuse(message: str, args: argparse.Namespace) -> int:
 def make_parser(
     registry: Mapping[str, tuple[str, str, str]], argv: Sequence[str]
 ) -> tuple[argparse.ArgumentParser, Command]:
-    """The parser of a command line, and the command that it names; no other one is imported."""
+    """Return the parser of a command line, and the command that it names; no other one is imported."""
     name = next((a for a in argv if not a.startswith("-")), None)
     parser = Parser(
         prog="nasbench-mr",

@@ -129,7 +129,7 @@ class Query(Command):
         results, errors = [], []
         for name in names:
             try:
-                results.append(bench.query(code, name, args.source, args.seed, args.epoch))
+                results.append(bench.query(code, name, source=args.source, seed=args.seed, epoch=args.epoch))
             except (LookupError, OutOfSpaceError) as error:
                 errors.append(error)
         if errors and (not results or named or args.tasks):
@@ -141,7 +141,7 @@ class Query(Command):
 
 
 def split_code(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The code at the beginning of some words, and the tasks after it.
+    """Return the code at the beginning of some words, and the tasks after it.
 
     A code is one word, or several numbers.
     """
@@ -167,7 +167,9 @@ class Best(Command):
 
     def run(self, args: argparse.Namespace) -> None:
         bench = open_release(args)
-        best = bench.best(args.task, args.k, args.max_macs, args.max_params, args.metric)
+        best = bench.best(
+            args.task, args.k, max_macs=args.max_macs, max_params=args.max_params, metric=args.metric
+        )
         if args.json:
             return print_json([result_json(r) for r in best])
         print(format_table(best_rows(bench, args.task, best)))

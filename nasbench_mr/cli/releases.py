@@ -156,7 +156,7 @@ class Verify(Command):
 
 
 def tarball_to_write(text: str) -> str:
-    """The type of pack's --out."""
+    """Check, as the type of an option, that a tarball can be written; before any work."""
     return file_to_write()(text) if text.endswith(".tar.gz") else folder_to_write(text)
 
 
@@ -196,7 +196,8 @@ class Pack(Command):
             first = next(iter(release.tasks))
             print(f"{folder}: open a table with datasets.load_dataset({str(folder)!r}, {first!r})")
             return None
-        path = releases.pack(release, args.out)
+        with progress.line("packing"):
+            path = releases.pack(release, args.out)
         digest = Path(f"{path}.sha256").read_text().split()[0]
         if args.json:
             return print_json({"path": str(path), "sha256": digest})

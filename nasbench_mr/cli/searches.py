@@ -183,7 +183,7 @@ def _cost(found: Mapping[str, Any]) -> str:
 
 
 def _exported(about: Mapping[str, Any]) -> str:
-    """What was exported: its cost as limits count it, and as a task trains it."""
+    """Describe what was exported: its cost as limits count it, and as a task trains it."""
     own = about["exported"]
     lines = [f"{about['export']} builds the network found, with the head of {own['task']}"]
     lines += [
@@ -207,7 +207,7 @@ def _check_export(task: Task) -> None:
 def _best_joint(
     bench: Benchmark, weights: dict[str, float], whole: Domain, options: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The one tabulated code that is best jointly; None where none is tabulated for all tasks."""
+    """Return the tabulated code that is best jointly; None where none is tabulated for all tasks."""
     try:
         asked = Objective.table(bench, weights, **options)
     except (InfeasibleError, InvalidArgumentError):
@@ -227,7 +227,7 @@ def _best_joint(
 
 
 def _refuse_idle(args: argparse.Namespace) -> None:
-    """Raises for an option that would have no effect beside the others."""
+    """Raise for an option that would have no effect beside the others."""
     idle = ["budget", "source"]
     if args.transfer:
         idle += ["searcher", "export", "head", "explore"]
@@ -276,13 +276,13 @@ def _fixed(text: str | None) -> dict[str, int]:
 
 
 def _start(bench: Benchmark, task: Task, text: str) -> Codes:
-    """The code of --start: `(1, DIM)`."""
+    """Return the code of --start: `(1, DIM)`."""
     code = code_of_row(bench, task.name, text) if text.startswith("#") else text
     return spaces.get(task.space).check([code])
 
 
 def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> float | None:
-    """The limit that --max-macs or --more-macs sets."""
+    """Return the limit that --max-macs or --more-macs sets."""
     if args.more_macs is None:
         return None if args.max_macs is None else float(args.max_macs)
     if start is None or args.max_macs is not None:
@@ -295,7 +295,7 @@ def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> f
 
 
 def _predicted(result: NCPResult) -> list[dict[str, float]]:
-    """What NCP expects of its best code, by task."""
+    """Return what NCP expects of its best code, by task."""
     return [
         {"predicted": float(mean), "std": float(std)}
         for mean, std in zip(result.predicted[0], result.std[0], strict=True)
@@ -309,7 +309,7 @@ def _ask(
     fixed: dict[str, int],
     args: argparse.Namespace,
 ) -> tuple[tuple[int, ...], list[dict[str, float]]]:
-    """The best code that another search finds, and what the source says of it."""
+    """Return the best code that another search finds, and what the source says of it."""
     source, budget = args.source or "table", 300 if args.budget is None else args.budget
     if source not in SOURCES:
         raise InvalidArgumentError(f"--source is {source!r}; expected {' or '.join(SOURCES)}")
@@ -330,7 +330,7 @@ def _ask(
 def _known(
     bench: Benchmark, goal: Goal, code: tuple[int, ...], limits: dict[str, float | None]
 ) -> dict[str, float | None]:
-    """What a task's table says of the nearest code, and of the best one within the limits."""
+    """Return what a task's table says of the nearest code, and of the best one within the limits."""
     own = spaces.get(goal.task.space)
     codes = bench.codes(goal.task.name)
     steps = np.abs(codes - np.array(code)) // own.STEP
@@ -353,7 +353,7 @@ def _known(
 
 
 def _print_transfer(bench: Benchmark, found: Transfer, as_json: bool) -> None:
-    """The table of every pair."""
+    """Print the table of every pair."""
     to_string = spaces.get(bench.task(found.names[0].partition("/")[0]).space).to_string
     strings = [to_string(tuple(code)) for code in found.codes.tolist()]
     if as_json:
@@ -455,7 +455,7 @@ class Compare(Command):
 
 
 def _rows(frame: pd.DataFrame, index: str = "task") -> list[dict[str, Any]]:
-    """A frame's rows for `format_table`, its index first."""
+    """Return a frame's rows for `format_table`, its index first."""
     return [{index: label, **row} for label, row in zip(frame.index, _records(frame), strict=True)]
 
 
