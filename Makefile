@@ -3,6 +3,8 @@
 # make docs   writes the documentation site to site/; warnings are errors
 # make release builds and checks what is published: sdist, wheel, tarballs of the tables, in dist/
 # make bench  prints the speed figures (quiet machine, please)
+# make chaos  kills builds, comparisons, imports and data generation for two minutes, and checks what is left
+# make fuzz   fuzzes the parsers of outside input, ten minutes each (FUZZ="--seconds 60 table csv" for others)
 # make lowest the tests with the oldest versions that setup.cfg allows (downloads gigabytes)
 # make newest the tests with the newest versions there are (downloads gigabytes)
 # make dev    .venv with an editable install, for working on the code
@@ -15,7 +17,7 @@ SOURCES := $(shell find nasbench_mr data_builders predictors search -type f -not
 # The suite runs in as many processes as there are cores, and one thread each is fastest.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types unit base docs release bench lowest newest dev constraints clean
+.PHONY: demo test lint types unit base docs release bench chaos fuzz lowest newest dev constraints clean
 
 demo: $(VENV)/installed
 	$(BIN)/nasbench-mr demo
@@ -72,6 +74,13 @@ release: $(VENV)/installed
 	$(BIN)/nasbench-mr pack nasbench-mr --out dist || echo "the published tables are not installed: nasbench-mr fetch"
 	$(BIN)/nasbench-mr releases
 	sed -n '/^## /,/^## /p' CHANGELOG.md | sed '$$d' > dist/CHANGES.md
+
+chaos: $(VENV)/deps
+	$(BIN)/python tests/chaos.py --seconds 120
+
+fuzz: $(VENV)/deps
+	$(BIN)/pip install -q atheris
+	nice $(BIN)/python tests/fuzz/run.py $(FUZZ)
 
 # Every lower bound of setup.cfg as an exact version, but for those of the tools that only look at the code.
 lowest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import files
+from nasbench_mr.checks import json_object
 from nasbench_mr.errors import InvalidArgumentError
 
 #: What a file holds: arrays by name.
@@ -42,16 +42,14 @@ def read(path: str | os.PathLike[str], form: str) -> tuple[dict[str, Any], State
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
-                raise InvalidArgumentError(f"{path} unpacks to more than {_MAX_BYTES >> 20} MiB; refused")
+                raise InvalidArgumentError(f"it unpacks to more than {_MAX_BYTES >> 20} MiB; refused")
         with np.load(path, allow_pickle=False) as archive:
             state = {key: archive[key] for key in archive.files}
-        header = json.loads(state.pop("header").tobytes())
+        header = json_object(state.pop("header").tobytes(), "its header", InvalidArgumentError)
         found, version = header.pop("format"), header.pop("version")
-    except InvalidArgumentError:
-        raise
     except FileNotFoundError:
         raise InvalidArgumentError(f"no file {path}; expected a {form}") from None
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # of zipfile, zlib and NumPy, which promise nothing about damaged files
         raise InvalidArgumentError(f"{path} is not a {form}, or is damaged: {error}") from error
     if found != form or version != _VERSION:
         raise InvalidArgumentError(

@@ -22,7 +22,7 @@ from nasbench_mr import npz, plugins, spaces
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
-from nasbench_mr.errors import InvalidArgumentError, NotFittedError
+from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, NotFittedError
 from nasbench_mr.npz import State
 from nasbench_mr.plugins import Registry
 from nasbench_mr.spaces import Space
@@ -250,9 +250,18 @@ def load(path: str | os.PathLike[str]) -> Predictor:
             if not np.isfinite(array).all():
                 raise ValueError(f"{key} is not finite")
         predictor._restore(state)
-        # Arrays that do not fit each other fail here, not at the first question.
-        predictor.predict(np.stack([predictor.space.LOWER, predictor.space.UPPER]))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        # Arrays that do not fit each other fail here, not at the first question. Two numbers of codes are
+        # asked for, as the length of an array may be one of them by chance.
+        for rows in ([0, 1], [0, 1, 0]):
+            codes = np.stack([predictor.space.LOWER, predictor.space.UPPER])[rows]
+            mean, std = predictor._predict(codes)
+            if not mean.shape == std.shape == (len(rows), len(predictor.names)):
+                raise ValueError(f"it predicts {mean.shape} values for {len(rows)} codes")
+            if not np.isfinite(mean).all() or np.isinf(std).any() or (std < 0).any():
+                raise ValueError("its predictions are not finite")
+    except MissingExtraError:
+        raise
+    except Exception as error:  # of whatever a model makes of arrays that are not its own
         raise InvalidArgumentError(f"{path} is a damaged predictor file: {error}") from error
     return predictor
 

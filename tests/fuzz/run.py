@@ -1,0 +1,102 @@
+"""Fuzz the parsers of outside input; `make fuzz` runs it on all, ten minutes each.
+
+    python tests/fuzz/run.py --seconds 60 table manifest
+
+A find is an unnamed error, a crash, or an input that takes more than 10 seconds or 2 GB. Errors count once
+for each place where they are raised, and fuzzing continues. What was found is kept in --out: copy a small
+input of each kind to `tests/fuzz/finds/PARSER`, where `tests/test_hostile.py` reads it ever after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
+#: Seconds that one input may take, and megabytes.
+SLOW, LARGE = 10, 2048
+
+
+def main() -> int:
+    """Fuzz each parser in a process of its own, again after a crash; print a line for each."""
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]))
+    from parsers import PARSERS
+
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("names", nargs="*", metavar="PARSER", help=", ".join(PARSERS))
+    arguments.add_argument("--seconds", type=float, default=600, help="for each (default 600)")
+    arguments.add_argument("--out", type=Path, default=Path("fuzz-finds"), help="where inputs found go")
+    args = arguments.parse_args()
+    if unknown := set(args.names) - set(PARSERS):
+        arguments.error(f"no parser {', '.join(unknown)}; expected some of {', '.join(PARSERS)}")
+    found = 0
+    for name in args.names or PARSERS:
+        out = args.out / name
+        (out / "corpus").mkdir(parents=True, exist_ok=True)
+        for seed in PARSERS[name].seeds():
+            (out / "corpus" / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+        deadline = time.monotonic() + args.seconds
+        crashes = 0
+        while (left := deadline - time.monotonic()) > 1 and crashes < 5:
+            command = [sys.executable, __file__, "--child", name, str(out), str(left)]
+            with open(out / "log", "a") as log:
+                crashes += subprocess.run(command, stdout=log, stderr=log, check=False).returncode != 0
+        kinds = ("error-", "crash-", "timeout-", "oom-")
+        finds = [file for file in out.iterdir() if file.name.startswith(kinds) and not file.suffix]
+        runs = sum(int(line.split()[1]) for line in (out / "log").read_text("utf-8", "replace").splitlines()
+                   if line.startswith("Done "))  # fmt: skip
+        print(f"{name:16} {runs:9,} inputs, {len(finds)} finds", flush=True)
+        for file in finds:
+            print(f"    {file}", flush=True)
+        found += len(finds)
+    return 1 if found else 0
+
+
+def child(name: str, out: Path, seconds: float) -> None:
+    """Fuzz one parser; never returns."""
+    import atheris
+
+    with atheris.instrument_imports(include=["nasbench_mr"]):
+        from parsers import PARSERS
+
+        parser = PARSERS[name]
+        for seed in parser.seeds():  # What it imports is instrumented as it is imported.
+            with contextlib.suppress(Exception):
+                parser(seed)
+    seen: set[str] = set()
+
+    def one(data: bytes) -> None:
+        try:
+            parser(data)
+        except Exception as error:
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if "/fuzz/" not in f.filename]
+            ours = [f for f in frames if f.filename.startswith(str(HERE.parents[1]))]
+            place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "parsers"
+            kind = f"{type(error).__name__} at {place}"
+            if kind not in seen:
+                seen.add(kind)
+                digest = hashlib.sha256(kind.encode()).hexdigest()[:8]
+                (out / f"error-{digest}").write_bytes(data)
+                (out / f"error-{digest}.txt").write_text(f"{kind}\n\n{traceback.format_exc()}")
+                print(f"error-{digest}: {kind}: {error}"[:300], flush=True)
+
+    options = [
+        f"-max_total_time={max(1, int(seconds))}", f"-timeout={SLOW}", f"-rss_limit_mb={LARGE}",
+        f"-artifact_prefix={out}/", "-max_len=200000", "-len_control=0", "-verbosity=1",
+    ]  # fmt: skip
+    os.environ["OMP_NUM_THREADS"] = "1"
+    atheris.Setup([sys.argv[0], *options, str(out / "corpus")], one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
