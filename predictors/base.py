@@ -254,7 +254,8 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         # asked for, as the length of an array may be one of them by chance.
         for rows in ([0, 1], [0, 1, 0]):
             codes = np.stack([predictor.space.LOWER, predictor.space.UPPER])[rows]
-            mean, std = predictor._predict(codes)
+            with np.errstate(all="ignore"):
+                mean, std = predictor._predict(codes)
             if not mean.shape == std.shape == (len(rows), len(predictor.names)):
                 raise ValueError(f"it predicts {mean.shape} values for {len(rows)} codes")
             if not np.isfinite(mean).all() or np.isinf(std).any() or (std < 0).any():

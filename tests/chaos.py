@@ -65,7 +65,7 @@ def generate(folder: Path) -> None:
 def imported(folder: Path) -> None:
     """A table of 4,000 rows, as a release."""
     from nasbench_mr import release
-    from nasbench_mr.data_builders.published.tables import import_table
+    from nasbench_mr.data_builders.published import import_table
 
     rows = [f"{space.to_string(code)},{k % 100}" for k, code in enumerate(space.sample(4000, seed=0))]
     (folder / "trials.csv").write_text("\n".join(["code,acc", *rows]))

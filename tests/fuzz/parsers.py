@@ -109,7 +109,7 @@ def csvs() -> Iterator[bytes]:
 
 
 def imported(path: Path, folder: Path) -> None:
-    from nasbench_mr.data_builders.published.tables import import_table
+    from nasbench_mr.data_builders.published import import_table
 
     with mock.patch.dict(os.environ, NASBENCH_MR_HOME=str(folder / "home")):
         import_table(path, "a-task", objective="acc")
