@@ -3,6 +3,7 @@
     bench = nasbench_mr.load()
     bench.query(code, "seg")["mIoU"]
 
+Without a name `load` opens the library: all that is installed, as one (`library.py`).
 Queries answer from a release's tables, or from its surrogates for codes that no one trained. A first query
 takes milliseconds, so nothing is imported before it is needed: asking for a tuple in a table with one trial a
 code does without NumPy; the views for analysis (`to_pandas`, `pareto`, ...) load pandas.
@@ -15,25 +16,24 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr import checks, tasks
+from nasbench_mr import checks, library, tasks
+from nasbench_mr import release as releases
 from nasbench_mr.errors import (
     CodeNotFoundError,
     InfeasibleError,
     InvalidArgumentError,
     SurrogateNotFoundError,
     UnknownMetricError,
+    UnknownTaskError,
     did_you_mean,
 )
-from nasbench_mr.release import Release, find, unpack
+from nasbench_mr.release import Release
 from nasbench_mr.trials import COSTS, Trials, keys
 
 if TYPE_CHECKING:
-    import tempfile
-
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
@@ -52,25 +52,29 @@ SOURCES = ("auto", "table", "surrogate")
 _CHUNK = 1 << 15
 
 
-def load(release: str | os.PathLike[str] | None = None) -> Benchmark:
-    """Opens a release.
+def load(
+    release: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+) -> Benchmark:
+    """Open what is installed, or a release.
+
+        bench = load()                      # the library: every installed release, and "mini"
+        bench = load("nasbench-mr@1.0.0")   # one release alone
 
     Args:
-        release: None for the default (the newest installed "nasbench-mr", else the embedded "mini"); a name,
-            "name@version", a release's folder, or its tarball, which is unpacked to a temporary folder.
+        release: None for the library, in which a task is answered by the first release that has it: the
+            published ones and "mini", then those of a user. A name or "name@version" of an installed release,
+            a release's folder, or its tarball, which is unpacked to a temporary folder for as long as it is
+            used. An installed release's name comes before a file of that name in the current folder. Several
+            of these are asked as one, in their order.
 
     Raises:
         ReleaseNotFoundError: there is none; says how to get it.
         ReleaseError, UnsafeFileError, IntegrityError: the folder or tarball is malformed.
     """
-    if release is not None and os.path.isfile(release):
-        import tempfile
-
-        scratch = tempfile.TemporaryDirectory(prefix="nasbench-mr-")
-        bench = Benchmark(unpack(release, Path(scratch.name) / "release"))
-        bench._scratch, bench._source = scratch, os.path.abspath(release)
-        return bench
-    return Benchmark(Release.open(find(release)))
+    if release is None:
+        return Benchmark(*library.opened())
+    several = [release] if isinstance(release, (str, os.PathLike)) else list(release)
+    return Benchmark(*map(releases.load, several))
 
 
 class Result(Mapping[str, float]):
@@ -294,20 +298,20 @@ class _Curves:
 
 
 class Benchmark:
-    """A release that can be asked. Made by `load`.
+    """Releases that can be asked as one. Made by `load`.
 
     Attributes:
-        release: what was opened (its name, version, folder).
-        tasks: the names of its tasks.
+        releases: what was opened, in the order in which they are asked for a task.
+        tasks: the names of all their tasks.
     """
 
-    #: Of a tarball: where it was unpacked, and the tarball.
-    _scratch: tempfile.TemporaryDirectory[str] | None = None
-    _source: str | None = None
-
-    def __init__(self, release: Release):
-        self.release = release
-        self.tasks: tuple[str, ...] = tuple(release.tasks)
+    def __init__(self, *opened: Release):
+        if not opened:
+            raise InvalidArgumentError("load() needs at least one release; got an empty list")
+        self.releases = opened
+        self._sources = {name: each for each in reversed(opened) for name in each.tasks}
+        self._described = {name: self._sources[name].tasks[name] for each in opened for name in each.tasks}
+        self.tasks: tuple[str, ...] = tuple(self._described)
         self._views: dict[str, _View] = {}
         self._indexes: list[_Index] = []
         self._surrogates: dict[str, Surrogate] = {}
@@ -315,26 +319,81 @@ class Benchmark:
         self._curves: dict[str, _Curves] = {}
 
     def __repr__(self) -> str:
-        return f"<Benchmark {self.release}: {', '.join(self.tasks)}>"
+        return f"<Benchmark {self}: {', '.join(self.tasks)}>"
+
+    def __str__(self) -> str:
+        """What was opened: "mini@1.0.0, nasbench-mr@1.0.0"."""
+        return ", ".join(map(str, self.releases))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return load, (self._source or os.fspath(self.release.path),)
+        return load, ([each.scratch.source if each.scratch else str(each.path) for each in self.releases],)
 
-    def task(self, task: str) -> Task:
-        """The description of a task, by name or alias.
+    @property
+    def release(self) -> Release:
+        """What was opened, where it is one release.
 
         Raises:
-            UnknownTaskError: the release has no such task; names the nearest.
+            InvalidArgumentError: it is several.
         """
-        return self.release.tasks[tasks.resolve(task, self.release.tasks)]
+        if len(self.releases) > 1:
+            raise InvalidArgumentError(
+                f"this is about one release, and several are open: {self}. Name one of them, "
+                f'such as "{self.releases[0].name}"'
+            )
+        return self.releases[0]
+
+    def release_of(self, task: str) -> Release:
+        """Return the release that answers for a task, by the task's name or alias.
+
+        Raises:
+            UnknownTaskError: see `task`.
+        """
+        return self._sources[self._name(task)]
+
+    def task(self, task: str) -> Task:
+        """Return the description of a task, by name or alias.
+
+        Raises:
+            UnknownTaskError: there is no such task; names the nearest, and what brings it.
+        """
+        return self._described[self._name(task)]
+
+    def releases_of(self, tasks: Iterable[str]) -> tuple[Release, ...]:
+        """Return the releases that answer for some tasks, each once, in the order of `releases`.
+
+        Raises:
+            UnknownTaskError: see `task`.
+        """
+        asked = [self.release_of(task) for task in tasks]
+        return tuple(each for each in self.releases if any(each is one for one in asked))
+
+    def comparable(self, tasks: Sequence[str] = ()) -> list[str]:
+        """Return all tasks of the search space and the releases of some tasks: those fitted together.
+
+        Args:
+            tasks: names or aliases; by default the first task.
+
+        Raises:
+            UnknownTaskError: see `task`.
+        """
+        names = [self._name(task) for task in tasks] or [self.tasks[0]]
+        space, asked = self._described[names[0]].space, self.releases_of(names)
+        there = {name for each in asked for name in each.tasks if self._sources[name] is each}
+        return [name for name in self.tasks if name in there and self._described[name].space == space]
+
+    def _name(self, task: object) -> str:
+        try:
+            return tasks.resolve(task, self._described)
+        except UnknownTaskError as error:
+            raise library.unknown(task, self._described, error) from None
 
     def _view(self, task: str) -> _View:
         view = self._views.get(task) if isinstance(task, str) else None
         if view is None:
-            name = tasks.resolve(task, self.release.tasks)
+            name = self._name(task)
             if name not in self._views:
-                table = self.release.table(name)
-                self._views[name] = _View(self.release.tasks[name], table, self._indexes)
+                table = self._sources[name].table(name)
+                self._views[name] = _View(self._described[name], table, self._indexes)
             view = self._views[name]
         return view
 
@@ -364,7 +423,7 @@ class Benchmark:
             OutOfSpaceError: not a code.
             UnknownTaskError: no such task.
             CodeNotFoundError: the code, its seed or the epoch is not in the table, or the epoch's metrics.
-            SurrogateNotFoundError: the release has no surrogate for the task.
+            SurrogateNotFoundError: no release has a surrogate for the task.
             InvalidArgumentError: an unknown source, or a seed or epoch of a surrogate.
         """
         view = self._view(task)
@@ -399,9 +458,10 @@ class Benchmark:
         surrogate = self._surrogate(view.task.name)
         if surrogate is None:
             if source == "surrogate":
+                source = self._sources[view.task.name]
                 raise SurrogateNotFoundError(
-                    f"{self.release} has no surrogate for {view.task.name!r}: "
-                    f"nasbench-mr surrogate fit {self.release.name}"
+                    f"{source} has no surrogate for {view.task.name!r}: "
+                    f"nasbench-mr surrogate fit {source.name}"
                 )
             raise self._not_found(view, code)
         import numpy as np
@@ -424,8 +484,9 @@ class Benchmark:
             if failed
             else "it is not in the table; bench.codes(task) lists those that are"
         )
-        if view.task.name not in self.release.about.get("surrogates", {}):
-            why += f", and {self.release} has no surrogate (nasbench-mr surrogate fit {self.release.name})"
+        source = self._sources[view.task.name]
+        if view.task.name not in source.about.get("surrogates", {}):
+            why += f", and {source} has no surrogate (nasbench-mr surrogate fit {source.name})"
         return CodeNotFoundError(
             f"task {view.task.name!r} has no result for {view.space.to_string(code)}: {why}"
         )
@@ -467,11 +528,11 @@ class Benchmark:
     def _surrogate(self, task: str) -> Surrogate | None:
         if task not in self._surrogates:
             name = f"surrogates/{task}.npz"
-            if name not in self.release.files:
+            if name not in self._sources[task].files:
                 return None
             from nasbench_mr.surrogate import load_surrogate
 
-            self._surrogates[task] = load_surrogate(self.release.file(name))
+            self._surrogates[task] = load_surrogate(self._sources[task].file(name))
         return self._surrogates[task]
 
     def query_many(
@@ -668,7 +729,7 @@ class Benchmark:
         from nasbench_mr.table import read_arrow
 
         name = self.task(task).name
-        frame: pd.DataFrame = read_arrow(self.release.file(f"tables/{name}.parquet")).to_pandas()
+        frame: pd.DataFrame = read_arrow(self._sources[name].file(f"tables/{name}.parquet")).to_pandas()
         return frame
 
     def curves(self, task: str) -> pd.DataFrame:
@@ -682,11 +743,12 @@ class Benchmark:
     def _curve_frame(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
             file = f"curves/{name}.parquet"
-            if file not in self.release.files:
-                raise CodeNotFoundError(f"{self.release}: task {name!r} has no learning curves")
+            source = self._sources[name]
+            if file not in source.files:
+                raise CodeNotFoundError(f"{source}: task {name!r} has no learning curves")
             from nasbench_mr.table import read_arrow
 
-            self._frames[name] = read_arrow(self.release.file(file)).to_pandas()
+            self._frames[name] = read_arrow(source.file(file)).to_pandas()
         return self._frames[name]
 
     def correlation(self, method: str = "kendall", tasks: Sequence[str] | None = None) -> pd.DataFrame:
@@ -694,7 +756,7 @@ class Benchmark:
 
         Args:
             method: "kendall" (tau-b), "spearman" or "pearson". Where smaller is better, the sign is flipped.
-            tasks: which; by default all tasks of the first one's search space.
+            tasks: which; by default all tasks of the first one's release and search space.
         """
         import numpy as np
         import pandas as pd
@@ -704,8 +766,7 @@ class Benchmark:
         if method not in ("kendall", "spearman", "pearson"):
             raise InvalidArgumentError(f"method is {method!r}; expected kendall, spearman or pearson")
         if tasks is None:
-            space = self.task(self.tasks[0]).space
-            tasks = [t for t in self.tasks if self.task(t).space == space]
+            tasks = self.comparable()
         names = [self.task(t).name for t in tasks]
         out = np.eye(len(names))
         for i, a in enumerate(names):

@@ -13,9 +13,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from nasbench_mr.errors import IntegrityError, StorageError
 
+#: Where files of a user without a home folder would go: nothing is there, and nothing can be written there.
+NOWHERE = Path(os.devnull) / "nasbench-mr"
 _FULL = "free some space and run the same command again"
 _ELSEWHERE = "give a place that you can write (for the package's own folder: NASBENCH_MR_HOME)"
 #: How a temporary file or folder is called, how its file is opened, and the folders that were swept of them.
@@ -214,39 +217,103 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     """One process at a time is in the block; the others wait. A process that dies gives the lock back.
 
-    The lock is an empty file at `path`, removed at the end. Windows, and network file systems without locks,
-    let all in at once: what is done in the block must be safe then too, if wasteful.
+    Whoever waits for more than `progress.PATIENCE` seconds is told on stderr for what and for whom, also in a
+    log. The lock is a small file at `path`, removed at the end.
 
     Raises:
         StorageError: the file can't be made.
     """
-    path = Path(path)
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
+    import platform
+
+    import filelock
 
     from nasbench_mr import progress
 
-    with contextlib.ExitStack() as stack:
-        while True:
-            with explained(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            with contextlib.suppress(OSError):  # as of file systems without locks
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    with progress.line(f"waiting for another process in {path.parent}"):
-                        fcntl.flock(handle, fcntl.LOCK_EX)
-            # Whoever had the lock before has removed the file; only the one that is there counts.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
-                    stack.callback(os.close, handle)
-                    stack.callback(path.unlink, missing_ok=True)
-                    break
-            os.close(handle)
+    path = Path(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=progress.PATIENCE)
+        except filelock.Timeout:
+            print(
+                f"nasbench-mr: waiting for {path}, which {_holder(path)} holds ...",
+                file=sys.stderr,
+                flush=True,
+            )
+            lock.acquire()
+            print(f"nasbench-mr: got {path}", file=sys.stderr, flush=True)
+    try:
+        with contextlib.suppress(OSError):  # where a locked file can't be written
+            path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
+    finally:
+        # Removed while it is held: who waits for it sees that it has gone, and takes the next one.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    """Return who holds a lock, as far as its file says."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")[:200].strip() or "another process"
+    except OSError:
+        return "another process"
+
+
+class Scratch:
+    """A temporary folder that is there as long as this object, in the process that made it or a fork of it.
+
+    Attributes:
+        folder: where it is.
+        source: what it was made from, as an absolute path.
+    """
+
+    def __init__(self, source: str | os.PathLike[str]):
+        import tempfile
+        import weakref
+
+        self.source = os.path.abspath(source)
+        self.folder = Path(tempfile.mkdtemp(prefix="nasbench-mr-"))
+        mark = self.folder / "in-use"
+        # Forks share what is open, and with it the lock: the last one that closes it removes the folder.
+        handle = os.open(mark, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        _try_lock(handle, shared=True)
+        weakref.finalize(self, _remove_scratch, self.folder, handle)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Elsewhere the folder is another's: whoever needs it there opens `source` again.
+        return type(None), ()
+
+
+def _remove_scratch(folder: Path, handle: int) -> None:
+    import shutil
+
+    with contextlib.suppress(OSError):
+        os.close(handle)
+        handle = os.open(folder / "in-use", os.O_RDWR)
+        try:
+            unused = _try_lock(handle, shared=False)
+        finally:
+            os.close(handle)
+        if unused:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _try_lock(handle: int, shared: bool) -> bool:
+    """Lock an open file; False where another process has it. Systems without forks need no lock."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -256,6 +323,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0)
+        if NOWHERE in path.parents:
+            advice = "this user has no home folder; set NASBENCH_MR_HOME to a folder that you can write"
         if advice is None or isinstance(error, StorageError):
             raise
         raise StorageError(f"can't write {path}: {advice}") from error

@@ -5,7 +5,8 @@ curves, `surrogates/` where there are surrogates, `DATASET_CARD.md` and `croissa
 describes every task in full and lists every file with its SHA-256, so a release explains and proves itself.
 
 Installed releases live side by side in `$NASBENCH_MR_HOME/releases/<name>/<version>` and never change:
-adding a table makes a new version (`extend`). Versions are ordered as in Semantic Versioning 2.0.
+adding trials makes a new version (`extend`). Versions are ordered as in Semantic Versioning 2.0. `library.py`
+asks all that is installed as one.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import files, table_cache, trials
 from nasbench_mr.errors import (
@@ -29,27 +30,48 @@ from nasbench_mr.errors import (
 )
 from nasbench_mr.tasks import Task
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MANIFEST = "release.json"
 DEFAULT = "nasbench-mr"
 #: The release that ships inside the package, and its name.
 EMBEDDED = Path(__file__).parent / "mini"
 MINI = "mini"
 
+#: A manifest is read whole, before anything of it can be checked.
+MAX_MANIFEST = 16 << 20
+#: Entries of a manifest that are one text each.
+_TEXTS = ("title", "description", "license", "citation", "homepage")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?")
 
 
 def home() -> Path:
-    """Where releases, downloads and caches live: `$NASBENCH_MR_HOME`, or the platform's user data folder."""
+    """Return where releases, downloads and caches live: `$NASBENCH_MR_HOME`, or the user's data folder.
+
+    A relative `$NASBENCH_MR_HOME` is made absolute once, when this module is imported, also for processes
+    started from this one: where a process goes later changes no answer. For a user without a home folder it
+    is `files.NOWHERE`, which has nothing and takes nothing.
+    """
     if configured := os.environ.get("NASBENCH_MR_HOME"):
-        return Path(configured).expanduser()
+        absolute = os.path.abspath(os.path.expanduser(configured))
+        if absolute != configured:
+            os.environ["NASBENCH_MR_HOME"] = absolute
+        return Path(absolute)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
         base = "~/Library/Application Support"
     else:
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "nasbench-mr"
+    try:
+        return Path(base).expanduser() / "nasbench-mr"
+    except RuntimeError:
+        return files.NOWHERE
+
+
+home()
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,8 @@ class Release:
         tasks: by name, in the release's order.
         files: relative path: {"sha256", "bytes"} and, for tables and curves, "rows".
         about: everything else, such as "title", "license", "citation", "surrogates".
+        digest: of its values (`values.digest`), whatever wrote the files.
+        scratch: what keeps the folder of an unpacked tarball; None for other releases.
     """
 
     path: Path
@@ -70,6 +94,8 @@ class Release:
     tasks: dict[str, Task]
     files: dict[str, dict[str, Any]]
     about: dict[str, Any]
+    digest: str
+    scratch: files.Scratch | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -83,35 +109,39 @@ class Release:
             ReleaseError: it is malformed, or of a newer schema.
         """
         folder = Path(os.path.abspath(path))  # the process may change its folder later
+        manifest = folder / MANIFEST
         try:
-            text = (folder / MANIFEST).read_text(encoding="utf-8")
+            if (size := os.path.getsize(manifest)) > MAX_MANIFEST:
+                raise ReleaseError(f"{manifest} has {size:,} bytes; expected at most {MAX_MANIFEST:,}")
+            text = manifest.read_text(encoding="utf-8")
             data = json.loads(text)
             if "\\u" in text:
                 json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         except FileNotFoundError:
             raise ReleaseNotFoundError(f"{folder} is no release: it has no {MANIFEST}") from None
         except (ValueError, RecursionError) as error:
-            raise ReleaseError(f"{folder / MANIFEST} is not JSON: {error}") from None
+            if isinstance(error, ReleaseError):
+                raise
+            raise ReleaseError(f"{manifest} is not JSON: {error}") from None
         try:
             if data.pop("schema_version") > trials.SCHEMA_VERSION:
                 raise ReleaseError(f"{folder} needs a newer nasbench-mr: pip install -U nasbench-mr")
             tasks = {t["name"]: Task.from_dict(t) for t in data.pop("tasks")}
-            listed = data.pop("files")
-            release = cls(folder, data.pop("name"), data.pop("version"), tasks, listed, data)
+            listed, digest = data.pop("files"), data.pop("digest")
+            release = cls(folder, data.pop("name"), data.pop("version"), tasks, listed, data, digest)
             check_name(release.name, release.version)
+            if not re.fullmatch("[0-9a-f]{64}", digest):
+                raise ReleaseError(f"{manifest}: digest is {digest!r:.80}; expected 64 hexadecimal digits")
+            _check_about(data, manifest)
             for name, entry in listed.items():
-                inside = PurePosixPath(name)
-                if inside.is_absolute() or ".." in inside.parts or "\\" in name:
-                    raise ReleaseError(f"{folder / MANIFEST} lists {name!r}, which is not inside the release")
-                if not re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) or entry["bytes"] < 0:
-                    raise ReleaseError(f"{folder / MANIFEST}: malformed entry for {name!r}")
+                _check_entry(name, entry, manifest)
             if not tasks:
-                raise ReleaseError(f"{folder / MANIFEST} lists no tasks")
+                raise ReleaseError(f"{manifest} lists no tasks")
             for task in tasks:
-                if not isinstance(listed.get(f"tables/{task}.parquet", {}).get("rows"), int):
-                    raise ReleaseError(f"{folder / MANIFEST} has the task {task!r}, but no table of it")
+                if "rows" not in listed.get(f"tables/{task}.parquet", {}):
+                    raise ReleaseError(f"{manifest} has the task {task!r}, but no table of it")
         except (KeyError, TypeError, AttributeError) as error:
-            raise ReleaseError(f"{folder / MANIFEST} is malformed: {error!r}") from None
+            raise ReleaseError(f"{manifest} is malformed: {error!r}") from None
         return release
 
     def table(self, task: str) -> trials.Trials:
@@ -148,6 +178,28 @@ class Release:
         )
 
 
+def _check_about(about: Mapping[str, Any], where: Path) -> None:
+    """Raises `ReleaseError` where what else a manifest says has not the types that its readers expect."""
+    for key in _TEXTS:
+        if not isinstance(about.get(key, ""), str):
+            raise ReleaseError(f"{where}: {key} is {about[key]!r:.80}; expected a text")
+    fitted = about.get("surrogates", {})
+    if not isinstance(fitted, dict) or not all(isinstance(entry, dict) for entry in fitted.values()):
+        raise ReleaseError(f"{where}: surrogates is {fitted!r:.80}; expected an object for each task")
+
+
+def _check_entry(name: str, entry: Mapping[str, Any], where: Path) -> None:
+    """Raises `ReleaseError` where a manifest's entry about a file is malformed."""
+    inside = PurePosixPath(name)
+    if inside.is_absolute() or ".." in inside.parts or "\\" in name or "\0" in name or name == MANIFEST:
+        raise ReleaseError(f"{where} lists {name!r}, which is not inside the release")
+    numbers = [entry["bytes"], entry.get("rows", 0)]
+    if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]) or not all(
+        type(number) is int and 0 <= number < 2**63 for number in numbers
+    ):
+        raise ReleaseError(f"{where}: malformed entry for {name!r}")
+
+
 def check_name(name: str, version: str) -> None:
     """Raises `ReleaseError` where a release can't be called so; for those who make one after long work."""
     if not _NAME.fullmatch(name):
@@ -174,41 +226,64 @@ def version_key(version: str) -> tuple[Any, ...]:
 
 
 def installed() -> list[tuple[str, str]]:
-    """All installed (name, version), sorted by name, then version."""
-    root = home() / "releases"
-    names = sorted(folder.name for folder in root.iterdir()) if root.is_dir() else []
-    return [(name, version) for name in names for version in _versions(name)]
+    """Return all installed (name, version), sorted by name, then version."""
+    return [(name, version) for name in _listed(home() / "releases") for version in _versions(name)]
 
 
-def find(spec: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a release.
+def find(spec: str | os.PathLike[str]) -> Path:
+    """Return the folder of a release.
 
     Args:
-        spec: "name" (its newest version), "name@version", a folder, or None for the default: the newest
-            installed "nasbench-mr", else the embedded "mini". The embedded one is there as if installed.
+        spec: "name" (its newest version) or "name@version" of an installed release, or a folder. The embedded
+            release "mini" is there as if installed. A name comes before a folder or file of that name in the
+            current folder; "./name" and a `Path` mean the latter.
 
     Raises:
         ReleaseNotFoundError: with what is installed and how to get one.
     """
-    if spec is None:
-        return next(reversed(_places(DEFAULT).values()), None) or _embedded()
-    if os.path.isdir(spec) and os.path.isfile(os.path.join(spec, MANIFEST)):
+    if (place := named(spec)) is not None:
+        return place
+    text = os.fspath(spec)
+    if text and os.path.isfile(os.path.join(spec, MANIFEST)):
         return Path(spec)
-    name, _, version = os.fspath(spec).partition("@")
-    if name == MINI and not version and not _versions(MINI):
-        return _embedded()
-    versions = _places(name)
-    if versions and (not version or version in versions):
-        return versions[version or next(reversed(versions))]
-    known = [f"{name}@{v}" for v in versions] or [MINI, *dict(installed())]
+    if os.sep in text or not isinstance(spec, str) or os.path.exists(spec):
+        raise ReleaseNotFoundError(f"no release at {text!r}: expected a folder with {MANIFEST}, or a tarball")
+    name = text.partition("@")[0]
+    if name == MINI and not places(MINI):
+        raise ReleaseNotFoundError(
+            f"no release {text!r}: this build of the package embeds none. "
+            "nasbench-mr fetch gets the published tables, nasbench-mr import FOLDER takes a local copy"
+        )
+    known = [f"{name}@{v}" for v in places(name)] or [MINI, *dict(installed())]
     hint = "; nasbench-mr fetch gets the published tables" if name == DEFAULT else ""
-    if os.sep in os.fspath(spec) or os.path.exists(spec):
-        raise ReleaseNotFoundError(f"no release at {os.fspath(spec)!r}: expected a folder with {MANIFEST}")
-    raise ReleaseNotFoundError(f"no release {os.fspath(spec)!r}: {did_you_mean(spec, known)}{hint}")
+    raise ReleaseNotFoundError(f"no release {text!r}: {did_you_mean(text, known)}{hint}{_unreadable()}")
 
 
-def _places(name: str) -> dict[str, Path]:
-    """The folders of a release's versions, oldest first: the installed ones, and the embedded one."""
+def named(spec: str | os.PathLike[str]) -> Path | None:
+    """Return the folder of the installed or embedded release that "name" or "name@version" means, if any."""
+    if not isinstance(spec, str):
+        return None
+    name, at, version = spec.partition("@")
+    versions = places(name)
+    return versions.get(version) if at else next(reversed(versions.values()), None)
+
+
+def load(spec: str | os.PathLike[str]) -> Release:
+    """Open a release: one that `find` finds, or a tarball, which is unpacked to a temporary folder.
+
+    The folder is there as long as the `Release`, in this process and in those forked from it.
+
+    Raises:
+        ReleaseNotFoundError, ReleaseError, UnsafeFileError, IntegrityError: as `find` and `unpack`.
+    """
+    if named(spec) is not None or not os.path.isfile(spec):
+        return Release.open(find(spec))
+    scratch = files.Scratch(spec)
+    return replace(unpack(spec, scratch.folder / "release"), scratch=scratch)
+
+
+def places(name: str) -> dict[str, Path]:
+    """Return the folder of each version of a release, oldest first: installed ones, and the embedded one."""
     root = home() / "releases" / name
     places = {version: root / version for version in _versions(name)}
     if name == MINI and (EMBEDDED / MANIFEST).is_file():
@@ -216,21 +291,28 @@ def _places(name: str) -> dict[str, Path]:
     return dict(sorted(places.items(), key=lambda place: version_key(place[0])))
 
 
-def _embedded() -> Path:
-    if not (EMBEDDED / MANIFEST).is_file():
-        raise ReleaseNotFoundError(
-            "no release is installed, and this build of the package embeds none: "
-            "nasbench-mr fetch gets the published tables, nasbench-mr import FOLDER takes a local copy"
-        )
-    return EMBEDDED
-
-
 def _versions(name: str) -> list[str]:
     root = home() / "releases" / name
-    if not _NAME.fullmatch(name) or not root.is_dir():
+    if not _NAME.fullmatch(name):
         return []
-    found = [f.name for f in root.iterdir() if _VERSION.fullmatch(f.name) and (f / MANIFEST).is_file()]
+    found = [v for v in _listed(root) if _VERSION.fullmatch(v) and os.path.isfile(root / v / MANIFEST)]
     return sorted(found, key=version_key)
+
+
+def _listed(folder: Path) -> list[str]:
+    """Return what is in a folder, sorted; nothing where there is none, or none that this user may read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _unreadable() -> str:
+    """Return what to add to an error where releases may be installed, but can't be seen."""
+    root = home() / "releases"
+    if os.access(home(), os.F_OK) and os.path.isdir(root) and not os.access(root, os.R_OK | os.X_OK):
+        return f" ({root} can't be read: permission denied)"
+    return ""
 
 
 # --- Making -------------------------------------------------------------------------------------------
@@ -255,26 +337,27 @@ def seal(
     Raises:
         ReleaseError: the name or version is malformed, or a task has no table.
     """
-    import pyarrow.parquet as pq
-
     from nasbench_mr import card as dataset_card
-    from nasbench_mr import croissant
+    from nasbench_mr import croissant, values
 
     check_name(name, version)
     tasks = list(tasks)
     about = dict(about or {})
     listed: dict[str, dict[str, Any]] = {}
     generated = {MANIFEST, "DATASET_CARD.md", "croissant.json"}
+    arrows = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
         if path.is_file() and relative not in generated:
             listed[relative] = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
             if path.suffix == ".parquet":
-                listed[relative]["rows"] = pq.read_metadata(path).num_rows
+                arrows[relative] = values.of_file(path)
+                listed[relative]["rows"] = arrows[relative].rows
     for task in tasks:
         if f"tables/{task.name}.parquet" not in listed:
             raise ReleaseError(f"the task {task.name!r} has no tables/{task.name}.parquet in {folder}")
-    release = Release(folder, name, version, {t.name: t for t in tasks}, listed, about)
+    digest = values.digest(tasks, arrows)
+    release = Release(folder, name, version, {t.name: t for t in tasks}, listed, about, digest)
     documents = {
         "DATASET_CARD.md": card if card is not None else dataset_card.text(release),
         "croissant.json": json.dumps(croissant.describe(release), indent=2) + "\n",
@@ -287,6 +370,7 @@ def seal(
         "name": name,
         "version": version,
         "schema_version": trials.SCHEMA_VERSION,
+        "digest": digest,
         **about,
         "tasks": [t.to_dict() for t in tasks],
         "files": dict(sorted(listed.items())),
@@ -330,39 +414,63 @@ def _settled(target: Path, made: Release) -> Release:
     return found
 
 
+@dataclass(frozen=True)
+class Addition:
+    """Trials to add to a release, see `extend`.
+
+    Attributes:
+        task: what they are about; one that the release has, or a new one.
+        trials: as `table.to_arrow` makes them.
+        curves: learning curves of these trials, as `table.write_curves` writes them, or None.
+    """
+
+    task: Task
+    trials: pa.Table
+    curves: pa.Table | None = None
+
+
 def extend(
     base: Release,
-    task: Task | None,
-    fill: Callable[[Path], object],
+    additions: Iterable[Addition] = (),
+    *,
+    fill: Callable[[Path], object] | None = None,
+    replace: bool = False,
     about: Mapping[str, Any] | None = None,
     version: str | None = None,
     target: Path | None = None,
 ) -> Release:
-    """A new version of `base` with more in it; `base` stays as it is.
+    """Make a new version of `base` with more in it; `base` stays as it is, and nothing of it is left out.
 
     Args:
-        task: the task whose `tables/<task>.parquet` (and curves, ...) `fill` writes, new or in place of the
-            one that `base` has; None where `fill` adds other files, such as surrogates.
-        fill: writes into a folder that has the files of `base`, but those about `task`.
+        additions: trials. Those of a task that `base` has go to the end of its table.
+        fill: writes further files, such as surrogates, into a folder that has those of `base`.
+        replace: where `base` has a trial's code and seed, put the new one, and its curve, in its place.
         about: entries of release.json to add or replace.
         version: of what is made; None: the next free one, so that 1.0.0 becomes 1.0.1-local.1, then -local.2.
         target: the release's new folder; None: it is installed.
 
     Raises:
+        TableError: `base` has a trial of a new one's code and seed, and `replace` is not set.
+        ReleaseError: a task has other metrics in `base`; the version is malformed, or taken by other content.
         IntegrityError: a file of `base` is missing or altered.
-        ReleaseError: the version is malformed, or taken by other content.
     """
-    kept = [n for n in base.files if task is None or PurePosixPath(n).stem != task.name]
+    tasks, tables = dict(base.tasks), {}
+    for addition in additions:
+        name = addition.task.name
+        tasks[name], tables[f"tables/{name}.parquet"], curves = _joined(base, addition, replace)
+        if curves is not None:
+            tables[f"curves/{name}.parquet"] = curves
+    entries = {**base.about, **(about or {})}
 
     def fill_all(folder: Path) -> None:
-        _copy(base, kept, folder)
-        fill(folder)
+        from nasbench_mr import table
 
-    tasks = {**base.tasks, **({task.name: task} if task else {})}
-    entries = dict(base.about)
-    if task and "surrogates" in entries:
-        entries["surrogates"] = {k: v for k, v in entries["surrogates"].items() if k != task.name}
-    entries |= about or {}
+        _copy(base, [name for name in base.files if name not in tables], folder)
+        for name, arrow in tables.items():
+            table.write_arrow(arrow, folder / name)
+        if fill is not None:
+            fill(folder)
+
     if version is not None:
         return create(fill_all, base.name, version, tasks.values(), entries, target)
     version = next_version(base.version)
@@ -375,6 +483,42 @@ def extend(
             # Another process may have taken the version since.
             if version not in _versions(base.name):
                 raise
+
+
+def _joined(base: Release, addition: Addition, replacing: bool) -> tuple[Task, pa.Table, pa.Table | None]:
+    """Return a task as it is with an addition: its description, its trials, and its curves, if any."""
+    from nasbench_mr import table
+
+    task, trials, curves = addition.task, addition.trials, addition.curves
+    known = base.tasks.get(task.name)
+    if known is None:
+        return task, trials, curves
+    task = _merged(known, task, base)
+    name = f"tables/{task.name}.parquet"
+    old = table.read_arrow(base.file(name))
+    joined = table.join(old, trials, task, replace=replacing, where=f"{base}: {name}")
+    if (file := f"curves/{task.name}.parquet") in base.files:
+        curves = table.join_curves(table.read_arrow(base.file(file)), curves, trials, task)
+    return task, joined, curves
+
+
+def _merged(known: Task, new: Task, base: Release) -> Task:
+    """Return a release's task, with trials of another description added."""
+    described = []
+    for task in (known, new):
+        metrics = ", ".join(sorted(f"{m.name} ({m.direction})" for m in task.metrics))
+        described.append(f"the metrics {metrics} and the objective {task.objective} in {task.space}")
+    if described[0] != described[1]:
+        raise ReleaseError(
+            f"the task {known.name!r} of {base} has {described[0]}; the new trials have {described[1]}. "
+            "Give them a task of another name"
+        )
+    sources = [text for text in (known.provenance, new.provenance) if text]
+    return replace(
+        known,
+        provenance=known.provenance if new.provenance in known.provenance else "; ".join(sources),
+        cost="table" if "table" in (known.cost, new.cost) else "code",
+    )
 
 
 def _copy(base: Release, names: Iterable[str], folder: Path) -> None:
@@ -402,15 +546,15 @@ def next_version(version: str) -> str:
 
 
 def verify(release: Release, progress: bool = False) -> None:
-    """Re-hashes every file, re-checks every row, and derives `macs` and `params` from the codes again.
+    """Re-hash every file, re-check every row, and derive `macs`, `params` and the digest from them again.
 
     Raises:
-        IntegrityError: a file is missing, altered or not listed.
+        IntegrityError: a file is missing, altered or not listed, or the values have another digest.
         TableError: a row is malformed, or its cost is not its code's.
     """
     from tqdm import tqdm
 
-    from nasbench_mr import table
+    from nasbench_mr import table, values
 
     present = {p.relative_to(release.path).as_posix() for p in release.path.rglob("*") if p.is_file()}
     for name in sorted(present - set(release.files) - {MANIFEST}):
@@ -420,16 +564,29 @@ def verify(release: Release, progress: bool = False) -> None:
         if not path.is_file():
             raise IntegrityError(f"{release}: {name} is missing")
         files.check_sha256(path, entry["sha256"], f"{release}: {name}")
-    for task in release.tasks.values():
-        where = f"{release}: tables/{task.name}.parquet"
-        rows = table.check(table.read_arrow(release.path / f"tables/{task.name}.parquet"), task, where)
-        if len(rows) != release.files[f"tables/{task.name}.parquet"]["rows"]:
-            raise IntegrityError(f"{where} has {len(rows)} rows, not as many as {MANIFEST} says")
-        curves = release.path / f"curves/{task.name}.parquet"
-        if curves.exists():
-            table.check_curves(table.read_arrow(curves), task, f"{release}: curves/{task.name}.parquet")
-        if task.cost == "code":
-            check_cost(rows, where)
+    # Nothing is parsed before every hash is right.
+    found = {}
+    for name, entry in release.files.items():
+        if not name.endswith(".parquet"):
+            continue
+        arrow = table.read_arrow(release.path / name)
+        found[name] = values.of_table(arrow)
+        if len(arrow) != entry.get("rows"):
+            raise IntegrityError(
+                f"{release}: {name} has {len(arrow)} rows; {MANIFEST} says {entry.get('rows')}"
+            )
+        task = release.tasks.get(PurePosixPath(name).stem)
+        if task is not None and name == f"tables/{task.name}.parquet":
+            rows = table.check(arrow, task, f"{release}: {name}")
+            if task.cost == "code":
+                check_cost(rows, f"{release}: {name}")
+        elif task is not None and name == f"curves/{task.name}.parquet":
+            table.check_curves(arrow, task, f"{release}: {name}")
+    digest = values.digest(release.tasks.values(), found)
+    if digest != release.digest:
+        raise IntegrityError(
+            f"{release}: its values have the digest {digest}; {MANIFEST} says {release.digest}"
+        )
 
 
 def check_cost(table: trials.Trials, where: str) -> None:
@@ -556,6 +713,3 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Releas
             for made in release.path.iterdir():
                 made.rename(folder / made.name)
     return _settled(target, release)
-
-
-# --- Describing ---------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -366,22 +365,77 @@ def curves_to_arrow(task: Task, columns: Columns) -> pa.Table:
     return arrow
 
 
-def append(path: str | os.PathLike[str], task: Task, columns: Columns) -> None:
-    """Adds trials to a table file, or starts it; all or nothing.
+def join(
+    old: pa.Table, new: pa.Table, task: Task, *, replace: bool = False, where: str = "the table"
+) -> pa.Table:
+    """Return a task's trials with others added at the end.
+
+    Text columns that only one of the tables has are unknown in the rows of the other.
+
+    Args:
+        replace: a new trial of a code and seed that are there takes the old one's place.
+        where: what `old` is called in errors.
 
     Raises:
-        TableError: a new trial is malformed, or already there.
+        TableError: a table is malformed; or, without `replace`, a new trial is already there.
     """
     import pyarrow as pa
 
-    if not Path(path).exists():
-        write(path, task, columns)
-        return
-    old = read_arrow(path)
-    extra = _extra_columns(old)
-    joined = pa.concat_tables([old, to_arrow(task, columns, extra)])
-    check(joined, task, str(path))
-    write_arrow(joined, path)
+    wanted = schema(task, dict.fromkeys([*_extra_columns(old), *_extra_columns(new)]))
+    known = {trial: row for row, trial in enumerate(_trials(old, task, where))}
+    rows = list(range(len(old)))
+    twice = 0
+    for row, trial in enumerate(_trials(new, task, "the new trials")):
+        at = known.get(trial)
+        if at is None:
+            rows.append(len(old) + row)
+        else:
+            twice += 1
+            rows[at] = len(old) + row
+    if twice and not replace:
+        first = next(row - len(old) for row in rows[: len(old)] if row >= len(old))
+        raise TableError(
+            f"{where} already has {twice:,} of the {len(new):,} new trials (the same code and seed; first "
+            f"row {first}): leave them out, or put them in the place of the old ones (--replace)"
+        )
+    both = pa.concat_tables([_widened(arrow, wanted) for arrow in (old, new)])
+    joined = both.take(pa.array(rows, pa.int64())).replace_schema_metadata(wanted.metadata)
+    check(joined, task, where)
+    return joined
+
+
+def join_curves(old: pa.Table, new: pa.Table | None, trials: pa.Table, task: Task) -> pa.Table:
+    """Return a task's learning curves with those of new trials added, in the place of any of these trials."""
+    import pyarrow as pa
+
+    added = set(_trials(trials, task, "the new trials"))
+    rows = [row for row, trial in enumerate(_trials(old, task, "the curves")) if trial not in added]
+    tables = [old.take(pa.array(rows, pa.int64())), *([] if new is None else [new])]
+    fixed = (*spaces.get(task.space).NAMES, "seed", "epoch")
+    names = dict.fromkeys(name for arrow in tables for name in arrow.column_names if name not in fixed)
+    wanted = curve_schema(task, names)
+    joined = pa.concat_tables([_widened(arrow, wanted) for arrow in tables])
+    check_curves(joined, task)
+    return joined
+
+
+def _trials(arrow: pa.Table, task: Task, where: str) -> list[tuple[bytes, int]]:
+    """Return each row's code, as `arrays.keys` gives it, and seed."""
+    codes = _check_codes(arrow, task, where)
+    return list(zip(keys(codes), arrow["seed"].to_pylist(), strict=True))
+
+
+def _widened(arrow: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """Return a table with the columns of another schema; those that it lacks are unknown."""
+    import pyarrow as pa
+
+    columns = [
+        arrow[field.name].cast(field.type)
+        if field.name in arrow.column_names
+        else pa.nulls(len(arrow), field.type)
+        for field in wanted
+    ]
+    return pa.Table.from_arrays(columns, schema=wanted)
 
 
 def compact(parts: Mapping[str, pa.Table], task: Task, where: str = "the table") -> pa.Table:
@@ -405,10 +459,9 @@ def compact(parts: Mapping[str, pa.Table], task: Task, where: str = "the table")
         _check_columns(arrow, wanted, part)
         ordered.append(arrow.select(wanted.names).cast(wanted))
     joined = pa.concat_tables(ordered) if ordered else wanted.empty_table()
-    codes = _check_codes(joined, task, where)
     ok = np.array([status == "ok" for status in joined["status"].to_pylist()], bool)
     keep: dict[tuple[bytes, int], int] = {}
-    for row, trial in enumerate(zip(keys(codes), joined["seed"].to_pylist(), strict=True)):
+    for row, trial in enumerate(_trials(joined, task, where)):
         if trial not in keep or not ok[keep[trial]]:
             keep[trial] = row
     joined = joined.take(pa.array(list(keep.values()), pa.int64())).replace_schema_metadata(wanted.metadata)

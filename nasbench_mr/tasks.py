@@ -293,3 +293,6 @@ for _task in (
     ),
 ):  # fmt: skip
     register(_task)
+
+#: The tasks of the published tables, in their order; `nasbench-mr fetch` brings them.
+PUBLISHED = tuple(name for name in _REGISTRY if not name.startswith("mini-"))

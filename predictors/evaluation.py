@@ -190,15 +190,14 @@ class Data(spaces.Spacious):
 
 
 def gather(bench: Benchmark, tasks: str | Sequence[str] | None = None) -> Data:
-    """The tables of some tasks of one search space as one; by default all tasks of the first one's space.
+    """The tables of some tasks of one search space as one; by default `bench.comparable()`.
 
     Raises:
         UnknownTaskError: the benchmark has no such task.
         InvalidArgumentError: no task, one named twice, or tasks of different spaces.
     """
     if tasks is None:
-        first = bench.task(bench.tasks[0]).space
-        tasks = [name for name in bench.tasks if bench.task(name).space == first]
+        tasks = bench.comparable()
     found = [bench.task(name) for name in ([tasks] if isinstance(tasks, str) else tasks)]
     names = [task.name for task in found]
     if not names or len(set(names)) < len(names):
@@ -241,8 +240,8 @@ def evaluate(
 
     Args:
         predictor: one of `predictors.names()`, or several; subclasses of `Predictor`, too.
-        bench: whose tables; the default release's by default.
-        tasks: a name or several, of one search space; by default all tasks of the first one's space.
+        bench: whose tables; `load()` by default.
+        tasks: a name or several, of one search space; by default `bench.comparable()`.
         train: how many codes to train on, or several such numbers; by default all that the split offers.
         seeds: how many splits (0, 1, ...), or which. The seed is also the predictor's.
         split: one of `SPLITS`.
@@ -288,7 +287,7 @@ def evaluate(
     rows = []
     for kind, size, seed in tqdm(runs, "evaluate", disable=None if progress else True):
         common = {
-            "release": str(bench.release),
+            "release": ", ".join(map(str, bench.releases_of(task.name for task in data.tasks))),
             "predictor": kind if isinstance(kind, str) else kind.__name__,
             "split": split,
             "train": size,

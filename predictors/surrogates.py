@@ -86,10 +86,12 @@ def fit_surrogates(
     Raises:
         UnknownTaskError: the release has no such task.
         ReleaseError: the version is malformed, or taken by other content.
-        InvalidArgumentError: a table has too few codes (fewer than 20), or wrong options.
+        InvalidArgumentError: several releases are open; a table has too few codes (fewer than 20); or wrong
+            options.
     """
+    extended = bench.release
     if version is not None:
-        releases.check_name(bench.release.name, version)
+        releases.check_name(extended.name, version)
     chosen = [bench.task(name) for name in (bench.tasks if tasks is None else tasks)]
     for task in chosen:
         if (count := len(bench.codes(task.name))) < _LEAST:
@@ -106,7 +108,7 @@ def fit_surrogates(
     if workers is None:
         large = sum(len(bench.codes(names[0])) for names in groups) >= _LARGE
         workers = min(pool.cores(), len(jobs)) if large else 0
-    work = pool.Work(f"{__name__}:_prepare", (os.fspath(bench.release.path), seed, options))
+    work = pool.Work(f"{__name__}:_prepare", (os.fspath(extended.path), seed, options))
     bar = tqdm(total=len(jobs), desc="surrogates", unit="fit", disable=None if progress else True)
     done = {}
     with bar:
@@ -137,8 +139,8 @@ def fit_surrogates(
         for name, surrogate in fitted.items():
             surrogate.save(folder / "surrogates" / f"{name}.npz")
 
-    known = bench.release.about.get("surrogates", {})
-    return releases.extend(bench.release, None, fill, {"surrogates": {**known, **about}}, version, target)
+    about = {"surrogates": {**extended.about.get("surrogates", {}), **about}}
+    return releases.extend(extended, fill=fill, about=about, version=version, target=target)
 
 
 def _prepare(release: str, seed: int, options: dict[str, Any]) -> Callable[[_Job], Any]:

@@ -111,9 +111,11 @@ def compare(
     pool.ENGINES.check(engine)
     base.check_budget(positive("budget", budget, f"at most {MAX_BUDGET:g} evaluations", MAX_BUDGET), batch)
     budget, batch = int(budget) if budget % 1 == 0 else float(budget), int(batch)
-    release = os.fspath(bench.release.path)
-    places = [Place(release, task, source, max_macs, max_params) for task in names]
-    data = _digest([__version__, *sorted(entry["sha256"] for entry in bench.release.files.values())])
+    asked = bench.releases_of(key.split("/")[0] for name in names for key in name.split("+"))
+    paths = tuple(os.fspath(release.path) for release in asked)
+    places = [Place(paths, task, source, max_macs, max_params) for task in names]
+    hashes = sorted(entry["sha256"] for release in asked for entry in release.files.values())
+    data = _digest([__version__, *hashes])
     parts = []
     for place in places:
         for spec in specs:
@@ -126,7 +128,7 @@ def compare(
                 count = min(BLOCK, seeds - first)
                 parts.append(Part(place, spec, first, count, float(budget), batch, own))
     about = {
-        "release": str(bench.release),
+        "release": ", ".join(map(str, asked)),
         "source": source,
         "tasks": names,
         "searchers": specs,
@@ -184,7 +186,7 @@ def _digest(data: object) -> str:
 class Place:
     """Where a search is compared: an objective, by description. "seg+video" is two tasks jointly."""
 
-    release: str
+    release: tuple[str, ...]
     task: str
     source: str
     max_macs: float | None
@@ -203,7 +205,7 @@ def _objective(place: Place) -> Objective:
 
 
 @lru_cache(maxsize=4)
-def _bench(release: str) -> Benchmark:
+def _bench(release: tuple[str, ...]) -> Benchmark:
     from nasbench_mr.benchmark import load
 
     return load(release)

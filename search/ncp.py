@@ -107,15 +107,15 @@ class NCPResult(Candidates):
 def fit(
     bench: Benchmark, tasks: Tasks, seed: int = 0, predictor: str = "ensemble", **options: Any
 ) -> Predictor:
-    """A predictor for `ncp`, fitted on the tables of all tasks that share the space of `tasks`.
+    """A predictor for `ncp`, fitted on the tables of all tasks that are comparable with `tasks`.
 
     Tasks help each other, so all metrics of all of them are fitted together, in columns named "task/metric".
     Kept in the cache of `release.home()`, so the same question is fitted once.
     """
     from nasbench_mr.predictors.evaluation import gather
 
-    space = objective.goals(bench, tasks)[0].task.space
-    data = gather(bench, [name for name in bench.tasks if bench.task(name).space == space])
+    asked = [goal.task.name for goal in objective.goals(bench, tasks)]
+    data = gather(bench, bench.comparable(asked))
     known = np.isfinite(data.values).sum(axis=0) > 1
     return _fit(bench, data, [*np.array(data.names)[known].tolist()], seed, predictor, options)
 
@@ -142,7 +142,9 @@ def _fit(
     from nasbench_mr import predictors
 
     described = {
-        "tables": [bench.release.files[f"tables/{task.name}.parquet"]["sha256"] for task in data.tasks],
+        "tables": [
+            bench.release_of(task.name).files[f"tables/{task.name}.parquet"]["sha256"] for task in data.tasks
+        ],
         "columns": names,
         "predictor": [kind, int(seed), repr(sorted(options.items())), plugins.digest(kind)],
         "versions": [__version__, _torch().__version__],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import sys
+import os
+import platform
 import threading
 import time
 from contextlib import redirect_stderr
@@ -55,8 +56,7 @@ def test_nothing_shows_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatc
     assert shown.getvalue() == ""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no locks")
-def test_waiting_for_another_process_is_named(terminal: Terminal, tmp_path: Path) -> None:
+def test_waiting_for_a_lock_names_it_and_its_holder(terminal: Terminal, tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     entered = threading.Event()
 
@@ -67,7 +67,7 @@ def test_waiting_for_another_process_is_named(terminal: Terminal, tmp_path: Path
     with redirect_stderr(terminal), files.locked(lock):
         thread = threading.Thread(target=second)
         thread.start()
-        wait_for(terminal, f"waiting for another process in {tmp_path}")
+        wait_for(terminal, f"waiting for {lock}, which process {os.getpid()} on {platform.node()} holds")
         assert not entered.is_set()
     thread.join(10)
     assert entered.is_set()

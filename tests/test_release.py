@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
+import hashlib
 import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -21,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import NasbenchMRError, archives, cost, files, release, space, table, tasks
+from nasbench_mr import NasbenchMRError, archives, cost, files, release, space, table, tasks, values
 from nasbench_mr.errors import (
     IntegrityError,
     ReleaseError,
@@ -232,17 +235,16 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert release.home() == tmp_path / "Library/Application Support/nasbench-mr"
 
 
-def test_the_default_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_release_is_as_if_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "EMBEDDED", tmp_path / "embedded")
     for spec in (None, "mini"):
-        with pytest.raises(ReleaseNotFoundError, match=r"no release is installed.*nasbench-mr fetch"):
-            release.find(spec)
+        with pytest.raises(ReleaseNotFoundError, match=r"this build .* embeds none.*nasbench-mr fetch"):
+            nasbench_mr.load(spec)
     make(name="mini", target=tmp_path / "embedded")
-    assert release.find() == release.EMBEDDED
     assert release.find("mini") == release.EMBEDDED
     make(name="nasbench-mr")
     make("1.1.0", name="nasbench-mr")
-    assert release.find() == release.home() / "releases/nasbench-mr/1.1.0"
+    assert release.find("nasbench-mr") == release.home() / "releases/nasbench-mr/1.1.0"
     assert release.find("mini@1.0.0") == release.EMBEDDED
     make("1.0.1-local.1", name="mini")
     assert release.find("mini") == release.home() / "releases/mini/1.0.1-local.1"
@@ -380,7 +382,13 @@ ALTERATIONS: dict[str, tuple[Callable[[Path], object], type[NasbenchMRError], st
         IntegrityError, "tables/seg.parquet has sha256 .*; expected 0000"),
     "the number of rows": (
         lambda p: edited(p, lambda d: d["files"]["tables/seg.parquet"].update(rows=80)),
-        IntegrityError, "has 81 rows, not as many"),
+        IntegrityError, "has 81 rows; release.json says 80"),
+    "the digest": (
+        lambda p: edited(p, lambda d: d.update(digest="0" * 64)),
+        IntegrityError, "its values have the digest [0-9a-f]{64}; release.json says 0000"),
+    "a direction": (
+        lambda p: edited(p, lambda d: d["tasks"][0]["metrics"][1].update(direction="min")),
+        IntegrityError, "its values have the digest"),
     "macs": (
         lambda p: rewritten(p, lambda f: f.assign(macs=f["macs"] + (f.index == 3))),
         TableError, r"row 3: macs is \d+; its code has \d+ \(1 such rows\)"),
@@ -431,42 +439,109 @@ def test_costs_of_another_rule_are_not_derived() -> None:
 # --- Extending ----------------------------------------------------------------------------------------
 
 VIDEO_CODES = space.sample(2, seed=9)
+VIDEO = tasks.get("video")
 
 
-def fill_video(folder: Path) -> None:
-    table.write(
-        folder / "tables/video.parquet", tasks.get("video"), {"codes": VIDEO_CODES, "top1": [1.0, 2.0]}
-    )
+def video() -> release.Addition:
+    return release.Addition(VIDEO, table.to_arrow(VIDEO, {"codes": VIDEO_CODES, "top1": [1.0, 2.0]}))
+
+
+def seg(codes: Any, miou: float, seed: int = 0, **more: Any) -> release.Addition:
+    """Trials of these codes, all with one mIoU and one seed; `more` as of `table.to_arrow`."""
+    columns = {"codes": codes, "seed": [seed] * len(codes), "mIoU": [miou] * len(codes)}
+    columns |= {"macs": cost.macs(codes), "params": cost.params(codes)}
+    return release.Addition(SEG, table.to_arrow(SEG, columns | more, [n for n in more if n == "note"]))
 
 
 def test_extend_adds_a_task() -> None:
     base = make(about={"title": "Mine"})
     before = tree(base.path)
-    more = release.extend(base, tasks.get("video"), fill_video)
+    more = release.extend(base, [video()])
     assert str(more) == "mine@1.0.1-local.1"
     assert list(more.tasks) == ["seg", "video"]
     assert more.about == {"title": "Mine"}
     assert more.files["tables/seg.parquet"] == base.files["tables/seg.parquet"]
     release.verify(more)
     assert tree(base.path) == before
-    assert str(release.extend(base, tasks.get("video"), fill_video)) == "mine@1.0.1-local.2"
-    assert str(release.extend(more, SEG, fill_with(60.0))) == "mine@1.0.1-local.3"
+    assert str(release.extend(base, [video()])) == "mine@1.0.1-local.2"
 
 
-def test_extend_replaces_all_that_is_about_a_task(copy: Path) -> None:
+def test_extend_adds_trials_and_leaves_nothing_out(copy: Path) -> None:
+    """81 trials, their curves and both surrogates stay; 5 trials go to the end of the table."""
     (copy / "surrogates").mkdir()
     for name in ("seg", "video"):
         (copy / f"surrogates/{name}.npz").write_bytes(b"a surrogate")
     scores = {"seg": {"tau": 0.7}, "video": {"tau": 0.6}}
     base = release.seal(copy, "tiny", "1.0.0", Release.open(copy).tasks.values(), {"surrogates": scores})
-    more = release.extend(base, SEG, fill_with(60.0))
-    assert more.files["tables/seg.parquet"]["rows"] == 3
-    assert "curves/seg.parquet" not in more.files
-    assert [n for n in more.files if n.startswith("surrogates/")] == ["surrogates/video.npz"]
-    assert more.about["surrogates"] == {"video": {"tau": 0.6}}
+    new = space.sample(5, seed=99)
+    more = release.extend(base, [seg(new, 60.0, note=["mine"] * 5)])
     release.verify(more)
-    last = release.extend(more, tasks.get("video"), fill_video)
-    assert last.about["surrogates"] == {}
+    assert more.files["tables/seg.parquet"]["rows"] == 81 + 5
+    old = table.read_arrow(copy / "tables/seg.parquet")
+    joined = table.read_arrow(more.file("tables/seg.parquet"))
+    assert joined.slice(0, 81).select(old.column_names).equals(old)
+    assert joined["note"].to_pylist() == [None] * 81 + ["mine"] * 5
+    bench = nasbench_mr.load("tiny")
+    assert bench.query(new[4], "seg")["mIoU"] == 60.0
+    assert len(bench.curves("seg")) == 80 * 4
+    assert {n for n in base.files if n not in more.files} == set()
+    assert more.about["surrogates"] == scores
+
+
+def test_extend_refuses_a_trial_that_is_there_or_takes_its_place(copy: Path) -> None:
+    """Row 2 of the table is code 2 with seed 0; a fourth seed of it is no repetition."""
+    base = Release.open(copy)
+    code = nasbench_mr.load(base.path).codes("seg")[[2]]
+    message = (
+        r"tiny@1.0.0: tables/seg.parquet already has 1 of the 1 new trials \(the same code and seed; first "
+        r"row 0\): .*--replace"
+    )
+    with pytest.raises(TableError, match=message):
+        release.extend(base, [seg(code, 60.0)])
+    assert release.installed() == []
+    fourth = release.extend(base, [seg(code, 60.0, seed=3)])
+    assert fourth.files["tables/seg.parquet"]["rows"] == 82
+    placed = release.extend(base, [seg(code, 60.0)], replace=True)
+    assert placed.files["tables/seg.parquet"]["rows"] == 81
+    bench = nasbench_mr.load(placed.path)
+    assert bench.query(code[0], "seg", seed=0)["mIoU"] == 60.0
+    assert bench.codes("seg").tolist() == nasbench_mr.load(base.path).codes("seg").tolist()
+    # The curve of the trial that was replaced would contradict it.
+    assert len(bench.curves("seg")) == 79 * 4
+
+
+def test_extend_adds_curves() -> None:
+    """A release without curves, trials with curves of other columns: each has its own."""
+    codes = space.sample(4, seed=5)
+    made = make()
+
+    def with_curve(code: Any, column: str) -> release.Addition:
+        path = made.path.parent / "curve"
+        steps = {"codes": np.repeat(code, 2, axis=0), "seed": [0, 0], "epoch": [1, 2]}
+        curves = table.write_curves(path, SEG, steps | {"mIoU": [1.0, 2.0], column: [5.0, 4.0]})
+        path.unlink()
+        return replace(seg(code, 2.0), curves=curves)
+
+    first = release.extend(made, [with_curve(codes[:1], "loss")])
+    second = release.extend(first, [with_curve(codes[1:2], "rate"), video()])
+    frame = nasbench_mr.load(second.path).curves("seg")
+    assert frame["epoch"].tolist() == [1, 2, 1, 2]
+    assert frame["loss"].tolist()[:2] == frame["rate"].tolist()[2:] == [5.0, 4.0]
+    assert frame["loss"].isna().tolist() == [False, False, True, True]
+    release.verify(second)
+
+
+def test_extend_refuses_other_metrics_and_notes_where_trials_come_from() -> None:
+    mine = replace(SEG, provenance="measured twice")
+    base = release.create(fill_with(), "mine", "1.0.0", [mine])
+    turned = replace(SEG, metrics=tuple(replace(m, direction="min") for m in SEG.metrics))
+    with pytest.raises(ReleaseError, match=r"'seg' of mine@1.0.0 has the metrics .*mIoU \(max\).*\(min\)"):
+        release.extend(base, [replace(seg(space.sample(1, seed=7), 5.0), task=turned)])
+    other = replace(SEG, provenance="from a friend", cost="table", title="Other words")
+    added = replace(seg(space.sample(1, seed=7), 5.0, macs=[3]), task=other)
+    more = release.extend(base, [added])
+    assert more.tasks["seg"] == replace(mine, provenance="measured twice; from a friend", cost="table")
+    release.verify(more)
 
 
 def test_extend_by_other_files() -> None:
@@ -475,7 +550,8 @@ def test_extend_by_other_files() -> None:
     def fill(folder: Path) -> None:
         files.write_bytes(folder / "surrogates/seg.npz", b"a surrogate")
 
-    more = release.extend(base, None, fill, {"surrogates": {"seg": {}}, "title": "With a surrogate"})
+    about = {"surrogates": {"seg": {}}, "title": "With a surrogate"}
+    more = release.extend(base, fill=fill, about=about)
     assert more.tasks == base.tasks
     assert set(more.files) == {*base.files, "surrogates/seg.npz"}
     assert more.about == {"title": "With a surrogate", "surrogates": {"seg": {}}}
@@ -484,11 +560,12 @@ def test_extend_by_other_files() -> None:
 def test_extend_copies_nothing_altered(copy: Path) -> None:
     base = Release.open(copy)
     flip(copy / "tables/seg.parquet")
-    with pytest.raises(IntegrityError, match=r"tiny@1.0.0: tables/seg.parquet has sha256"):
-        release.extend(base, None, lambda folder: None)
+    for additions in ([], [seg(space.sample(1, seed=7), 5.0)]):
+        with pytest.raises(IntegrityError, match=r"tiny@1.0.0: .*tables/seg.parquet has sha256"):
+            release.extend(base, additions)
     (copy / "tables/seg.parquet").unlink()
     with pytest.raises(IntegrityError, match=r"tables/seg.parquet is missing"):
-        release.extend(base, None, lambda folder: None)
+        release.extend(base)
     assert release.installed() == []
 
 
@@ -499,9 +576,56 @@ def test_extend_takes_the_next_version_when_another_process_was_faster() -> None
         # While ours is being made, another one appears under the version that was free.
         if not (base.path.parent / "1.0.1-local.1").exists():
             make("1.0.1-local.1", miou=70.0)
-        fill_video(folder)
 
-    assert str(release.extend(base, tasks.get("video"), fill)) == "mine@1.0.1-local.2"
+    assert str(release.extend(base, [video()], fill=fill)) == "mine@1.0.1-local.2"
+
+
+# --- The digest of values -----------------------------------------------------------------------------
+
+
+def test_the_digest_is_of_the_values_not_of_the_bytes(copy: Path) -> None:
+    """Other row groups, compression, encodings, types of text and an order of columns: the same digest."""
+    before = Release.open(copy)
+    path = copy / "tables/seg.parquet"
+    arrow = table.read_arrow(path)
+    arrow = arrow.select(arrow.column_names[::-1])
+    pq.write_table(arrow, path, row_group_size=7, compression="gzip", use_dictionary=False)
+    after = release.seal(copy, "tiny", "1.0.0", before.tasks.values(), before.about)
+    assert after.files["tables/seg.parquet"]["sha256"] != before.files["tables/seg.parquet"]["sha256"]
+    assert after.digest == before.digest
+    at = arrow.column_names.index("status")
+    for kind in (pa.large_string(), pa.dictionary(pa.int8(), pa.string())):
+        other = arrow.set_column(at, "status", arrow["status"].cast(kind))
+        assert values.of_table(other) == values.of_table(arrow)
+
+
+def test_the_digest_follows_every_value(copy: Path) -> None:
+    whole = table.read_arrow(copy / "tables/seg.parquet")
+    digests = {values.of_table(whole).sha256, values.of_table(whole.take([1, 0, *range(2, 81)])).sha256}
+    for k, column in enumerate(whole.columns):
+        changed = column.to_pylist()
+        # The failed trial's unknown values: 0 and "" are something else than unknown.
+        changed[60] = ("" if pa.types.is_string(column.type) else 0) if changed[60] is None else None
+        digests.add(
+            values.of_table(whole.set_column(k, whole.field(k), pa.array(changed, column.type))).sha256
+        )
+    assert len(digests) == 2 + whole.num_columns
+
+
+def test_the_digest_by_hand() -> None:
+    """Two columns of two rows, the bytes that the docstring of `of_table` promises."""
+    arrow = pa.table({"b": pa.array([1, None], pa.int16()), "a": pa.array(["é", ""])})
+    texts = b'["a", "text"]' + b"\1\1" + (2).to_bytes(8, "little") + bytes(8) + "é".encode()
+    numbers = b'["b", "int64"]' + b"\1\0" + (1).to_bytes(8, "little") + bytes(8)
+    expected = hashlib.sha256(texts + numbers).hexdigest()
+    assert values.of_table(arrow) == values.Values(2, expected)
+
+
+def test_the_digest_of_mini() -> None:
+    """What the package's release is cited by: it changes only where the release does."""
+    mini = Release.open(release.EMBEDDED)
+    release.verify(mini)
+    assert mini.digest == "5d7bc5969877603ba8df51132bbe010f8cf268e1567d986128e9b01f94b7e722"
 
 
 # --- Packing and installing ---------------------------------------------------------------------------
@@ -569,10 +693,55 @@ def test_load_in_place(tiny_release: Path, tarball: Path, home: Path) -> None:
     assert bench.query(code, "seg") == expected.query(code, "seg")
     assert bench.curves("seg").equals(expected.curves("seg"))
     assert release.installed() == []
-    unpacked = bench.release.path
-    assert unpacked.is_dir()
-    bench._scratch.cleanup()  # type: ignore[union-attr]
-    assert not unpacked.exists()
+
+
+def test_an_unpacked_folder_lives_as_long_as_what_uses_it(tarball: Path) -> None:
+    bench = nasbench_mr.load(tarball)
+    opened = bench.release
+    del bench
+    gc.collect()
+    assert opened.path.is_dir()
+    release.verify(opened)
+    unpacked = opened.path
+    sent = pickle.loads(pickle.dumps(nasbench_mr.load(opened.scratch.source)))  # type: ignore[union-attr]
+    assert sent.release == replace(opened, path=sent.release.path)
+    assert sent.release.path != unpacked
+    del opened
+    gc.collect()
+    assert not unpacked.parent.exists()
+
+
+FORK = """
+import os, sys, nasbench_mr
+from pathlib import Path
+bench = nasbench_mr.load(sys.argv[1])
+folder = bench.release.path
+here, there = os.pipe()
+child = os.fork()
+if child == 0 and sys.argv[2] == "parent first":
+    os.read(here, 1)                      # by now the parent has let go of it
+if child == 0:
+    assert len(bench.curves("seg"))
+    sys.exit()
+if sys.argv[2] == "parent first":
+    del bench
+    assert folder.is_dir()
+    os.write(there, b"x")
+assert os.waitpid(child, 0)[1] == 0
+if sys.argv[2] == "child first":
+    assert len(bench.curves("seg"))
+    del bench
+print(folder.parent.exists())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+@pytest.mark.parametrize("order", ["child first", "parent first"])
+def test_an_unpacked_folder_outlives_a_fork(order: str, tarball: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, tarball, order], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 
 
 def member(name: str, **fields: Any) -> tarfile.TarInfo:
@@ -658,7 +827,8 @@ def test_a_tarball_of_something_else(tmp_path: Path) -> None:
 
 
 def test_a_manifest_without_files(tmp_path: Path) -> None:
-    manifest = {"name": "x", "version": "1.0.0", "schema_version": 1, "tasks": [], "files": {}}
+    manifest = {"name": "x", "version": "1.0.0", "schema_version": 1, "digest": "0" * 64}
+    manifest |= {"tasks": [], "files": {}}
     (tmp_path / "release.json").write_text(json.dumps(manifest))
     with pytest.raises(ReleaseError, match="lists no tasks"):
         release.install(tmp_path)

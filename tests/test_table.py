@@ -243,8 +243,10 @@ def test_extra_text_columns_stay(tmp_path: Path) -> None:
     table.write(path, SEG, columns(4) | {"stratum": ["coarse"] * 4}, extra=["stratum"])
     assert len(table.read(path, SEG)) == 4
     late = {name: values[4:] for name, values in columns().items()}
-    table.append(path, SEG, late | {"stratum": ["fine", "fine"]})
-    assert table.read_arrow(path)["stratum"].to_pylist() == ["coarse"] * 4 + ["fine"] * 2
+    more = table.to_arrow(SEG, late | {"note": ["a", "b"]}, ["note"])
+    joined = table.join(table.read_arrow(path), more, SEG)
+    assert joined["stratum"].to_pylist() == ["coarse"] * 4 + [None] * 2
+    assert joined["note"].to_pylist() == [None] * 4 + ["a", "b"]
 
 
 @pytest.mark.parametrize("about", [b"", b"[]", b"{", b'{"extra": 3}', b'{"extra": [3]}', b"\xff\xfe"])
@@ -347,29 +349,22 @@ def part(path: Path, trials: list[tuple[int, int, float | None, str]]) -> Path:
     return path
 
 
-def test_append_starts_and_extends(tmp_path: Path) -> None:
-    path = tmp_path / "t"
-    for k in range(3):
-        table.append(path, SEG, {"codes": CODES[[k]], "mIoU": [10.0 + k]})
-        assert rows(table.read_arrow(path)) == [(i, 0, 10.0 + i, "ok") for i in range(k + 1)]
+def test_join_adds_rows_at_the_end() -> None:
+    old, new = good(), table.to_arrow(SEG, {"codes": CODES[[1, 0]], "seed": [1, 1], "mIoU": [60.0, 61.0]})
+    joined = table.join(old, new, SEG)
+    assert rows(joined) == [*rows(old), (1, 1, 60.0, "ok"), (0, 1, 61.0, "ok")]
+    assert joined.schema.metadata == old.schema.metadata
 
 
-@pytest.mark.parametrize(
-    ("addition", "message"),
-    [
-        ({"codes": CODES[[3, 1]], "mIoU": [1.0, 2.0]}, "rows 1 and 4 are the same trial"),
-        ({"codes": CODES[[3]], "mIoU": [200.0]}, "mIoU is 200.0"),
-        ({"codes": CODES[[3]], "top1": [1.0]}, "no column 'top1'"),
-        ({"codes": CODES[[3]]}, "'ok' but mIoU is null"),
-    ],
-)
-def test_append_is_all_or_nothing(addition: dict[str, Any], message: str, tmp_path: Path) -> None:
-    path = tmp_path / "t"
-    table.write(path, SEG, columns(3))
-    before = path.read_bytes()
-    with pytest.raises(TableError, match=message):
-        table.append(path, SEG, addition)
-    assert path.read_bytes() == before
+def test_join_refuses_repetitions_or_puts_them_in_place() -> None:
+    old = good()
+    new = table.to_arrow(SEG, {"codes": CODES[[3, 1]], "seed": [9, 0], "mIoU": [60.0, 61.0]})
+    with pytest.raises(TableError, match=r"the table already has 1 of the 2 new trials .*first row 1"):
+        table.join(old, new, SEG)
+    joined = table.join(old, new, SEG, replace=True)
+    expected = rows(old)
+    expected[1] = (1, 0, 61.0, "ok")
+    assert rows(joined) == [*expected, (3, 9, 60.0, "ok")]
 
 
 def test_compact_keeps_the_first_good_trial_else_the_last(tmp_path: Path) -> None:

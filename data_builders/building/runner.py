@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import heapq
 import importlib
+import io
 import math
 import os
 import time
@@ -752,12 +753,15 @@ def release(
     target: Path | None = None,
     filesystem: FileSystem | None = None,
 ) -> releases.Release:
-    """Makes a release of the tables in `out`, with their curves and recipes.
+    """Make a release of the tables in `out`, with their curves and recipes.
+
+    Where an older version of the release is installed, the new one has all of that too; a trial that is in
+    both is taken from `out`.
 
     Args:
         out, filesystem: where `build` wrote.
         about: further entries of release.json, such as "title", "license", "citation".
-        target: the release's new folder; None: it is installed.
+        target: the release's new folder, for a release of these tables alone; None: it is installed.
 
     Raises:
         InvalidArgumentError: there are no tables.
@@ -776,15 +780,34 @@ def release(
                 f"{store}/tables/{task.name}.parquet"
             )
 
+    releases.check_name(name, version)
+    base = None
+    if target is None:
+        rank = releases.version_key
+        older = [place for at, place in releases.places(name).items() if rank(at) < rank(version)]
+        base = releases.Release.open(older[-1]) if older else None
+    # What a release adds to, it adds as tables: others are copied as they are.
+    kinds = {"recipes": "json"} if base else {"tables": "parquet", "curves": "parquet", "recipes": "json"}
+
     def fill(folder: Path) -> None:
         for task in names:
-            for file in (
-                f"tables/{task.name}.parquet",
-                f"curves/{task.name}.parquet",
-                f"recipes/{task.name}.json",
-            ):
+            for kind, suffix in kinds.items():
+                file = f"{kind}/{task.name}.{suffix}"
                 if (data := store.read(file)) is not None:
                     (folder / file).parent.mkdir(exist_ok=True)
                     (folder / file).write_bytes(data)
 
-    return releases.create(fill, name, version, names, about, target)
+    if base is None:
+        return releases.create(fill, name, version, names, about, target)
+    additions = [releases.Addition(task, *_read(store, task)) for task in names]
+    return releases.extend(base, additions, fill=fill, replace=True, about=about, version=version)
+
+
+def _read(store: Store, task: Task) -> tuple[pa.Table, pa.Table | None]:
+    """Return a task's trials and, if there are any, its learning curves."""
+    trials, curves = (store.read(f"{kind}/{task.name}.parquet") for kind in ("tables", "curves"))
+    read = [
+        None if data is None else table.read_arrow(io.BytesIO(data), f"{store}: {task.name}")
+        for data in (trials, curves)
+    ]
+    return read[0], read[1]

@@ -50,8 +50,12 @@ def import_table(
     into: str | None = None,
     objective: str | None = None,
     minimize: Iterable[str] = (),
+    *,
+    replace_trials: bool = False,
 ) -> Release:
-    """Installs a CSV or Parquet file of trials as a task of a new version of a release.
+    """Install a CSV or Parquet file of trials in a new version of a release, beside all that is in it.
+
+    The trials of a task that the release has go to the end of its table.
 
     Columns: the code's, named as `space.NAMES`, or one column `code` of strings; the metrics; `seed` (0 where
     there is none), `macs`, `params`, `epochs`, `train_seconds`, `device`, `status` ("ok" where there is none)
@@ -68,11 +72,14 @@ def import_table(
         into: the release to extend, by default "local"; it is made if none of this name is installed.
         objective: the metric that searches optimise, by default the first one; only for a new task.
         minimize: metrics of which less is better; only for a new task.
+        replace_trials: where the release has a trial of the same code and seed, put the file's in its place.
 
     Raises:
         InvalidArgumentError: no such file, or an objective or direction that contradicts the task.
         UnknownMetricError: the objective, or a metric of `minimize`, is no metric of the file.
-        TableError, OutOfSpaceError: the file is malformed; names file, row and column.
+        TableError, OutOfSpaceError: the file is malformed; names file, row and column. Or, without
+            `replace_trials`, the release has one of its trials.
+        ReleaseError: the release has a task of this name with other metrics.
         UnknownTaskError: `task` is an alias of several tasks.
         ReleaseNotFoundError: the release "nasbench-mr", or a certain version, is not installed.
     """
@@ -83,11 +90,9 @@ def import_table(
     base = _base(into)
     with reading(path):
         arrow = _read(path)
-        known = _known(task)
+        known = _known(task, base)
         if known is None:
-            # As the release spells it: names that differ in case alone are one task's.
-            name = next((t for t in base.tasks if t.lower() == task.lower()), task) if base else task
-            described = _new_task(arrow, name, objective, minimize, path)
+            described = _new_task(arrow, task, objective, minimize, path)
         else:
             _check_agrees(known, objective, minimize)
             described = known
@@ -98,7 +103,7 @@ def import_table(
             if described.cost == "code":
                 release.check_cost(table.check(trials, described), "the table")
         except TableError:
-            if known is not None:
+            if described.name in tasks.names():
                 raise
             # Counted by another rule, or for another input: only the table knows them.
             described = replace(described, cost="table")
@@ -110,7 +115,7 @@ def import_table(
     with locked(base.name if base else into):
         base = _base(into)
         if base is not None:
-            return release.extend(base, described, fill)
+            return release.extend(base, [release.Addition(described, trials)], replace=replace_trials)
         return release.create(fill, into, FIRST, [described], {"title": "Imported tables"})
 
 
@@ -124,12 +129,14 @@ def _base(into: str) -> Release | None:
         return None
 
 
-def _known(name: str) -> Task | None:
-    """The task of this package that a name or alias means; None for a new name.
+def _known(name: str, base: Release | None) -> Task | None:
+    """Return the task that a name or alias means, the release's or this package's; None for a new name.
 
     Raises:
         UnknownTaskError: it means several.
     """
+    if base is not None and tasks.meant(name, base.tasks):
+        return base.tasks[tasks.resolve(name, base.tasks)]
     return tasks.get(name) if tasks.meant(name) else None
 
 

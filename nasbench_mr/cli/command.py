@@ -7,6 +7,8 @@ import json
 import math
 import os
 import re
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -195,17 +197,22 @@ def add_release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--release",
         metavar="R",
-        help='a name, "name@version", a folder or a tarball (default: the default release)',
+        help='ask one release alone: a name, "name@version", a folder or a tarball (default: all installed)',
     )
 
 
 def open_release(args: argparse.Namespace) -> Benchmark:
-    """Open what --release names."""
+    """Open what --release names, by default all that is installed; say on stderr what is left out."""
     from nasbench_mr import progress
     from nasbench_mr.benchmark import load
 
-    with progress.line("opening the release"):
-        return load(args.release)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with progress.line("opening the release"):
+            bench = load(args.release)
+    for warning in caught:
+        print(f"nasbench-mr: {warning.message}", file=sys.stderr)
+    return bench
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

@@ -40,8 +40,8 @@ class Demo(Command):
         from nasbench_mr.benchmark import load
 
         bench = load(args.release or demo_release())
-        names = _comparable(bench)
-        print(f"# {bench.release}: the tasks, and the range of each one's objective\n")
+        names = bench.comparable()
+        print(f"# {bench}: the tasks, and the range of each one's objective\n")
         print(format_table(task_rows(bench)))
         code = tuple(bench.codes(names[0])[0].tolist())
         to_string = spaces.get(bench.task(names[0]).space).to_string
@@ -77,11 +77,6 @@ def demo_release() -> Path:
     local = Path("..") / "shared" / "upstream"
     folder = local if local.is_dir() else published.fetch(releases.home() / "cache" / "published")
     return published.import_release(folder).path
-
-
-def _comparable(bench: Benchmark) -> list[str]:
-    """Return the tasks of the first one's search space."""
-    return [t for t in bench.tasks if bench.task(t).space == bench.task(bench.tasks[0]).space]
 
 
 def _demo_search(bench: Benchmark, names: Sequence[str], limit: float) -> tuple[int, ...]:

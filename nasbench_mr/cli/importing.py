@@ -17,7 +17,7 @@ class Import(Command):
     Parquet) with --task has the code's columns (i1, i2, b1, ..., o1) or one column "code", and any number of
     metrics; "seed", "macs", "params", "epochs", "train_seconds", "device", "status" and "error" where known
     ("flops" in 1e9 and "params" in 1e6, as published, are converted). It becomes a task of a new version of
-    the release --into.
+    the release --into, or its rows are added to those that the task has there; nothing is left out.
 
     Example:
       nasbench-mr import ../NCP
@@ -40,6 +40,9 @@ class Import(Command):
             action="store_true",
             help="accept published tables whose hash is not the pinned one",
         )
+        parser.add_argument(
+            "--replace", action="store_true", help="where a trial's code and seed are there, take the file's"
+        )
         add_surrogates(parser)
         add_json(parser)
 
@@ -61,6 +64,13 @@ class Import(Command):
             missing = [t for t in published_files.SETTINGS if t not in made.tasks]
             made = with_surrogates(made, args.no_surrogates)
         else:
-            made = published.import_table(args.path, args.task, args.into, args.objective, args.minimize)
+            made = published.import_table(
+                args.path,
+                args.task,
+                args.into,
+                args.objective,
+                args.minimize,
+                replace_trials=args.replace,
+            )
             missing = []
         announce(made, args.json, missing)

@@ -126,7 +126,7 @@ class Surrogate(Command):
                 "release",
                 nargs="?",
                 metavar="RELEASE",
-                help="a name, folder or tarball (default: the default release)",
+                help="a name, folder or tarball (default: the only one there is)",
             )
             add_json(action)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Tasks(Command):
-    """List a release's tasks, or describe one.
+    """List the tasks, or describe one.
 
     Example:
       nasbench-mr tasks
@@ -65,8 +65,10 @@ class Tasks(Command):
             return None
         rows = task_rows(bench)
         if args.json:
-            return print_json({"release": str(bench.release), "tasks": rows})
-        print(f"{bench.release} ({bench.release.about.get('title', bench.release.path)})\n")
+            return print_json({"releases": list(map(str, bench.releases)), "tasks": rows})
+        for release in bench.releases:
+            print(f"{release} ({release.about.get('title', release.path)})")
+        print()
         print(format_table(rows))
         return None
 
@@ -80,6 +82,7 @@ def task_rows(bench: Benchmark) -> list[dict[str, Any]]:
         rows.append(
             {
                 "task": name,
+                **({"release": str(bench.release_of(name))} if len(bench.releases) > 1 else {}),
                 "dataset": task.dataset,
                 "codes": len(values),
                 "objective": task.objective,

@@ -1,4 +1,4 @@
-"""The commands about releases: `fetch`, `verify`, `pack`, `card`."""
+"""The commands about releases: `fetch`, `releases`, `verify`, `pack`, `card`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from nasbench_mr import progress
+from nasbench_mr import library, progress
 from nasbench_mr import release as releases
 from nasbench_mr.benchmark import load
 from nasbench_mr.cli.command import (
@@ -21,7 +22,7 @@ from nasbench_mr.cli.command import (
     open_release,
     print_json,
 )
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError
 
 
 class Fetch(Command):
@@ -132,6 +133,7 @@ class Verify(Command):
 
     Example:
       nasbench-mr verify nasbench-mr
+      nasbench-mr verify mini-1.0.0.tar.gz
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -139,20 +141,29 @@ class Verify(Command):
             "release",
             nargs="?",
             metavar="RELEASE",
-            help="a name, folder or tarball (default: the default release)",
+            help="a name, folder or tarball (default: all that is installed)",
         )
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        release = open_release(args).release
-        releases.verify(release, progress=True)
-        rows = sum(entry.get("rows", 0) for entry in release.files.values())
-        if args.json:
-            return print_json(
-                {"release": str(release), "files": len(release.files), "rows": rows, "ok": True}
+        found = []
+        for release in open_release(args).releases:
+            releases.verify(release, progress=True)
+            rows = sum(entry.get("rows", 0) for entry in release.files.values())
+            found.append(
+                {
+                    "release": str(release),
+                    "files": len(release.files),
+                    "rows": rows,
+                    "digest": release.digest,
+                    "ok": True,
+                }
             )
-        print(f"{release}: verified {len(release.files)} files and {rows:,} rows; all match")
-        return None
+            if not args.json:
+                print(f"{release}: verified {len(release.files)} files and {rows:,} rows; all match")
+                print(f"the digest of its values is {release.digest}")
+        if args.json:
+            print_json(found)
 
 
 def tarball_to_write(text: str) -> str:
@@ -170,7 +181,7 @@ class Pack(Command):
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "release", nargs="?", metavar="RELEASE", help="a name or folder (default: the default release)"
+            "release", nargs="?", metavar="RELEASE", help="a name or folder (default: the only one there is)"
         )
         parser.add_argument(
             "--out",
@@ -214,11 +225,80 @@ class Card(Command):
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "release", nargs="?", metavar="RELEASE", help="a name or folder (default: the default release)"
+            "release",
+            nargs="?",
+            metavar="RELEASE",
+            help="a name, folder or tarball (default: the only one there is)",
         )
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        folder = open_release(args).release.path
-        name = releases.MANIFEST if args.json else "DATASET_CARD.md"
-        print((folder / name).read_text(encoding="utf-8").rstrip())
+        release = open_release(args).release
+        path = release.path / releases.MANIFEST if args.json else release.file("DATASET_CARD.md")
+        print(path.read_text(encoding="utf-8").rstrip())
+
+
+class Releases(Command):
+    """List the installed releases, or remove one.
+
+    The list says for every version where it is, what it holds, and the digest of its values, by which it can
+    be cited. A star marks the versions that answer where no --release is given, and the tasks that each one
+    answers for.
+
+    Example:
+      nasbench-mr releases
+      nasbench-mr releases remove local@1.0.0-local.1
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("action", nargs="?", choices=["remove"], help="remove NAME@VERSION")
+        parser.add_argument("release", nargs="?", metavar="NAME@VERSION", help="which one to remove")
+        add_json(parser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        if args.action:
+            if args.release is None:
+                raise InvalidArgumentError(
+                    "releases remove needs NAME@VERSION; nasbench-mr releases lists them"
+                )
+            folder = library.remove(args.release)
+            if args.json:
+                return print_json({"removed": args.release, "path": str(folder)})
+            return print(f"removed {args.release}, which was in {folder}")
+        rows = release_rows()
+        if args.json:
+            return print_json(rows)
+        for row in rows:
+            if "error" in row:
+                print(f"{row['release']}\n  damaged: {row['error']}\n  in {row['path']}")
+                continue
+            print(f"{row['release']}{' *' if row['answers'] else ''}")
+            tasks = ", ".join(f"{t}*" if t in row["answers"] else t for t in row["tasks"])
+            print(f"  {row['rows']:,} rows, {row['bytes'] / 1e6:,.1f} MB: {tasks}")
+            print(f"  digest {row['digest']}\n  in {row['path']}")
+        return None
+
+
+def release_rows() -> list[dict[str, Any]]:
+    """Return one row for each release there is: what it holds and where, or how it is damaged."""
+    answering = library.answering()
+    rows: list[dict[str, Any]] = []
+    for name, version, folder in library.every():
+        row: dict[str, Any] = {"release": f"{name}@{version}", "path": str(folder)}
+        try:
+            found = releases.Release.open(folder)
+        except NasbenchMRError as error:
+            rows.append(row | {"error": str(error)})
+            continue
+        tables = [found.files[f"tables/{task}.parquet"]["rows"] for task in found.tasks]
+        rows.append(
+            row
+            | {
+                "rows": sum(tables),
+                "bytes": sum(entry["bytes"] for entry in found.files.values()),
+                "tasks": list(found.tasks),
+                "answers": [t for t in found.tasks if t in answering and answering[t].path == found.path],
+                "digest": found.digest,
+            }
+        )
+    return rows

@@ -95,8 +95,9 @@ def pack(bench: Benchmark, tasks: Sequence[str] | None, climb: Climb | None) -> 
     """Return the page's title, and what it is about as compressed bytes."""
     chosen = [bench.task(name) for name in (bench.tasks if tasks is None else dict.fromkeys(tasks))]
     arrays = _Arrays()
-    about = bench.release.about
-    title = str(bench.release)
+    releases = bench.releases_of(task.name for task in chosen)
+    about = releases[0].about if len(releases) == 1 else {}
+    title = ", ".join(map(str, releases))
     header = {
         "version": __version__,
         "release": {

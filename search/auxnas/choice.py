@@ -80,7 +80,7 @@ def rank_auxiliary(bench: Benchmark, primary: str, top: float = 0.1) -> list[Hel
         score = (tau + shared) / 2 if np.isfinite(tau) else shared / 2
         helpers.append(Helper(name, score, tau, shared, float(x.max() - x[best_y[0]]), len(x)))
     if not helpers:
-        raise InvalidArgumentError(f"no other task of {bench.release} shares codes with {task.name!r}")
+        raise InvalidArgumentError(f"no other task of {bench} shares codes with {task.name!r}")
     return sorted(helpers, key=lambda h: -h.score)
 
 

@@ -35,7 +35,7 @@ def test_tasks(run: Run, tiny_release: Path) -> None:
     ]
     assert rows["video"][-5] == "40"
     data = json.loads(run("tasks", "--release", tiny_release, "--json")[1])
-    assert data["release"] == "tiny@1.0.0"
+    assert data["releases"] == ["tiny@1.0.0"]
     assert [t["task"] for t in data["tasks"]] == ["seg", "video"]
     assert data["tasks"][0]["max"] == values.max()
 

@@ -19,9 +19,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 def test_verify(run: Run, tiny_release: Path) -> None:
     status, out, _ = run("verify", tiny_release)
-    assert (status, out) == (0, "tiny@1.0.0: verified 5 files and 441 rows; all match\n")
+    digest = release.Release.open(tiny_release).digest
+    assert (status, out) == (
+        0,
+        f"tiny@1.0.0: verified 5 files and 441 rows; all match\nthe digest of its values is {digest}\n",
+    )
     data = json.loads(run("verify", tiny_release, "--json")[1])
-    assert data == {"release": "tiny@1.0.0", "files": 5, "rows": 441, "ok": True}
+    assert data == [{"release": "tiny@1.0.0", "files": 5, "rows": 441, "digest": digest, "ok": True}]
 
 
 def test_pack_fetch_and_card(run: Run, tiny_release: Path, tmp_path: Path) -> None:

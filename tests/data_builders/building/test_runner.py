@@ -574,6 +574,23 @@ def test_a_release_of_what_was_built(tmp_path: Path) -> None:
         runner.release(tmp_path / "nothing", "mine", "1.0.0")
 
 
+def test_a_later_release_has_all_of_the_earlier_one(tmp_path: Path) -> None:
+    """Codes 0 to 3 with two seeds; then, elsewhere, codes 0 to 5 with seed 0: 8 trials and 2 more."""
+    run(tmp_path / "first", "instant", 4, 2)
+    first = runner.release(tmp_path / "first", "mine", "1.0.0", {"license": "CC0-1.0"})
+    run(tmp_path / "second", "instant", 6, 1)
+    second = runner.release(tmp_path / "second", "mine", "1.1.0")
+    nasbench_mr.release.verify(second)
+    assert second.about == first.about
+    bench = nasbench_mr.load("mine")
+    codes = [tuple(code) for code in runner.draw_codes(6).tolist()]
+    assert set(map(tuple, bench.codes("mini-cls").tolist())) == set(codes)
+    assert len(bench.to_pandas("mini-cls")) == 10
+    assert bench.query(codes[3], "mini-cls").seeds == (0, 1)
+    assert bench.query(codes[5], "mini-cls", epoch=1)["top1"] == fake_trainers.top1(codes[5], 0) / 2
+    assert runner.release(tmp_path / "second", "mine", "1.1.0") == second
+
+
 def test_outcomes_survive_their_part(tmp_path: Path) -> None:
     code = tuple(runner.draw_codes(1)[0].tolist())
     whole = Outcome(Trial(code, "mini-cls", 7), "ok", None, {"top1": 0.1 + 0.2}, {}, 1, 2.5, "cpu")
