@@ -59,17 +59,17 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
 
 def correlation(bench: Benchmark, tasks: Sequence[str] | None = None, method: str = "kendall") -> Figure:
     """Draw the rank correlation of every two tasks' objectives over the codes that they share."""
-    values = bench.correlation(method, tasks)
-    names = [str(name) for name in values]
+    tau = bench.correlation(method, tasks)
+    names, values = [str(name) for name in tau], tau.to_numpy("float64")
     side = 1.2 + 0.42 * len(names)
     made = figure(side + 0.8, side)
     panel = made.subplots()
-    shown = panel.imshow(values.to_numpy(), vmin=-1, vmax=1, cmap="PuOr")
+    shown = panel.imshow(values, vmin=-1, vmax=1, cmap="PuOr")
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
     panel.set_yticks(range(len(names)), names, fontsize=7)
     for row in range(len(names)):
         for column in range(len(names)):
-            value = float(values.iloc[row, column])
+            value = float(values[row, column])
             colour = "white" if abs(value) > 0.7 else "black"
             panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
     bar = made.colorbar(shown, ax=panel, shrink=0.8)
@@ -84,6 +84,8 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     Raises:
         CodeNotFoundError: a task has no learning curves.
     """
+    from matplotlib.ticker import MaxNLocator
+
     names = bench.tasks if tasks is None else list(tasks)
     made = figure(PAGE, 0.5 + 1.7 * -(-len(names) // across(len(names))))
     for panel, name in zip(panels(made, len(names)), names, strict=True):
@@ -99,7 +101,7 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
             share = k / max(1, len(picked) - 1)
             panel.plot(known.index, known, linewidth=0.9, color=_blend(share), marker="o", markersize=1.5)
         panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     made.supxlabel("epoch; blue: the codes that end best, orange: worst", fontsize=8)
     return made
 

@@ -200,8 +200,8 @@ class Place:
 @lru_cache(maxsize=32)
 def _objective(place: Place) -> Objective:
     make = {"table": Objective.table, "surrogate": Objective.surrogate}[place.source]
-    limits = {"max_macs": place.max_macs, "max_params": place.max_params}
-    return make(_bench(place.release), place.task.split("+"), **limits)
+    tasks = place.task.split("+")
+    return make(_bench(place.release), tasks, max_macs=place.max_macs, max_params=place.max_params)
 
 
 @lru_cache(maxsize=4)

@@ -180,9 +180,9 @@ def _scan(data: bytes) -> None:
             raise UnsafeFileError(f"the operation {opcode.name}, which plain data does not need; refused")
         if count > MAX_OPERATIONS:
             raise UnsafeFileError(f"more than {MAX_OPERATIONS:,} operations; refused")
-        if opcode.name == "LONG_BINPUT" and argument > count:
+        if opcode.name == "LONG_BINPUT" and int(argument or 0) > count:
             raise UnsafeFileError("it numbers values that it does not have; refused")
-        if opcode.name == "PROTO" and not 2 <= argument <= 5:
+        if opcode.name == "PROTO" and not 2 <= int(argument or 0) <= 5:
             raise TableError(f"pickle protocol {argument}; expected 2 to 5")
         if opcode.name.startswith("TUPLE"):
             nested += 1

@@ -40,8 +40,8 @@ def runs(comparison: Comparison) -> Figure:
         metric.plot(steps, mean, label=variant, linewidth=1.2, **look)
         metric.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.15, lw=0)
     metric.set(xlabel="updates of the weights", ylabel=f"{objective.name} ({objective.unit})")
-    left, right = ("outside upper left", "outside upper right")
-    figure.legend(*metric.get_legend_handles_labels(), loc=left, ncols=3, frameon=False, fontsize=7)
+    handles, labels = metric.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=7)
     for run_of, (direction, colour) in (
         (finished.get("aux-nas", []), pair) for pair in zip(_DIRECTIONS, plot.COLOURS, strict=False)
     ):
@@ -54,6 +54,7 @@ def runs(comparison: Comparison) -> Figure:
         threshold = run_of[0]["config"]["threshold"]
     if finished.get("aux-nas"):
         gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
-        figure.legend(*gates.get_legend_handles_labels(), loc=right, ncols=1, frameon=False, fontsize=7)
+        handles, labels = gates.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", frameon=False, fontsize=7)
     gates.set(xlabel="updates of the weights", ylabel="gate", yscale="log")
     return figure
