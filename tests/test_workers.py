@@ -435,7 +435,7 @@ def test_ray_runs_the_same_trials_and_survives_what_local_does(cluster: object, 
     for engine in ("local", "ray"):
         out = tmp_path / engine
         out.mkdir()
-        runner.build("mini-cls", 2, seeds, out, engine, data=out, **options)  # type: ignore[arg-type]
+        runner.build("mini-cls", 2, seeds, out, engine=engine, data=out, **options)  # type: ignore[arg-type]
         tables[engine] = pd.read_parquet(out / "tables/mini-cls.parquet")
     frame = tables["ray"]
     same = [*space.NAMES, "seed", "top1", "top5", "macs", "status", "train_seconds"]
@@ -454,7 +454,7 @@ def test_a_ray_worker_that_met_a_gpu_error_is_replaced(cluster: object) -> None:
 
 def test_a_ray_trainer_that_does_not_exist(cluster: object, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="no trainer 'fake_trainers:none'"):
-        runner.build("mini-cls", 1, 1, tmp_path, "ray", workers=1, trainer="fake_trainers:none")
+        runner.build("mini-cls", 1, 1, tmp_path, engine="ray", workers=1, trainer="fake_trainers:none")
 
 
 def test_a_share_that_no_node_has(cluster: object) -> None:

@@ -504,6 +504,10 @@ class Builder:
             self._engine.close()
             self._engine = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, here or in another process, starts an engine of its own.
+        return {**vars(self), "_engine": None}
+
     def __enter__(self) -> Builder:
         return self
 
@@ -652,8 +656,8 @@ def build(
     codes: int | object,
     seeds: int | Sequence[int] = 1,
     out: str | os.PathLike[str] = "build",
-    engine: str = "local",
     *,
+    engine: str = "local",
     progress: bool = False,
     **options: Any,
 ) -> Report:
@@ -749,6 +753,7 @@ def release(
     out: str | os.PathLike[str],
     name: str,
     version: str,
+    *,
     about: Mapping[str, Any] | None = None,
     target: Path | None = None,
     filesystem: FileSystem | None = None,

@@ -1,4 +1,8 @@
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fake_trainers
 import numpy as np
@@ -8,6 +12,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cost, data_builders, search, space, table, tasks
 from nasbench_mr.data_builders.building import runner
+from nasbench_mr.data_builders.building.trial import Trial
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import (
     DatasetError,
@@ -140,3 +145,18 @@ def test_what_can_not_be_measured_is_refused(tmp_path: Path) -> None:
         make(tmp_path, recipe="mini-cls/mIoU")
     with pytest.raises(InfeasibleError):
         make(tmp_path, max_macs=1)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+def test_copies_of_builders_objects_work_by_themselves(tmp_path: Path, copied: Callable[[Any], Any]) -> None:
+    live = make(tmp_path)
+    live.evaluate(CODES[:2])  # its workers run
+    other = copied(live)
+    assert other.evaluate(CODES).tolist() == live.evaluate(CODES).tolist() == accuracy(CODES)
+    # Each trains by itself what it does not know of; what it knew when it was copied, it knows.
+    assert attempts(tmp_path) == 6
+    builder, trial = live.source.builder, Trial(tuple(CODES[0].tolist()), "mini-cls", 0)
+    for thing in (builder.job, builder.records, builder.forecast([trial])):
+        assert copied(thing) == thing
+    for objective in (live, other):
+        objective.source.close()
