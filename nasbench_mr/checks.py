@@ -64,3 +64,41 @@ def json_object(text: str | bytes, where: str, error: type[NasbenchMRError]) -> 
     if not isinstance(data, dict):
         raise error(f"{where} holds {data!r:.60}; expected a JSON object")
     return data
+
+
+def finite(name: str, value: object, least: float = float("-inf")) -> float:
+    """Return a finite number of at least `least`, NumPy's and pandas' included.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    try:
+        if isinstance(value, (str, bytes, bool)) or not least <= (number := float(value)) < float("inf"):  # type: ignore[arg-type]
+            raise TypeError
+        if number == float("-inf"):
+            raise TypeError
+    except (TypeError, ValueError):
+        limit = "" if least == float("-inf") else f", at least {least:g}"
+        raise InvalidArgumentError(f"{name} is {value!r}; expected a finite number{limit}") from None
+    return number
+
+
+#: Seeds are whole numbers from 0 to this.
+MAX_SEED = 2**63 - 1
+
+
+def seed(value: object) -> int:
+    """Return a seed, from 0 to `MAX_SEED`.
+
+    Raises:
+        InvalidArgumentError: it is not a whole number of that range.
+    """
+    number = at_least(0, "seed", value)
+    if number > MAX_SEED:
+        raise InvalidArgumentError(f"seed is {number}; expected an integer from 0 to 2^63 - 1")
+    return number
+
+
+def short_seed(number: int) -> int:
+    """Return a seed of 31 bits for libraries that take no longer one: the seed itself where it is short."""
+    return number if number < 2**31 else (number * 0x9E3779B97F4A7C15 % 2**64) >> 33

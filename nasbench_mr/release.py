@@ -357,7 +357,9 @@ def seal(
         if f"tables/{task.name}.parquet" not in listed:
             raise ReleaseError(f"the task {task.name!r} has no tables/{task.name}.parquet in {folder}")
     digest = values.digest(tasks, arrows)
-    release = Release(folder, name, version, {t.name: t for t in tasks}, listed, about, digest)
+    release = Release(
+        folder, name, version, {t.name: t for t in tasks}, files=listed, about=about, digest=digest
+    )
     documents = {
         "DATASET_CARD.md": card if card is not None else dataset_card.text(release),
         "croissant.json": json.dumps(croissant.describe(release), indent=2) + "\n",
@@ -472,13 +474,13 @@ def extend(
             fill(folder)
 
     if version is not None:
-        return create(fill_all, base.name, version, tasks.values(), entries, target)
+        return create(fill_all, base.name, version, tasks.values(), about=entries, target=target)
     version = next_version(base.version)
     while True:
         while version in _versions(base.name):
             version = next_version(version)
         try:
-            return create(fill_all, base.name, version, tasks.values(), entries, target)
+            return create(fill_all, base.name, version, tasks.values(), about=entries, target=target)
         except ReleaseError:
             # Another process may have taken the version since.
             if version not in _versions(base.name):

@@ -21,7 +21,7 @@ import numpy as np
 from nasbench_mr import npz, plugins, spaces
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import Codes, Floats
-from nasbench_mr.checks import at_least
+from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, NotFittedError
 from nasbench_mr.npz import State
 from nasbench_mr.plugins import Registry
@@ -93,7 +93,7 @@ class Predictor(spaces.Spacious, abc.ABC):
         return made
 
     def __init__(self, seed: int = 0, space: Space = multi_resolution):
-        self.seed, self.space = at_least(0, "seed", seed), space
+        self.seed, self.space = check_seed(seed), space
         self.names: tuple[str, ...] = ()
 
     def fit(self, codes: object, values: object, names: Sequence[str] | None = None) -> Self:

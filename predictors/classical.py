@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import Floats
-from nasbench_mr.checks import at_least
+from nasbench_mr.checks import at_least, short_seed
 from nasbench_mr.extras import requires
 from nasbench_mr.npz import State
 from nasbench_mr.predictors.base import Scaler, noise_of
@@ -108,7 +108,7 @@ class _BoostedTrees(ColumnModel):
             "num_threads": 1,
             "deterministic": True,
             "force_row_wise": True,
-            "seed": seed,
+            "seed": short_seed(seed),
             "verbosity": -1,
         }
         models = min(cls.FOLDS, n)
@@ -198,7 +198,7 @@ class _Trees(ColumnModel):
         with requires("search", "the predictor 'forest'"):
             from sklearn.ensemble import RandomForestRegressor
         forest = RandomForestRegressor(
-            options["trees"], max_features=0.33, min_samples_leaf=2, random_state=seed, n_jobs=1
+            options["trees"], max_features=0.33, min_samples_leaf=2, random_state=short_seed(seed), n_jobs=1
         ).fit(x.astype(np.float32), y)
         nodes = _Nodes.of(
             {

@@ -59,6 +59,7 @@ class Ensemble(GradientPredictor):
         self,
         seed: int = 0,
         space: Space = multi_resolution,
+        *,
         members: int = 8,
         hidden: tuple[int, ...] = (96, 96),
         epochs: int | None = None,

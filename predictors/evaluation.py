@@ -227,6 +227,7 @@ def evaluate(
     predictor: Kind | Sequence[Kind] = "ensemble",
     bench: Benchmark | None = None,
     tasks: str | Sequence[str] | None = None,
+    *,
     train: int | Sequence[int] | None = None,
     seeds: int | Sequence[int] = 5,
     split: str = "random",

@@ -65,10 +65,15 @@ class NcpMlp(GradientPredictor):
                     raise InvalidArgumentError(
                         f"column {self.names[column]!r} has no value where {self.names[columns[0]]!r} has one"
                     )
-            generator = torch.Generator().manual_seed(self.seed * 1009 + k)
+            generator = torch.Generator().manual_seed((self.seed * 1009 + k) % 2**63)
             model = TaskModel(x.shape[1], len(columns), costs.shape[1], generator)
             model.train_on(
-                x[rows], values[rows][:, columns], costs[rows], self.epochs, self.held_out, generator
+                x[rows],
+                values[rows][:, columns],
+                costs[rows],
+                epochs=self.epochs,
+                held_out=self.held_out,
+                generator=generator,
             )
             self.models.append(model)
 
@@ -161,7 +166,14 @@ class TaskModel(nn.Module):
         return F.smooth_l1_loss(torch.cat(self(z), 1)[known], target[known])
 
     def train_on(
-        self, x: Floats, y: Floats, costs: Floats, epochs: int, held_out: float, generator: torch.Generator
+        self,
+        x: Floats,
+        y: Floats,
+        costs: Floats,
+        *,
+        epochs: int,
+        held_out: float,
+        generator: torch.Generator,
     ) -> None:
         """Fits the network; leaves it in evaluation mode, without gradients of its weights."""
         for name, data in (("x", x), ("y", y), ("cost", costs)):

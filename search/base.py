@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from nasbench_mr.arrays import Codes, Floats, Ints, key, keys
 from nasbench_mr.checks import at_least, positive
+from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError
 from nasbench_mr.objective import Objective
@@ -64,7 +65,7 @@ class Searcher(abc.ABC):
     name: ClassVar[str]
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
-        self.domain, self.seed = domain, at_least(0, "seed", seed)
+        self.domain, self.seed = domain, check_seed(seed)
         self.rng = np.random.default_rng(self.seed)
         self.fidelity: Ints = np.empty(0, np.int64)
         self._asked: set[bytes] = set()
@@ -361,7 +362,14 @@ class _Record:
 
     def trace(self, unit: str) -> Trace:
         codes, values, fidelity, evaluations, cost = map(np.concatenate, self.columns)
-        return Trace(codes, values, fidelity, np.cumsum(evaluations), np.cumsum(cost), unit)
+        return Trace(
+            codes=codes,
+            values=values,
+            fidelity=fidelity,
+            evaluations=np.cumsum(evaluations),
+            spent=np.cumsum(cost),
+            unit=unit,
+        )
 
 
 def _measure(records: Sequence[_Record], objective: Objective) -> None:

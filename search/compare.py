@@ -126,7 +126,7 @@ def compare(
             own = _digest([data, sources]) if sources else data
             for first in range(0, seeds, BLOCK):
                 count = min(BLOCK, seeds - first)
-                parts.append(Part(place, spec, first, count, float(budget), batch, own))
+                parts.append(Part(place, spec, first, count, budget=float(budget), batch=batch, data=own))
     about = {
         "release": ", ".join(map(str, asked)),
         "source": source,

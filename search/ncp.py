@@ -23,7 +23,8 @@ import numpy.typing as npt
 from nasbench_mr import __version__, cost, features, objective, plugins, release
 from nasbench_mr import tasks as registry
 from nasbench_mr.arrays import Codes, Floats, Ints, keys
-from nasbench_mr.checks import at_least
+from nasbench_mr.checks import at_least, finite
+from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     InfeasibleError,
@@ -117,7 +118,8 @@ def fit(
     asked = [goal.task.name for goal in objective.goals(bench, tasks)]
     data = gather(bench, bench.comparable(asked))
     known = np.isfinite(data.values).sum(axis=0) > 1
-    return _fit(bench, data, [*np.array(data.names)[known].tolist()], seed, predictor, options)
+    names = np.array(data.names)[known].tolist()
+    return _fit(bench, data, names, seed=seed, kind=predictor, options=options)
 
 
 def fit_paper(bench: Benchmark, terms: Sequence[Goal], seed: int = 0) -> Predictor:
@@ -132,11 +134,11 @@ def fit_paper(bench: Benchmark, terms: Sequence[Goal], seed: int = 0) -> Predict
         main = f"{goal.task.name}/{goal.metric.name}"
         beside = [n for n in data.names if n.startswith(f"{goal.task.name}/") and n != main]
         names += [main, *beside]
-    return _fit(bench, data, names, seed, "ncp-mlp", {})
+    return _fit(bench, data, names, seed=seed, kind="ncp-mlp", options={})
 
 
 def _fit(
-    bench: Benchmark, data: Data, names: list[str], seed: int, kind: str, options: Mapping[str, Any]
+    bench: Benchmark, data: Data, names: list[str], *, seed: int, kind: str, options: Mapping[str, Any]
 ) -> Predictor:
     """A predictor fitted on some of the columns, or the same one from the cache."""
     from nasbench_mr import predictors
@@ -164,6 +166,7 @@ def _fit(
 def ncp(
     source: Benchmark | Predictor,
     tasks: Tasks,
+    *,
     max_macs: float | None = None,
     max_params: float | None = None,
     seed: int = 0,
@@ -210,13 +213,11 @@ def ncp(
     """
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError(f"no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
-    seed, starts = at_least(0, "seed", seed), at_least(1, "starts", starts)
+    seed, starts = check_seed(seed), at_least(1, "starts", starts)
     steps, polish = at_least(1, "steps", steps), at_least(0, "polish", polish)
-    for name, value, low in (("caution", caution, -math.inf), ("trend", trend, 0.0)):
-        if not (isinstance(value, (int, float)) and low <= value < math.inf and value > -math.inf):
-            expected = "a finite number" if low < 0 else "a finite number, at least 0"
-            raise InvalidArgumentError(f"{name} is {value!r}; expected {expected}")
-    problem = _problem(source, predictor, tasks, max_macs, max_params, fixed, seed, preset, caution)
+    caution, trend = finite("caution", caution), finite("trend", trend, least=0)
+    within = {"max_macs": max_macs, "max_params": max_params, "fixed": fixed}
+    problem = _problem(source, predictor, tasks, within, seed=seed, preset=preset, caution=caution)
     first = None if start is None else problem.domain.space.check(start)
     if first is not None and len(first) != 1:
         raise InvalidArgumentError(f"start holds {len(first)} codes; expected one")
@@ -345,20 +346,27 @@ class Problem:
         """All that is known of codes of the domain."""
         predicted, std = self.predict(codes)
         score = self._score(codes, predicted, std)
-        return Candidates(codes, score, predicted, std, self.domain.macs(codes), self.domain.params(codes))
+        return Candidates(
+            codes=codes,
+            score=score,
+            predicted=predicted,
+            std=std,
+            macs=self.domain.macs(codes),
+            params=self.domain.params(codes),
+        )
 
 
 def _problem(
     source: Benchmark | Predictor,
     predictor: Predictor | None,
     tasks: Tasks,
-    max_macs: float | None,
-    max_params: float | None,
-    fixed: Mapping[str, int] | None,
+    within: Mapping[str, Any],
+    *,
     seed: int,
-    preset: str | None,
-    caution: float,
+    preset: str | None = None,
+    caution: float = 0.0,
 ) -> Problem:
+    """Return what to optimise; `within` has the limits and fixed values of its domain."""
     from nasbench_mr.predictors import GradientPredictor, Predictor
 
     if isinstance(source, Predictor):
@@ -367,11 +375,11 @@ def _problem(
                 "two predictors are given; expected a benchmark and a predictor, or one"
             )
         predictor = source
-        domain = Domain(predictor.space, max_macs=max_macs, max_params=max_params, fixed=fixed)
+        domain = Domain(predictor.space, **within)
         terms = _predicted_goals(predictor, tasks, seed)
     else:
         terms = objective.goals(source, tasks)
-        domain = objective.whole_space(source, terms, max_macs=max_macs, max_params=max_params, fixed=fixed)
+        domain = objective.whole_space(source, terms, **within)
         if predictor is None:
             predictor = fit_paper(source, terms, seed) if preset == "paper" else fit(source, tasks, seed)
     if not isinstance(predictor, GradientPredictor):
@@ -401,7 +409,14 @@ def _predicted_goals(predictor: Predictor, tasks: Tasks, seed: int) -> tuple[Goa
         task = registry.get(name) if name in registry.names() else None
         if task is None:
             measured = Metric(metric or "value")
-            task = Task(name, name, "", "classification", (measured,), measured.name)
+            task = Task(
+                name=name,
+                title=name,
+                dataset="",
+                problem="classification",
+                metrics=(measured,),
+                objective=measured.name,
+            )
         goal = Goal(key, task, task.metric(metric or None), weight)
         values = mean[:, _column(predictor.names, goal)]
         terms.append(replace(goal, mean=float(values.mean()), std=float(values.std()) or 1.0))
@@ -453,7 +468,7 @@ def _extreme(domain: Domain, largest: bool) -> Codes:
     return domain.repair(bound[None].copy())
 
 
-def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, rate: float = 0.08) -> Trajectory:
+def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, *, rate: float = 0.08) -> Trajectory:
     """Follows the score's gradient from many codes at once, on the grid and within the limits.
 
     Each point is rounded to a code before the predictor sees it, and the gradient there moves the point
@@ -732,6 +747,7 @@ class Transfer:
 def transfer(
     source: Benchmark | Predictor,
     tasks: Tasks,
+    *,
     max_macs: float | None = None,
     max_params: float | None = None,
     seed: int = 0,
@@ -753,31 +769,20 @@ def transfer(
             predictor = fit_paper(source, objective.goals(source, names), seed)
         else:
             predictor = fit(source, names, seed)
-    shared = _problem(
-        source, None if predictor is source else predictor, names, max_macs, max_params, None, seed, None, 0.0
-    )
-    best = [
-        ncp(
-            source,
-            name,
-            max_macs,
-            max_params,
-            seed,
-            predictor=None if predictor is source else predictor,
-            **options,
-        )
-        for name in names
-    ]
+    given = None if predictor is source else predictor
+    limits = {"max_macs": max_macs, "max_params": max_params}
+    shared = _problem(source, given, names, limits, seed=seed)
+    best = [ncp(source, name, seed=seed, predictor=given, **limits, **options) for name in names]
     codes = np.concatenate([result.codes[:1] for result in best])
     predicted, _ = shared.predict(codes)
     unit = np.array([goal.metric.sign / goal.std for goal in shared.goals])
     return Transfer(
-        names,
-        codes,
-        shared.domain.macs(codes),
-        shared.domain.params(codes),
-        predicted,
-        (np.diag(predicted) - predicted) * unit,
+        names=names,
+        codes=codes,
+        macs=shared.domain.macs(codes),
+        params=shared.domain.params(codes),
+        predicted=predicted,
+        regret=(np.diag(predicted) - predicted) * unit,
     )
 
 

@@ -23,7 +23,14 @@ _NOISES = (0.03, 0.1, 0.3)
 #: What the model predicts: the values told, as they are.
 _GOAL = Goal(
     "value",
-    Task("value", "", "", "classification", (Metric("value", unit="", lower=None, upper=None),), "value"),
+    Task(
+        name="value",
+        title="",
+        dataset="",
+        problem="classification",
+        metrics=(Metric("value", unit="", lower=None, upper=None),),
+        objective="value",
+    ),
     Metric("value", unit="", lower=None, upper=None),
 )
 

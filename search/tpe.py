@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nasbench_mr.arrays import Codes, Floats, Ints
-from nasbench_mr.checks import at_least
+from nasbench_mr.checks import at_least, short_seed
 from nasbench_mr.domain import Domain
 from nasbench_mr.extras import requires
 from nasbench_mr.search.base import Searcher
@@ -45,7 +45,9 @@ class TPE(Searcher):
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, multivariate=True)
+            sampler = optuna.samplers.TPESampler(
+                seed=short_seed(self.seed), n_startup_trials=0, multivariate=True
+            )
         storage = optuna.storages.InMemoryStorage()
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -107,5 +107,5 @@ def choose_code(
     if len(names) > 1 and not joint:
         raise InvalidArgumentError(f"a table has the best code of one task, not of {len(names)}: set joint")
     if joint:
-        return ncp(bench, names, max_macs, max_params, seed).best
+        return ncp(bench, names, max_macs=max_macs, max_params=max_params, seed=seed).best
     return bench.best(next(iter(names)), 1, max_macs, max_params)[0].code

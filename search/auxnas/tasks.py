@@ -120,9 +120,9 @@ class Normals(LabelTask):
     """Directions of surfaces."""
 
     metrics = (
-        Metric("mean", "degrees", "min", 0, 180, "mean angle to the label"),
-        Metric("median", "degrees", "min", 0, 180, "median angle"),
-        Metric("rmse", "degrees", "min", 0, 180, "root of the mean squared angle"),
+        Metric("mean", "degrees", "min", 0, 180, description="mean angle to the label"),
+        Metric("median", "degrees", "min", 0, 180, description="median angle"),
+        Metric("rmse", "degrees", "min", 0, 180, description="root of the mean squared angle"),
         Metric("within_11.25", description="pixels within 11.25 degrees"),
         Metric("within_22.5", description="pixels within 22.5 degrees"),
         Metric("within_30", description="pixels within 30 degrees"),
@@ -189,7 +189,7 @@ class Depth(LabelTask):
     def __init__(self, name: str, unit: str):
         super().__init__(name)
         self.metrics = (  # type: ignore[misc]
-            Metric("L1", unit, "min", 0, None, "mean absolute error"),
+            Metric("L1", unit, "min", 0, None, description="mean absolute error"),
             Metric(
                 "delta1",
                 description="pixels where the larger of prediction and label is below 1.25 times the other",

@@ -138,7 +138,7 @@ def test_a_saved_one_of_ones_own_stays_of_its_class(tmp_path: Path, monkeypatch:
 
 def test_options_are_noted_however_they_were_given(tmp_path: Path) -> None:
     codes, values = data(n=20)
-    direct = Ensemble(np.int64(3), space, 3, hidden=(np.int64(8), 8), epochs=2)
+    direct = Ensemble(np.int64(3), space, members=3, hidden=(np.int64(8), 8), epochs=2)
     assert (direct.seed, direct.options) == (3, {"members": 3, "hidden": (8, 8), "epochs": 2})
     direct.fit(codes, values).save(tmp_path / "model.npz")
     loaded = predictors.load(tmp_path / "model.npz")

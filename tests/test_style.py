@@ -1,0 +1,93 @@
+"""How calls look: nobody can swap two arguments unseen where most have names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SOURCES = sorted(
+    path
+    for folder in ("nasbench_mr", "data_builders", "predictors", "search")
+    for path in (REPOSITORY / folder).rglob("*.py")
+)
+#: Functions that are being mended; to be emptied and deleted.
+LEFT = {
+    "data_builders/building/runner.py:build",
+    "data_builders/building/runner.py:release",
+    "data_builders/datasets/hmdb51.py:Hmdb51.__init__",
+    "data_builders/datasets/images.py:ImageNet.__init__",
+    "data_builders/generate/base.py:Waves.__init__",
+    "data_builders/generate/base.py:each",
+    "data_builders/generate/cityscapes.py:make",
+    "data_builders/generate/hmdb51.py:clip",
+    "data_builders/generate/hmdb51.py:make",
+    "data_builders/generate/imagenet.py:make",
+    "data_builders/generate/kitti.py:make",
+    "data_builders/published/own.py:import_table",
+    "data_builders/training/inputs.py:Stream.__init__",
+    "nasbench_mr/benchmark.py:Benchmark.best",
+    "nasbench_mr/benchmark.py:Benchmark.query",
+    "nasbench_mr/benchmark.py:Benchmark.query_many",
+    "nasbench_mr/benchmark.py:Result.__init__",
+    "nasbench_mr/release.py:create",
+    "nasbench_mr/release.py:extend",
+    "nasbench_mr/release.py:seal",
+    "search/auxnas/choice.py:choose_code",
+    "search/auxnas/networks.py:ViT.__init__",
+    "search/auxnas/networks.py:build",
+    "search/auxnas/scenes.py:make",
+}
+
+
+def long_calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """The calls with six or more arguments without names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and sum(not isinstance(a, ast.Starred) for a in node.args) >= 6:
+            yield node
+
+
+def crowded(tree: ast.AST, inside: str = "") -> Iterator[str]:
+    """The public functions and methods, and constructors, with more than four parameters by position."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from crowded(node, node.name)
+        elif isinstance(node, ast.FunctionDef) and (node.name == "__init__" or node.name[0] != "_"):
+            static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list)
+            count = len(node.args.posonlyargs + node.args.args) - bool(inside and not static)
+            if count > 4:
+                yield f"{inside}.{node.name}" if inside else node.name
+        elif isinstance(node, (ast.If, ast.Try, ast.With)):
+            yield from crowded(node, inside)
+
+
+def test_the_rules_find_what_they_forbid() -> None:
+    tree = ast.parse(
+        "f(1, 2, 3, 4, 5, 6)\n"
+        "f(1, 2, 3, 4, 5, x=6)\n"
+        "def many(a, b, c, d, e): ...\n"
+        "def _own(a, b, c, d, e): ...\n"
+        "class Public:\n"
+        "    def four(self, a, b, c, d, *, e): ...\n"
+        "    def __init__(self, a, b, c, d, e): ...\n"
+    )
+    assert [call.lineno for call in long_calls(tree)] == [1]
+    assert [*crowded(tree)] == ["many", "Public.__init__"]
+
+
+def test_at_most_one_call_in_a_thousand_lines_has_six_arguments_without_names() -> None:
+    lines, found = 0, []
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        lines += text.count("\n")
+        found += [f"{path.relative_to(REPOSITORY)}:{call.lineno}" for call in long_calls(ast.parse(text))]
+    assert len(found) <= lines / 1000, f"{len(found)} in {lines} lines: " + ", ".join(found)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(REPOSITORY)) for p in SOURCES])
+def test_parameters_after_the_fourth_have_names(path: Path) -> None:
+    own = {f"{path.relative_to(REPOSITORY)}:{name}" for name in crowded(ast.parse(path.read_text("utf-8")))}
+    assert own <= LEFT, "give the parameters after the fourth names only: put a * before them"
