@@ -42,8 +42,6 @@ from nasbench_mr.errors import NasbenchMRError
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-#: Commands that documents name already; to be emptied and deleted.
-COMING = ("releases",)
 NEEDS_TABLES = "needs the published tables"
 
 
@@ -215,9 +213,8 @@ def parsed(words: list[str]) -> tuple[argparse.Namespace, Command]:
 
 def check_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
     """What is wrong with a command of a document; one without arguments only names it."""
-    named = {*COMMANDS, *COMING}
-    if "..." in words or words in [[name] for name in named]:
-        return None if words[0] in named else f"no command {words[0]!r}"
+    if "..." in words or words in [[name] for name in COMMANDS]:
+        return None if words[0] in COMMANDS else f"no command {words[0]!r}"
     try:
         args, command = parsed(words)
     except SystemExit as stop:

@@ -70,6 +70,7 @@ class AuxNAS(Command):
 
     # fmt: off
     def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.usage = "%(prog)s PRIMARY [AUXILIARY ...] [options]"
         parser.add_argument("primary", nargs="?", metavar="PRIMARY", help="the task that counts")
         parser.add_argument(
             "auxiliary", nargs="*", action=Names, metavar="AUXILIARY", help="the tasks that help"

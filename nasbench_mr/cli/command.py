@@ -172,6 +172,7 @@ def add_tasks(parser: argparse.ArgumentParser, text: str, *, first: bool = False
     """
     options: dict[str, Any] = {"action": Names, "metavar": "T", "default": None}
     if first:
+        parser.usage = "%(prog)s TASK [TASK ...] [options]"
         parser.add_argument("tasks", nargs="*", action=Names, metavar="TASK", default=None, help=text)
         parser.add_argument("--tasks", "--task", nargs="+", **options, help="the same, as an option")
     else:

@@ -25,6 +25,7 @@ class Explore(Command):
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         add_tasks(parser, "the tasks to show (default: all)", first=True)
+        parser.usage = "%(prog)s [TASK ...] [options]"
         parser.add_argument(
             "--out", type=file_to_write(".html", ".htm"), metavar="PAGE.html", help="the file to write"
         )

@@ -141,7 +141,7 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tasks", "sego"], "no task 'sego': did you mean 'seg'?"),
+        (["--tasks", "sego"], "no task 'sego': did you mean 'seg'"),
         (["--tasks", "seg/mIuO"], "no metric 'mIuO'"),
         (["--tasks", "seg,seg"], "expected distinct names"),
         (["--tasks", "seg=much"], "the weight of 'seg' is 'much'; expected a number"),
