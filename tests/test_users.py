@@ -5,9 +5,14 @@ Append a small function for a new kind; the tests of a module say the rest.
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
@@ -155,3 +160,183 @@ def test_a_cost_limit_and_another_cost_are_both_named(
         assert f"{params:,} parameters" in text
         assert f"{own[0]:,} MACs" in text
         assert f"{own[1]:,} parameters" in text
+
+
+# --- Tables of users ----------------------------------------------------------------------------------
+
+OWN_CODES = space.sample(4, seed=3)
+
+
+def own_csv(**columns: list[object]) -> str:
+    """A table of four codes: `columns` beside the code's."""
+    lines = [",".join(["code", *columns])]
+    for k, code in enumerate(OWN_CODES):
+        lines.append(",".join([space.to_string(code), *(str(values[k]) for values in columns.values())]))
+    return "\n".join(lines) + "\n"
+
+
+ACC: list[object] = [75.5, 60.25, 70.0, 65.5]
+LATENCY: list[object] = [4.0, 3.0, 2.0, 1.0]
+
+
+def own_import(
+    content: str | bytes, options: str, capsys: pytest.CaptureFixture[str], name: str | bytes = "mine.csv"
+) -> tuple[int, str, str]:
+    """The status, output and errors of `nasbench-mr import --task t FILE` with these options."""
+    path = os.fsdecode(name)
+    Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
+    words = [] if "--task" in options else ["--task", "t"]
+    status = main(["import", *words, path, *options.split()])
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"latency_ms": LATENCY, "acc": ACC}, "", "metrics latency_ms, acc: say which one to optimise"),
+        ({"latency_ms": LATENCY}, "", "Say --minimize latency_ms or --maximize latency_ms"),
+        ({"latency_ms": LATENCY, "acc": ACC}, "--objective acc", "Say --minimize latency_ms or --maximize"),
+        *(({name: LATENCY}, "", f"Say --minimize {name} or")
+          for name in ("error", "err", "val_loss", "testLoss", "time", "perplexity", "rmse")),
+        ({"id": [1, 2, 3, 4]}, "", "there is no metric"),
+        ({"id": [1, 2, 3, 4], "acc": ACC}, "--objective id", "column 'id' numbers the rows"),
+        ({"acc": ACC}, "--minimize acc --maximize acc", "both to minimize and to maximize"),
+        ({"acc": ACC}, "--bounds acc=100:0", "the bounds of 'acc' are 100 and 0; expected LOW below HIGH"),
+        ({"acc": ACC}, "--bounds acc=70:100", "acc is 60.25; expected a number in [70, 100]"),
+        ({"acc": ACC}, "--unit ac=percent", "no metric 'ac': did you mean 'acc'"),
+        ({"acc": [0.7, 0.6, 0.5, 0.4]}, "--unit acc=percent", "expected percent: multiply it by 100"),
+        ({"mIoU": [0.7, 0.6, 0.5, 0.4]}, "--task seg", "expected percent: multiply it by 100"),
+        ({"mIoU": ACC}, "--task seg --maximize mIoU --unit mIoU=points", "'seg' is a known task"),
+    ],
+)  # fmt: skip
+def test_an_import_asks_instead_of_guessing(
+    columns: dict[str, list[object]],
+    options: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = own_import(own_csv(**columns), options, capsys)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert nasbench_mr.release.installed() == []
+
+
+def test_an_import_says_what_it_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = own_csv(id=[1, 2, 3, 4], acc=ACC, error=LATENCY, seed=[1, 1, 2, 2], note=list("abcd"))
+    options = "--objective acc --minimize error --unit acc=percent --unit error=ms --bounds error=0.5:"
+    status, out, _ = own_import(content, options, capsys)
+    assert status == 0
+    for line in (
+        "t: 4 rows, 4 codes, 2 seeds",
+        "  code: the code",
+        "  acc: the objective: more is better, unit percent",
+        "  error: a metric: less is better, unit ms, kept as 'error_rate'",
+        "  seed: the training's seed",
+        "  note: text, kept",
+        "  objective: acc (max), unit percent, bounds 0 to 100",
+        "  costs: computed from the codes",
+        "  skipped: id (numbers the rows)",
+        "next: nasbench-mr best t --release local",
+    ):
+        assert line in out.splitlines()
+    acc, error = nasbench_mr.load("local").task("t").metrics
+    assert (acc.unit, acc.direction, acc.lower, acc.upper) == ("percent", "max", 0, 100)
+    assert (error.name, error.unit, error.direction) == ("error_rate", "ms", "min")
+    assert (error.lower, error.upper) == (0.5, None)
+    assert main(out.splitlines()[-1].split()[2:]) == 0
+
+
+def test_a_metric_called_error_is_no_failure_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert own_import(own_csv(error=LATENCY), "--minimize error", capsys)[0] == 0
+    best = nasbench_mr.load("local").best("t", 1)[0]
+    assert best.code == tuple(OWN_CODES[3].tolist())
+    assert nasbench_mr.load("local").task("t").metric().lower == 0
+    exits = own_csv(acc=[70.0, 71.0, "", ""], status=["ok", "ok", "failed", "failed"], error=["", "", 137, 1])
+    assert own_import(exits, "--task u", capsys)[0] == 0
+    assert [m.name for m in nasbench_mr.load("local").task("u").metrics] == ["acc"]
+
+
+MACS, PARAMS = cost.macs(OWN_CODES), cost.params(OWN_CODES)
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"macs": 2 * MACS}, "off by a factor of 2: operations, two for each multiply-accumulate"),
+        ({"flops": MACS / 1e6}, "off by a factor of 1000: another unit"),
+        ({"params": PARAMS * 1000}, "off by a factor of 1000: another unit"),
+        ({"macs": MACS // 10**6}, "off by a factor of 1e-06: another unit"),
+        ({"macs": (MACS * 1.03).astype(int)}, "off by 3.0%: norms, biases or the classifier"),
+        ({"macs": cost.macs(OWN_CODES, 224)}, "they are those of 224x224 pixels, expected 128x128"),
+        ({"params": cost.params(OWN_CODES, 1000)}, "they are those of 1000 classes, expected 50"),
+    ],
+)
+def test_costs_that_are_not_the_codes_are_refused_with_the_reason(
+    columns: dict[str, np.ndarray],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = own_csv(acc=ACC, **{name: values.tolist() for name, values in columns.items()})
+    status, out, err = own_import(content, "", capsys)
+    assert (status, out) == (2, "")
+    assert reason in err
+    assert "--trust-costs" in err
+    status, out, _ = own_import(content, "--trust-costs", capsys)
+    assert status == 0
+    assert "  costs: the file's own" in out.splitlines()
+
+
+PLAIN = own_csv(acc=ACC)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (PLAIN.replace(",", ";").replace(".", ","), "mine.csv"),
+        (PLAIN.replace(",", "\t"), "mine.tsv"),
+        (PLAIN.replace(",", " , "), "mine.csv"),
+        (PLAIN.encode("utf-8-sig"), "mine.csv"),
+        (PLAIN.encode("utf-16"), "mine.csv"),
+        (gzip.compress(PLAIN.encode()), "mine.csv.gz"),
+        (own_csv(acc=[f"{value}%" for value in ACC]), "mine.csv"),
+        (own_csv(acc=ACC, note=["NA", "N/A", "null", ""]), "mine.csv"),
+        (PLAIN, b"caf\xe9.csv"),
+    ],
+    ids=["semicolon", "tab", "spaces", "bom", "utf-16", "gzip", "percent", "na", "latin-1 name"],
+)
+def test_a_table_is_read_in_any_form(
+    content: str | bytes,
+    name: str | bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert own_import(content, "", capsys, name)[0] == 0
+    bench = nasbench_mr.load("local")
+    assert [m.name for m in bench.task("t").metrics] == ["acc"]
+    assert [bench.query(code, "t")["acc"] for code in OWN_CODES] == ACC
+
+
+def test_codes_may_be_lists_in_parquet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"code": OWN_CODES.tolist(), "val acc": ACC}), "mine.parquet")
+    assert main(["import", "--task", "t", "mine.parquet"]) == 0
+    assert (
+        "  val acc: the objective: more is better, unit unknown, kept as 'val_acc'" in capsys.readouterr().out
+    )
+    assert nasbench_mr.load("local").query(OWN_CODES[1], "t")["val_acc"] == 60.25

@@ -1,6 +1,6 @@
 """What comes in from outside: the published files, and a user's own tables."""
 
-from nasbench_mr.data_builders.published.own import import_table
+from nasbench_mr.data_builders.published.own import Understood, import_table, install, understand
 from nasbench_mr.data_builders.published.published_files import (
     BLOBS,
     LIST,
@@ -9,4 +9,14 @@ from nasbench_mr.data_builders.published.published_files import (
     import_release,
 )
 
-__all__ = ["BLOBS", "LIST", "SETTINGS", "fetch", "import_release", "import_table"]
+__all__ = [
+    "BLOBS",
+    "LIST",
+    "SETTINGS",
+    "Understood",
+    "fetch",
+    "import_release",
+    "import_table",
+    "install",
+    "understand",
+]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,77 @@ _KNOWN = ("code", *space.NAMES, *nasbench201.NAMES, *_NUMBERS, *table.TEXTS)
 _TAKEN = ("codes", "source")
 #: What pandas calls an index that it writes into a file, and reads back from one.
 _INDEX = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
+#: A column that numbers the rows: never a metric.
+_ID = re.compile(r"(.*_)?(id|idx|index)|row|#", re.IGNORECASE)
+#: Words of names of which less is usually better.
+_LESS = {
+    "err",
+    "lat",
+    "time",
+    "ms",
+    "seconds",
+    "ppl",
+    "rmse",
+    "mae",
+    "mse",
+    "mape",
+    "mre",
+    "wer",
+    "cer",
+    "fid",
+    "eer",
+}
+_LESS_ENDS = ("error", "err", "loss", "latency", "time", "perplexity", "rmse")
+#: What the other columns are taken as.
+_ROLES = {
+    "seed": "the training's seed",
+    "macs": "MACs, as counts",
+    "params": "parameters, as counts",
+    "epochs": "epochs trained",
+    "train_seconds": "seconds trained",
+    "device": "the device",
+    "status": "how the training ended",
+    "error": "why the training failed",
+}
+#: Where costs come from.
+_SOURCES = {"code": "computed from the codes", "table": "the file's own", "unknown": "unknown"}
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a file was taken for, before it is installed.
+
+    Attributes:
+        task: the task it becomes.
+        trials: its rows.
+        columns: what each column was taken as.
+        skipped: the columns that are not kept.
+        costs: where macs and params come from.
+    """
+
+    task: Task
+    trials: pa.Table
+    columns: dict[str, str]
+    skipped: list[str]
+    costs: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in plain values, for JSON."""
+        names = spaces.get(self.task.space).NAMES
+        goal = self.task.metric()
+        return {
+            "task": self.task.name,
+            "rows": len(self.trials),
+            "codes": len(self.trials.group_by(list(names)).aggregate([])),
+            "seeds": len(self.trials["seed"].unique()),
+            "columns": self.columns,
+            "objective": goal.name,
+            "direction": goal.direction,
+            "unit": goal.unit,
+            "bounds": [goal.lower, goal.upper],
+            "costs": self.costs,
+            "skipped": self.skipped,
+        }
 
 
 def import_table(
@@ -49,13 +121,41 @@ def import_table(
     task: str,
     into: str | None = None,
     objective: str | None = None,
-    minimize: Iterable[str] = (),
     *,
     replace_trials: bool = False,
+    **options: Any,
 ) -> Release:
     """Install a CSV or Parquet file of trials in a new version of a release, beside all that is in it.
 
     The trials of a task that the release has go to the end of its table.
+
+    Args:
+        task: a task's name or alias, or a new name.
+        into: the release to extend, by default "local"; it is made if none of this name is installed.
+        objective: the metric that searches optimise; only for a new task, and needed where it has several.
+        replace_trials: where the release has a trial of the same code and seed, put the file's in its place.
+        **options: the other options of `understand`.
+
+    Raises:
+        See `understand` and `install`.
+    """
+    understood = understand(path, task, into, objective, **options)
+    return install(understood, into, replace_trials=replace_trials)
+
+
+def understand(
+    path: str | os.PathLike[str],
+    task: str,
+    into: str | None = None,
+    objective: str | None = None,
+    *,
+    minimize: Iterable[str] = (),
+    maximize: Iterable[str] = (),
+    units: Mapping[str, str] | None = None,
+    bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+    trust_costs: bool = False,
+) -> Understood:
+    """Return what a CSV or Parquet file of trials holds; nothing is installed.
 
     Columns: the code's, named as `space.NAMES`, or one column `code` of strings; the metrics; `seed` (0 where
     there is none), `macs`, `params`, `epochs`, `train_seconds`, `device`, `status` ("ok" where there is none)
@@ -64,59 +164,186 @@ def import_table(
     its `NAMES`, or cell strings.
 
     For a task that this package knows, the metrics are the task's; those that the file lacks are unknown. For
-    another, every other column of numbers is a metric. Other columns of text are kept as text. Where the file
-    says nothing of the costs, they are those of the codes.
+    another, every other column of numbers is a metric, but one that numbers the rows (`id`, `index`). A
+    column `error` of numbers is a metric as well, kept as `error_rate`. Other columns of text are kept as
+    text. Where the file says nothing of the costs, they are those of the codes.
 
     Args:
-        task: a task's name or alias, or a new name.
-        into: the release to extend, by default "local"; it is made if none of this name is installed.
-        objective: the metric that searches optimise, by default the first one; only for a new task.
-        minimize: metrics of which less is better; only for a new task.
-        replace_trials: where the release has a trial of the same code and seed, put the file's in its place.
+        minimize, maximize: metrics of which less, or more, is better; needed for names such as "loss".
+        units: of metrics; else "unknown". Percent is bounded by 0 and 100.
+        bounds: the least and the largest possible value of metrics; None where there is none.
+        trust_costs: keep macs and params that are not those of the codes.
 
     Raises:
-        InvalidArgumentError: no such file, or an objective or direction that contradicts the task.
-        UnknownMetricError: the objective, or a metric of `minimize`, is no metric of the file.
-        TableError, OutOfSpaceError: the file is malformed; names file, row and column. Or, without
-            `replace_trials`, the release has one of its trials.
-        ReleaseError: the release has a task of this name with other metrics.
+        InvalidArgumentError: no such file; or an option is needed, or contradicts the task.
+        UnknownMetricError: an option names a metric that is not in the file.
+        TableError, OutOfSpaceError: the file is malformed; names file, row and column.
         UnknownTaskError: `task` is an alias of several tasks.
-        ReleaseNotFoundError: the release "nasbench-mr", or a certain version, is not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise InvalidArgumentError(f"no file at {path}")
-    into = "local" if into is None else into
-    base = _base(into)
+    base = _base("local" if into is None else into)
     with reading(path):
-        arrow = _read(path)
+        arrow, renamed = _read(path)
+        back = {new: old for old, new in renamed.items()}
+        least = {renamed.get(m, m) for m in minimize}
+        most = {renamed.get(m, m) for m in maximize}
+        units = {renamed.get(m, m): unit for m, unit in (units or {}).items()}
+        bounds = {renamed.get(m, m): pair for m, pair in (bounds or {}).items()}
+        objective = renamed.get(objective, objective) if objective else objective
+        if both := least & most:
+            raise InvalidArgumentError(f"{min(both)!r} is both to minimize and to maximize")
         known = _known(task, base)
+        metrics = [m.name for m in known.metrics] if known else []
+        ids = [n for n in arrow.column_names if n not in (*_KNOWN, *metrics) and _ID.fullmatch(n)]
+        if objective in ids:
+            raise InvalidArgumentError(
+                f"{path}: column {objective!r} numbers the rows; --objective takes a metric"
+            )
+        arrow = arrow.drop_columns(ids)
         if known is None:
-            described = _new_task(arrow, task, objective, minimize, path)
+            _need_code(arrow)
+            names = _metrics(arrow)
+            for metric in [*least, *most, *units, *bounds, *([objective] if objective else [])]:
+                if metric not in names:
+                    if metric in arrow.column_names and metric not in _KNOWN:
+                        _numbers(arrow, metric)  # says which cell
+                    raise UnknownMetricError(
+                        f"{path} has no metric {metric!r}: {did_you_mean(metric, names)}"
+                    )
+            if objective is None:
+                if len(names) > 1:
+                    raise InvalidArgumentError(
+                        f"{path} has the metrics {', '.join(back.get(n, n) for n in names)}: "
+                        "say which one to optimise, --objective METRIC"
+                    )
+                objective = names[0]
+            for metric in names:
+                if metric not in least | most and _less_is_better(metric):
+                    shown = back.get(metric, metric)
+                    raise InvalidArgumentError(
+                        f"{path}: is less or more of {shown!r} better? "
+                        f"Say --minimize {shlex.quote(shown)} or --maximize {shlex.quote(shown)}"
+                    )
+            described = _new_task(
+                arrow, task, objective, [_metric(arrow, n, n in least, units, bounds) for n in names]
+            )
         else:
-            _check_agrees(known, objective, minimize)
+            _check_agrees(known, objective, least, most, [*units, *bounds])
             described = known
-        described = replace(described, provenance=f"{path.name}, sha256 {files.sha256(path)}")
+        spelled = os.fsencode(path.name).decode("utf-8", "replace")
+        described = replace(described, provenance=f"{spelled}, sha256 {files.sha256(path)}")
         columns, extra = _columns(arrow, described)
+        for metric in described.metrics:
+            if metric.name in columns:
+                _check_plausible(metric, columns[metric.name])
         trials = table.to_arrow(described, columns, extra)
-        try:
-            if described.cost == "code":
-                release.check_cost(table.check(trials, described), "the table")
-        except TableError:
-            if described.name in tasks.names():
-                raise
-            # Counted by another rule, or for another input: only the table knows them.
+        if described.cost == "code" and (wrong := _wrong_costs(columns)):
+            if not trust_costs:
+                raise TableError(f"{wrong}. Correct the column, or keep it with --trust-costs")
             described = replace(described, cost="table")
             trials = table.to_arrow(described, columns, extra)
+    given = {n for n in ("macs", "params", "flops") if n in arrow.column_names}
+    source = "code" if described.cost == "code" else "table" if given else "unknown"
+    roles = {back.get(n, n): _role(n, described, given, back) for n in arrow.column_names}
+    return Understood(described, trials, roles, ids, _SOURCES[source])
+
+
+def install(understood: Understood, into: str | None = None, *, replace_trials: bool = False) -> Release:
+    """Install what `understand` returned in a new version of a release, beside all that is in it.
+
+    Raises:
+        TableError: without `replace_trials`, the release has one of the trials.
+        ReleaseError: the release has a task of this name with other metrics.
+        ReleaseNotFoundError: the release "nasbench-mr", or a certain version, is not installed.
+    """
+    into = "local" if into is None else into
+    task, trials = understood.task, understood.trials
 
     def fill(folder: Path) -> None:
-        table.write_arrow(trials, folder / f"tables/{described.name}.parquet")
+        table.write_arrow(trials, folder / f"tables/{task.name}.parquet")
 
+    base = _base(into)
     with locked(base.name if base else into):
         base = _base(into)
         if base is not None:
-            return release.extend(base, [release.Addition(described, trials)], replace=replace_trials)
-        return release.create(fill, into, FIRST, [described], {"title": "Imported tables"})
+            return release.extend(base, [release.Addition(task, trials)], replace=replace_trials)
+        return release.create(fill, into, FIRST, [task], {"title": "Imported tables"})
+
+
+def _role(name: str, task: Task, costs: set[str], back: Mapping[str, str]) -> str:
+    """What a column was taken as."""
+    if name in (m.name for m in task.metrics):
+        metric = task.metric(name)
+        kind = "the objective" if name == task.objective else "a metric"
+        kept = f", kept as {name!r}" if name in back else ""
+        less = "less" if metric.sign < 0 else "more"
+        return f"{kind}: {less} is better, unit {metric.unit}{kept}"
+    if name in ("code", *spaces.get(task.space).NAMES):
+        return "the code"
+    if name == "flops":
+        return "MACs in units of 1e9"
+    if name == "params" and "flops" in costs:
+        return "parameters in units of 1e6"
+    return _ROLES.get(name, "text, kept")
+
+
+def _less_is_better(name: str) -> bool:
+    """Whether less is usually better of what has this name."""
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower()
+    return any(w in _LESS or w.endswith(_LESS_ENDS) for w in re.split(r"[^a-z0-9]+|(?<=\D)\d+", words) if w)
+
+
+def _check_plausible(metric: Metric, values: Floats) -> None:
+    """Raise `TableError` where percentages are given as fractions."""
+    there = values[~np.isnan(values)]
+    if metric.unit == "percent" and len(there) and there.min() >= 0 and 0 < there.max() <= 1:
+        raise TableError(
+            f"{metric.name} is between {there.min():g} and {there.max():g}; expected percent: "
+            "multiply it by 100"
+        )
+
+
+def _wrong_costs(columns: Mapping[str, Any]) -> str:
+    """Return how macs or params differ from the codes', with the likely reason; "" where they agree."""
+    codes = columns["codes"]
+    for name, exact in (("macs", cost.macs(codes)), ("params", cost.params(codes))):
+        found = columns.get(name)
+        if found is None:
+            continue
+        wrong = np.flatnonzero(~np.isnan(found) & (found != exact))
+        if not len(wrong):
+            continue
+        row = wrong[0]
+        text = f"row {row}: {name} is {found[row]:.0f}; its code has {exact[row]}"
+        ratio = float(np.median(found[wrong] / exact[wrong]))
+        return f"{text} ({len(wrong)} such rows; {_reason(name, ratio, found[wrong], codes[wrong])})"
+    return ""
+
+
+def _reason(name: str, ratio: float, found: Floats, codes: npt.NDArray[np.int16]) -> str:
+    """Return why costs are `ratio` times what they should be."""
+    if name == "macs":
+        for side in (32, 64, 96, 112, 160, 192, 224, 256, 384, 512):
+            if (cost.macs(codes, side) == found).all():
+                return f"they are those of {side}x{side} pixels, expected 128x128"
+    for classes in (10, 19, 20, 100, 1000):
+        exact = cost.macs(codes, num_classes=classes) if name == "macs" else cost.params(codes, classes)
+        if (exact == found).all():
+            return f"they are those of {classes} classes, expected 50"
+    for factor in (1e3, 1e6, 1e9, 1e-3, 1e-6, 1e-9):
+        if abs(ratio / factor - 1) < 0.1:
+            return (
+                f"off by a factor of {factor:g}: another unit (macs and params are counts; "
+                "flops are in 1e9, and params beside them in 1e6)"
+            )
+    for factor, reason in ((2.0, "operations, two for each multiply-accumulate"), (0.5, "half of each")):
+        if abs(ratio / factor - 1) < 0.1:
+            return f"off by a factor of {factor:g}: {reason}"
+    if abs(ratio - 1) < 0.1:
+        return f"off by {abs(ratio - 1):.1%}: norms, biases or the classifier are counted in another way"
+    return f"off by a factor of {ratio:.3g}: of another input, network or rule"
 
 
 def _base(into: str) -> Release | None:
@@ -140,54 +367,155 @@ def _known(name: str, base: Release | None) -> Task | None:
     return tasks.get(name) if tasks.meant(name) else None
 
 
-def _read(path: Path) -> pa.Table:
-    """The file as it is; its names are checked."""
-    import pyarrow as pa
-    from pyarrow import csv
-
+def _read(path: Path) -> tuple[pa.Table, dict[str, str]]:
+    """Return the file as it is, its names checked, and which names were replaced by which."""
     with open(path, "rb") as file:
         parquet = file.read(4) == b"PAR1" or path.suffix == ".parquet"
         file.seek(0)
-        if parquet:
-            arrow = table.read_arrow(path)
-        else:
-            # Only an empty cell is unknown: "nan" would hide a diverged training.
-            options = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
-            try:
-                arrow = csv.read_csv(file, convert_options=options)
-                names = arrow.column_names
-            except (pa.ArrowException, UnicodeDecodeError) as error:
-                raise TableError(f"not a CSV file: {error}") from None
-    names = arrow.column_names
-    for k, name in enumerate(names):
-        if names.count(name) > 1 or name in _TAKEN:
+        arrow = table.read_arrow(file, str(path)) if parquet else _read_csv(file.read())
+    spelled = [name.strip() for name in arrow.column_names]
+    for k, name in enumerate(spelled):
+        if spelled.count(name) > 1 or name in _TAKEN:
             raise TableError(f"column {name!r} is there twice, or its name has another use; rename it")
         if _INDEX.fullmatch(name):
             raise TableError(f"column {k} ({name!r}) is an unnamed index; write the file without it")
-        if name not in _KNOWN and name.strip().lower() in _KNOWN:
-            raise TableError(f"no column may be called {name!r}: did you mean {name.strip().lower()!r}?")
+        if name not in _KNOWN and name.lower() in _KNOWN:
+            raise TableError(f"no column may be called {name!r}: did you mean {name.lower()!r}?")
     if not len(arrow):
         raise TableError("it has no rows")
+    arrow = arrow.rename_columns(spelled)
+    renamed = {name: re.sub(r"\s+", "_", name) for name in spelled if re.search(r"\s", name)}
+    if "error" in spelled and _is_metric(arrow):
+        renamed["error"] = "error_rate"
+    for old, new in renamed.items():
+        if new in spelled:
+            raise TableError(f"column {old!r} would be kept as {new!r}, which is there as well; rename one")
+    return arrow.rename_columns([renamed.get(name, name) for name in spelled]), renamed
+
+
+def _is_metric(arrow: pa.Table) -> bool:
+    """Whether the column `error` measures trials, and does not say why they failed."""
+    if not _is_number(arrow, "error"):
+        return False
+    status = _texts(arrow, "status") if "status" in arrow.column_names else ["ok"] * len(arrow)
+    found = arrow["error"].to_pylist()
+    return any(value is not None and s == "ok" for value, s in zip(found, status, strict=True))
+
+
+def _read_csv(data: bytes) -> pa.Table:
+    """Return what a text file holds, whatever its encoding, delimiter and decimal sign."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    if data.startswith(b"\x1f\x8b"):
+        data = _unpacked(data)
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TableError(
+            f"not a CSV file: not text in {'UTF-16' if wide else 'UTF-8'} ({error.reason})"
+        ) from None
+    header = text.partition("\n")[0]
+    mark = max(",;\t", key=header.count)
+    comma = mark != "," and re.search(rf'(^|[{mark}"])-?\d+,\d+%?(?=["{mark}\r\n]|$)', text, re.MULTILINE)
+    # What pandas, R and spreadsheets write for nothing; "nan" is not among them: it would hide a diverged
+    # training.
+    convert = csv.ConvertOptions(
+        null_values=["", "NA", "N/A", "null", "NULL", "None"],
+        strings_can_be_null=True,
+        decimal_point="," if comma else ".",
+    )
+    try:
+        arrow = csv.read_csv(
+            pa.py_buffer(text.encode()),
+            parse_options=csv.ParseOptions(delimiter=mark),
+            convert_options=convert,
+        )
+    except pa.ArrowException as error:
+        raise TableError(f"not a CSV file: {error}") from None
+    for k, name in enumerate(arrow.column_names):
+        if pa.types.is_string(arrow.schema.field(k).type):
+            there = [None if v is None else v.strip() for v in arrow.column(k).to_pylist()]
+            if any(there) and all(v is None or re.fullmatch(r"-?\d+([.,]\d+)?\s*%", v) for v in there):
+                numbers = [None if v is None else float(v.rstrip("% ").replace(",", ".")) for v in there]
+                arrow = arrow.set_column(k, name, pa.array(numbers, pa.float64()))
     return arrow
 
 
-def _check_agrees(known: Task, objective: str | None, minimize: Iterable[str]) -> None:
-    if objective not in (None, known.objective) or any(known.metric(m).sign > 0 for m in minimize):
+def _unpacked(data: bytes) -> bytes:
+    """Return what a gzip file holds."""
+    import gzip
+    import io
+    import zlib
+
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            found = file.read(table.MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TableError(f"not a complete gzip file: {error}") from None
+    if len(found) > table.MAX_BYTES:
+        raise TableError(f"unpacks to more than {table.MAX_BYTES:,} bytes")
+    return found
+
+
+def _check_agrees(
+    known: Task,
+    objective: str | None,
+    minimize: Iterable[str],
+    maximize: Iterable[str],
+    described: Sequence[str],
+) -> None:
+    if (
+        objective not in (None, known.objective)
+        or any(known.metric(m).sign > 0 for m in minimize)
+        or any(known.metric(m).sign < 0 for m in maximize)
+        or described
+    ):
         raise InvalidArgumentError(
             f"{known.name!r} is a known task: it has the objective {known.objective!r}, and its metrics "
-            "their directions; import into a task of another name"
+            "their directions, units and bounds; import into a task of another name"
         )
 
 
-def _new_task(arrow: pa.Table, name: str, objective: str | None, minimize: Iterable[str], path: Path) -> Task:
-    """A task made up from a file's columns: those of numbers that have no other meaning are its metrics."""
-    minimize = list(minimize)
+def _need_code(arrow: pa.Table) -> None:
+    names = arrow.column_names
+    if "code" not in names and not any(n in names for n in (*space.NAMES, *nasbench201.NAMES)):
+        raise TableError(
+            f"there is no column {space.NAMES[0]!r}; expected {', '.join(space.NAMES)}, or one column 'code'"
+        )
+
+
+def _metrics(arrow: pa.Table) -> list[str]:
+    """The columns of numbers that have no other meaning."""
     names = [n for n in arrow.column_names if n not in _KNOWN and _is_number(arrow, n)]
     if not names:
+        _check_texts(arrow, [n for n in arrow.column_names if n not in _KNOWN])
         raise TableError("there is no metric; expected at least one more column of numbers")
-    for metric in [*minimize, names[0] if objective is None else objective]:
-        if metric not in names:
-            raise UnknownMetricError(f"{path} has no metric {metric!r}: {did_you_mean(metric, names)}")
+    return names
+
+
+def _metric(
+    arrow: pa.Table,
+    name: str,
+    less: bool,
+    units: Mapping[str, str],
+    bounds: Mapping[str, tuple[float | None, float | None]],
+) -> Metric:
+    """A metric of a new task, with what the options say of it."""
+    unit = units.get(name, "unknown")
+    lower, upper = bounds.get(name, (0.0, 100.0) if unit == "percent" else (None, None))
+    if name not in bounds and less and _less_is_better(name) and np.nanmin(_numbers(arrow, name)) >= 0:
+        lower = 0.0  # an error or a time: no prediction is below it
+    if lower is not None and upper is not None and lower >= upper:
+        raise InvalidArgumentError(
+            f"the bounds of {name!r} are {lower:g} and {upper:g}; expected LOW below HIGH"
+        )
+    return Metric(name, unit, "min" if less else "max", lower, upper)
+
+
+def _new_task(arrow: pa.Table, name: str, objective: str, metrics: Sequence[Metric]) -> Task:
+    """A task made up from a file's columns."""
     cells = "code" in arrow.column_names and str(arrow["code"][0]).startswith("|")
     second = cells or any(n in arrow.column_names for n in nasbench201.NAMES)
     return Task(
@@ -195,8 +523,8 @@ def _new_task(arrow: pa.Table, name: str, objective: str | None, minimize: Itera
         title=name,
         dataset="unknown",
         problem="unknown",
-        metrics=tuple(Metric(n, "unknown", "min" if n in minimize else "max", None, None) for n in names),
-        objective=names[0] if objective is None else objective,
+        metrics=tuple(metrics),
+        objective=objective,
         cost="table" if second else "code",
         space=nasbench201.NAME if second else space.NAME,
     )
@@ -217,11 +545,7 @@ def _columns(arrow: pa.Table, task: Task) -> tuple[dict[str, Any], list[str]]:
     columns |= {n: _numbers(arrow, n) for n in (*metrics, "train_seconds") if n in names}
     columns |= {n: _integers(arrow, n) for n in ("seed", "epochs") if n in names}
     columns |= {n: _texts(arrow, n) for n in (*table.TEXTS, *extra) if n in names}
-    for name in extra:
-        # Text because of a bad cell or two: what was meant is a metric.
-        texts = [text for text in columns[name] if text is not None]
-        if len(texts) > 2 * len(_no_numbers(texts)):
-            _numbers(arrow, name)  # says which cell
+    _check_texts(arrow, extra)
     if "flops" in names:
         if "macs" in names:
             raise TableError("it has both a column 'macs' and a column 'flops'; keep one")
@@ -236,14 +560,18 @@ def _columns(arrow: pa.Table, task: Task) -> tuple[dict[str, Any], list[str]]:
 
 
 def _codes(arrow: pa.Table, space_name: str) -> npt.NDArray[np.int16]:
+    from pyarrow import types
+
     names, wanted = arrow.column_names, spaces.get(space_name).NAMES
     if "code" in names:
         if twice := [n for n in wanted if n in names]:
             raise TableError(f"it has both a column 'code' and a column {twice[0]!r}; keep one form")
-        texts = _texts(arrow, "code")
-        if None in texts:
-            raise TableError(f"row {texts.index(None)}: code is empty")
-        return spaces.get(space_name).check(texts)
+        listed = types.is_list(arrow["code"].type) or types.is_large_list(arrow["code"].type)
+        listed = listed or types.is_fixed_size_list(arrow["code"].type)
+        found = arrow["code"].to_pylist() if listed else _texts(arrow, "code")
+        if None in found:
+            raise TableError(f"row {found.index(None)}: code is empty")
+        return spaces.get(space_name).check(found)
     if lacking := [n for n in wanted if n not in names]:
         raise TableError(
             f"there is no column {lacking[0]!r}; expected {', '.join(wanted)}, or one column 'code'"
@@ -294,6 +622,14 @@ def _no_numbers(values: Sequence[Any]) -> list[int]:
             if value is not None:
                 rows.append(row)
     return rows
+
+
+def _check_texts(arrow: pa.Table, names: Iterable[str]) -> None:
+    """Raise `TableError` where a column is text because of a bad cell or two: what was meant is a metric."""
+    for name in names:
+        texts = [text for text in arrow[name].to_pylist() if text is not None]
+        if len(texts) > 2 * len(_no_numbers(texts)):
+            _numbers(arrow, name)  # says which cell
 
 
 def _integers(arrow: pa.Table, name: str) -> Floats:

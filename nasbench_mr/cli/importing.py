@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+from typing import Any
 
-from nasbench_mr.cli.command import Command, add_json, check_release
+from nasbench_mr.cli.command import Command, add_json, check_release, print_json
 from nasbench_mr.cli.releases import add_surrogates, announce, with_surrogates
 from nasbench_mr.errors import InvalidArgumentError
 
@@ -16,12 +18,15 @@ class Import(Command):
     A FOLDER has data/<setting>/trainval.pkl; settings that are not there are reported. A FILE (CSV or
     Parquet) with --task has the code's columns (i1, i2, b1, ..., o1) or one column "code", and any number of
     metrics; "seed", "macs", "params", "epochs", "train_seconds", "device", "status" and "error" where known
-    ("flops" in 1e9 and "params" in 1e6, as published, are converted). It becomes a task of a new version of
-    the release --into, or its rows are added to those that the task has there; nothing is left out.
+    ("flops" in 1e9 and "params" in 1e6, as published, are converted). What names leave open is asked for:
+    the objective among several metrics, the direction of a loss or a time. FILE becomes a task of a new
+    version of the release --into, or its rows are added to those that the task has there; nothing is left
+    out.
 
     Example:
       nasbench-mr import ../NCP
       nasbench-mr import --task my-task results.csv
+      nasbench-mr import --task my-task results.csv --objective acc --minimize latency --unit latency=ms
       nasbench-mr import --task 3ddet 3ddet.csv --into nasbench-mr
     """
 
@@ -30,10 +35,27 @@ class Import(Command):
         parser.add_argument("--task", metavar="NAME", help="the task that FILE is about")
         parser.add_argument("--into", metavar="R", help='the release to extend (default: "local")')
         parser.add_argument(
-            "--objective", metavar="M", help="the metric to optimise (default: the first one)"
+            "--objective", metavar="M", help="the metric to optimise; needed where FILE has several"
         )
         parser.add_argument(
             "--minimize", metavar="M", action="append", default=[], help="a metric where smaller is better"
+        )
+        parser.add_argument(
+            "--maximize", metavar="M", action="append", default=[], help="a metric where larger is better"
+        )
+        parser.add_argument(
+            "--unit", metavar="M=U", action="append", default=[], type=unit, help="a metric's unit"
+        )
+        parser.add_argument(
+            "--bounds",
+            metavar="M=LOW:HIGH",
+            action="append",
+            default=[],
+            type=bounds,
+            help="a metric's least and largest possible value; either may be left out",
+        )
+        parser.add_argument(
+            "--trust-costs", action="store_true", help="keep macs and params that are not the codes'"
         )
         parser.add_argument(
             "--unchecked",
@@ -64,13 +86,66 @@ class Import(Command):
             missing = [t for t in published_files.SETTINGS if t not in made.tasks]
             made = with_surrogates(made, args.no_surrogates)
         else:
-            made = published.import_table(
+            understood = published.understand(
                 args.path,
                 args.task,
                 args.into,
                 args.objective,
-                args.minimize,
-                replace_trials=args.replace,
+                minimize=args.minimize,
+                maximize=args.maximize,
+                units=dict(args.unit),
+                bounds=dict(args.bounds),
+                trust_costs=args.trust_costs,
             )
-            missing = []
+            told = understood.to_dict()
+            made = published.install(understood, args.into, replace_trials=args.replace)
+            following = f"nasbench-mr best {told['task']} --release {made.name}"
+            if args.json:
+                return print_json(
+                    {"release": str(made), "tasks": list(made.tasks), "missing": []}
+                    | {"understood": told, "next": following}
+                )
+            _explain(told)
+            announce(made, False, [])
+            print(f"next: {following}")
+            return None
         announce(made, args.json, missing)
+        return None
+
+
+def unit(text: str) -> tuple[str, str]:
+    """The type of --unit."""
+    name, mark, value = text.rpartition("=")
+    if not (name and mark and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not METRIC=UNIT")
+    return name, value
+
+
+def bounds(text: str) -> tuple[str, tuple[float | None, float | None]]:
+    """The type of --bounds."""
+    name, _, value = text.rpartition("=")
+    low, mark, high = value.partition(":")
+    try:
+        pair = (float(low) if low else None, float(high) if high else None)
+    except ValueError:
+        mark = ""
+    if not (name and mark) or any(v is not None and not math.isfinite(v) for v in pair):
+        raise argparse.ArgumentTypeError(f"{text!r} is not METRIC=LOW:HIGH")
+    return name, pair
+
+
+def _explain(told: dict[str, Any]) -> None:
+    """Print what a file was taken for."""
+    print(f"{told['task']}: {told['rows']:,} rows, {told['codes']:,} codes, {told['seeds']:,} seeds")
+    codes = [name for name, role in told["columns"].items() if role == "the code"]
+    print(f"  {codes[0] if len(codes) == 1 else f'{codes[0]} ... {codes[-1]}'}: the code")
+    for name, role in told["columns"].items():
+        if role != "the code":
+            print(f"  {name}: {role}")
+    low, high = ("none" if bound is None else f"{bound:g}" for bound in told["bounds"])
+    print(
+        f"  objective: {told['objective']} ({told['direction']}), unit {told['unit']}, bounds {low} to {high}"
+    )
+    print(f"  costs: {told['costs']}")
+    if told["skipped"]:
+        print(f"  skipped: {', '.join(told['skipped'])} (numbers the rows)")
