@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -258,6 +259,13 @@ def test_no_module_imports_itself_round_a_circle() -> None:
 def test_dependencies_point_one_way(module: str) -> None:
     for other in graph()[module]:
         assert floor(other) in MAY[floor(module)], f"{module} imports {other}"
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    names = {path.name for folder in (*PACKAGES, "tests", "benchmarks") for path in sources(folder)}
+    missing = [name for name in re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text) if name not in names]
+    assert not missing
 
 
 # --- The wheel ----------------------------------------------------------------------------------------
