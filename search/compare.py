@@ -157,7 +157,7 @@ def parse_searcher(spec: str) -> tuple[str, dict[str, Any]]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise InvalidArgumentError(f"search {spec!r}: {setting!r} is no option; expected name=value")
+            raise InvalidArgumentError(f"search {spec!r}: {setting!r} is not an option; expected name=value")
         try:
             options[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

@@ -97,7 +97,7 @@ class Comparison:
         return cls(trace, run, {**about, "cost_unit": told["unit"]})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes trace.parquet, runs.parquet and comparison.json; `open` reads them."""
+        """Write trace.parquet, runs.parquet and comparison.json; `open` reads them."""
         for name, frame in ((TRACE, self.trace), (RUNS, self.runs)):
             with files.atomic(Path(folder) / name) as temporary:
                 frame.to_parquet(temporary, index=False)

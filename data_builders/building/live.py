@@ -72,7 +72,7 @@ class Training:
                 if outcome.excused:
                     # A search would take it for a bad code.
                     kind = StorageError if outcome.no_space else DatasetError
-                    raise kind(f"{outcome.trial}: {outcome.error}; the same search goes on from here")
+                    raise kind(f"{outcome.trial}: {outcome.error}; rerun the search to resume")
             cost[row] = sum(_seconds(outcome) for outcome in outcomes.values())
             for column, (goal, name) in enumerate(zip(goals, names, strict=True)):
                 if outcomes[name].status == "ok":
@@ -80,7 +80,7 @@ class Training:
         return Measured(values, cost, "seconds")
 
     def close(self) -> None:
-        """Ends the workers; they start again when something is measured."""
+        """End the workers; they start again when something is measured."""
         self.builder.close()
 
 

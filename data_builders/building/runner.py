@@ -3,9 +3,9 @@
     report = build(["mini-cls", "mini-seg"], codes=200, seeds=1, out="out", workers=2)
     release("out", "mini", "1.0.0")
 
-What is finished is in `out` within seconds (see `store`), so a build that ends for whatever reason goes on
-where it was when the same command runs again. A trial that fails is recorded with its error and tried again,
-a bounded number of times over all runs; everything else goes on. One that found no space for its files, or
+What is finished is in `out` within seconds (see `store`), so a build that ended for whatever reason resumes
+when the same command runs again. A trial that fails is recorded with its error and tried again,
+a bounded number of times over all runs; nothing else waits for it. One that found no space for its files, or
 could not read its data, is tried again by the next run, however often. Nothing here imports torch.
 """
 
@@ -131,7 +131,7 @@ class Rates:
         self._lines: dict[str, tuple[float, float]] = {}
 
     def add(self, task: str, macs: float, seconds: float) -> None:
-        """Learns from one trial."""
+        """Learn from one trial."""
         self._seen.setdefault(task, []).append((macs, seconds))
         self._lines.pop(task, None)
 
@@ -211,7 +211,7 @@ def draw_codes(n: int, seed: int = 0, scheme: str = "published", max_macs: float
 
 
 def read_codes(path: str | os.PathLike[str]) -> Codes:
-    """Codes from a file: Parquet or CSV with the code's columns, else text with one code a line.
+    """Return codes from a file: Parquet or CSV with the code's columns, else text with one code a line.
 
     A line is what `space.parse` reads: 27 integers, or the published string. Empty lines and those that start
     with # are skipped. Repeated codes count once.
@@ -228,14 +228,17 @@ def read_codes(path: str | os.PathLike[str]) -> Codes:
         if path.suffix in (".parquet", ".csv"):
             import pandas as pd
 
-            frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+            if path.suffix == ".parquet":
+                frame = table.read_arrow(path).to_pandas(ignore_metadata=True)
+            else:
+                frame = pd.read_csv(path)
             codes = space.check(frame[list(space.NAMES)].to_numpy())
         else:
             lines = enumerate(path.read_text("utf-8").splitlines(), 1)
             codes = np.array([_parse_line(path, n, t) for n, t in lines if t.strip() and t.strip()[0] != "#"])
     except OutOfSpaceError:
         raise
-    except (OSError, KeyError, ValueError) as error:  # of pandas, pyarrow and decoding
+    except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:  # of pandas and decoding
         text = " ".join(str(error).split())
         raise InvalidArgumentError(f"can't read codes from {path}: {text}") from None
     if not len(codes):
@@ -358,7 +361,7 @@ class Builder:
             self.rates.add(outcome.trial.task, macs, outcome.seconds or 0.0)
 
     def _keep(self, outcome: Outcome) -> None:
-        """Remembers an outcome that is written now; nothing else of a finished trial is needed any more."""
+        """Remember an outcome that is written now; nothing else of a finished trial is needed any more."""
         self._record([outcome])
         if outcome.status != "failed":
             self.job.discard(outcome.trial)
@@ -412,13 +415,13 @@ class Builder:
         return Forecast(rows, workers, wall)
 
     def run(self, trials: Sequence[Trial], progress: bool = False) -> Report:
-        """Trains those of the trials that have no result yet; all results are in `records` and in `out`.
+        """Train those of the trials that have no result yet; all results are in `records` and in `out`.
 
         Raises:
             DatasetError: the data are not there.
             InvalidArgumentError: the device is not there.
-            StorageError: there is no space for results. What is finished stays; the same command goes on
-                from there.
+            StorageError: there is no space for results. What is finished stays; rerun the
+                command to resume.
             RecipeError: a recipe does not fit its data.
             MissingExtraError, WorkerError: the workers can't work.
         """
@@ -499,7 +502,7 @@ class Builder:
             report.failures.append(outcome)
 
     def close(self) -> None:
-        """Ends the engine."""
+        """End the engine."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -551,7 +554,7 @@ class _Writer:
         self.waiting.setdefault(outcome.trial.task, []).append(outcome)
 
     def flush(self, age: float = 0.0) -> list[Outcome]:
-        """Writes what is waiting, if the last time was `age` seconds ago; returns it, without the curves.
+        """Write what is waiting, if the last time was `age` seconds ago; return it, without the curves.
 
         An outcome whose numbers do not fit its task is written as failed.
         """
@@ -639,7 +642,7 @@ def macs_of(trials: Sequence[Trial]) -> Floats:
 
 
 def chosen(names: str | Recipe | Sequence[str | Recipe]) -> dict[str, Recipe]:
-    """Recipes by task.
+    """Return recipes by task.
 
     Raises:
         RecipeError: there is none, or two are of one task.
@@ -661,7 +664,7 @@ def build(
     progress: bool = False,
     **options: Any,
 ) -> Report:
-    """Trains codes for tasks and seeds, and writes `tables/` and `curves/` in `out`.
+    """Train codes for tasks and seeds, and write `tables/` and `curves/` in `out`.
 
     What is done in `out` already is not done again, and its codes stay in the tables.
 
@@ -704,7 +707,7 @@ def as_seeds(seeds: int | Sequence[int]) -> list[int]:
 
 
 def compact(store: Store, names: Iterable[Task]) -> None:
-    """Writes each task's table, and its curves, from all its parts: sorted by code and seed.
+    """Write each task's table, and its curves, from all its parts: sorted by code and seed.
 
     Where a trial is in several parts, its first "ok" one counts, else the last. Several builds may do this at
     once: the last one to write has seen all parts.

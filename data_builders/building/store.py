@@ -81,7 +81,7 @@ class Store:
         return f"{self.root}/{name}" if self.root else name
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a whole file atomically.
+        """Write a whole file atomically.
 
         Raises:
             StorageError: the disk is full or the place can't be written.
@@ -116,7 +116,7 @@ class Store:
             raise StorageError(f"can't read {name} in {self}: {error}") from error
 
     def names(self, folder: str, suffix: str) -> list[str]:
-        """The names of the finished files of a folder, sorted."""
+        """Return the names of the finished files of a folder, sorted."""
         from pyarrow.fs import FileSelector
 
         found = self.fs.get_file_info(FileSelector(self._path(folder), allow_not_found=True))
@@ -126,11 +126,11 @@ class Store:
     # --- Parts ----------------------------------------------------------------------------------------
 
     def tasks(self) -> list[str]:
-        """The tasks that have a recipe here."""
+        """Return the tasks that have a recipe here."""
         return [name.removesuffix(".json") for name in self.names("recipes", ".json")]
 
     def recipe(self, task: str) -> Recipe | None:
-        """The recipe that a task's results come from; None where there are none.
+        """Return the recipe that a task's results come from; None where there are none.
 
         Raises:
             RecipeError: the file is not a recipe.
@@ -148,7 +148,7 @@ class Store:
             ) from None
 
     def check_recipe(self, task: str, recipe: Recipe) -> None:
-        """Raises `RecipeError` where a task's results here come from another recipe."""
+        """Raise `RecipeError` where a task's results here come from another recipe."""
         if (found := self.recipe(task)) is not None and found.digest != recipe.digest:
             mine, theirs = recipe.to_dict(), found.to_dict()
             differs = [f"{k} {theirs[k]!r} there, {mine[k]!r} here" for k in mine if mine[k] != theirs[k]]
@@ -158,7 +158,7 @@ class Store:
             )
 
     def write_recipe(self, task: str, recipe: Recipe) -> None:
-        """Writes the recipe of a task that has none yet; its first results come right after it.
+        """Write the recipe of a task that has none yet; its first results come right after it.
 
         Raises:
             RecipeError: it has another one.
@@ -205,7 +205,7 @@ class Store:
         )
 
     def add(self, task: Task, outcomes: Sequence[Outcome]) -> None:
-        """Writes outcomes as one new part.
+        """Write outcomes as one new part.
 
         Raises:
             TableError: an outcome does not fit the task, such as a metric beyond its bounds.
@@ -215,11 +215,11 @@ class Store:
         self.write(name, to_bytes(to_part(task, outcomes)))
 
     def part_names(self, task: Task) -> list[str]:
-        """The parts of a task, oldest first."""
+        """Return the parts of a task, oldest first."""
         return self.names(f"parts/{task.name}", ".parquet")
 
     def parts(self, task: Task, names: Sequence[str] | None = None) -> pa.Table | None:
-        """The trials of all parts, or of those named, maybe several times the same; None without parts.
+        """Return the trials of all parts, or of those named, some maybe repeated; None without parts.
 
         Raises:
             TableError: a part is damaged.
@@ -234,7 +234,7 @@ class Store:
         return pa.concat_tables(found)
 
     def outcomes(self, task: Task) -> Iterator[Outcome]:
-        """What became of the trials of all parts, oldest part first; without their learning curves."""
+        """Yield what became of the trials of all parts, oldest part first; without their learning curves."""
         if (arrow := self.parts(task)) is None:
             return
         names = [m.name for m in task.metrics]
@@ -296,7 +296,7 @@ def parse_curve(text: str, task: Task, where: str) -> dict[str, npt.NDArray[np.f
 
 
 def to_part(task: Task, outcomes: Iterable[Outcome]) -> pa.Table:
-    """Outcomes of one task as a checked table with the column `curve`.
+    """Return outcomes of one task as a checked table with the column `curve`.
 
     Raises:
         TableError: see `table.check`.
@@ -325,7 +325,7 @@ def to_part(task: Task, outcomes: Iterable[Outcome]) -> pa.Table:
 
 
 def to_bytes(arrow: pa.Table) -> bytes:
-    """The table as a Parquet file."""
+    """Return the table as a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -69,7 +69,7 @@ class Job:
         tasks: those tasks; a worker registers them, so they may be of the user's own.
         trainer: "module:function" with the signature of `training.train`.
         data, device: handed to it.
-        checkpoints: a folder where trials in progress are kept, so that a killed one goes on; None: nowhere.
+        checkpoints: a folder where trials in progress are kept, so that a killed one resumes; None: nowhere.
         time_limit: seconds after which a trial is killed; None: never.
     """
 
@@ -98,7 +98,7 @@ class Job:
         )
 
     def load(self) -> Callable[..., Any]:
-        """Registers the tasks and imports what trains.
+        """Register the tasks and import what trains.
 
         Raises:
             InvalidArgumentError: there is no such function, or no such device.
@@ -126,13 +126,13 @@ class Job:
         return function
 
     def checkpoint(self, trial: Trial) -> Path | None:
-        """Where a trial in progress is kept; files beside it whose names go on from its belong to it."""
+        """Return where a trial in progress is kept; files whose names begin with this one belong to it."""
         if self.checkpoints is None:
             return None
         return Path(self.checkpoints) / f"{trial.key}-{self.recipes[trial.task].digest}.safetensors"
 
     def discard(self, trial: Trial) -> None:
-        """Removes what is kept of a trial, if anything is."""
+        """Remove what is kept of a trial, if anything is."""
         if (path := self.checkpoint(trial)) is not None and path.parent.is_dir():
             for kept in path.parent.glob(f"{glob.escape(path.name)}*"):
                 kept.unlink(missing_ok=True)
@@ -149,7 +149,7 @@ class Outcome:
     Attributes:
         status: "ok", "diverged" or "failed"; `error` says why.
         busy: seconds that the worker spent on it.
-        fatal: an error that is no fault of the trial, and that all others would meet too: the build stops.
+        fatal: an error that all other trials would meet too: the build stops.
         spoilt: the worker must not be used again.
     """
 
@@ -205,7 +205,7 @@ def runner(job: Job) -> Callable[[Trial], Outcome]:
 
 
 def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
-    """Trains one network. Whatever goes wrong is in the outcome, but for what ends the process.
+    """Train one network. Whatever goes wrong is in the outcome, but for what ends the process.
 
     Its checkpoint stays until the outcome is written (`Job.discard`).
     """
@@ -258,6 +258,6 @@ def _line(text: str | None) -> str | None:
     """One line of bounded length, for a table."""
     if text is None:
         return None
-    # A name on disk that is no UTF-8 would fit in no table.
+    # A table takes UTF-8 alone, and a name on disk can be anything.
     text = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 3] + "..."

@@ -125,6 +125,32 @@ def described() -> Any:
     return trials()
 
 
+def lists() -> Iterator[bytes]:
+    yield b"\n".join([b"# two codes", *codes()][:3])
+    yield next(csvs())
+
+
+@parser(lists)
+def read_codes(data: bytes, folder: Path) -> None:
+    from nasbench_mr.data_builders.building import runner
+
+    for name in ("codes.txt", "codes.csv"):
+        try:
+            runner.read_codes(file(data, folder, name))
+        except NasbenchMRError as error:
+            last = error
+        else:
+            return
+    raise last
+
+
+@parser(lambda: iter([parquet(trials())]))
+def read_parquet_codes(data: bytes, folder: Path) -> None:
+    from nasbench_mr.data_builders.building import runner
+
+    runner.read_codes(file(data, folder, "codes.parquet"))
+
+
 def trials(**more: Any) -> Any:
     return table.to_arrow(SEG, {"codes": CODES, "mIoU": [50.0, 60, 70, 80]} | more)
 

@@ -252,7 +252,7 @@ def test_mistakes_come_to_light_before_anything_runs(bench: Benchmark, tmp_path:
         (("seg,seg", "random"), {}, InvalidArgumentError, "distinct names"),
         (("seg", ""), {}, InvalidArgumentError, "distinct names"),
         (("seg", "rendom"), {}, UnknownNameError, "did you mean 'random'"),
-        (("seg", "evolution:population"), {}, InvalidArgumentError, "'population' is no option"),
+        (("seg", "evolution:population"), {}, InvalidArgumentError, "'population' is not an option"),
         (("seg", "evolution:size=3"), {}, InvalidArgumentError, "size"),
         (("seg", "evolution:population=0"), {}, InvalidArgumentError, "population is 0"),
         (("seg", "halving"), {}, InvalidArgumentError, "needs learning curves"),

@@ -68,13 +68,13 @@ def test_a_failed_training_counts_as_the_worst_value(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_no_bad_code_and_the_search_goes_on_when_there_is_space(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"no space: OSError: .*the same search goes on from here"):
+    with pytest.raises(StorageError, match=r"no space: OSError: .*rerun the search to resume"):
         make(tmp_path, "filling", seed=1).evaluate(CODES[:1])
     assert make(tmp_path, seed=1).evaluate(CODES[:1]).tolist() == [fake_trainers.top1(tuple(CODES[0]), 1)]
 
 
 def test_unreadable_data_are_no_bad_code_either(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"photo\.jpg is no image.*the same search goes on from here"):
+    with pytest.raises(DatasetError, match=r"photo\.jpg is no image.*rerun the search to resume"):
         make(tmp_path, "faulty", seed=fake_trainers.CORRUPT).evaluate(CODES[:1])
     assert make(tmp_path, seed=1).evaluate(CODES[:1]).tolist() == [fake_trainers.top1(tuple(CODES[0]), 1)]
 

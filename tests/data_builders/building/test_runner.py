@@ -559,7 +559,9 @@ def test_durations_for_people(seconds: float, text: str) -> None:
 
 def test_a_release_of_what_was_built(tmp_path: Path) -> None:
     run(tmp_path, "instant", 4, 2)
-    made = runner.release(tmp_path, "mine", "1.0.0", {"license": "CC0-1.0"}, tmp_path / "release")
+    made = runner.release(
+        tmp_path, "mine", "1.0.0", about={"license": "CC0-1.0"}, target=tmp_path / "release"
+    )
     nasbench_mr.release.verify(made)
     bench = nasbench_mr.load(made.path)
     code = tuple(runner.draw_codes(4)[0].tolist())
@@ -577,7 +579,7 @@ def test_a_release_of_what_was_built(tmp_path: Path) -> None:
 def test_a_later_release_has_all_of_the_earlier_one(tmp_path: Path) -> None:
     """Codes 0 to 3 with two seeds; then, elsewhere, codes 0 to 5 with seed 0: 8 trials and 2 more."""
     run(tmp_path / "first", "instant", 4, 2)
-    first = runner.release(tmp_path / "first", "mine", "1.0.0", {"license": "CC0-1.0"})
+    first = runner.release(tmp_path / "first", "mine", "1.0.0", about={"license": "CC0-1.0"})
     run(tmp_path / "second", "instant", 6, 1)
     second = runner.release(tmp_path / "second", "mine", "1.1.0")
     nasbench_mr.release.verify(second)
