@@ -114,10 +114,10 @@ class Comparison:
         path = Path(folder)
         try:
             about = _described(path / ABOUT)
-            frames = [_read(path / name, columns, about) for name, columns in _COLUMNS.items()]
+            trace, runs = (_read(path / name, columns, about) for name, columns in _COLUMNS.items())
         except OSError as error:
             raise InvalidArgumentError(f"{path} holds no finished comparison: {error}") from None
-        return cls(*frames, about)
+        return cls(trace, runs, about)
 
     @cached_property
     def best(self) -> dict[str, float]:
@@ -280,8 +280,8 @@ def _described(path: Path) -> dict[str, Any]:
         ("unit", lambda value: isinstance(value, str)),
     ):
         by_task = about.get(key)
-        sound = sound and isinstance(by_task, dict) and set(by_task) == set(about["tasks"])
-        sound = sound and all(map(allowed, by_task.values()))
+        named = sound and isinstance(by_task, dict) and set(by_task) == set(about["tasks"])
+        sound = named and all(map(allowed, (by_task or {}).values()))
     if not (sound and all(isinstance(about.get(key), str) for key in ("release", "source", "cost_unit"))):
         raise TableError(f"{path} describes no comparison; {_AGAIN}")
     return about
