@@ -180,7 +180,7 @@ class AuxNAS(Command):
         print(
             f"exported: {macs}{result.params:,} parameters; {result.steps} updates in {result.seconds:.0f} s"
         )
-        if result.config.primary_code:
+        if result.config.backbone == "multi-resolution":
             code = space.parse(result.config.primary_code)
             print(
                 f"as limits count it: {int(cost.macs(code)[0]):,} MACs, {int(cost.params(code)[0]):,} "

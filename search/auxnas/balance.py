@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Balance(nn.Module):
-    """How the tasks' losses become one gradient: `AuxConfig.balance`.
+    """Make one gradient of the tasks' losses, as `AuxConfig.balance` says.
 
     sum: of the weighted losses. uncertainty: exp(-s) L / 2 + s / 2 with a learnt s for each (Kendall et al.,
     2018). pcgrad: each gradient loses what conflicts with another task's (Yu et al., 2020). gradnorm: weights
@@ -38,7 +38,7 @@ class Balance(nn.Module):
         rng: np.random.Generator,
         anchor: nn.Parameter | None = None,
     ) -> None:
-        """Sets the gradients of `weights` (and of its own) for one loss a task.
+        """Set the gradients of `weights` (and of its own) for one loss a task.
 
         Args:
             anchor: the weight at which GradNorm compares the tasks; by default the last that all reach.
@@ -98,7 +98,7 @@ class Balance(nn.Module):
 
 
 def gradients(losses: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> list[tuple[Any, ...]]:
-    """Each loss's gradients, None for the weights that it does not reach."""
+    """Return each loss's gradients, None for the weights that it does not reach."""
     last = len(losses) - 1
     return [
         torch.autograd.grad(loss, weights, retain_graph=i < last, allow_unused=True)
@@ -107,6 +107,6 @@ def gradients(losses: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> list
 
 
 def flat(grads: Sequence[Any], weights: Sequence[nn.Parameter]) -> Tensor:
-    """Gradients one after the other; zeros for the weights that have none."""
+    """Return gradients one after the other; zeros for the weights that have none."""
     found = [torch.zeros_like(w) if g is None else g for g, w in zip(grads, weights, strict=True)]
     return torch.cat([g.flatten() for g in found])

@@ -36,7 +36,7 @@ class Batches:
         config: AuxConfig | None = None,
         rng: np.random.Generator | None = None,
     ) -> tuple[Tensor, Labels]:
-        """Normalised images `(B, 3, H, W)` and labels; augmented if there is a generator."""
+        """Return normalised images `(B, 3, H, W)` and labels; augmented if there is a generator."""
         index = torch.from_numpy(rows).to(self.mean.device)
         batch = {key: values[index] for key, values in self.tensors.items()}
         if config is not None and rng is not None:
@@ -46,7 +46,7 @@ class Batches:
 
 
 def augment(batch: Labels, config: AuxConfig, rng: np.random.Generator) -> Labels:
-    """Mirrors, zooms into and turns images with their labels; normals turn with the image.
+    """Mirror, zoom into and turn images with their labels; normals turn with the image.
 
     A zoom by z shows a part 1 / z as high and wide; depth is divided by z, as the camera comes nearer.
     Disparity is multiplied. Pixels from outside become black and unknown.
@@ -99,5 +99,5 @@ def augment(batch: Labels, config: AuxConfig, rng: np.random.Generator) -> Label
 
 
 def _mirror(values: Tensor, flip: Tensor) -> Tensor:
-    """`(B, H, W, ...)` mirrored left-right where `flip` `(B,)` says so."""
+    """Return `(B, H, W, ...)` mirrored left-right where `flip` `(B,)` says so."""
     return torch.where(flip.view(-1, *[1] * (values.ndim - 1)), values.flip(2), values)

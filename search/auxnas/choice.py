@@ -41,13 +41,13 @@ class Helper:
 
 
 def rank_auxiliary(bench: Benchmark, primary: str, top: float = 0.1) -> list[Helper]:
-    """The tasks of the primary's space as helpers for it, the most promising first.
+    """Return the tasks of the primary's space as helpers for it, the most promising first.
 
     Tables tell which architectures suit a task. Tasks that want the same architectures may need similar
-    features, and then one's labels may help the other's training: that is all this ranking knows. It has seen
-    no training with both labels; tasks measured on other images rank as well as any; two settings of one data
-    set come first although the second adds nothing; and where trials are noisy or few, so is the ranking.
-    Whether a task helps is found by training: `aux_nas` with and without it.
+    features, and then one's labels may help the other's training. The ranking knows nothing else: it has
+    seen no training with both labels. Tasks measured on other images rank as well as any. Two settings of
+    one data set come first, although the second adds nothing. Where trials are noisy or few, the ranking is
+    noisy. Train with `aux_nas`, with a task and without, to find out whether it helps.
 
     Args:
         top: the share of codes that counts as best.
@@ -66,7 +66,8 @@ def rank_auxiliary(bench: Benchmark, primary: str, top: float = 0.1) -> list[Hel
             continue
         codes = bench.codes(task.name)
         x, y = (
-            t.metric().sign * bench.query_many(codes, t.name, (t.objective,), "table", "nan")[t.objective]
+            t.metric().sign
+            * bench.query_many(codes, t.name, (t.objective,), "table", missing="nan")[t.objective]
             for t in (task, other)
         )
         known = np.isfinite(x) & np.isfinite(y)
@@ -78,7 +79,8 @@ def rank_auxiliary(bench: Benchmark, primary: str, top: float = 0.1) -> list[Hel
         shared = len(np.intersect1d(best_x, best_y)) / count
         tau = kendall_tau(x, y)
         score = (tau + shared) / 2 if np.isfinite(tau) else shared / 2
-        helpers.append(Helper(name, score, tau, shared, float(x.max() - x[best_y[0]]), len(x)))
+        regret = float(x.max() - x[best_y[0]])
+        helpers.append(Helper(name, score, tau, shared=shared, regret=regret, codes=len(x)))
     if not helpers:
         raise InvalidArgumentError(f"no other task of {bench} shares codes with {task.name!r}")
     return sorted(helpers, key=lambda h: -h.score)
@@ -87,12 +89,13 @@ def rank_auxiliary(bench: Benchmark, primary: str, top: float = 0.1) -> list[Hel
 def choose_code(
     bench: Benchmark,
     tasks: objective.Tasks,
+    *,
     max_macs: float | None = None,
     max_params: float | None = None,
     joint: bool = False,
     seed: int = 0,
 ) -> tuple[int, ...]:
-    """A code for the primary's backbone: the best tabulated one of a task, or NCP's for one task or several.
+    """Return a code for the primary's backbone: a task's best in the table, or NCP's for one task or several.
 
     Args:
         tasks: tasks of the benchmark, which need not be those that are trained.

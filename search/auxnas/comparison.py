@@ -82,7 +82,7 @@ class Comparison:
         rows = []
         for variant, of_seed in values.items():
             every = np.array(list(of_seed.values()), float)
-            row = {
+            row: dict[str, Any] = {
                 "variant": variant,
                 "seeds": len(every),
                 "diverged": len(self.runs[variant]) - len(every),
@@ -126,7 +126,7 @@ def paired_p(gains: Sequence[float] | np.ndarray[Any, Any]) -> float:
     return float(stats.ttest_1samp(gains, 0.0).pvalue)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One run of a comparison, as a worker does it."""
 
@@ -219,14 +219,19 @@ def compare(
         if own.begin == "single"
     }
     singles = {
-        place: Job(task, (), own, seed, kept / place, kept)
+        place: Job(primary=task, auxiliary=(), config=own, seed=seed, place=kept / place, singles=kept)
         for (_, seed), runs in alone.items()
         for place, task, own in runs
     }
     # Seed by seed, so that what is there after a while is a comparison already.
     jobs = {
         (name, seed): Job(
-            primary, tuple(tasks[name][1:]), own, seed, folder / f"{_slug(name)}-seed{seed}", kept
+            primary=primary,
+            auxiliary=tuple(tasks[name][1:]),
+            config=own,
+            seed=seed,
+            place=folder / f"{_slug(name)}-seed{seed}",
+            singles=kept,
         )
         for seed in seeds
         for name, own in configs.items()
@@ -311,16 +316,16 @@ def _slug(text: str) -> str:
 
 
 def table_task(run: Run, variant: str) -> Task:
-    """The task whose table a run's row belongs to: its data, primary, auxiliaries and variant."""
+    """Return the task whose table a run's row belongs to: its data, primary, auxiliaries and variant."""
     kind = get(run["primary"])
     helped = "-".join(run["auxiliary"]) or "alone"
     return Task(
-        _slug(f"{run['data']}-{kind.name}-{variant}-{helped}").replace("=", "-"),
-        f"{kind.name} on {run['data']}, {variant}, auxiliary: {helped}",
-        run["data"],
-        "segmentation" if kind.dense else "classification",
-        kind.metrics,
-        kind.objective.name,
+        name=_slug(f"{run['data']}-{kind.name}-{variant}-{helped}").replace("=", "-"),
+        title=f"{kind.name} on {run['data']}, {variant}, auxiliary: {helped}",
+        dataset=run["data"],
+        problem="segmentation" if kind.dense else "classification",
+        metrics=kind.metrics,
+        objective=kind.objective.name,
         recipe="search.aux_nas; the column `config` tells configurations and data apart",
         provenance="trained by nasbench-mr auxnas",
         cost="table",
@@ -328,7 +333,7 @@ def table_task(run: Run, variant: str) -> Task:
 
 
 def write_tables(runs: Mapping[str, Sequence[Run]], target: Path) -> release.Release:
-    """Writes runs of multi-resolution networks as a release: a task for each variant, a row for each run."""
+    """Write runs of multi-resolution networks as a release: a task a variant, a row a run."""
     tasks = []
     for variant, group in runs.items():
         if not group:

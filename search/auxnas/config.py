@@ -142,6 +142,8 @@ class AuxConfig(Settings):
         need(0 < self.cut <= 1, "cut", "a share of the training above 0, at most 1")
         need(1 <= self.zoom < math.inf, "zoom", "a factor of at least 1")
         need(all(0 <= w < math.inf for w in self.weights.values()), "weights", "numbers of at least 0")
+        for name in ("options", "auxiliary_options"):
+            need("seed" not in getattr(self, name), name, "no 'seed', as the run has one")
         need(not (self.begin == "single" and self.start), "start", "no files, as begin is 'single'")
         if self.begin == "single":
             self.alone()

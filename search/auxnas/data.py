@@ -41,17 +41,17 @@ class LabelledSet:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The labels there are."""
+        """Return the names of the labels."""
         return tuple(key for key in self.arrays if key != "image")
 
     @property
     def size(self) -> Pixels:
-        """(H, W) of the images."""
+        """Return (H, W) of the images."""
         _, height, width, _ = self.arrays["image"].shape
         return height, width
 
     def take(self, rows: Sequence[int]) -> LabelledSet:
-        """The samples of these rows."""
+        """Return the samples of these rows."""
         return replace(
             self,
             ids=tuple(self.ids[r] for r in rows),
@@ -74,12 +74,12 @@ class AuxData:
 
     @property
     def name(self) -> str:
-        """The data's name."""
+        """Return the data's name."""
         return self.train.name
 
     @cached_property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that differ where images, labels or their order do."""
+        """Return sixteen hexadecimal digits that differ where images, labels or their order do."""
         found = hashlib.sha256()
         for part in (self.train, self.val):
             for key, values in sorted(part.arrays.items()):
@@ -88,7 +88,7 @@ class AuxData:
         return found.hexdigest()[:16]
 
     def limited(self, train: int = 0, val: int = 0) -> AuxData:
-        """The first `train` and `val` samples; 0 for all."""
+        """Return the first `train` and `val` samples; 0 for all."""
 
         def first(part: LabelledSet, count: int) -> LabelledSet:
             return part.take(range(min(count, len(part)))) if count else part
@@ -97,7 +97,7 @@ class AuxData:
 
 
 def join(first: LabelledSet, second: LabelledSet) -> LabelledSet:
-    """The samples that both sets name, with the labels of both; images and shared labels are the first's.
+    """Return the samples that both sets name, with both sets' labels; where both have them, the first's.
 
     Raises:
         DatasetError: no sample is in both.
@@ -115,7 +115,7 @@ def join(first: LabelledSet, second: LabelledSet) -> LabelledSet:
 
 
 def nearest(values: Array, size: Pixels | None, axis: int = 0) -> Array:
-    """Labels resized to `size`: each output pixel takes the input pixel at its centre.
+    """Return labels resized to `size`: each output pixel takes the input pixel at its centre.
 
     Args:
         values: `(..., H, W, ...)`, H at `axis`.
@@ -138,7 +138,7 @@ def bilinear(image: Array, size: Pixels | None) -> Array:
 
 
 def stack(rows: Sequence[Mapping[str, Array]], where: str) -> dict[str, Array]:
-    """Samples as arrays `(n, ...)`, which need equal shapes."""
+    """Return samples as arrays `(n, ...)`; they need equal shapes."""
     for row in rows:
         for key, value in row.items():
             if value.shape != rows[0][key].shape:

@@ -119,7 +119,9 @@ class Links(nn.Module):
                 if found:
                     self.inputs[k, slot] = [(j, s) for j, s, _ in found], len(edges)
                     edges += [Edge(j, k, p.group, port.group) for j, _, p in found]
-                    layers = [_fusion([p.channels for *_, p in found], port.channels, fusion)]
+                    layers: list[nn.Module] = [
+                        _fusion([p.channels for *_, p in found], port.channels, fusion)
+                    ]
                     layers += [nn.BatchNorm2d(port.channels)] if norm else []
                     self.fusions[_name(k, slot)] = nn.Sequential(*layers)
         if not edges:
@@ -136,13 +138,13 @@ class Links(nn.Module):
             self.register_buffer(f"gate_of_{_name(k, slot)}", gate_of, persistent=False)
 
     def gates(self) -> Tensor:
-        """`(edges,)` in [0, 1]."""
+        """Return the gates' values, `(edges,)` in [0, 1]."""
         return self.opened if self.alpha is None else self.alpha.sigmoid()
 
     def added(
         self, k: int, slot: int, history: Sequence[Maps], gates: Tensor, *, size: torch.Size | None = None
     ) -> Tensor | None:
-        """What is added to the target's map: `(B, C, h, w)`, or None where there is no link.
+        """Return what is added to the target's map: `(B, C, h, w)`, or None where there is no link.
 
         Args:
             history: the source's maps of stages 0 to k, before fusion.
@@ -165,7 +167,7 @@ class Links(nn.Module):
         return self._activated(norm[0](y) if norm else y)
 
     def constant(self, k: int, slot: int) -> Tensor | None:
-        """What is added with all gates closed: `(C,)` in evaluation mode, or None where it is nothing."""
+        """Return what is added in evaluation with all gates closed: `(C,)`, or None where it is nothing."""
         if not self.norm or (k, slot) not in self.inputs:
             return None
         _, bn = self._layers(k, slot)
@@ -213,7 +215,7 @@ class Norms(nn.Module):
 
 
 class Normed(nn.Module):
-    """A network with the norms that followed its links: what is left of one trained with `norm="sum"`."""
+    """A network with the norms that followed its links: what `norm="sum"` leaves."""
 
     def __init__(self, network: Staged, norms: Norms):
         super().__init__()
@@ -241,31 +243,31 @@ class SearchNetwork(nn.Module):
         self.cut = False
 
     def to_primary(self) -> tuple[Links, ...]:
-        """The links that the primary would have to do without, one set an auxiliary."""
+        """Return the links to the primary, which evaluation closes: one set an auxiliary."""
         return ()
 
     def to_auxiliary(self) -> tuple[Links, ...]:
-        """The links from the primary, one set an auxiliary."""
+        """Return the links from the primary, one set an auxiliary."""
         return ()
 
     def alphas(self) -> list[nn.Parameter]:
-        """The gates' parameters; all others are weights."""
+        """Return the gates' parameters; all others are weights."""
         every = (*self.to_primary(), *self.to_auxiliary())
         return [links.alpha for links in every if links.alpha is not None]
 
     def trunk(self) -> list[nn.Parameter]:
-        """The primary's parameters below its head: what all tasks may shape."""
+        """Return the primary's parameters below its head: what all tasks may shape."""
         head = {id(p) for p in self.primary.head.parameters()}
         return [p for p in self.primary.parameters() if id(p) not in head]
 
     def weights(self) -> list[nn.Parameter]:
-        """All parameters but the gates'."""
+        """Return all parameters but the gates'."""
         gates = {id(alpha) for alpha in self.alphas()}
         return [p for p in self.parameters() if id(p) not in gates]
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The weights by what they belong to: "backbone", "heads", "links"."""
-        kinds = {"heads": Head, "links": (Links, Norms)}
+        """Return the weights by what they belong to: "backbone", "heads", "links"."""
+        kinds: dict[str, Any] = {"heads": Head, "links": (Links, Norms)}
         of = {
             id(p): name
             for name, kind in kinds.items()
@@ -280,7 +282,7 @@ class SearchNetwork(nn.Module):
 
     @torch.no_grad()
     def export(self) -> nn.Module:
-        """The primary network alone, in evaluation mode: no link, no auxiliary, no extra layer.
+        """Return the primary network alone, in evaluation mode: no link, no auxiliary, no extra layer.
 
         It computes what this network's first output is in evaluation mode.
         """

@@ -11,6 +11,7 @@ leaves behind can be folded into the bias of the last layer (`shift`), and nothi
 from __future__ import annotations
 
 import abc
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -56,30 +57,30 @@ class Staged(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def begin(self, x: Tensor) -> Maps:
-        """The stem: from the image `(B, 3, H, W)` to what the first stage reads."""
+        """Apply the stem: from the image `(B, 3, H, W)` to what the first stage reads."""
 
     @abc.abstractmethod
     def stage(self, k: int, maps: Maps) -> Maps:
-        """Stage k, without its last activation: one map for each of `ports[k]`."""
+        """Apply stage k without its last activation: one map for each of `ports[k]`."""
 
     def finish(self, maps: Maps) -> Maps:
-        """The activation that ends every stage."""
+        """Apply the activation that ends every stage."""
         return [F.relu(m) for m in maps]
 
     @abc.abstractmethod
     def gather(self, finished: Sequence[Maps], size: Sequence[int]) -> Maps:
-        """The head's input, from all stages' maps; `size` is the image's (H, W)."""
+        """Return the head's input, from all stages' maps; `size` is the image's (H, W)."""
 
     @abc.abstractmethod
     def shift(self, k: int, slot: int, constant: Tensor) -> None:
-        """Adds `(channels,)` constants to what stage k gives for `ports[k][slot]`, by changing a bias."""
+        """Add `(channels,)` constants to what stage k gives for `ports[k][slot]`, by changing a bias."""
 
     def plain(self) -> nn.Module:
-        """The ordinary module that computes the same as `forward`, sharing its parameters."""
+        """Return the ordinary module that computes the same as `forward`, sharing its parameters."""
         return self
 
     def new_head(self, outputs: int, dense: bool) -> Head:
-        """A second head for this network's features."""
+        """Return a second head for this network's features."""
         joined = self.head.conv[0]
         assert isinstance(joined, nn.Conv2d)
         made = _head([joined.in_channels], self.head.classifier.in_channels, outputs, dense)
@@ -87,7 +88,7 @@ class Staged(nn.Module, abc.ABC):
         return made
 
     def features(self, x: Tensor) -> Maps:
-        """The head's input, from the image."""
+        """Return the head's input, from the image."""
         maps, finished = self.begin(x), []
         for k in range(len(self.ports)):
             maps = self.finish(self.stage(k, maps))
@@ -155,7 +156,7 @@ class StagedMultiResolution(Staged):
 class _Chain(Staged):
     """Blocks one after the other, each a stage of one map. The head reads the last map of several groups."""
 
-    def __init__(self, ports: Sequence[Port], groups: int, head_channels: int, outputs: int, dense: bool):
+    def __init__(self, ports: Sequence[Port], outputs: int, dense: bool, *, groups: int, head_channels: int):
         """
         Args:
             groups: how many of the last groups the head joins.
@@ -178,7 +179,15 @@ class VGG16(_Chain):
         width: channels of the first group; 64 as published.
     """
 
-    def __init__(self, outputs: int, dense: bool, width: int = 64, head_channels: int = 256):
+    def __init__(
+        self,
+        outputs: int,
+        dense: bool,
+        size: tuple[int, int],
+        *,
+        width: int = 64,
+        head_channels: int = 256,
+    ):
         ports, previous, convs = [], 3, []
         for group, (depth, factor) in enumerate(((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))):
             for _ in range(depth):
@@ -190,7 +199,7 @@ class VGG16(_Chain):
                     )
                 )
                 previous = width * factor
-        super().__init__(ports, 3, head_channels, outputs, dense)
+        super().__init__(ports, outputs, dense, groups=3, head_channels=head_channels)
         self.convs = nn.ModuleList(convs)
         initialize(self.convs)
 
@@ -220,6 +229,8 @@ class ResNet(_Chain):
         self,
         outputs: int,
         dense: bool,
+        size: tuple[int, int],
+        *,
         checkpoint: str | os.PathLike[str] | None = None,
         head_channels: int = 256,
         **options: Any,
@@ -229,7 +240,7 @@ class ResNet(_Chain):
         groups = [g for g, stage in enumerate(model.encoder.stages) for _ in stage.layers]
         sizes = model.config.hidden_sizes
         ports = [Port(sizes[g], 4 << g, g) for g in groups]
-        super().__init__(ports, 3, head_channels, outputs, dense)
+        super().__init__(ports, outputs, dense, groups=3, head_channels=head_channels)
         self.embedder = model.embedder
         self.blocks = nn.ModuleList(blocks)
 
@@ -252,6 +263,7 @@ class ViT(_Chain):
 
     Args:
         size: (H, W) of the images, multiples of the patch size; a checkpoint's positions are interpolated.
+        shape: channels of a token, and heads of attention, where neither a checkpoint nor `options` say it.
         checkpoint, options: as in `ResNet`, with `ViTConfig`; `patch_size` is one of them.
     """
 
@@ -260,12 +272,18 @@ class ViT(_Chain):
         outputs: int,
         dense: bool,
         size: tuple[int, int],
+        *,
+        shape: tuple[int, int],
         checkpoint: str | os.PathLike[str] | None = None,
         head_channels: int = 256,
         **options: Any,
     ):
         if checkpoint is None:
-            options = {"image_size": size, **options}
+            hidden, heads = options.get("hidden_size", shape[0]), options.get("num_attention_heads", shape[1])
+            options = {
+                "image_size": size, "hidden_size": hidden, "num_attention_heads": heads,
+                "intermediate_size": 4 * hidden, **options,
+            }  # fmt: skip
         model = _pretrained("ViT", checkpoint, options)
         config = model.config
         blocks = model.layers if hasattr(model, "layers") else model.encoder.layer
@@ -278,7 +296,11 @@ class ViT(_Chain):
             raise InvalidArgumentError(f"a ViT of {count} blocks; expected at least 4, for four groups")
         groups = [4 * k // count for k in range(count)]
         super().__init__(
-            [Port(config.hidden_size, self.patch, g) for g in groups], 4, head_channels, outputs, dense
+            [Port(config.hidden_size, self.patch, g) for g in groups],
+            outputs,
+            dense,
+            groups=4,
+            head_channels=head_channels,
         )
         self.interpolate = checkpoint is not None
         self.embeddings, self.layernorm = model.embeddings, model.layernorm
@@ -332,12 +354,12 @@ def _pretrained(kind: str, checkpoint: str | os.PathLike[str] | None, options: M
             checkpoint, local_files_only=True, output_loading_info=True, **options, **extra
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidArgumentError(f"{checkpoint} is no {kind} checkpoint: {error}") from error
+        raise InvalidArgumentError(f"{checkpoint} is not a {kind} checkpoint: {error}") from error
     # What is missing would be drawn at random, and only a log would say so.
     missing = sorted(map(str, (*report["missing_keys"], *report.get("mismatched_keys", ()))))
     if missing:
         raise InvalidArgumentError(
-            f"{checkpoint} is no checkpoint of this {kind}: it lacks {len(missing)} weights, such as "
+            f"{checkpoint} is not a checkpoint of this {kind}: it lacks {len(missing)} weights, such as "
             f"{missing[0]}"
         )
     return found
@@ -347,6 +369,7 @@ def _multi_resolution(
     outputs: int,
     dense: bool,
     size: tuple[int, int],
+    *,
     code: object = None,
     checkpoint: None = None,
     width_mult: float = 1.0,
@@ -360,40 +383,20 @@ def _multi_resolution(
     return StagedMultiResolution(net, strides[0] * strides[1])
 
 
-def _vit(hidden: int, heads: int) -> Callable[..., Staged]:
-    def make(outputs: int, dense: bool, size: tuple[int, int], **options: Any) -> Staged:
-        shape = {
-            "hidden_size": hidden,
-            "num_attention_heads": heads,
-            "intermediate_size": 4 * options.get("hidden_size", hidden),
-        }
-        shape = {} if options.get("checkpoint") else shape
-        return ViT(outputs, dense, size, **{**shape, **options})
-
-    return make
-
-
-def _sizeless(cls: Callable[..., Staged]) -> Callable[..., Staged]:
-    def make(outputs: int, dense: bool, size: tuple[int, int], **options: Any) -> Staged:
-        return cls(outputs, dense, **options)
-
-    return make
-
-
 #: Name: a function of (outputs, dense, (H, W), options) that makes the network.
 BACKBONES: dict[str, Callable[..., Staged]] = {
     "multi-resolution": _multi_resolution,
-    "resnet-50": _sizeless(ResNet),
-    "vit-base": _vit(768, 12),
-    "vit-tiny": _vit(192, 3),
-    "vgg-16": _sizeless(VGG16),
+    "resnet-50": ResNet,
+    "vit-base": functools.partial(ViT, shape=(768, 12)),
+    "vit-tiny": functools.partial(ViT, shape=(192, 3)),
+    "vgg-16": VGG16,
 }
 
 
 def build(
-    backbone: str, outputs: int, dense: bool, size: tuple[int, int], seed: int = 0, /, **options: Any
+    backbone: str, outputs: int, dense: bool, size: tuple[int, int], /, *, seed: int = 0, **options: Any
 ) -> Staged:
-    """A single-task network with random weights (or a checkpoint's), staged.
+    """Return a single-task network with random weights (or a checkpoint's), staged.
 
     Args:
         backbone: one of `BACKBONES`.
@@ -419,7 +422,7 @@ def build(
             raise
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             raise UnknownNameError(f"backbone {backbone!r}: {error}") from None
-        # A size that it can't read is found out now, not in the middle of a training.
+        # A size that it can't read shows now, not in the middle of a training.
         try:
             with torch.no_grad():
                 network.eval()(torch.zeros(1, 3, *size))

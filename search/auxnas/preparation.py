@@ -108,7 +108,9 @@ def search_network(
         options = {**config.options, **config.auxiliary_options} if own else dict(config.options)
         if config.backbone == "multi-resolution":
             options["code"] = (config.auxiliary_code if own else "") or config.primary_code or None
-        staged = networks.build(config.backbone, outputs(task), task.dense, size, seed * 101 + k, **options)
+        staged = networks.build(
+            config.backbone, outputs(task), task.dense, size, seed=seed * 101 + k, **options
+        )
         if task.name in starts:
             try:
                 load_weights(starts[task.name], staged.plain())

@@ -46,7 +46,7 @@ _DOMAINS = {
 def load(
     name: str, root: str | os.PathLike[str], size: Pixels | None = None, limit: int = 0, **options: Any
 ) -> AuxData:
-    """Reads a data set's training and validation sets into memory.
+    """Read a data set's training and validation sets into memory.
 
     Args:
         name: one of `READERS`.
@@ -76,6 +76,7 @@ def _indoor(
     root: Path,
     size: Pixels | None,
     limit: int,
+    *,
     train: int | None = None,
     val: int | None = None,
     seed: int | None = None,
@@ -95,7 +96,7 @@ def _indoor(
         made = size or scenes.SIZE
         place = root / "{}-{}-seed{}-{}x{}".format(*counts, *made)
         if not place.exists():
-            scenes.make(place, *counts, made)
+            scenes.make(place, train=counts[0], val=counts[1], seed=counts[2], size=made)
     elif (train, val, seed) != (None, None, None):
         raise InvalidArgumentError(f"{root} holds rooms already; train, val and seed are for making them")
     data = nyuv2.read(place, size, limit)
@@ -103,7 +104,7 @@ def _indoor(
 
 
 def edges_of(image: Array, share: float = 0.15) -> npt.NDArray[np.uint8]:
-    """Edges of a photo `(H, W, 3)`: the `share` of pixels with the steepest brightness, `(H, W)` 0 and 1."""
+    """Return the edges of a photo `(H, W, 3)`: `(H, W)`, 1 for the `share` of pixels that change most."""
     grey = np.pad(image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32), 1, "edge")
     # Sobel: smoothed across, differences along.
     rows = grey[:-2] + 2 * grey[1:-1] + grey[2:]
@@ -117,7 +118,7 @@ def edges_of(image: Array, share: float = 0.15) -> npt.NDArray[np.uint8]:
 
 
 def _camvid(
-    root: Path, size: Pixels | None, limit: int, share: float = 0.15, blocks: bool = False
+    root: Path, size: Pixels | None, limit: int, *, share: float = 0.15, blocks: bool = False
 ) -> AuxData:
     """CamVid: 11 classes, and edges computed from the photos.
 
@@ -170,7 +171,7 @@ _TASKONOMY_NAME = re.compile(r"(point_\d+_view_\d+)_domain_\w+")
 
 
 def _taskonomy(
-    root: Path, size: Pixels | None, limit: int, labels: str = "normals,depth", val_share: float = 0.2
+    root: Path, size: Pixels | None, limit: int, *, labels: str = "normals,depth", val_share: float = 0.2
 ) -> AuxData:
     """Taskonomy (Zamir et al., 2018): folders `rgb`, `normal`, `depth_zbuffer`, ... of folders of buildings.
 

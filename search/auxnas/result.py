@@ -66,14 +66,14 @@ class AuxResult:
     network: SearchNetwork = field(repr=False)
 
     def export(self) -> nn.Module:
-        """The primary network alone, as an ordinary module in evaluation mode.
+        """Return the primary network alone, as an ordinary module in evaluation mode.
 
         For "multi-resolution" it is a `MultiResolutionNet`, the same as one that was trained alone.
         """
         return self.network.export()
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the network, JSON-ready; NaN becomes None."""
+        """Return everything but the network, JSON-ready; NaN becomes None."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "network"}
         plain["config"] = dataclasses.asdict(self.config)
         plain["gates"] = {key: values.round(6).tolist() for key, values in self.gates.items()}
@@ -81,13 +81,13 @@ class AuxResult:
         return strict
 
     def report(self) -> str:
-        """A few lines for people: the primary's metrics, and what became of the gates."""
+        """Return a few lines for people: the primary's metrics, and what became of the gates."""
         values = ", ".join(f"{k} {v:.2f}" for k, v in self.metrics[self.primary].items())
         lines = [f"{self.primary} ({self.config.variant}): {values}"]
         if self.status != "ok":
             lines.append(
-                f"DIVERGED after {self.steps} updates: the loss was no longer finite, and these metrics are "
-                "of no use. Try a lower lr"
+                f"DIVERGED after {self.steps} updates: the loss was no longer finite, so these metrics "
+                "mean nothing. Try a lower lr"
             )
         elif self.gates["to_primary"].size and not self.drop:
             lines.append(f"the links to the primary were cut after {self.config.cut:.0%} of the training")

@@ -9,7 +9,8 @@ classes share, so a network has to see geometry to tell a table from a cabinet.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ ROOMS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Solid:
     """A box (turned about the vertical) or an ellipsoid.
 
@@ -63,12 +64,13 @@ class Solid:
 
 def make(
     root: str | os.PathLike[str],
+    *,
     train: int = 200,
     val: int = 100,
     seed: int = 0,
     size: tuple[int, int] = SIZE,
 ) -> Path:
-    """Generates the data set in the new folder `root`, and returns its path.
+    """Generate the data set in the new folder `root`, and return its path.
 
     Raises:
         DatasetError: the folder exists.
@@ -88,7 +90,7 @@ def make(
 
 
 def render(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> dict[str, Any]:
-    """One random scene.
+    """Return one random scene.
 
     Returns:
         "image" (H, W, 3) uint8; "labels" (H, W) uint16, see `CLASSES`; "depths" (H, W) float32 metres along
@@ -194,41 +196,27 @@ def _furnish(rng: np.random.Generator, kind: str, room: Vector) -> list[Solid]:
         centre = np.array([x, room[1] - above - half[1], z])
         colour = rng.uniform(0.15, 0.9) * rng.uniform(0.6, 1.0, 3)
         stripes = (rng.uniform(0.1, 0.3), rng.uniform(2, 6)) if name in _STRIPED else (0.0, 1.0)
-        label = list(CLASSES).index(name) + 1
-
-        def part(
-            offset: tuple[float, float, float],
-            size: Vector,
-            centre: Vector = centre,
-            rest: tuple[Any, ...] = (yaw, colour, stripes),
-            label: int = label,
-            name: str = str(name),
-        ) -> Solid:
-            moved = centre + _about_y(rest[0]) @ np.array(offset)
-            return Solid(label, name in _ROUND, moved, size, *rest)
-
-        solids.append(part((0, 0, 0), half))
+        body = Solid(
+            label=list(CLASSES).index(name) + 1, round=name in _ROUND, centre=centre, half=half, yaw=yaw,
+            colour=colour, stripes=stripes,
+        )  # fmt: skip
+        solids.append(body)
         if name in _BACKED:
             back = np.array([half[0], rng.uniform(0.2, 0.35), 0.05])
-            solids.append(part((0, -half[1] - back[1], half[2] - 0.05), back))
+            solids.append(_part(body, (0, -half[1] - back[1], half[2] - 0.05), back))
         if name == "table":
-            for side_x in (-1, 1):
-                for side_z in (-1, 1):
-                    leg = np.array([0.03, 0.35, 0.03])
-                    solids.append(part((side_x * (half[0] - 0.03), 0.35, side_z * (half[2] - 0.03)), leg))
+            leg = np.array([0.03, 0.35, 0.03])
+            for x, z in product((-1, 1), (-1, 1)):
+                solids.append(_part(body, (x * (half[0] - 0.03), 0.35, z * (half[2] - 0.03)), leg))
         if name == "lamp":
-            solids.append(
-                Solid(
-                    label,
-                    False,
-                    centre + np.array([0, 0.6 + half[1], 0]),
-                    np.array([0.02, 0.6, 0.02]),
-                    0.0,
-                    colour,
-                    stripes,
-                )
-            )
+            pole = _part(body, (0, 0.6 + half[1], 0), np.array([0.02, 0.6, 0.02]))
+            solids.append(replace(pole, round=False, yaw=0.0))
     return solids
+
+
+def _part(body: Solid, offset: tuple[float, float, float], half: Vector) -> Solid:
+    """Return another solid of the same piece of furniture, `offset` from the body along its axes."""
+    return replace(body, centre=body.centre + _about_y(body.yaw) @ np.array(offset), half=half)
 
 
 def _hit(solid: Solid, eye: Vector, rays: Vector) -> tuple[Vector, Vector, Vector]:

@@ -57,18 +57,18 @@ class LabelTask(abc.ABC):
 
     @property
     def objective(self) -> Metric:
-        """What the task is judged by."""
+        """Return the metric that the task is judged by."""
         return self.metrics[0]
 
     def channels(self, classes: int | None) -> int:
-        """Outputs of a network for data of so many classes."""
+        """Return the outputs of a network for data of so many classes."""
         count = self.outputs if self.outputs is not None else classes
         if count is None:
             raise DatasetError(f"{self.name}: the data does not say how many classes there are")
         return count
 
     def check(self, labels: Array, classes: int | None, where: str) -> None:
-        """Checks labels `(n, ...)` of a set; here, numbers of which 0 is unknown.
+        """Check labels `(n, ...)` of a set; here, numbers of which 0 is unknown.
 
         Raises:
             DatasetError: values out of range, or none known.
@@ -80,14 +80,14 @@ class LabelTask(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
-        """The mean loss of a batch: output `(B, channels, ...)` float32, label as in the module's table."""
+        """Return the mean loss of a batch: output `(B, channels, ...)` float32, label as the module says."""
 
     @abc.abstractmethod
     def meter(self, classes: int | None, device: torch.device | str) -> Counts:
-        """What accumulates the metrics of this task over batches."""
+        """Return what accumulates the metrics of this task over batches."""
 
 
-def _check_classes(name: str, labels: Array, classes: int | None, unknown: int, where: str) -> None:
+def _check_classes(name: str, labels: Array, classes: int | None, *, unknown: int, where: str) -> None:
     known = labels[labels != unknown]
     if not known.size:
         raise DatasetError(f"{where}: no label of {name!r} is known")
@@ -105,7 +105,7 @@ class Segmentation(LabelTask):
     metrics = benchmark_tasks.get("seg").metrics
 
     def check(self, labels: Array, classes: int | None, where: str) -> None:
-        _check_classes(self.name, labels, classes, IGNORE, where)
+        _check_classes(self.name, labels, classes, unknown=IGNORE, where=where)
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
         # Not the mean reduction: it is NaN where all pixels are ignored.
@@ -151,7 +151,7 @@ class Angles(Counts):
         self.state = torch.zeros(self.BINS + 2, dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts `(B, 3, H, W)` directions of any length and `(B, H, W, 3)` labels."""
+        """Count `(B, 3, H, W)` directions of any length and `(B, H, W, 3)` labels."""
         labels = labels.permute(0, 3, 1, 2).double()
         known = labels.square().sum(1) > 0.25
         a, b = F.normalize(logits.double(), dim=1), F.normalize(labels, dim=1)
@@ -216,7 +216,7 @@ class Ratios(Counts):
         self.state = torch.zeros(3, dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts `(B, 1, H, W)` predictions and `(B, H, W)` labels."""
+        """Count `(B, 1, H, W)` predictions and `(B, H, W)` labels."""
         known = labels > 0
         predicted, label = logits[:, 0][known].double(), labels[known].double()
         near = (predicted < 1.25 * label) & (label < 1.25 * predicted)
@@ -240,7 +240,7 @@ class Edges(LabelTask):
     outputs = 1
 
     def check(self, labels: Array, classes: int | None, where: str) -> None:
-        _check_classes(self.name, labels, 2, IGNORE, where)
+        _check_classes(self.name, labels, 2, unknown=IGNORE, where=where)
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
         known, edge = label != IGNORE, label == 1
@@ -261,7 +261,7 @@ class Thresholds(Counts):
         self.state = torch.zeros(2, 100, dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts `(B, 1, H, W)` logits and `(B, H, W)` labels."""
+        """Count `(B, 1, H, W)` logits and `(B, H, W)` labels."""
         bins = (logits[:, 0].sigmoid() * 100).long().clamp(0, 99)
         for kind in (0, 1):
             self.state[kind] += torch.bincount(bins[labels == kind], minlength=100)
@@ -283,7 +283,7 @@ class Classes(LabelTask):
     metrics = benchmark_tasks.get("cls-50-1000").metrics
 
     def check(self, labels: Array, classes: int | None, where: str) -> None:
-        _check_classes(self.name, labels, classes, -1, where)
+        _check_classes(self.name, labels, classes, unknown=-1, where=where)
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
         total = F.cross_entropy(output, label, ignore_index=-1, reduction="sum")
@@ -313,7 +313,7 @@ TASKS: dict[str, LabelTask] = {
 
 
 def get(name: str) -> LabelTask:
-    """The task of this name.
+    """Return the task of this name.
 
     Raises:
         UnknownTaskError: there is none.
@@ -324,7 +324,7 @@ def get(name: str) -> LabelTask:
 
 
 def check(data: AuxData, names: Sequence[str]) -> None:
-    """Checks all that training on the tasks of these names relies on.
+    """Check all that training on the tasks of these names relies on.
 
     Raises:
         UnknownTaskError: no such task, or the data has no labels of it.

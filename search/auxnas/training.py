@@ -38,12 +38,12 @@ from nasbench_mr.search.auxnas.tasks import LabelTask
 
 
 def ramp(share: float, start: float, end: float) -> float:
-    """0 before `start`, 1 after `end`, linear between; all are shares of the training."""
+    """Return 0 before `start`, 1 after `end`, linear between; all are shares of the training."""
     return min(1.0, max(0.0, (share - start) / (end - start)))
 
 
 def penalty(network: SearchNetwork, config: AuxConfig, share: float) -> Tensor:
-    """What pushes the gates, at this share of the training: see `AuxConfig`."""
+    """Return what pushes the gates, at this share of the training: see `AuxConfig`."""
     total = torch.zeros((), device=next(network.parameters()).device)
     weight = config.penalty * ramp(share, *config.penalty_period)
     for links in network.to_primary():
@@ -118,7 +118,7 @@ class Training:
         self.running: list[list[float]] = []
         # GradNorm's place: the last layer below the heads, by its weight, not a norm's or a bias.
         self.anchor = next(p for p in reversed(network.trunk()) if p.ndim > 1)
-        self._parts = {"network": self.network, "balance": self.balance, **self.optimizers}
+        self._parts: checkpoints.Parts = {"network": self.network, "balance": self.balance, **self.optimizers}
         if out is not None and (out / self.CHECKPOINT).is_file():
             path = out / self.CHECKPOINT
             with checkpoints.intact(path):
@@ -128,7 +128,7 @@ class Training:
         self._cut()
 
     def _groups(self) -> list[dict[str, Any]]:
-        """The weights with their learning rates."""
+        """Return the weights with their learning rates."""
         config, groups = self.config, self.network.groups()
         groups["balance"] = [p for p in self.balance.parameters() if p.numel()]
         rates = {"heads": config.head_lr or config.lr, "links": config.link_lr or config.lr}
@@ -178,7 +178,7 @@ class Training:
         return self._conclude()
 
     def _advance(self) -> None:
-        """One step of the gates, where they are searched, and one of the weights."""
+        """Take one step of the gates, where they are searched, and one of the weights."""
         epoch, place = divmod(self.step, self.per_epoch)
         order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.train_set.count)
         rng = np.random.default_rng([self.seed, 1, self.step])
@@ -212,11 +212,11 @@ class Training:
         self.step += 1
 
     def _cut(self) -> None:
-        """Cuts the links to the primary when it is time: a function of the step, so no checkpoint has it."""
+        """Cut the links to the primary when it is time: a function of the step, so no checkpoint has it."""
         self.network.cut = self.config.cut < 1 and self.step >= self.config.cut * self.total
 
     def _search_gates(self, on: bool) -> None:
-        """Whether gradients are computed for the gates; the weights' steps do without."""
+        """Compute gradients for the gates, or not: the weights' steps don't need them."""
         for alpha in self.alphas:
             alpha.requires_grad_(on)
 
@@ -236,7 +236,7 @@ class Training:
 
     @torch.no_grad()
     def evaluate(self, model: Callable[[Tensor], Sequence[Tensor]]) -> list[dict[str, float]]:
-        """The validation metrics of each output of `model`, in float32."""
+        """Return the validation metrics of each output of `model`, in float32."""
         classes = self.data.train.classes
         meters = [t.meter(classes.get(t.name), self.device) for t in self.tasks]
         for start in range(0, self.val_set.count, self.config.eval_batch_size):
@@ -259,7 +259,7 @@ class Training:
         self.gates.append(self._gate_values())
 
     def affinity(self) -> dict[str, float]:
-        """For each auxiliary: the cosine of its loss's gradient and the primary's, at the primary's trunk.
+        """Return, by auxiliary, the cosine of its loss's gradient and the primary's at the primary's trunk.
 
         On the first `eval_batch_size` training images, as they are, in evaluation mode. Above 0, a step for
         one is a step for the other; NaN where one's gradient does not get there.
@@ -339,7 +339,7 @@ class Training:
         )
 
     def _macs(self) -> int | None:
-        """The exported network's; None where it is not a code's."""
+        """Return the exported network's; None where it is not a code's."""
         config, primary = self.config, self.tasks[0]
         if config.backbone != "multi-resolution" or "stem_strides" in config.options or config.keeps_norms:
             return None
@@ -358,6 +358,6 @@ class Training:
         checkpoints.save(self.out / self.CHECKPOINT, self._parts, self._run(), progress)
 
     def _run(self) -> dict[str, Any]:
-        """What has to be the same for a checkpoint to be ours."""
+        """Return what must be the same for a checkpoint to be this run's."""
         about = {"config": asdict(self.config), "seed": self.seed, "tasks": [t.name for t in self.tasks]}
         return {**about, "data": self.data.digest, "start": sorted(self.begun.values())}

@@ -30,7 +30,7 @@ OPTIONS = {
 
 
 def staged(backbone: str, outputs: int, seed: int = 0, dense: bool = True, **options: object) -> Staged:
-    return build(backbone, outputs, dense, SIZE, seed, **{**OPTIONS[backbone], **options})
+    return build(backbone, outputs, dense, SIZE, seed=seed, **{**OPTIONS[backbone], **options})
 
 
 def trained(network: nn.Module, steps: int = 2) -> nn.Module:
@@ -250,7 +250,7 @@ def test_checkpoints_are_read(tmp_path: object) -> None:
     assert net(torch.zeros(1, 3, 32, 48)).shape == (1, 3, 32, 48)
     # What it lacks would be drawn at random: more blocks than it has, or another kind of network.
     for kind, changes in (("vit-tiny", {"num_hidden_layers": 5}), ("resnet-50", {})):
-        with pytest.raises(InvalidArgumentError, match=r"no checkpoint|no \w+ checkpoint"):
+        with pytest.raises(InvalidArgumentError, match=r"not a checkpoint|not a \w+ checkpoint"):
             build(kind, 3, True, (32, 48), checkpoint=str(tmp_path), head_channels=8, **changes)
 
 

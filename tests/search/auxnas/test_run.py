@@ -158,7 +158,7 @@ def test_a_killed_run_resumes(data: AuxData, tmp_path: Path, monkeypatch: pytest
         np.testing.assert_array_equal(result.gates[key], whole.gates[key])
     for a, b in zip(result.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(a, b)
-    # Neither another seed nor other data goes on here, and what is there stays as it is.
+    # Neither another seed nor other data resumes here, and what is there stays as it is.
     before = (tmp_path / "config.json").read_bytes()
     other = AuxData(data.train.take([1, 0, *range(2, 8)]), data.val)
     for changed, seed in ((data, 1), (other, 0)):
@@ -775,10 +775,10 @@ def test_codes_come_from_a_release(tiny_release: Path) -> None:
     bench = nasbench_mr.load(tiny_release)
     limit = float(np.median(cost.macs(bench.codes("seg"))))
     best = bench.best("seg", 1, max_macs=limit)[0]
-    assert choose_code(bench, "seg", limit) == best.code
-    assert cost.macs([choose_code(bench, "video,seg", limit, joint=True)])[0] <= limit
+    assert choose_code(bench, "seg", max_macs=limit) == best.code
+    assert cost.macs([choose_code(bench, "video,seg", max_macs=limit, joint=True)])[0] <= limit
     with pytest.raises(InvalidArgumentError, match="of one task, not of 2: set joint"):
-        choose_code(bench, "video,seg", limit)
+        choose_code(bench, "video,seg", max_macs=limit)
 
 
 # --- Ranking ---
