@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import checks, cost, spaces
-from nasbench_mr.arrays import Bools, Codes, Costs, Floats, Ints, key, keys
+from nasbench_mr.arrays import Bools, ByValue, Codes, Costs, Floats, Ints, key, keys
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, OutOfSpaceError, did_you_mean
 
 
-class Domain(spaces.Spacious):
+class Domain(ByValue, spaces.Spacious):
     """The codes a search may ask for.
 
     Args:
@@ -36,6 +36,8 @@ class Domain(spaces.Spacious):
         InfeasibleError: no code meets the limits.
         InvalidArgumentError: a limit is no positive number, or a fixed dimension does not exist.
     """
+
+    CACHES = frozenset({"_near"})
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Domain(spaces.Spacious):
             )
             raise InfeasibleError(f"no code of the table {self._describe()}{cheapest}")
         self.codes = codes[keep]
+        self.codes.setflags(write=False)  # `rows` and `neighbors` remember them.
         self._costs = (macs[keep], params[keep])
 
     def _describe(self) -> str:
@@ -239,7 +242,7 @@ class Domain(spaces.Spacious):
                 near = self.codes[np.argsort(self.distances(code), kind="stable")[: count + 1]]
                 near = near[(near != code).any(axis=1)]
             self._near[asked] = near[:count]
-        return self._near[asked]
+        return self._near[asked].copy()
 
     def variants(self, code: Codes) -> Codes:
         """The allowed codes that differ from `code` in one dimension, by any amount; of a list neighbors."""

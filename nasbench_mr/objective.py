@@ -15,12 +15,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from nasbench_mr import cost, spaces
-from nasbench_mr.arrays import Codes, Costs, Floats, keys
+from nasbench_mr.arrays import ByValue, Codes, Costs, Floats, keys
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     CodeNotFoundError,
@@ -56,8 +56,8 @@ class Goal:
     std: float = 1.0
 
 
-@dataclass(frozen=True)
-class Measured:
+@dataclass(frozen=True, eq=False)
+class Measured(ByValue):
     """A source's answer for n codes and m goals.
 
     Attributes:
@@ -73,8 +73,8 @@ class Measured:
     share: float | None = None
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False)
+class Evaluation(ByValue):
     """What an objective says of n codes.
 
     Attributes:
@@ -161,7 +161,7 @@ def affine(terms: Sequence[Goal]) -> tuple[Floats, Floats]:
     return offset, np.array([g.weight / total * g.metric.sign / g.std for g in terms])
 
 
-class Objective:
+class Objective(ByValue):
     """A function of codes to maximise, on a domain, that counts what it is asked.
 
     Make one with `Objective.table`, `Objective.surrogate` or `Objective.live`.
@@ -354,7 +354,7 @@ def _whole(column: Floats) -> Costs:
     return column.astype(np.int64) if np.isfinite(column).all() else column
 
 
-class TableSource:
+class TableSource(ByValue):
     """Answers from the tables, for the codes that have a value for every goal.
 
     Attributes:
@@ -439,7 +439,7 @@ class TableSource:
         return Measured(values[rows], self.macs[rows] / 1e9 * shares.sum(), "GMACs", float(shares.mean()))
 
 
-class SurrogateSource:
+class SurrogateSource(ByValue):
     """Answers from the release's surrogates, for any code."""
 
     def __init__(self, bench: Benchmark, terms: Sequence[Goal]):
@@ -449,6 +449,9 @@ class SurrogateSource:
             bench.query(bench.codes(goal.task.name)[0], goal.task.name, source="surrogate")
         table = TableSource(bench, terms[:1]) if terms[0].task.space != "nasbench-mr" else None
         self._gmacs = None if table is None else dict(zip(keys(table.codes), table.macs / 1e9, strict=True))
+
+    def _compared(self) -> dict[str, Any]:
+        return {"bench": str(self.bench), "gmacs": self._gmacs}
 
     def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
         columns = [

@@ -20,7 +20,7 @@ import numpy as np
 
 from nasbench_mr import npz, plugins, spaces
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.arrays import Codes, Floats
+from nasbench_mr.arrays import ByValue, Codes, Floats
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, NotFittedError
 from nasbench_mr.npz import State
@@ -56,7 +56,7 @@ class _Kind:
         return PREDICTORS.name_of(owner)
 
 
-class Predictor(spaces.Spacious, abc.ABC):
+class Predictor(ByValue, spaces.Spacious, abc.ABC):
     """A model from codes to any number of columns (metrics, tasks), with its uncertainty.
 
     Args:
@@ -164,6 +164,11 @@ class Predictor(spaces.Spacious, abc.ABC):
             "names": self.names,
         }
         npz.write(path, _FORMAT, header, self._state())
+
+    def _compared(self) -> dict[str, Any]:
+        """Return what it was made of, and what it has learnt."""
+        made = {"seed": self.seed, "space": self.space, "options": self.options, "names": self.names}
+        return {**made, **(self._state() if self.names else {})}
 
     def _check_fitted(self) -> None:
         if not self.names:

@@ -114,7 +114,8 @@ class NcpMlp(GradientPredictor):
             }
             model = TaskModel(len(own["x_mean"]), len(columns), len(own["cost_mean"]), torch.Generator())
             model.load_state_dict(own)
-            self.models.append(model.eval().requires_grad_(False))
+            model._settle()
+            self.models.append(model)
 
 
 class TaskModel(nn.Module):
@@ -216,7 +217,14 @@ class TaskModel(nn.Module):
                     self.error.copy_(error.square().nanmean(0).sqrt().nan_to_num(1.0) * self.y_scale)
                     kept = {key: value.clone() for key, value in self.state_dict().items()}
         self.load_state_dict(kept)
-        self.requires_grad_(False)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Leave training: evaluation, weights without gradients, and no generator, which no one can copy."""
+        self.eval().requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, _Block):
+                module.generator = None
 
 
 class _Block(nn.Module):
@@ -226,7 +234,8 @@ class _Block(nn.Module):
         super().__init__()
         self.linear = _linear(inputs, outputs, generator)
         self.norm = nn.BatchNorm1d(outputs)
-        self.dropout, self.generator = dropout, generator
+        self.dropout = dropout
+        self.generator: torch.Generator | None = generator
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.silu(self.norm(self.linear(x)))

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr.arrays import Codes, Floats, Ints, key, keys
+from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, key, keys
 from nasbench_mr.checks import at_least, positive
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.domain import Domain
@@ -49,7 +49,7 @@ SEARCHES = Registry["type[Searcher]"](
 _ATTEMPTS = 8
 
 
-class Searcher(abc.ABC):
+class Searcher(ByValue, abc.ABC):
     """Proposes codes and learns from their values, which are the larger the better.
 
     Args:
@@ -97,12 +97,14 @@ class Searcher(abc.ABC):
             self._free[self.domain.rows(codes)] = False
         return codes
 
-    def tell(self, codes: object, values: object) -> None:
-        """The values of codes asked for, in any order and in as many calls as one likes.
+    def tell(self, codes: object, values: object, *, elsewhere: bool = False) -> None:
+        """Learn the values of codes asked for, in any order and in as many calls as one likes.
 
         Args:
             codes: `(n, DIM)`.
             values: `(n,)`, finite; the larger the better.
+            elsewhere: whether codes of the domain that were never asked for are taken as well, as trained to
+                the end: a warm start from what is known already. They are not asked for any more.
 
         Raises:
             InvalidArgumentError: a value is missing or not finite, or a code was not asked for, or was told
@@ -125,12 +127,20 @@ class Searcher(abc.ABC):
             )
         named = keys(checked)
         seen: set[bytes] = set()
+        new = np.zeros(len(checked), bool)
+        if elsewhere:
+            new = self.domain.contains(checked) & [code not in self._asked for code in named]
         for row, code in enumerate(named):
-            if code not in self._pending or code in seen:
+            if not (code in self._pending or new[row]) or code in seen:
                 why = "was told already" if code in self._asked else "was never asked for"
+                if elsewhere and code not in self._asked:
+                    why = "is not in the domain"
                 raise InvalidArgumentError(f"codes[{row}], {checked[row].tolist()}, {why}")
             seen.add(code)
-        self._tell(checked, told, np.array([self._pending.pop(code) for code in named], np.int64))
+        self._asked.update(named)
+        if len(self._free):
+            self._free[self.domain.rows(checked)] = False
+        self._tell(checked, told, np.array([self._pending.pop(code, 0) for code in named], np.int64))
 
     @property
     def codes(self) -> Codes:
@@ -259,8 +269,8 @@ def make(
     return made
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, eq=False)
+class Trace(ByValue):
     """What one run measured, in that order; row k of every array is its k-th measurement.
 
     Attributes:
@@ -286,7 +296,9 @@ class Trace:
         """`(n,)` the largest value of a full training so far; NaN before the first."""
         full = np.where(self.fidelity == 0, self.values, -np.inf)
         running = np.maximum.accumulate(full)
-        return np.where(np.isfinite(running), running, np.nan)
+        best: Floats = np.where(np.isfinite(running), running, np.nan)
+        best.setflags(write=False)  # It is kept.
+        return best
 
     @property
     def best_value(self) -> float:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from nasbench_mr import __version__, cost, features, objective, plugins, release
 from nasbench_mr import tasks as registry
-from nasbench_mr.arrays import Codes, Floats, Ints, keys
+from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys
 from nasbench_mr.checks import at_least, finite
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.domain import Domain
@@ -51,8 +51,8 @@ PRESETS = ("paper",)
 PAPER_RATE, PAPER_TARGET, PAPER_COST_WEIGHT = 3.0, 0.1, 0.5
 
 
-@dataclass(frozen=True)
-class Candidates:
+@dataclass(frozen=True, eq=False)
+class Candidates(ByValue):
     """Codes and what is known of them; row k of every array is about `codes[k]`.
 
     Attributes:
@@ -71,8 +71,8 @@ class Candidates:
     params: Ints
 
 
-@dataclass(frozen=True)
-class Trajectory:
+@dataclass(frozen=True, eq=False)
+class Trajectory(ByValue):
     """Every step of every start; step 0 is the start itself.
 
     Attributes:
@@ -86,7 +86,7 @@ class Trajectory:
     macs: Ints
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NCPResult(Candidates):
     """What `ncp` found; the arrays of `Candidates` hold the best distinct codes, best first.
 
@@ -241,8 +241,8 @@ class Model(Protocol):
     def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
-@dataclass(frozen=True)
-class Trend(Spacious):
+@dataclass(frozen=True, eq=False)
+class Trend(ByValue, Spacious):
     """A linear function of the features of codes (`predictors.features`), 0 at their mean.
 
     Attributes:
@@ -724,8 +724,8 @@ def _paper_start(domain: Domain) -> Codes:
     return code
 
 
-@dataclass(frozen=True)
-class Transfer:
+@dataclass(frozen=True, eq=False)
+class Transfer(ByValue):
     """Codes optimised for one task each, and what every task makes of them.
 
     Attributes:

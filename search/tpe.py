@@ -27,6 +27,8 @@ class TPE(Searcher):
     """
 
     name = "tpe"
+    #: Optuna's study follows from the seed and from what was told.
+    CACHES = frozenset({"_study", "_distributions"})
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), *, initial: int = 20):
         super().__init__(domain, seed, epochs)

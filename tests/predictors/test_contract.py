@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import pickle
 import random
 import sys
+import tracemalloc
 import types
 import zipfile
 from pathlib import Path
@@ -352,3 +354,42 @@ def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path: Path) -> Non
         archive.filelist[0].file_size = 3 << 30
     with pytest.raises(InvalidArgumentError, match="refused"):
         predictors.load(tmp_path / "bomb.npz")
+
+
+# --- Copies, seeds, memory ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_copies_are_equal_and_answer_alike(kind: str, space: Space) -> None:
+    codes, values = data(space)
+    model = make(kind, space)
+    assert copy.deepcopy(model) == model
+    model.fit(codes, values, ["a", "b"])
+    for kept in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert kept == model
+        np.testing.assert_array_equal(kept.predict(codes), model.predict(codes))
+        assert kept.fit(codes, -values) != model
+
+
+def test_seeds_reach_to_2_to_the_63(kind: str) -> None:
+    codes, values = data(n=20)
+    model = make(kind, seed=2**63 - 1).fit(codes, values)
+    assert np.isfinite(model.predict(codes)).all()
+    with pytest.raises(InvalidArgumentError, match=r"expected an integer from 0 to 2\^63 - 1"):
+        make(kind, seed=2**63)
+
+
+def test_memory_does_not_grow_with_the_codes_but_for_the_answers(kind: str) -> None:
+    """40,000 codes take hardly more than 4,000: what a code needs on the way is given back."""
+    codes, values = data(n=200)
+    model = predictors.make(kind, **({"rounds": 40} if kind == "gbdt" else QUICK.get(kind, {})))
+    model.fit(codes, values)
+    peaks = []
+    for n in (4000, 40000):
+        asked = np.tile(codes, (n // 200, 1))
+        tracemalloc.start()
+        model.predict(asked)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Features alone would be 36,000 x 66 x 8 = 19 MB; checked codes and answers are 36,000 x 86 bytes = 3 MB.
+    assert peaks[1] - peaks[0] < 12e6
