@@ -770,9 +770,9 @@ def transfer(
         else:
             predictor = fit(source, names, seed)
     given = None if predictor is source else predictor
-    limits = {"max_macs": max_macs, "max_params": max_params}
-    shared = _problem(source, given, names, limits, seed=seed)
-    best = [ncp(source, name, seed=seed, predictor=given, **limits, **options) for name in names]
+    shared = _problem(source, given, names, {"max_macs": max_macs, "max_params": max_params}, seed=seed)
+    options |= {"max_macs": max_macs, "max_params": max_params}
+    best = [ncp(source, name, seed=seed, predictor=given, **options) for name in names]
     codes = np.concatenate([result.codes[:1] for result in best])
     predicted, _ = shared.predict(codes)
     unit = np.array([goal.metric.sign / goal.std for goal in shared.goals])

@@ -235,9 +235,9 @@ def understand(
         spelled = os.fsencode(path.name).decode("utf-8", "replace")
         described = replace(described, provenance=f"{spelled}, sha256 {files.sha256(path)}")
         columns, extra = _columns(arrow, described)
-        for metric in described.metrics:
-            if metric.name in columns:
-                _check_plausible(metric, columns[metric.name])
+        for measured in described.metrics:
+            if measured.name in columns:
+                _check_plausible(measured, columns[measured.name])
         trials = table.to_arrow(described, columns, extra)
         if described.cost == "code" and (wrong := _wrong_costs(columns)):
             if not trust_costs:

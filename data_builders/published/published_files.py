@@ -73,7 +73,7 @@ BLOBS = {
     "data/video-p/trainval.pkl": "0c8d8ea293895a7cc513619c874c890e9e624bbc",
     "data/video/trainval.pkl": "04d10396c1636d6a748277cf4a6e1f85ca3be86f",
 }
-#: The SHA-256 of the files that were at hand; that of others is recorded when they are first seen (`_pinned`).
+#: The SHA-256 of the files that were at hand; that of others is recorded at first sight (`_pinned`).
 SHA256 = {
     "data/cls-10-1000/trainval.pkl": "423e0a511b72b47587fb418f91122b8a7b0e6ea6d89e029a2703374916fca4ca",
     "data/cls-50-100/trainval.pkl": "f6c7f8d67c84abc3aa226f5c5115c6c35adf576f41dd4d157b683148486f559b",
