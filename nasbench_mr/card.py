@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import spaces, trials
+from nasbench_mr.escape import markdown, terminal
 
 if TYPE_CHECKING:
     from nasbench_mr.release import Release
@@ -29,13 +30,15 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 def text(release: Release) -> str:
     """Return DATASET_CARD.md of a release: from its manifest, and from its tables on disk."""
     about = release.about
-    lines = [*_front_matter(release), "", f"# {about.get('title', release.name)} ({release})", ""]
-    lines += [about["description"], ""] if "description" in about else []
-    lines += [f"- {key}: {about[key]}" for key in ("license", "citation", "homepage") if key in about]
+    lines = [*_front_matter(release), "", f"# {markdown(about.get('title', release.name))} ({release})", ""]
+    lines += [*map(markdown, about.get("description", "").splitlines()), ""] if "description" in about else []
+    lines += [
+        f"- {key}: {markdown(about[key])}" for key in ("license", "citation", "homepage") if key in about
+    ]
     lines += ["", "## Tables", "", *_tables(release), "", "## Columns", "", *_columns(release)]
     lines += ["", "## Statistics", "", *_statistics(release), "", "## Collection", "", *_collection(release)]
     if flaws := about.get("flaws"):
-        lines += ["", "## Known flaws", "", *(f"- {flaw}" for flaw in flaws)]
+        lines += ["", "## Known flaws", "", *(f"- {markdown(flaw)}" for flaw in flaws)]
     return "\n".join([*lines, "", _USE])
 
 
@@ -63,7 +66,10 @@ def _front_matter(release: Release) -> list[str]:
         "task_categories": sorted({_CATEGORIES.get(problem, "other") for problem in problems}),
         "size_categories": [size],
     }
-    lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items())]
+    lines = [
+        "---",
+        *(f"{key}: {terminal(json.dumps(value, ensure_ascii=False))}" for key, value in front.items()),
+    ]
     lines += ["configs:"]
     for folder, suffix in (("tables", ""), ("curves", "-curves")):
         for task in release.tasks:
@@ -76,13 +82,17 @@ def _tables(release: Release) -> list[str]:
     lines = ["| task | what | dataset | rows | metrics | objective |", "|---|---|---|---|---|---|"]
     for task in release.tasks.values():
         rows = release.files[f"tables/{task.name}.parquet"]["rows"]
-        metrics = ", ".join(f"{m.name} ({m.unit})" for m in task.metrics)
-        lines += [f"| {task.name} | {task.title} | {task.dataset} | {rows:,} | {metrics} | {_goal(task)} |"]
+        metrics = ", ".join(markdown(f"{m.name} ({m.unit})") for m in task.metrics)
+        lines += [
+            f"| {task.name} | {markdown(task.title)} | {markdown(task.dataset)} | {rows:,} | {metrics} "
+            f"| {_goal(task)} |"
+        ]
     return lines
 
 
 def _goal(task: Task) -> str:
-    return f"{task.objective}, {'larger' if task.metric(task.objective).sign > 0 else 'smaller'} is better"
+    better = "larger" if task.metric(task.objective).sign > 0 else "smaller"
+    return f"{markdown(task.objective)}, {better} is better"
 
 
 def _columns(release: Release) -> list[str]:
@@ -126,8 +136,8 @@ def _collection(release: Release) -> list[str]:
     lines = []
     for text_ in dict.fromkeys(task.provenance for task in release.tasks.values() if task.provenance):
         of = ", ".join(task.name for task in release.tasks.values() if task.provenance == text_)
-        lines += [f"- {of}: {text_}"]
+        lines += [f"- {of}: {markdown(text_)}"]
     for task in release.tasks.values():
         if task.recipe:
-            lines += [f"- recipe of {task.name}: {task.recipe}"]
+            lines += [f"- recipe of {task.name}: {markdown(task.recipe)}"]
     return lines

@@ -17,7 +17,7 @@ from typing import Any
 import requests
 from tqdm import tqdm
 
-from nasbench_mr import __version__, files
+from nasbench_mr import __version__, escape, files
 from nasbench_mr.errors import DownloadError, IntegrityError, InvalidArgumentError
 
 MAX_BYTES = 64 << 30
@@ -71,8 +71,17 @@ def download(
     """
     path = Path(path)
     if not url.startswith(("https://", "http://")):
-        raise InvalidArgumentError(f"{url!r} is no http(s) address")
-    checks = _checks(sha256, blob_id)
+        raise InvalidArgumentError(f"{escape.address(url)!r} is no http(s) address")
+    try:
+        return _download(url, path, _checks(sha256, blob_id), max_bytes, attempts, progress)
+    except (DownloadError, IntegrityError) as error:
+        # An address may have a password or a token; requests repeats it in its errors.
+        raise type(error)(escape.without_secrets(str(error), url)) from None
+
+
+def _download(
+    url: str, path: Path, checks: list[_Check], max_bytes: int, attempts: int, progress: bool
+) -> Path:
     if checks and path.is_file() and not _wrong(path, checks):
         return path
     part = path.with_name(f"{path.name}.part")

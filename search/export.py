@@ -7,7 +7,7 @@ import os
 import textwrap
 from pathlib import Path
 
-from nasbench_mr import cost, files, space
+from nasbench_mr import cost, escape, files, space
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
 from nasbench_mr.tasks import Task
@@ -115,7 +115,7 @@ def source(code: object, task: Task) -> str:
     shapes, forward = _FORWARD[task.problem]
     parts = [
         _HEADER.format(
-            title=f"A multi-resolution network for {task.title}.",
+            title=f"A multi-resolution network for {escape.python(task.title)}.",
             code=space.to_string(code),
             scaled=""
             if width == 1
@@ -133,7 +133,7 @@ def source(code: object, task: Task) -> str:
         _NETWORK.format(
             stem=stem,
             stages=stages,
-            task=task.title,
+            task=escape.python(task.title),
             shapes=shapes,
             in_channels=64 if trunk else 3,
             strides=(2, 1) if trunk else (2, 2),

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nasbench_mr import escape
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, ReleaseError, StorageError
 
 if TYPE_CHECKING:
@@ -340,4 +341,4 @@ def _cell(value: object) -> str:
         return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return str(value)
+    return escape.terminal(str(value)).replace("\n", " ")

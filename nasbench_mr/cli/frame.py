@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from nasbench_mr import escape
 from nasbench_mr.cli.command import Command
 from nasbench_mr.errors import NasbenchMRError, did_you_mean
 
@@ -127,7 +128,8 @@ def _refuse(message: str, args: argparse.Namespace) -> int:
     """Print a mistake of the user's in one line; return the exit status."""
     parser: Parser | None = getattr(args, "parser", None)
     message = " ".join(message.split())
-    print(f"nasbench-mr: {message if parser is None else parser.as_typed(message)}", file=sys.stderr)
+    shown = escape.terminal(message if parser is None else parser.as_typed(message))
+    print(f"nasbench-mr: {shown}", file=sys.stderr)
     return 2
 
 

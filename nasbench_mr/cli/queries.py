@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr import spaces
+from nasbench_mr import escape, spaces
 from nasbench_mr.cli.command import (
     Command,
     add_json,
@@ -61,13 +61,13 @@ class Tasks(Command):
                     value = ", ".join(f"{m['name']} ({m['unit']}, {m['direction']})" for m in value)
                 elif isinstance(value, tuple):
                     value = ", ".join(value)
-                print(f"{key:16} {'unknown' if value is None else value}")
+                print(f"{key:16} {'unknown' if value is None else escape.terminal(str(value))}")
             return None
         rows = task_rows(bench)
         if args.json:
             return print_json({"releases": list(map(str, bench.releases)), "tasks": rows})
         for release in bench.releases:
-            print(f"{release} ({release.about.get('title', release.path)})")
+            print(f"{release} ({escape.terminal(str(release.about.get('title', release.path)))})")
         print()
         print(format_table(rows))
         return None

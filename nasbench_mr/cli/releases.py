@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nasbench_mr import library, progress
+from nasbench_mr import escape, library, progress
 from nasbench_mr import release as releases
 from nasbench_mr.benchmark import load
 from nasbench_mr.cli.command import (
@@ -76,9 +76,9 @@ def fetch_release(url: str, sha256: str | None) -> releases.Release:
     if os.path.isfile(url):
         return releases.install(url, sha256)
     if not url.startswith(("https://", "http://")):
-        raise InvalidArgumentError(f"{url!r} is neither a file nor an http(s) address")
+        raise InvalidArgumentError(f"{escape.address(url)!r} is neither a file nor an http(s) address")
     if sha256 is None:
-        raise InvalidArgumentError(f"give --sha256 HASH, which stands in {url}.sha256")
+        raise InvalidArgumentError(f"give --sha256 HASH, which stands in {escape.address(url)}.sha256")
     sha256 = sha256.lower()
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise InvalidArgumentError(f"--sha256 is {sha256!r}; expected 64 hexadecimal digits")
@@ -235,7 +235,7 @@ class Card(Command):
     def run(self, args: argparse.Namespace) -> None:
         release = open_release(args).release
         path = release.path / releases.MANIFEST if args.json else release.file("DATASET_CARD.md")
-        print(path.read_text(encoding="utf-8").rstrip())
+        print(escape.terminal(path.read_text(encoding="utf-8").rstrip()))
 
 
 class Releases(Command):
@@ -270,7 +270,7 @@ class Releases(Command):
             return print_json(rows)
         for row in rows:
             if "error" in row:
-                print(f"{row['release']}\n  damaged: {row['error']}\n  in {row['path']}")
+                print(f"{row['release']}\n  damaged: {escape.terminal(row['error'])}\n  in {row['path']}")
                 continue
             print(f"{row['release']}{' *' if row['answers'] else ''}")
             tasks = ", ".join(f"{t}*" if t in row["answers"] else t for t in row["tasks"])
