@@ -23,6 +23,16 @@ MAX_UNPACKED = 64 << 30
 MAX_MEMBERS = 1_000_000
 MAX_HEADER = 1 << 20
 
+#: What reading a damaged or hostile archive raises: numbers that no file has, headers nested without end.
+_DAMAGE = (
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+)
 #: How packed files start, and what opens them.
 _PACKED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -32,13 +42,22 @@ _PACKED: dict[bytes, Callable[..., Any]] = {
 
 
 def extract_tar(
-    source: str | os.PathLike[str] | IO[bytes], target: str | os.PathLike[str], max_bytes: int = MAX_UNPACKED
+    source: str | os.PathLike[str] | IO[bytes],
+    target: str | os.PathLike[str],
+    max_bytes: int = MAX_UNPACKED,
+    *,
+    max_members: int = MAX_MEMBERS,
+    largest: Callable[[str], int] | None = None,
 ) -> None:
-    """Unpacks a tarball of plain files and folders, plain or packed by gzip, bzip2 or xz, into a folder.
+    """Unpack a tarball of plain files and folders, plain or packed by gzip, bzip2 or xz, into a folder.
+
+    Args:
+        max_bytes, max_members: limits of the whole.
+        largest: by a member's name, how many bytes it may have.
 
     Raises:
         UnsafeFileError: a member is a link, a device, has an absolute path or one that leaves the folder,
-            or the whole is larger than `max_bytes`; also where the archive is truncated or is no tarball.
+            or it or the whole is larger than allowed; also where the archive is truncated or is no tarball.
             What was unpacked before stays in `target`, which callers make with `atomic_folder`.
         StorageError: the disk is full or the folder can't be written.
     """
@@ -58,13 +77,18 @@ def extract_tar(
                 total += member.size
                 if total > max_bytes:
                     raise UnsafeFileError(f"{name}: unpacks to more than {max_bytes:,} bytes; refused")
-                if count > MAX_MEMBERS:
-                    raise UnsafeFileError(f"{name}: has more than {MAX_MEMBERS:,} files; refused")
+                if largest is not None and member.size > (most := largest(member.name)):
+                    raise UnsafeFileError(
+                        f"{name}: {shown} has {member.size:,} bytes; expected at most {most:,}"
+                    )
+                if count > max_members:
+                    raise UnsafeFileError(f"{name}: has more than {max_members:,} files; refused")
                 if os.path.isabs(member.name) or ".." in Path(member.name).parts:
                     raise UnsafeFileError(f"{name}: {shown} is not inside the archive's folder")
+                member.mtime = 0  # it may be no time that a file can have
                 tar.extract(member, target, filter="data")
             stream.finish()
-        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
+        except (*_DAMAGE, OSError) as error:
             if isinstance(error, UnsafeFileError):
                 raise
             if isinstance(error, OSError) and error.errno in (

@@ -41,6 +41,10 @@ MINI = "mini"
 
 #: A manifest is read whole, before anything of it can be checked.
 MAX_MANIFEST = 16 << 20
+#: Files that may be larger; they are hashed piece by piece before anything reads them.
+_LARGE = (".parquet", ".npz", ".safetensors", ".gz", ".tar")
+#: A release has some files for each task.
+MAX_FILES = 10_000
 #: Entries of a manifest that are one text each.
 _TEXTS = ("title", "description", "license", "citation", "homepage")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -675,7 +679,7 @@ def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = N
     if sha256 is not None:
         files.check_sha256(tarball, sha256)
     target.mkdir(parents=True, exist_ok=True)
-    archives.extract_tar(tarball, target)
+    archives.extract_tar(tarball, target, max_members=MAX_FILES, largest=_largest)
     tops = list(target.iterdir())
     folder = tops[0] if len(tops) == 1 and tops[0].is_dir() else target
     try:
@@ -684,6 +688,13 @@ def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = N
         raise ReleaseError(f"{tarball} is no release: it has no {MANIFEST}") from None
     verify(release)
     return release
+
+
+def _largest(name: str) -> int:
+    """Return how many bytes a file of a release may have: those that are read whole, few."""
+    from nasbench_mr import archives
+
+    return archives.MAX_UNPACKED if PurePosixPath(name).suffix in _LARGE else MAX_MANIFEST
 
 
 def install(source: str | os.PathLike[str], sha256: str | None = None) -> Release:

@@ -482,7 +482,6 @@ def read(path: str | os.PathLike[str], task: Task, sha256: str | None = None) ->
         TableError: see `check` and `read_arrow`.
         FileNotFoundError: no such file.
     """
-    arrow = read_arrow(path)
     if sha256:
-        files.check_sha256(path, sha256)
-    return check(arrow, task, str(path))
+        files.check_sha256(path, sha256)  # before anything parses it
+    return check(read_arrow(path), task, str(path))

@@ -299,6 +299,14 @@ def edited(copy: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no version": (lambda d: d.pop("version"), "is malformed: KeyError"),
     "no files": (lambda d: d.pop("files"), "is malformed"),
+    "no digest": (lambda d: d.pop("digest"), "is malformed: KeyError"),
+    "a digest that is none": (lambda d: d.update(digest="x"), "digest is 'x'; expected 64 hexadecimal"),
+    "a title that is no text": (lambda d: d.update(title=[1]), "title is .1.; expected a text"),
+    "surrogates that are none": (lambda d: d.update(surrogates={"seg": 3}), "surrogates is .*an object"),
+    "rows that are text": (
+        lambda d: d["files"]["curves/seg.parquet"].update(rows="many"), "malformed entry for 'curves/seg"),
+    "bytes without end": (
+        lambda d: d["files"]["curves/seg.parquet"].update(bytes=10**400), "malformed entry for 'curves/seg"),
     "no tasks": (lambda d: d.update(tasks=[]), "lists no tasks"),
     "tasks of another kind": (lambda d: d.update(tasks="seg"), "malformed"),
     "files of another kind": (lambda d: d.update(files=["tables/seg.parquet"]), "malformed"),
@@ -791,6 +799,24 @@ def test_a_bomb(tarball: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> N
     with pytest.raises(UnsafeFileError, match="unpacks to more than 1,000 bytes; refused"):
         release.install(tarball)
     assert tree(home) == {}
+
+
+@pytest.mark.parametrize("name", ["release.json", "DATASET_CARD.md", "LICENSE"])
+def test_a_bomb_that_is_read_whole(name: str, tmp_path: Path, home: Path) -> None:
+    """16 MiB and one byte, 16 kB packed, of a file that would be read into memory."""
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo(f"tiny-1.0.0/{name}")
+        info.size = release.MAX_MANIFEST + 1
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(UnsafeFileError, match=rf"{name}' has 16,777,217 bytes; expected at most 16,777,216"):
+        release.install(tmp_path / "x.tar.gz")
+    assert tree(home) == {}
+
+
+def test_a_manifest_in_a_folder_has_a_limit_too(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "MAX_MANIFEST", 1000)
+    with pytest.raises(ReleaseError, match=r"release.json has [\d,]+ bytes; expected at most 1,000"):
+        Release.open(copy)
 
 
 def test_a_truncated_tarball(tarball: Path, home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,34 @@ def test_a_copy_of_another_file_is_not_used(cached: tuple[Path, str, Path, Path]
     path, _, cache, _ = cached
     table.write(path, SEG, columns(3))
     assert len(table_cache.load(path, SEG, files.sha256(path), cache)) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the system has no users")
+def test_a_copy_that_someone_else_could_have_written_is_not_used(
+    cached: tuple[Path, str, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forged copy in a shared cache: whole, under the right name, and of values that no one measured."""
+    path, digest, cache, copy = cached
+    assert copy.stat().st_mode & 0o777 == 0o600
+    forged = cache.parent / "forged.parquet"
+    table.write(forged, SEG, columns() | {"mIoU": [99.0] * 6, "seed": range(6)})
+    table_cache.write_copy(copy, table.read(forged, SEG), digest)
+    assert table_cache.load(path, SEG, digest, cache).values["mIoU"][0] == 99.0  # ours would be believed
+    copy.chmod(0o620)
+    assert table_cache.read_copy(copy, SEG, digest) is None
+    copy.chmod(0o600)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    assert table_cache.read_copy(copy, SEG, digest) is None
+    assert table_cache.load(path, SEG, digest, cache).values["mIoU"].tolist() == [10, 11, 12, 13, 14, 15]
+
+
+def test_a_copy_under_another_ones_name_is_not_used(cached: tuple[Path, str, Path, Path]) -> None:
+    path, digest, cache, copy = cached
+    other = path.with_name("other.parquet")
+    table.write(other, SEG, columns(3))
+    copy.rename(copy.with_name(copy.name.replace(digest, files.sha256(other))))
+    assert len(table_cache.load(other, SEG, files.sha256(other), cache)) == 3
 
 
 def test_a_copy_that_lacks_a_metric_is_not_used(cached: tuple[Path, str, Path, Path]) -> None:
