@@ -148,7 +148,7 @@ def _check_shapes(file: opening.Hdf5) -> int:
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8 or not len(images):
         raise ValueError(f"images are {images.shape} {images.dtype}; expected (n, 3, W, H) uint8")
     total, _, width, height = images.shape
-    shapes = {"labels": (total, width, height), "depths": (total, width, height)}
+    shapes: dict[str, tuple[int, ...]] = {"labels": (total, width, height), "depths": (total, width, height)}
     if "normals" in file:
         shapes["normals"] = (total, 3, width, height)
     for name, shape in shapes.items():
