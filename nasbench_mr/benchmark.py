@@ -458,10 +458,9 @@ class Benchmark:
         surrogate = self._surrogate(view.task.name)
         if surrogate is None:
             if source == "surrogate":
-                source = self._sources[view.task.name]
+                asked = self._sources[view.task.name]
                 raise SurrogateNotFoundError(
-                    f"{source} has no surrogate for {view.task.name!r}: "
-                    f"nasbench-mr surrogate fit {source.name}"
+                    f"{asked} has no surrogate for {view.task.name!r}: nasbench-mr surrogate fit {asked.name}"
                 )
             raise self._not_found(view, code)
         import numpy as np

@@ -28,6 +28,7 @@ from nasbench_mr.errors import (
     TableError,
     did_you_mean,
 )
+from nasbench_mr.files import Scratch
 from nasbench_mr.tasks import Task
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Release:
     files: dict[str, dict[str, Any]]
     about: dict[str, Any]
     digest: str
-    scratch: files.Scratch | None = field(default=None, compare=False, repr=False)
+    scratch: Scratch | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -282,7 +283,7 @@ def load(spec: str | os.PathLike[str]) -> Release:
     """
     if named(spec) is not None or not os.path.isfile(spec):
         return Release.open(find(spec))
-    scratch = files.Scratch(spec)
+    scratch = Scratch(spec)
     return replace(unpack(spec, scratch.folder / "release"), scratch=scratch)
 
 

@@ -792,7 +792,7 @@ def test_hostile_tarballs(
 
 def test_a_bomb(tarball: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(archives, "MAX_MEMBERS", 3)
+        patch.setattr(release, "MAX_FILES", 3)
         with pytest.raises(UnsafeFileError, match="has more than 3 files; refused"):
             release.install(tarball)
     monkeypatch.setattr(archives.extract_tar, "__defaults__", (1000,))
