@@ -44,7 +44,7 @@ class ByValue:
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        ours, theirs = self._compared(), other._compared()  # type: ignore[attr-defined]
+        ours, theirs = self._compared(), other._compared()
         return same(ours, theirs)
 
     def _compared(self) -> dict[str, Any]:
