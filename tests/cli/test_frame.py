@@ -45,7 +45,7 @@ def test_help_lists_every_command_and_imports_none(run: Run) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     modules = [
         "nasbench_mr",
-        *(f"nasbench_mr.{name}" for name in ("cli", "cli.command", "cli.frame", "errors")),
+        *(f"nasbench_mr.{name}" for name in ("cli", "cli.command", "cli.frame", "errors", "escape")),
     ]
     assert done.stdout.splitlines()[-1] == str(modules)
 
