@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import tasks, workers
 from nasbench_mr.errors import (
+    DatasetError,
     IntegrityError,
     InvalidArgumentError,
     MissingExtraError,
@@ -237,6 +238,9 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
     except (MissingExtraError, RecipeError) as error:
         fatal, text = workers.portable(error), str(error)
     except Exception as error:
+        if isinstance(error, DatasetError) and job.trainer == TRAINER:
+            # All trials read the same data, so all would end so.
+            fatal = error
         if isinstance(error, IntegrityError):
             job.discard(trial)  # Damaged: the next attempt starts anew.
         text = f"{type(error).__name__}: {error}"

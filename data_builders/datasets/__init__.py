@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nasbench_mr.data_builders.datasets.base import IGNORE, Dataset, Reader, Sample, throughput
+from nasbench_mr.data_builders.datasets.base import IGNORE, Dataset, Reader, Sample, Without, throughput
 from nasbench_mr.data_builders.datasets.hmdb51 import Hmdb51
 from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10, Cityscapes, ImageNet
 from nasbench_mr.data_builders.datasets.kitti import Kitti
@@ -43,6 +43,7 @@ __all__ = [
     "Reader",
     "Sample",
     "Size",
+    "Without",
     "load",
     "locate",
     "names",

@@ -20,7 +20,7 @@ import contextlib
 import inspect
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -126,6 +126,47 @@ class Dataset(abc.ABC):
                         "these don't stack; read them one by one, or open them with a fixed size"
                     )
         return {key: np.stack(values) for key, values in columns.items()}
+
+
+class Without(Dataset):
+    """A data set without some of its samples.
+
+    Args:
+        whole: the data set.
+        ids: of the samples that are left out.
+
+    Raises:
+        DatasetError: there is no such sample, or none is left.
+    """
+
+    def __init__(self, whole: Dataset, ids: Iterable[str]):
+        out = set(ids)
+        if unknown := sorted(out - set(whole.ids)):
+            raise DatasetError(f"{whole} has no sample {unknown[0]!r} to leave out")
+        self.whole = whole
+        self._kept = [k for k, name in enumerate(whole.ids) if name not in out]
+        if not self._kept:
+            raise DatasetError(f"{whole}: no sample is left")
+        self.split, self.classes, self.options = whole.split, whole.classes, whole.options
+        self.ids = tuple(whole.ids[k] for k in self._kept)
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return self.whole.name
+
+    @property
+    def problem(self) -> str:
+        """Which keys the samples have."""
+        return self.whole.problem
+
+    def _read(self, index: int) -> Sample:
+        return self.whole[self._kept[index]]
+
+    def labels(self) -> Array | None:
+        """Return the samples' labels, as every data set does."""
+        labels = self.whole.labels()
+        return None if labels is None else labels[self._kept]
 
 
 def throughput(dataset: Dataset, seconds: float = 1.0, seed: int = 0) -> float:

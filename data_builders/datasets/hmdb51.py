@@ -119,7 +119,7 @@ def read_clip(path: Path, frames: int, size: Size = None) -> Array:
         from av.video.reformatter import VideoReformatter
         from PIL import Image
     # From 19 on it reads texts of any encoding, and has no such option.
-    lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     with named(path, "video"):
         bounded(path, MAX_CLIP, "a video")
         _check_whole(path)

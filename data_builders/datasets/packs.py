@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,7 +35,12 @@ from nasbench_mr.files import atomic
 FORMAT = "nasbench-mr pack 2"
 ENDING = ".safetensors"
 #: The types of arrays, as safetensors calls them.
-_DTYPES = {"U8": np.dtype("u1"), "I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "U8": np.dtype("u1"),
+    "I64": np.dtype("<i8"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 #: Bytes that are hashed at once.
 _CHUNK = 1 << 22
@@ -288,7 +293,7 @@ class _Writer:
         return json.dumps(header).encode().ljust(self.room)
 
 
-def _ahead(dataset: Dataset, workers: int) -> Iterator[Sample]:
+def _ahead(dataset: Dataset, workers: int) -> Generator[Sample, None, None]:
     """The samples in order, a few decoded ahead by threads (image and video decoders release the GIL)."""
     with ThreadPoolExecutor(max(1, workers)) as threads:
         window: deque[Future[Sample]] = deque()

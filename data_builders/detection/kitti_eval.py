@@ -215,6 +215,16 @@ def _average_precision(
     return float(100 * best_from[1:].mean())
 
 
+def counted(objects: Objects, name: str, difficulty: str) -> npt.NDArray[np.bool_]:
+    """Return which of a scene's annotated objects count for a class and a difficulty: `(M,)`.
+
+    A class is measured where at least one does; elsewhere `evaluate` gives NaN.
+    """
+    truth = _Table.join("annotation", [objects], "occlusion", "truncation")
+    [level] = [d for d in DIFFICULTIES if d.name == difficulty]
+    return np.asarray(_roles(truth, name.lower(), level) == _COUNTED)
+
+
 def _roles(truth: _Table, name: str, difficulty: Difficulty) -> npt.NDArray[np.int64]:
     """Of each object: counted, excused (too hard, or of the neighbouring class), or of another class."""
     hard = (

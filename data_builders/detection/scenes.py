@@ -6,7 +6,7 @@ Frames, box order and units are those of `boxes`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,13 @@ class Scene:
         points: `(N, 4)` float32 x, y, z (metres, lidar frame) and reflectance in [0, 1].
         boxes: `(M, 7)` float64.
         labels: `(M,)` int64 indices of `DetectionConfig.classes`.
+        others: `(K, 7)` boxes of objects of other classes: nothing is pasted into them.
     """
 
     points: npt.NDArray[np.float32]
     boxes: Floats
     labels: npt.NDArray[np.int64]
+    others: Floats = field(default_factory=lambda: np.zeros((0, 7)))
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,14 @@ class ObjectBank:
         return sum(map(len, self._objects))
 
     def paste(self, scene: Scene, rng: np.random.Generator) -> Scene:
-        """The scene with objects added, each where it was cut out, none overlapping another from above."""
+        """The scene with objects added, each where it was cut out, none overlapping any object from above."""
         boxes, labels, clouds = scene.boxes, list(scene.labels), []
         for label, (cls, objects) in enumerate(zip(self.config.classes, self._objects, strict=True)):
             wanted = min(cls.paste - int((scene.labels == label).sum()), len(objects))
             for k in rng.permutation(len(objects))[: max(wanted, 0)]:
                 box, points = objects[k]
-                if (geometry.overlaps(box[None], boxes)[0] > 0).any():
+                taken = np.concatenate([boxes, scene.others])
+                if (geometry.overlaps(box[None], taken)[0] > 0).any():
                     continue
                 boxes = np.concatenate([boxes, box[None]])
                 labels.append(label)

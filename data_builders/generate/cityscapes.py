@@ -169,7 +169,7 @@ def street(
     canvas.fill("ego vehicle", np.full(3, 0.12), [(0, bottom), (0, bonnet), (right, bonnet), (right, bottom)])
     labels, colours = (np.array(column) for column in zip(*canvas.figures, strict=True))
     waves = generate.Waves(rng, (0.02 * right, 0.2 * right), contrast=0.05)
-    texture = waves(*np.meshgrid(np.arange(right), np.arange(bottom))) - waves.mean
+    texture = waves(*np.meshgrid(np.arange(0.0, right), np.arange(0.0, bottom))) - waves.mean
     light, noise = rng.uniform(0.65, 1.15), rng.normal(0, rng.uniform(0.005, 0.03), (*size, 3))
     photo = colours[canvas.pixels] * light + texture + noise
     return generate.to_uint8(photo), labels.astype(np.uint8)[canvas.pixels]

@@ -11,6 +11,9 @@ import abc
 import functools
 import json
 import os
+import pickle
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,14 +23,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from nasbench_mr.data_builders import datasets
-from nasbench_mr.data_builders.datasets import Dataset, Sample
+from nasbench_mr.data_builders.datasets import IGNORE, Dataset, Sample
 from nasbench_mr.data_builders.training import recipes, transforms
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.errors import DatasetError, NasbenchMRError, RecipeError
-from nasbench_mr.workers import end_with_parent
+from nasbench_mr.workers import end_with_parent, portable
 
+#: Seconds that a batch is waited for.
+PATIENCE = 600.0
 Folder = str | os.PathLike[str] | None
 #: Input and labels: `(B, 3, H, W)` or `(B, K, 3, H, W)` float32, and `(B,)` or `(B, H, W)`.
 Batch = tuple[Tensor, Tensor]
@@ -96,12 +102,16 @@ def split(recipe: str | Recipe, name: str, data: Folder = None) -> Dataset:
 def key(recipe: Recipe, name: str, data: Folder) -> tuple[str, str, str, str]:
     """What `opened` takes: hashable, so that what was read can be cached by it."""
     folder = datasets.locate(recipe.dataset, data)
-    return recipe.dataset, str(folder), name, json.dumps(recipe.reader_options(name), sort_keys=True)
+    options = {"options": recipe.reader_options(name), "skip": list(recipe.skip.get(name, ()))}
+    return recipe.dataset, str(folder), name, json.dumps(options, sort_keys=True)
 
 
 def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
     """A split with at least one sample."""
-    found = datasets.load(dataset, folder, name, **recipes.tuples(json.loads(options)))
+    given = json.loads(options)
+    found = datasets.load(dataset, folder, name, **recipes.tuples(given["options"]))
+    if given["skip"]:
+        found = datasets.Without(found, given["skip"])
     if not len(found):
         raise DatasetError(f"{found}: no samples")
     return found
@@ -133,11 +143,13 @@ class Held:
         pictures: uint8 images `(n, H, W, 3)`, clips `(n, T, H, W, 3)`, or grey clips `(n, T, H, W)`.
         labels: `(n,)` int64, or masks `(n, H, W)` uint8.
         classes: how many there are.
+        labelled: whether any label is not `IGNORE`.
     """
 
     pictures: Tensor
     labels: Tensor
     classes: int
+    labelled: bool
 
 
 def held(recipe: Recipe, name: str, data: Folder = None, device: torch.device | str = "cpu") -> Held:
@@ -172,7 +184,8 @@ def _held(
         pictures = torch.stack([transforms.test_sample(p, test_resize, test_crop) for p in pictures])
     if grey:
         pictures = torch.stack([transforms.grey(clip) for clip in pictures])
-    return Held(pictures.to(device), labels.to(device), len(found.classes))
+    labelled = bool((labels != IGNORE).any())  # here, as reading from a GPU waits for it
+    return Held(pictures.to(device), labels.to(device), len(found.classes), labelled)
 
 
 class Source(abc.ABC):
@@ -193,6 +206,10 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def validation(self) -> Iterator[Batch]:
         """This process's part of the validation set, on the device."""
+
+    @abc.abstractmethod
+    def labelled(self) -> bool:
+        """Whether any pixel of the validation set's masks has a class; stops at the first."""
 
 
 class Resident(Source):
@@ -217,7 +234,11 @@ class Resident(Source):
         for pictures, labels in zip(
             torch.split(self.val.pictures[own], size), torch.split(self.val.labels[own], size), strict=True
         ):
-            yield transforms.test_batch(self.recipe, pictures), labels
+            if len(labels):  # not of a process for which there is no sample
+                yield transforms.test_batch(self.recipe, pictures), labels
+
+    def labelled(self) -> bool:
+        return self.val.labelled
 
 
 class Streamed(Source):
@@ -236,13 +257,17 @@ class Streamed(Source):
             yield transforms.finish(self.recipe, pictures, u), labels
 
     def validation(self) -> Iterator[Batch]:
-        order = torch.arange(self.share.rank, len(self._val), self.share.world)
+        order = torch.arange(len(self._val))[self.share.rank :: self.share.world]
         batches = torch.split(order, self.recipe.eval_batch_size)
         # Its workers end with the evaluation: between them they would only hold memory.
         read = functools.partial(transforms.validation_sample, self.recipe)
         stream = Stream(self._val, None, read, self.recipe.workers, device=self.device)
-        for pictures, labels, _ in self._moved(stream((i, torch.zeros(len(i), 1)) for i in batches)):
+        indices = ((i, torch.zeros(len(i), 1)) for i in batches if len(i))
+        for pictures, labels, _ in self._moved(stream(indices)):
             yield transforms.finish(self.recipe, pictures), labels
+
+    def labelled(self) -> bool:
+        return any((np.asarray(s["mask"]) != IGNORE).any() for s in self._val)
 
     def _moved(self, batches: Iterator[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
         """The batches on the device, the next one on its way while one is used."""
@@ -274,17 +299,23 @@ class Stream:
         kept: npt.NDArray[np.int64] | None,
         transform: Callable[[Sample, Tensor], Any],
         workers: int,
+        *,
         collate: Callable[[list[Any]], Any] | None = None,
         device: torch.device | None = None,
     ):
+        self.workers, self._chosen = workers, False
+        self._read = _Read(dataset, kept, transform)
+        self._collate = _Collate(collate or _stack)
         #: Changed in place when an epoch starts, as workers persist. The loader has this list, not us: in a
         #: cycle its workers would outlive the stream, until the garbage collector finds them.
         self._plan: list[list[tuple[int, Tensor]]] = []
         self._loader: DataLoader[Any] = DataLoader(
-            _Read(dataset, kept, transform),  # type: ignore[arg-type]
+            self._read,  # type: ignore[arg-type]
             batch_sampler=self._plan,
             num_workers=workers,
-            collate_fn=_Collate(collate or _stack),
+            collate_fn=self._collate,
+            # A worker that hangs, as on a network file system that is gone, would be waited for forever.
+            timeout=PATIENCE if workers else 0,
             persistent_workers=workers > 0,
             worker_init_fn=end_with_parent,
             pin_memory=device is not None and device.type == "cuda",
@@ -296,13 +327,47 @@ class Stream:
         """The batches with these indices `(b,)` and numbers `(b, k)`.
 
         Raises:
-            DatasetError: a sample can't be read.
+            DatasetError: a sample can't be read, or no batch came for `PATIENCE` seconds.
+            Exception: what reading or transforming a sample raised, with the worker's traceback as a note.
         """
         self._plan[:] = [list(zip(index.tolist(), u, strict=True)) for index, u in batches]
-        for batch in self._loader:
-            if isinstance(batch, NasbenchMRError):
+        if self.workers and self._plan and not self._chosen:
+            self._choose_transport()
+        loaded = iter(self._loader)
+        while True:
+            try:
+                batch = next(loaded)
+            except StopIteration:
+                return
+            except RuntimeError as error:  # torch's, of a worker that hangs or was killed
+                why = str(error).splitlines()[0]
+                raise DatasetError(
+                    f"no batch from the {self.workers} processes that read ({why}); see whether the data can "
+                    "still be read, or read with fewer: --set workers=0"
+                ) from error
+            if isinstance(batch, Exception):
                 raise batch
-            yield batch
+            yield self._collate.unpacked(batch)
+
+    def _choose_transport(self) -> None:
+        """Send batches through pipes where shared memory is too small for those on their way.
+
+        A process that finds no shared memory is killed or waits for ever. Containers have 64 MB by default.
+        """
+        self._chosen = True
+        if (free := shared_memory()) is None:
+            return
+        sample = self._collate([self._read[self._plan[0][0]]])
+        # Each process is two batches ahead, and one is in use; samples may differ in size.
+        needed = 1.25 * len(pickle.dumps(sample)) * len(self._plan[0]) * (2 * self.workers + 1)
+        if needed > free:
+            self._collate.piped = True
+            tqdm.write(
+                f"nasbench-mr: {self.workers} processes that read ahead need {needed / 1e6:,.0f} MB of "
+                f"shared memory, {free / 1e6:,.0f} MB are free: batches go through pipes instead, which is "
+                "slower (docker run --shm-size gives more; --set workers=N reads with fewer)",
+                file=sys.stderr,
+            )
 
 
 @dataclass(frozen=True)
@@ -318,20 +383,48 @@ class _Read:
         index, u = item
         try:
             return self.transform(self.dataset[index if self.kept is None else int(self.kept[index])], u)
-        except NasbenchMRError as error:
-            # Raised in a worker, its message would come wrapped in a traceback.
-            return error
+        except Exception as error:
+            return _noted(error, f"reading sample {index}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Collate:
+    """Makes batches of samples; `piped`: in bytes, which go through a pipe, not in shared memory."""
+
     collate: Callable[[list[Any]], Any]
+    piped: bool = False
 
     def __call__(self, samples: list[Any]) -> Any:
         for sample in samples:
-            if isinstance(sample, NasbenchMRError):
+            if isinstance(sample, Exception):
                 return sample
-        return self.collate(samples)
+        try:
+            batch = self.collate(samples)
+        except Exception as error:
+            return _noted(error, "making a batch")
+        return pickle.dumps(batch) if self.piped else batch
+
+    @staticmethod
+    def unpacked(batch: Any) -> Any:
+        """The batch that was made, whichever way it came."""
+        return pickle.loads(batch) if isinstance(batch, bytes) else batch
+
+
+def _noted(error: Exception, doing: str) -> Exception:
+    """An error as the training process is to raise it. Raised here, torch would bury its message."""
+    found = portable(error)
+    if not isinstance(error, NasbenchMRError):
+        found.add_note(f"while {doing}:\n{traceback.format_exc()}")
+    return found
+
+
+def shared_memory() -> int | None:
+    """Return the free bytes of shared memory; None where that can't be told, as outside of Linux."""
+    try:
+        about = os.statvfs("/dev/shm")
+    except (OSError, AttributeError):
+        return None
+    return about.f_bavail * about.f_frsize
 
 
 def _stack(batch: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

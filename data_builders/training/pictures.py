@@ -13,7 +13,7 @@ from nasbench_mr.data_builders.training import inputs, metrics
 from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
 from nasbench_mr.data_builders.training.problem import Problem
 from nasbench_mr.data_builders.training.recipes import Recipe
-from nasbench_mr.errors import RecipeError
+from nasbench_mr.errors import DatasetError, RecipeError
 from nasbench_mr.network import MultiResolutionNet
 
 
@@ -31,6 +31,12 @@ class Pictures(Problem):
             raise RecipeError(
                 f"recipe {recipe.name!r}: the data set has {self.source.classes} classes; "
                 f"task {self.task.name!r} has {self.task.num_classes}"
+            )
+
+        if self.task.problem == "segmentation" and not self.source.labelled():
+            raise DatasetError(
+                f"{recipe.dataset} val: no pixel has a class, so task {self.task.name!r} can't be measured; "
+                "give validation data with labels"
             )
 
     def network(self, code: object) -> nn.Module:

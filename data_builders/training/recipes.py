@@ -49,6 +49,8 @@ class Recipe(Settings):
     train_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     #: Training samples used, drawn once with a fixed seed and balanced over the classes; 0: all.
     train_samples: int = 0
+    #: The samples that are left out of each split, by their ids: {"train": [...]}. See `screening`.
+    skip: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     #: Samples of an epoch, drawn anew for each; 0: all. Short epochs give short trainings a learning curve.
     epoch_samples: int = 0
     #: The whole data set is held in memory (on the device), decoded and of one size: no loader at all.
@@ -157,7 +159,10 @@ class Recipe(Settings):
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that differ for recipes that train differently."""
-        text = json.dumps({**self.to_dict(), "about": ""}, sort_keys=True)
+        fields = {**self.to_dict(), "about": ""}
+        if not self.skip:  # It came later: recipes without it keep their digests.
+            del fields["skip"]
+        text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -27,7 +27,7 @@ from nasbench_mr.data_builders.training import inputs
 from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share, Stream
 from nasbench_mr.data_builders.training.problem import Problem
 from nasbench_mr.data_builders.training.recipes import Recipe, tuples
-from nasbench_mr.errors import RecipeError, did_you_mean
+from nasbench_mr.errors import DatasetError, RecipeError, did_you_mean
 
 
 def configure(recipe: Recipe) -> DetectionConfig:
@@ -50,11 +50,13 @@ def configure(recipe: Recipe) -> DetectionConfig:
 
 
 def scene(sample: Sample, classes: Sequence[str], config: DetectionConfig) -> Scene:
-    """A data set's sample as `detection` has it, with the objects of the configured classes."""
+    """Return a data set's sample as `detection` has it: objects of the configured classes, and the others."""
     wanted = {name: k for k, name in enumerate(config.names)}
     label = np.array([wanted.get(name, -1) for name in classes], np.int64)[sample["label"]]
-    kept = label >= 0
-    return Scene(sample["points"], sample["boxes"][kept].astype(np.float64), label[kept])
+    boxes, kept = sample["boxes"].astype(np.float64), label >= 0
+    # Regions that nobody annotated (DontCare) have no extent.
+    others = boxes[~kept & (boxes[:, 3:6] > 0).all(1)]
+    return Scene(sample["points"], boxes[kept], label[kept], others)
 
 
 def annotation(sample: Sample, classes: Sequence[str]) -> kitti_eval.Objects:
@@ -88,6 +90,16 @@ def average_precisions(ap: Mapping[str, float]) -> dict[str, float]:
     }
 
 
+#: The objects that a metric counts: their class (None: any that is detected), and their difficulty.
+_COUNTED: dict[str, tuple[str | None, str]] = {
+    "easy": ("Car", "easy"),
+    "moderate": ("Car", "moderate"),
+    "hard": ("Car", "hard"),
+    "bev": ("Car", "moderate"),
+    "mAP": (None, "moderate"),
+}
+
+
 class Scans(Problem):
     """3D detection; batches are `scenes.Batch`."""
 
@@ -102,16 +114,35 @@ class Scans(Problem):
             recipe.resident,
             self.config,
         )
+        self._check_metrics()
         read = functools.partial(_training_scene, self.data_set, self.config)
         self._stream = Stream(
             self.data_set.train,
             self.data_set.kept,
             read,
             self.workers,
-            functools.partial(_collate, self.config),
-            device,
+            collate=functools.partial(_collate, self.config),
+            device=device,
         )
         self.plan = Plan(len(self.data_set.kept), recipe.batch_size, share, recipe.epoch_samples)
+
+    def _check_metrics(self) -> None:
+        """Raise `DatasetError` where the validation set has no object that a metric of the task counts."""
+        missing = {m.name: _COUNTED[m.name] for m in self.task.metrics if m.name in _COUNTED}
+        for sample in self.data_set.val:
+            objects = annotation(sample, self.data_set.classes)
+            for metric, (cls, level) in list(missing.items()):
+                names = self.config.names if cls is None else (cls,)
+                if any(kitti_eval.counted(objects, name, level).any() for name in names):
+                    del missing[metric]
+            if not missing:
+                return
+        metric, (cls, level) = next(iter(missing.items()))
+        raise DatasetError(
+            f"{self.recipe.dataset} val: no {cls or 'object of the classes'} that counts as {level} among "
+            f"{len(self.data_set.val):,} scans, so {metric!r} of task {self.task.name!r} can't be measured; "
+            "give other validation data, or train for a task without it"
+        )
 
     def network(self, code: object) -> nn.Module:
         return DetectionNet(code, self.config, self.recipe.width_mult)
@@ -129,11 +160,11 @@ class Scans(Problem):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, DetectionNet)
         val, classes = self.data_set.val, self.data_set.classes
-        order = torch.arange(self.share.rank, len(val), self.share.world)
+        order = torch.arange(len(val))[self.share.rank :: self.share.world]
         size = self.recipe.eval_batch_size
-        stream = Stream(val, None, _sample, self.workers, list)
+        stream = Stream(val, None, _sample, self.workers, collate=list)
         own: list[tuple[kitti_eval.Objects, kitti_eval.Objects]] = []
-        for samples in stream((index, torch.zeros(len(index), 1)) for index in torch.split(order, size)):
+        for samples in stream((i, torch.zeros(len(i), 1)) for i in torch.split(order, size) if len(i)):
             batch = collate([scene(s, classes, self.config) for s in samples], self.config)
             for found, s in zip(model.decode(model(batch.to(self.device))), samples, strict=True):
                 own.append((prediction(found, s, self.config), annotation(s, classes)))

@@ -42,6 +42,8 @@ from nasbench_mr.network import ResidualUnit
 EXPLODED = 100.0
 #: Training steps from which on a GPU's convolutions are timed against each other first, for seconds.
 LONG = 10_000
+#: Threads of a trial on a CPU, whatever the machine has.
+THREADS = 1
 #: Columns of a learning curve beside the metrics.
 CURVE = ("epoch", "loss", "lr", "seconds")
 
@@ -295,7 +297,13 @@ class _Run:
     def _settings(self) -> Iterator[None]:
         """Settings of torch that training wants, put back afterwards."""
         if self.device.type != "cuda":
-            yield
+            # Sums depend on how they are shared out, so numbers would on the machine.
+            threads = torch.get_num_threads()
+            torch.set_num_threads(THREADS)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
             return
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high")
@@ -368,8 +376,17 @@ class _Run:
 
     def _backward(self, model: nn.Module, batch: Any) -> Tensor:
         self.optimizer.zero_grad()
-        with self._autocast():
-            loss = self.work.loss(model, batch)
+        try:
+            with self._autocast():
+                loss = self.work.loss(model, batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise RecipeError(
+                f"recipe {self.recipe.name!r}: batch norm has a single value a channel to norm, in a batch "
+                f"of {self.work.plan.batch} and on the smallest map of the network; expected a batch_size of "
+                "at least 2, for each process, or a larger crop"
+            ) from error
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 

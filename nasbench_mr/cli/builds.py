@@ -28,6 +28,7 @@ from nasbench_mr.errors import InvalidArgumentError, ReleaseError
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders.building import runner
+    from nasbench_mr.data_builders.training.recipes import Recipe
     from nasbench_mr.release import Release
 
 #: Failures that `build` prints one by one.
@@ -124,6 +125,11 @@ class Build(Command):
             help="keep trials in progress there, so that a killed one resumes",
         )
         add("--trainer", metavar="M:F", help="a function of yours that trains like data_builders.train")
+        add(
+            "--skip-bad",
+            action="store_true",
+            help="read all samples first, and leave those out that can't be read; the recipe records them",
+        )
         add("--dry-run", action="store_true", help="predict the time from MACs and the trials in --out")
         add("--release", metavar="NAME@VERSION", help="make a release of all tables in --out at the end")
         add(
@@ -165,8 +171,11 @@ class Build(Command):
             codes = runner.read_codes(args.codes)
         optional = ("address", "gpus", "cpus", "trainer")
         options = {k: getattr(args, k) for k in optional if getattr(args, k) is not None}
+        chosen = [recipes.override(recipes.get(n), *changes) for n in names]
+        if args.skip_bad:
+            chosen = [without_bad(recipe, args.data) for recipe in chosen]
         with runner.Builder(
-            [recipes.override(recipes.get(n), *changes) for n in names],
+            chosen,
             args.out,
             args.engine,
             workers=args.workers,
@@ -202,6 +211,18 @@ class Build(Command):
         if spoilt is not None:
             print(f"nasbench-mr: {spoilt}", file=sys.stderr)
         return 1 if failures or spoilt else None
+
+
+def without_bad(recipe: Recipe, data: str | None) -> Recipe:
+    """Return the recipe without the samples that can't be read, and say which they are on stderr."""
+    from nasbench_mr.data_builders.training.screening import screen
+
+    screened, why = screen(recipe, data, progress=True)
+    for error in list(why.values())[:MAX_FAILURES]:
+        print(f"left out: {error}", file=sys.stderr)
+    if len(why) > MAX_FAILURES:
+        print(f"... and {len(why) - MAX_FAILURES} more; the recipe in --out has all", file=sys.stderr)
+    return screened
 
 
 def print_forecast(forecast: runner.Forecast, as_json: bool) -> None:

@@ -1,5 +1,6 @@
-"""One build by the real trainer, on data sets that are each damaged in another way."""
+"""Builds by the real trainer, on data sets that are each damaged in another way."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from nasbench_mr.data_builders import build, generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.datasets.images import Cifar10
 from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.data_builders.training.screening import screen
+from nasbench_mr.errors import DatasetError
 
 TINY = {"epochs": 1, "width_mult": 0.1, "train_samples": 0, "workers": 0, "batch_size": 2, "eval_every": 1}
 FOLDERS = {
@@ -34,9 +37,10 @@ def write_photos(folder: Path, count: int, size: tuple[int, int]) -> None:
         Image.fromarray(pixels).save(folder / f"{k}.jpg")
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """imagenet is well; cifar10 has an empty class, and one file of each other data set is damaged."""
+    tmp_path = tmp_path_factory.mktemp("data")
     generate.make("imagenet", tmp_path / "imagenet", train=2, val=1, classes=2)
     for split in ("train", "val"):
         for name in Cifar10.CLASSES:
@@ -60,33 +64,47 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_kind_of_damage_is_in_its_row_and_the_rest_goes_on(data: Path, tmp_path: Path) -> None:
-    changes = {
-        "cls-10-1000": FOLDERS,
-        "cls-50-100": FOLDERS | {"lr": 1e30},
-        "mini-cls": {},
-        "mini-seg": {},
-        "seg-4x": {},
-        "mini-det3d": {},
-        "mini-video": {},
-    }
-    chosen = [recipes.override(recipes.get(n), TINY | change) for n, change in changes.items()]
-    report = build(chosen, runner.draw_codes(1), 1, tmp_path / "out", workers=1, data=data, retries=0)
-    found = {o.trial.task: (o.status, o.error or "") for o in report.failures}
-    expected = {
-        "cls-50-100": ("diverged", "the loss is nan"),
-        "mini-cls": ("failed", f"missing images in train/{Cifar10.CLASSES[3]}"),
-        "mini-seg": ("failed", "1.jpg"),
-        "seg-4x": ("failed", "labelIds.png"),
-        "mini-det3d": ("failed", ".bin"),
-        "mini-video": ("failed", ".avi"),
-    }
-    assert {task: status for task, (status, _) in found.items()} == {t: s for t, (s, _) in expected.items()}
-    for task, (_, part) in expected.items():
-        assert part in found[task][1]
-    assert report.tasks["cls-10-1000"].ok == 1
-    for task in changes:
-        [row] = (
-            pd.read_parquet(tmp_path / f"out/tables/{task}.parquet").fillna({"error": ""}).to_dict("records")
-        )
-        assert (row["status"], row["error"]) == found.get(task, ("ok", ""))
+DAMAGED = {
+    "mini-seg": r"camvid/train/1\.jpg: not a readable image",
+    "seg-4x": r"labelIds\.png: label 99; expected cityscapes labels 0 to 33",
+    "mini-det3d": r"\.bin: not a readable point cloud",
+    "mini-video": r"\.avi: damaged: 300 of [0-9,]+ bytes are there",
+}
+
+
+@pytest.mark.parametrize("task", [*DAMAGED, "mini-cls"])
+def test_a_build_stops_at_the_first_file_that_cannot_be_read(data: Path, tmp_path: Path, task: str) -> None:
+    """All trials would end so, each after it had read up to there."""
+    recipe = recipes.override(recipes.get(task), TINY)
+    message = DAMAGED.get(task, rf"missing images in train/{Cifar10.CLASSES[3]}")
+    with pytest.raises(DatasetError, match=message):
+        build([recipe], runner.draw_codes(3), 1, tmp_path / "out", workers=1, data=data)
+    assert not list((tmp_path / "out").glob("parts/*/*"))  # no trial is to blame
+
+
+def test_unreadable_files_are_left_out_for_all_trials_alike(data: Path, tmp_path: Path) -> None:
+    recipe, why = screen(recipes.override(recipes.get("mini-seg"), TINY), data)
+    assert recipe.skip == {"train": ["1"]}
+    assert list(why) == ["1"]
+    assert "camvid/train/1.jpg: not a readable image" in why["1"]
+    assert recipe.digest != recipes.override(recipe, {"skip": {}}).digest
+    build([recipe], runner.draw_codes(2), 1, tmp_path / "out", workers=1, data=data)
+    frame = pd.read_parquet(tmp_path / "out/tables/mini-seg.parquet")
+    assert frame["status"].tolist() == ["ok", "ok"]
+    assert json.loads((tmp_path / "out/recipes/mini-seg.json").read_text())["skip"] == {"train": ["1"]}
+    # A data set without unreadable files keeps its recipe.
+    well = recipes.override(recipes.get("cls-10-1000"), FOLDERS)
+    assert screen(well, data) == (well, {})
+
+
+def test_no_readable_sample_is_an_error(data: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"hmdb51 train: no sample can be read; the first: .*\.avi: damaged"
+    ):
+        screen("mini-video", data)
+
+
+def test_a_diverged_trial_stops_nothing(data: Path, tmp_path: Path) -> None:
+    chosen = recipes.override(recipes.get("cls-50-100"), TINY | FOLDERS | {"lr": 1e30})
+    report = build([chosen], runner.draw_codes(2), 1, tmp_path / "out", workers=1, data=data)
+    assert [(o.status, o.error[:15]) for o in report.failures] == [("diverged", "the loss is nan")] * 2

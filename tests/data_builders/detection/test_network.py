@@ -377,3 +377,24 @@ def test_metrics_of_the_tasks():
     ap |= {"Car/bev/moderate": 5.0, "Pedestrian/3d/moderate": math.nan, "Cyclist/3d/moderate": 4.0}
     found = scans.average_precisions(ap)
     assert found == {"easy": 3.0, "moderate": 2.0, "hard": 1.0, "bev": 5.0, "mAP": 3.0}
+
+
+def test_nothing_is_pasted_into_objects_of_other_classes():
+    """A van, say, where cars are trained: `scans.scene` keeps its box for this."""
+    config = dataclasses.replace(SMALL, classes=(dataclasses.replace(SMALL.classes[0], paste=5),))
+    bank = ObjectBank([scene(k, points=0) for k in range(4)], config)
+    empty = Scene(np.zeros((0, 4), np.float32), np.zeros((0, 7)), np.zeros(0, np.int64))
+    free = bank.paste(empty, np.random.default_rng(0))
+    assert len(free.boxes) > 0
+    everywhere = np.array([[8.0, 0, -1, 30, 30, 4, 0]])
+    taken = bank.paste(dataclasses.replace(empty, others=everywhere), np.random.default_rng(0))
+    assert len(taken.boxes) == 0
+
+
+def test_a_scene_keeps_the_boxes_of_other_classes():
+    boxes = np.array([[5.0, 0, -1, 4, 2, 2, 0], [9, 1, -1, 5, 2, 2, 0], [0, 0, 0, 0, 0, 0, 0]], np.float32)
+    sample = {"points": np.zeros((0, 4), np.float32), "boxes": boxes, "label": np.array([0, 3, 8])}
+    classes = ("Car", "Pedestrian", "Cyclist", "Van", "Person_sitting", "Truck", "Tram", "Misc", "DontCare")
+    found = scans.scene(sample, classes, SMALL)
+    assert found.boxes.tolist() == [boxes[0].tolist()]
+    assert found.others.tolist() == [boxes[1].tolist()]

@@ -9,6 +9,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -523,3 +524,149 @@ def test_processes_share_every_batch():
         assert torch.equal(u[1::2], u_odd)
     with pytest.raises(RecipeError, match="shared by 4"):
         inputs.Plan(3, 8, inputs.Share(0, 4))
+
+
+def test_validation_that_cannot_be_measured_stops_before_training(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "network", lambda *args: pytest.fail("it trains"))
+    shutil.copytree(data / "camvid", tmp_path / "camvid")
+    for path in (tmp_path / "camvid" / "valannot").iterdir():
+        Image.fromarray(np.full((40, 48), 11, np.uint8)).save(path)  # void
+    for resident in (True, False):
+        recipe = recipes.override(RECIPES["segmentation"], {"resident": resident, "workers": 0})
+        with pytest.raises(DatasetError, match="camvid val: no pixel has a class, so task 'mini-seg' can't"):
+            training.train(CODE, recipe, device="cpu", data=tmp_path)
+    shutil.copytree(data / "kitti", tmp_path / "kitti")
+    for path in (tmp_path / "kitti" / "training" / "label_2").iterdir():
+        path.write_text(path.read_text().replace("Car ", "Van "))
+    for resident in (True, False):
+        recipe = recipes.override(RECIPES["detection"], {"resident": resident, "workers": 0})
+        with pytest.raises(DatasetError, match=r"kitti val: no Car that counts as .* among 3 scans, so '"):
+            training.train(CODE, recipe, device="cpu", data=tmp_path)
+
+
+class Odd:
+    """Samples of which the third fails in a way that is all its own."""
+
+    class Failure(Exception):
+        """Its constructor takes two, so it does not pickle."""
+
+        def __init__(self, one, two):
+            super().__init__(f"{one} {two}")
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise self.error
+        return {"x": np.full(3, index, np.float32)}
+
+
+def tensors(sample, u):
+    return torch.from_numpy(sample["x"]), u
+
+
+def stream(error=None, workers=1, **options):
+    dataset = Odd(error) if error else [{"x": np.full(3, k, np.float32)} for k in range(4)]
+    return inputs.Stream(dataset, None, tensors, workers, **options)
+
+
+def batches():
+    return ((torch.tensor(index), torch.zeros(2, 1)) for index in ([0, 1], [2, 3]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (DatasetError("a.jpg: cut"), DatasetError, r"^a\.jpg: cut$"),
+        (KeyError("depth"), KeyError, "^'depth'"),
+        (Odd.Failure("no", "luck"), Exception, "no luck"),
+    ],
+)
+def test_errors_of_reading_processes_arrive_with_their_cause(workers, error, kind, message):
+    with pytest.raises(kind) as caught:
+        list(stream(error, workers)(batches()))
+    assert re.search(message, str(caught.value))
+    noted = "".join(getattr(caught.value, "__notes__", ()))
+    assert isinstance(error, DatasetError) or "while reading sample 2" in noted
+
+
+def test_a_batch_that_cannot_be_made_says_why():
+    sizes = [{"x": np.zeros(k, np.float32)} for k in range(4)]
+    with pytest.raises(RuntimeError, match="stack expects each tensor to be equal size"):
+        list(inputs.Stream(sizes, None, tensors, 1)(batches()))
+
+
+def test_little_shared_memory_is_noticed_before_reading(monkeypatch, capsys):
+    """As in a container with Docker's 64 MB; torch would wait for ever, or be killed."""
+    expected = [x.tolist() for x, _ in stream()(batches())]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(inputs, "shared_memory", lambda: 100)
+    small = stream()
+    assert [x.tolist() for x, _ in small(batches())] == expected == [[[0] * 3, [1] * 3], [[2] * 3, [3] * 3]]
+    said = capsys.readouterr().err
+    assert re.search(
+        r"1 processes that read ahead need \d+ MB of shared memory, 0 MB are free: .*pipes", said
+    )
+    assert [x.tolist() for x, _ in small(batches())] == expected  # another epoch
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(inputs, "shared_memory", lambda: None)
+    assert [x.tolist() for x, _ in stream()(batches())] == expected
+
+
+def test_a_reading_process_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(inputs, "PATIENCE", 1.0)
+    slow = inputs.Stream(range(4), None, hang, 1)
+    with pytest.raises(
+        DatasetError, match=r"no batch from the 1 processes that read .*timed out after 1\.0 s"
+    ):
+        list(slow(batches()))
+
+
+def hang(sample, u):
+    if torch.utils.data.get_worker_info():
+        time.sleep(3600)
+    return torch.zeros(1), u
+
+
+def test_a_process_without_validation_samples_has_no_batches(data):
+    """As torchrun with more processes than samples."""
+    for problem in ("segmentation", "classification"):
+        for changes in ({}, {"resident": False, "workers": 0}):
+            recipe = recipes.override(RECIPES[problem], changes)
+            source = inputs.Resident if recipe.resident else inputs.Streamed
+            shared = source(recipe, data, torch.device("cpu"), inputs.Share(99, 100))
+            assert list(shared.validation()) == []
+
+
+def test_a_batch_of_one_where_batch_norm_needs_more_is_refused(data):
+    """The smallest map of a network has one pixel for these photos of 32 x 32."""
+    recipe = recipes.override(RECIPES["classification"], {"batch_size": 1, "stem_strides": (2, 2)})
+    with pytest.raises(RecipeError, match="batch norm has a single value a channel to norm, in a batch of 1"):
+        training.train(CODE, recipe, device="cpu", data=data)
+    # Maps of segmentation are larger.
+    training.train(
+        CODE, recipes.override(RECIPES["segmentation"], {"batch_size": 1}), device="cpu", data=data
+    )
+
+
+def test_numbers_do_not_depend_on_the_machines_threads(data):
+    recipe, before = recipes.override(RECIPES["segmentation"], {"epochs": 1}), torch.get_num_threads()
+    seen = []
+    plain = training.Pictures.loss
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Pictures, "loss", lambda *a: seen.append(torch.get_num_threads()) or plain(*a))
+        try:
+            results = []
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                results.append(training.train(CODE, recipe, device="cpu", data=data))
+                assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    same(*results)
+    assert set(seen) == {training.THREADS} == {1}
