@@ -458,9 +458,9 @@ class Benchmark:
         surrogate = self._surrogate(view.task.name)
         if surrogate is None:
             if source == "surrogate":
-                asked = self._sources[view.task.name]
+                of = self._sources[view.task.name]
                 raise SurrogateNotFoundError(
-                    f"{asked} has no surrogate for {view.task.name!r}: nasbench-mr surrogate fit {asked.name}"
+                    f"{of} has no surrogate for {view.task.name!r}: nasbench-mr surrogate fit {of.name}"
                 )
             raise self._not_found(view, code)
         import numpy as np
