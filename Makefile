@@ -56,10 +56,13 @@ base: .venv-base/installed
 	.venv-base/bin/pip install -q -c constraints.txt .
 	touch $@
 
-# The reference pages are read from an ordinary install, where every module lies under its import name.
+# The reference pages are read from an ordinary install, where every module lies under its import name. The site
+# is built beside the sources, as the reader of docstrings would take a folder nasbench_mr/ here for it.
 docs: $(VENV)/installed
-	NO_MKDOCS_2_WARNING=1 DOCS_SOURCES=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-		$(BIN)/mkdocs build -q
+	rm -rf build/site && mkdir -p build/site
+	cp -r docs mkdocs.yml *.md build/site
+	DOCS_SOURCES=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && cd build/site \
+		&& NO_MKDOCS_2_WARNING=1 DOCS_SOURCES=$$DOCS_SOURCES ../../$(BIN)/mkdocs build -q -d ../../site
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
