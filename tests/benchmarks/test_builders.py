@@ -3,7 +3,7 @@ from pathlib import Path
 import builders
 import pytest
 
-from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders import generate
 
 
 def test_only_what_can_be_made_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -12,6 +12,6 @@ def test_only_what_can_be_made_is_made(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("NASBENCH_MR_DATA")
     monkeypatch.setattr(builders, "REPOSITORY", tmp_path / "repository")
     made = []
-    monkeypatch.setattr(datasets, "make", lambda name, root, **options: made.append((name, root)))
+    monkeypatch.setattr(generate, "make", lambda name, root, **options: made.append((name, root)))
     assert builders.mini_data(tmp_path) == tmp_path
     assert made == [("kitti", tmp_path / "kitti"), ("hmdb51", tmp_path / "hmdb51")]

@@ -226,7 +226,7 @@ def test_compare_prints_regret_ranks_and_tests(
     [
         (["--tasks", "sego"], "no task 'sego'"),
         (["--tasks", "seg", "--searchers", "rendom"], "did you mean 'random'"),
-        (["--tasks", "seg", "--searchers", "evolution:population"], "no option"),
+        (["--tasks", "seg", "--searchers", "evolution:population"], "is not an option; expected name=value"),
         (["--tasks", "seg", "--budget", "0"], "budget is 0"),
         (["--tasks", "seg", "--seeds", "none"], "--seeds: 'none' is not a whole number"),
         (["--tasks", "seg", "--max-params", "1"], "no code of the table"),
