@@ -64,8 +64,9 @@ def main(wheel: str, readme: str) -> None:
         count = 0
         for language, body in blocks(text):
             if language == "python":
-                script = empty / "block.md"
-                script.write_text(body)
+                # The blocks of a document share their variables.
+                script = empty / "blocks.md"
+                script.write_text((script.read_text() if script.exists() else "") + body + "\n")
                 run(str(python), "-m", "doctest", "-o", "ELLIPSIS", "-o", "NORMALIZE_WHITESPACE", str(script))
                 count += 1
                 continue
