@@ -217,11 +217,14 @@ class _View:
 
     def cost(self, name: str) -> Floats:
         """Each code's "macs" or "params", `(n_codes,)`, as limits mean them; NaN where unknown."""
-        if self.task.cost == "code" or self.task.space != "nasbench-mr":
+        if self.task.cost == "code":
             return self.mean(name)
         from nasbench_mr import cost
 
-        exact: Floats = (cost.macs if name == "macs" else cost.params)(self.codes).astype("float64")
+        costs = cost.of(self.task.space)
+        if costs is None:
+            return self.mean(name)
+        exact: Floats = getattr(costs, name)(self.codes).astype("float64")
         return exact
 
     @cached_property
@@ -470,8 +473,9 @@ class Benchmark:
         asked = np.array([code], np.int16)
         mean, std = surrogate.predict(asked)
         values = dict(zip(surrogate.names, mean[0].tolist(), strict=True))
-        if view.task.cost == "code":
-            values |= {"macs": int(cost.macs(asked)[0]), "params": int(cost.params(asked)[0])}
+        costs = cost.of(view.task.space) if view.task.cost == "code" else None
+        if costs is not None:
+            values |= {"macs": int(costs.macs(asked)[0]), "params": int(costs.params(asked)[0])}
         spread = dict(zip(surrogate.names, std[0].tolist(), strict=True))
         distance = float(surrogate.distance(asked)[0])
         return Result(values, code, view.task.name, "surrogate", spread, (), distance)
@@ -607,7 +611,8 @@ class Benchmark:
             if view.task.cost == "code":
                 from nasbench_mr import cost
 
-                for name, exact in (("macs", cost.macs), ("params", cost.params)):
+                costs = cost.of(view.task.space)
+                for name, exact in costs._asdict().items() if costs else ():
                     if name in names:
                         columns[name] = exact(asked)
             for name in names:
@@ -623,9 +628,11 @@ class Benchmark:
         self,
         task: str,
         k: int = 5,
+        *,
         max_macs: float | None = None,
         max_params: float | None = None,
         metric: str | None = None,
+        distinct: bool = False,
     ) -> list[Result]:
         """The k best tabulated codes, best first; fewer where fewer meet the limits (both inclusive).
 
@@ -633,6 +640,7 @@ class Benchmark:
             max_macs, max_params: as in searches (`domain.Domain`). Of the 27 integers they limit
                 `cost.macs` and `cost.params`, also where a table's own columns are others (3ddet).
             metric: what to rank by; the task's objective by default.
+            distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the best.
 
         Raises:
             InvalidArgumentError: `k` is no integer of at least 1, or a limit no positive number.
@@ -661,7 +669,13 @@ class Benchmark:
                     least = f"the least is {known.min():,.0f}" if len(known) else "the table has none"
                     wanted += f", at most {limit:,.0f} {name} ({least})"
             raise InfeasibleError(wanted)
-        top = rows[np.argsort(-score[rows], kind="stable")[:k]]
+        top = rows[np.argsort(-score[rows], kind="stable")]
+        if distinct:
+            from nasbench_mr import spaces
+
+            networks = spaces.canonical(view.space, view.codes[top].astype(np.int16))
+            top = top[np.sort(np.unique(networks, axis=0, return_index=True)[1])]
+        top = top[:k]
         return [view.result(int(r), tuple(view.codes[r].tolist())) for r in top]
 
     def pareto(self, tasks: str | Sequence[str], cost: str | None = "macs") -> pd.DataFrame:

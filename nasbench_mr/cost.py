@@ -10,16 +10,19 @@ the integers on the grid). They count as the published tables do:
 where the classifier is a 1x1 convolution and `bias` its bias (one per class and output pixel). The
 published `flops` are MACs of the 50-class classification network for one 1x3x128x128 input, whatever
 the task (except 3ddet, whose `flops` follow another rule; there the table's column is the source).
+
+`of` gives the exact costs of any space that has a formula, NAS-Bench-201 among them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import space
+from nasbench_mr import space, spaces
 from nasbench_mr.arrays import Codes
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
@@ -31,6 +34,28 @@ HEADS = ("classification", "segmentation")
 #: What the tables' `macs` and `params` columns mean.
 RESOLUTION = 128
 NUM_CLASSES = 50
+
+
+class Costs(NamedTuple):
+    """A space's exact costs: functions of `(n, DIM)` codes to `(n,)` int64, as its tables count them."""
+
+    macs: Callable[[object], npt.NDArray[np.int64]]
+    params: Callable[[object], npt.NDArray[np.int64]]
+
+
+def of(name: str) -> Costs | None:
+    """Return the exact costs of a search space; None where only tables know them.
+
+    A space has a formula where its module has functions `macs` and `params`.
+
+    Args:
+        name: as a task carries it, such as "nas-bench-201".
+    """
+    if name == space.NAME:
+        return Costs(macs, params)
+    module = spaces.get(name)
+    found = getattr(module, "macs", None), getattr(module, "params", None)
+    return None if None in found else Costs(*found)
 
 
 def macs(

@@ -27,7 +27,7 @@ class Domain(ByValue, spaces.Spacious):
     Args:
         space: the search space (`spaces.get`); by default that of the 27 integers.
         codes: `(n, DIM)` distinct codes, if only these may be asked for; else the whole space.
-        macs, params: `(n,)` of `codes`; needed in a space without a cost formula.
+        macs, params: `(n,)` of `codes`, NaN where unknown; by default by the space's formula (`cost.of`).
         max_macs, max_params: limits, both inclusive. MACs of the 27 integers always mean `cost.macs`: those
             of the 50-class classification network for a 1x3x128x128 input, whatever the task.
         fixed: values that some dimensions must have, by name.
@@ -62,7 +62,7 @@ class Domain(ByValue, spaces.Spacious):
             self._restrict(self.space.check(codes), macs, params)
         elif self.space.NAME != "nasbench-mr":
             raise InvalidArgumentError(
-                f"the space {self.space.NAME!r} has no cost formula; pass the table's codes, macs and params"
+                f"the space {self.space.NAME!r} is searched as a list of its codes; pass codes"
             )
         else:
             smallest = self._fix(self.space.LOWER[None].copy())
@@ -85,7 +85,9 @@ class Domain(ByValue, spaces.Spacious):
 
     def _restrict(self, codes: Codes, macs: Costs | None, params: Costs | None) -> None:
         if macs is None or params is None:
-            macs, params = cost.macs(codes), cost.params(codes)
+            costs = cost.of(self.space.NAME)
+            unknown = np.full(len(codes), np.nan)
+            macs, params = (unknown, unknown) if costs is None else (costs.macs(codes), costs.params(codes))
         # Unknown costs (NaN) are within no limit.
         keep = np.ones(len(codes), bool)
         for costs, limit in ((macs, self.max_macs), (params, self.max_params)):
@@ -95,9 +97,9 @@ class Domain(ByValue, spaces.Spacious):
             keep &= codes[:, k] == value
         if not keep.any():
             known = macs[~np.isnan(macs)]
-            cheapest = (
-                f": the cheapest of {len(codes):,} has {known.min() / 1e9:.3g} GMACs" if len(known) else ""
-            )
+            cheapest = ": their costs are unknown; leave the limits out"
+            if len(known):
+                cheapest = f": the cheapest of {len(codes):,} has {known.min() / 1e9:.3g} GMACs"
             raise InfeasibleError(f"no code of the table {self._describe()}{cheapest}")
         self.codes = codes[keep]
         self.codes.setflags(write=False)  # `rows` and `neighbors` remember them.

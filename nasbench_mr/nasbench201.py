@@ -5,19 +5,24 @@ A code is six integers in 0..4, the index into `OPERATIONS` for each edge of `ED
 The order of operations is that of the table published with NCP; its rows with one operation on every edge
 tell which is which (nothing but "none" is at chance, 0.83% of 120 classes; only the convolutions have
 parameters).
+
+`macs` and `params` are exact, in closed form. Different codes can be one network (an edge that leads nowhere,
+a node that only passes on): `canonical` and `isomorphic` tell which.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import space
 from nasbench_mr.arrays import Codes
-from nasbench_mr.errors import OutOfSpaceError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, did_you_mean
 
 NAME = "nas-bench-201"
 OPERATIONS = ("avg_pool_3x3", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
@@ -29,6 +34,13 @@ SIZE = len(OPERATIONS) ** DIM
 LOWER: npt.NDArray[np.int16] = np.zeros(DIM, np.int16)
 UPPER: npt.NDArray[np.int16] = np.full(DIM, len(OPERATIONS) - 1, np.int16)
 STEP: npt.NDArray[np.int16] = np.ones(DIM, np.int16)
+#: What the published costs are of, whatever the data set: CIFAR-100's network.
+RESOLUTION = 32
+NUM_CLASSES = 100
+#: Channels of the three stages, of five cells each.
+_CHANNELS = (16, 32, 64)
+_CELLS = 5
+_POOL, _NONE, _SKIP, _CONV1, _CONV3 = range(len(OPERATIONS))
 
 
 def parse(x: object) -> tuple[int, ...]:
@@ -143,3 +155,144 @@ def project(x: npt.NDArray[np.floating]) -> Codes:
     """`(n, 30)` scores to the codes with each edge's highest one: `(n, 6)`."""
     best: Codes = x.reshape(len(x), DIM, len(OPERATIONS)).argmax(axis=2).astype(np.int16)
     return best
+
+
+# --- Costs --------------------------------------------------------------------------------------------
+
+
+def macs(
+    codes: object, resolution: int = RESOLUTION, num_classes: int = NUM_CLASSES
+) -> npt.NDArray[np.int64]:
+    """Return the multiply-accumulates of the convolutions and the classifier for one input image: `(n,)`.
+
+    The published figures are these, rounded to 0.01 M; unlike those of the 27 integers they leave out batch
+    norms.
+
+    Args:
+        codes: `(n, 6)` codes, or one.
+        resolution: the input's side in pixels, a multiple of 4; 16 for ImageNet16-120, 32 for CIFAR.
+        num_classes: outputs of the classifier; 10, 100 or, for ImageNet16-120, 120.
+    """
+    _check_network(resolution, num_classes)
+    if resolution % 4 or resolution < 4:
+        raise InvalidArgumentError(f"resolution is {resolution}; expected a multiple of 4")
+    areas = [(resolution >> stage) ** 2 for stage in range(len(_CHANNELS))]
+    fixed = 9 * 3 * _CHANNELS[0] * areas[0] + _CHANNELS[-1] * num_classes
+    for (a, b), area in zip(itertools.pairwise(_CHANNELS), areas[1:], strict=True):
+        fixed += (9 * a * b + 9 * b * b + a * b) * area  # two 3x3, and the 1x1 of the skip
+    pixel = _CELLS * sum(c * c * area for c, area in zip(_CHANNELS, areas, strict=True))
+    ones, threes = _convolutions(codes)
+    return fixed + (ones + 9 * threes) * pixel
+
+
+def params(codes: object, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
+    """Return the trainable parameters: `(n,)`. The published figures are these, rounded to 0.001 M."""
+    _check_network(RESOLUTION, num_classes)
+    fixed = (27 + 2) * _CHANNELS[0] + 2 * _CHANNELS[-1] + (_CHANNELS[-1] + 1) * num_classes
+    for a, b in itertools.pairwise(_CHANNELS):
+        fixed += (9 * a + 2) * b + (9 * b + 2) * b + a * b
+    ones, threes = _convolutions(codes)
+    one, three = (_CELLS * sum((k * c + 2) * c for c in _CHANNELS) for k in (1, 9))
+    return fixed + one * ones + three * threes
+
+
+def _convolutions(codes: object) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """How many edges have the 1x1 convolution, and the 3x3 one: `(n,)` each."""
+    checked = check(codes)
+    ones, threes = ((checked == kind).sum(axis=1, dtype=np.int64) for kind in (_CONV1, _CONV3))
+    return ones, threes
+
+
+def _check_network(resolution: object, num_classes: object) -> None:
+    for name, value in (("resolution", resolution), ("num_classes", num_classes)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise InvalidArgumentError(f"{name} is {value!r}; expected an integer, at least 1")
+
+
+# --- Codes that are one network -----------------------------------------------------------------------
+
+
+def canonical(codes: object) -> Codes:
+    """Return, for each code, the first code (in lexicographic order) that is the same network: `(n, 6)`.
+
+    Two codes are the same network if some matching of their convolutions makes their outputs one function of
+    the input and of the convolutions' weights: an edge that the output does not depend on counts nothing, a
+    skip passes on, and sums have no order. A convolution of nothing still adds its batch norm's bias, and one
+    convolution used twice is not two. So the 15,625 codes are 5,875 networks. NAS-Bench-201's own rule
+    compares strings, and finds 6,466: there the order of nested sums matters, but not which convolutions are
+    shared.
+    """
+    checked = check(codes)
+    weights = len(OPERATIONS) ** np.arange(DIM)[::-1]
+    every, first = _every()
+    found: Codes = every[first[checked.astype(np.int64) @ weights]]
+    return found
+
+
+def isomorphic(code: object) -> Codes:
+    """Return all codes that are the same network as `code`, itself among them: `(m, 6)`."""
+    every, first = _every()
+    return every[(every[first] == canonical([parse(code)])).all(axis=1)]
+
+
+@cache
+def _every() -> tuple[Codes, npt.NDArray[np.int64]]:
+    """Every code in lexicographic order, `(15625, 6)`, and the position of the first that is its network."""
+    every = np.array(list(itertools.product(range(len(OPERATIONS)), repeat=DIM)), np.int16)
+    _, first, which = np.unique(_fingerprints(every), return_index=True, return_inverse=True)
+    return every, first[which]
+
+
+def _fingerprints(codes: Codes) -> npt.NDArray[np.uint64]:
+    """A number for each code, `(n,)`, equal where codes are the same network.
+
+    A node is a sum of 64-bit numbers, and an operation scrambles one, a convolution together with its weight.
+    What is added up is a cell's value under every permutation of its convolutions' weights.
+    """
+    live = _live(codes)
+    convolutions = live & (codes >= _CONV1)
+    weights = np.random.default_rng(0).integers(1, 2**63, DIM, dtype=np.uint64)
+    found = np.empty(len(codes), np.uint64)
+    for mask in np.unique(convolutions, axis=0):
+        rows = np.flatnonzero((convolutions == mask).all(axis=1))
+        permuted = np.array(list(itertools.permutations(weights[: mask.sum()])), np.uint64)
+        own = np.zeros((len(permuted), DIM), np.uint64)
+        own[:, mask] = permuted
+        found[rows] = _values(np.where(live, codes, _NONE)[rows], own).sum(axis=0)
+    return found
+
+
+def _live(codes: Codes) -> npt.NDArray[np.bool_]:
+    """Which edges lead to the output: `(n, 6)`."""
+    passing = codes != _NONE
+    reaches = np.ones((len(codes), 4), bool)
+    for node in (2, 1):
+        onward = [passing[:, e] & reaches[:, b] for e, (a, b) in enumerate(EDGES) if a == node]
+        reaches[:, node] = np.any(onward, axis=0)
+    live: npt.NDArray[np.bool_] = passing & reaches[:, [b for _, b in EDGES]]
+    return live
+
+
+def _values(codes: Codes, weights: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The output `(m, n)` of n codes under each of `(m, 6)` weights of their edges."""
+    zero, kinds = np.uint64(0), np.random.default_rng(1).integers(1, 2**63, len(OPERATIONS), np.uint64)
+    nodes: list[npt.NDArray[np.uint64]] = [np.ones((1, len(codes)), np.uint64)]
+    for node in range(1, 4):
+        total = np.zeros((len(weights), len(codes)), np.uint64)
+        for edge, (a, b) in enumerate(EDGES):
+            if b != node:
+                continue
+            x, kind = nodes[a], codes[:, edge]
+            pooled = np.where(x == 0, zero, _scrambled(x))  # of nothing, nothing
+            convolved = _scrambled((_scrambled(x) + kinds[kind]) * (weights[:, edge, None] | np.uint64(1)))
+            passed = np.where(kind == _POOL, pooled, np.where(kind == _SKIP, x, convolved))
+            total = total + np.where(kind == _NONE, zero, passed)
+        nodes.append(total)
+    return _scrambled(nodes[-1])
+
+
+def _scrambled(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of SplitMix64: a one-to-one map of 64-bit numbers, far from linear."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return x ^ (x >> np.uint64(31))

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from nasbench_mr import cost, spaces
 from nasbench_mr.arrays import ByValue, Codes, Costs, Floats, keys
@@ -63,7 +64,7 @@ class Measured(ByValue):
     Attributes:
         values: `(n, m)` in the metrics' own units; NaN where a training failed or diverged.
         cost: `(n,)` what measuring them costs, in `unit`.
-        unit: "seconds", or "GMACs" where no one knows the seconds.
+        unit: "seconds", "GMACs" where no one knows the seconds, or "trainings" where no one knows either.
         share: of a full training, where it was for an epoch; None: the epoch over the last one.
     """
 
@@ -171,7 +172,7 @@ class Objective(ByValue):
         domain: the codes it answers for.
         goals: its terms (`combine` says how they add up).
         evaluations: full trainings asked so far; a training cut short counts as its share.
-        spent: their simulated cost, in `unit` ("seconds" where the source knows them, else "GMACs").
+        spent: their simulated cost, in `unit` ("seconds" where the source knows them; see `Measured`).
         epochs: the points of the learning curves that may be asked for, rising; empty without curves.
     """
 
@@ -191,8 +192,12 @@ class Objective(ByValue):
         max_macs: float | None = None,
         max_params: float | None = None,
         fixed: Mapping[str, int] | None = None,
+        distinct: bool = False,
     ) -> Objective:
         """The tabulated values; the domain is the codes that have one for every task.
+
+        Args:
+            distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the first.
 
         Raises:
             UnknownTaskError, UnknownMetricError, InvalidArgumentError: see `goals`.
@@ -201,11 +206,12 @@ class Objective(ByValue):
         terms = goals(bench, tasks)
         space = spaces.get(terms[0].task.space)
         source = TableSource(bench, terms)
+        rows = source.networks() if distinct else slice(None)
         domain = Domain(
             space,
-            source.codes,
-            macs=source.macs,
-            params=source.params,
+            source.codes[rows],
+            macs=source.macs[rows],
+            params=source.params[rows],
             max_macs=max_macs,
             max_params=max_params,
             fixed=fixed,
@@ -374,9 +380,11 @@ class TableSource(ByValue):
                 f"no code is tabulated for all of {', '.join(goal.key for goal in terms)}"
             )
         self.codes, self._values = codes[known], values[known]
-        if terms[0].task.space == "nasbench-mr":
-            self.macs: Costs = cost.macs(self.codes)
-            self.params: Costs = cost.params(self.codes)
+        self._space = spaces.get(terms[0].task.space)
+        costs = cost.of(terms[0].task.space)
+        if costs is not None:
+            self.macs: Costs = costs.macs(self.codes)
+            self.params: Costs = costs.params(self.codes)
         else:
             first = terms[0].task.name
             self.macs = _whole(self._column(bench, self.codes, first, "macs"))
@@ -385,6 +393,11 @@ class TableSource(ByValue):
         self._seconds = np.stack(seconds, axis=1)
         self._rows = {key: row for row, key in enumerate(keys(self.codes))}
         self._curves = self._read_curves(bench, terms)
+
+    def networks(self) -> npt.NDArray[np.int64]:
+        """The row of the first code of each network, rising."""
+        same = spaces.canonical(self._space, self.codes)
+        return np.sort(np.unique(same, axis=0, return_index=True)[1])
 
     @staticmethod
     def _column(bench: Benchmark, codes: Codes, task: str, name: str) -> Floats:
@@ -436,7 +449,10 @@ class TableSource(ByValue):
         values, shares = whole if epoch is None else self._curves[epoch]
         if np.isfinite(self._seconds).all():
             return Measured(values[rows], self._seconds[rows] @ shares, "seconds", float(shares.mean()))
-        return Measured(values[rows], self.macs[rows] / 1e9 * shares.sum(), "GMACs", float(shares.mean()))
+        share = float(shares.mean())
+        if np.isfinite(self.macs).all():
+            return Measured(values[rows], self.macs[rows] / 1e9 * shares.sum(), "GMACs", share)
+        return Measured(values[rows], np.full(len(rows), shares.sum()), "trainings", share)
 
 
 class SurrogateSource(ByValue):
@@ -447,8 +463,7 @@ class SurrogateSource(ByValue):
         # One question tells whether the surrogates are there.
         for goal in terms:
             bench.query(bench.codes(goal.task.name)[0], goal.task.name, source="surrogate")
-        table = TableSource(bench, terms[:1]) if terms[0].task.space != "nasbench-mr" else None
-        self._gmacs = None if table is None else dict(zip(keys(table.codes), table.macs / 1e9, strict=True))
+        self._costs = cost.of(terms[0].task.space)
 
     def _compared(self) -> dict[str, Any]:
         return {"bench": str(self.bench), "gmacs": self._gmacs}
@@ -460,7 +475,7 @@ class SurrogateSource(ByValue):
             ]
             for goal in goals
         ]
-        gmacs = (
-            cost.macs(codes) / 1e9 if self._gmacs is None else np.array([self._gmacs[k] for k in keys(codes)])
-        )
-        return Measured(np.stack(columns, axis=1), gmacs * len(goals), "GMACs")
+        values = np.stack(columns, axis=1)
+        if self._costs is None:
+            return Measured(values, np.full(len(codes), float(len(goals))), "trainings")
+        return Measured(values, self._costs.macs(codes) / 1e9 * len(goals), "GMACs")

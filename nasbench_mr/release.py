@@ -586,7 +586,7 @@ def verify(release: Release, progress: bool = False) -> None:
         if task is not None and name == f"tables/{task.name}.parquet":
             rows = table.check(arrow, task, f"{release}: {name}")
             if task.cost == "code":
-                check_cost(rows, f"{release}: {name}")
+                check_cost(rows, task.space, f"{release}: {name}")
         elif task is not None and name == f"curves/{task.name}.parquet":
             table.check_curves(arrow, task, f"{release}: {name}")
     digest = values.digest(release.tasks.values(), found)
@@ -596,13 +596,16 @@ def verify(release: Release, progress: bool = False) -> None:
         )
 
 
-def check_cost(table: trials.Trials, where: str) -> None:
-    """Raises `TableError` where a row's macs or params are not those of its code."""
+def check_cost(table: trials.Trials, space: str, where: str) -> None:
+    """Raises `TableError` where a row's macs or params are not those of its code in this search space."""
     import numpy as np
 
     from nasbench_mr import cost
 
-    for name, exact in (("macs", cost.macs), ("params", cost.params)):
+    costs = cost.of(space)
+    if costs is None:
+        raise TableError(f"{where}: the space {space!r} has no formula of costs; expected the cost 'table'")
+    for name, exact in costs._asdict().items():
         found, expected = table.values[name], exact(table.codes.astype(np.int16))
         wrong = np.flatnonzero(~(np.isnan(found) | (found == expected)))
         if len(wrong):

@@ -1,7 +1,9 @@
 """What the predictors, objectives and searches need of a search space, whichever it is.
 
 A space is a module with the members of `Space`: `nasbench_mr.space` (the 27 integers) and
-`nasbench_mr.nasbench201`. `get(name)` finds it by the name that a task carries.
+`nasbench_mr.nasbench201`. `get(name)` finds it by the name that a task carries. Beside these members it may
+have `macs(codes)` and `params(codes)`, exact costs (`cost.of`), and `canonical(codes)`, where several codes
+can be one network.
 """
 
 from __future__ import annotations
@@ -70,6 +72,16 @@ def get(name: str) -> Space:
         UnknownNameError: there is none.
     """
     return SPACES[name]
+
+
+def canonical(space: Space, codes: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """Return one code for each code's network, `(n, DIM)`: codes that are one network have the same.
+
+    In a space that knows of no two codes that are one network, the codes themselves.
+    """
+    function = getattr(space, "canonical", None)
+    found: npt.NDArray[np.int16] = codes if function is None else function(codes)
+    return found
 
 
 #: Every space there is.

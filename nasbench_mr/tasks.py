@@ -67,8 +67,8 @@ class Task:
         recipe: how the networks are trained.
         provenance: who measured it and where the numbers come from.
         aliases: other names people type for it.
-        cost: "code" where the table's macs and params are `cost.macs(code)` and `cost.params(code)`;
-            "table" where only the table knows its macs (they follow another rule).
+        cost: "code" where the table's macs and params are the exact ones of the space (`cost.of`); "table"
+            where only the table knows them (they follow another rule, or no one has a formula).
         space: the search space its codes are from (`spaces.get`).
         width_mult: what the channels of its networks are scaled by (`network.MultiResolutionNet`); macs and
             params are those of the full width all the same.
@@ -259,7 +259,7 @@ for _task in (
         metrics=(Metric("Acc", description="top-1 accuracy"),), objective="Acc", num_classes=120,
         validation_size=None, recipe="nas-bench-201",
         provenance=_NB201,
-        aliases=("nb201", "nasbench201", "nas-bench-201-imagenet16-120"), cost="table",
+        aliases=("nb201", "nasbench201", "nas-bench-201-imagenet16-120"),
         space="nas-bench-201",
     ),
     Task(

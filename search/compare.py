@@ -69,6 +69,7 @@ def compare(
     source: str = "table",
     max_macs: float | None = None,
     max_params: float | None = None,
+    distinct: bool = False,
     batch: int = 1,
     engine: str = "local",
     workers: int | None = None,
@@ -87,6 +88,8 @@ def compare(
         out: a folder to keep the results in. The same call with the same folder resumes.
         source: "table", or "surrogate" for the whole space.
         max_macs, max_params: limits, inclusive.
+        distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the first tabulated
+            one can be asked for; with the source "table".
         batch: codes a search is asked for at a time.
         engine: where runs take place: "local", or "ray" on a cluster whose nodes have the release in the same
             place.
@@ -111,9 +114,11 @@ def compare(
     pool.ENGINES.check(engine)
     base.check_budget(positive("budget", budget, f"at most {MAX_BUDGET:g} evaluations", MAX_BUDGET), batch)
     budget, batch = int(budget) if budget % 1 == 0 else float(budget), int(batch)
+    if distinct and source != "table":
+        raise InvalidArgumentError(f"distinct is about tabulated codes; the source is {source!r}")
     asked = bench.releases_of(key.split("/")[0] for name in names for key in name.split("+"))
     paths = tuple(os.fspath(release.path) for release in asked)
-    places = [Place(paths, task, source, max_macs, max_params) for task in names]
+    places = [Place(paths, task, source, max_macs, max_params, bool(distinct)) for task in names]
     hashes = sorted(entry["sha256"] for release in asked for entry in release.files.values())
     data = _digest([__version__, *hashes])
     parts = []
@@ -137,6 +142,7 @@ def compare(
         "batch": batch,
         "max_macs": max_macs,
         "max_params": max_params,
+        "distinct": bool(distinct),
         **_scales(places),
     }
     tables = _run_parts(parts, None if out is None else Path(out) / "parts", engine, workers, progress)
@@ -191,6 +197,7 @@ class Place:
     source: str
     max_macs: float | None
     max_params: float | None
+    distinct: bool = False
 
     def objective(self) -> Objective:
         """The objective, made once in a process."""
@@ -199,9 +206,11 @@ class Place:
 
 @lru_cache(maxsize=32)
 def _objective(place: Place) -> Objective:
-    make = {"table": Objective.table, "surrogate": Objective.surrogate}[place.source]
-    tasks = place.task.split("+")
-    return make(_bench(place.release), tasks, max_macs=place.max_macs, max_params=place.max_params)
+    bench, terms = _bench(place.release), place.task.split("+")
+    limits = {"max_macs": place.max_macs, "max_params": place.max_params}
+    if place.source == "surrogate":
+        return Objective.surrogate(bench, terms, **limits)
+    return Objective.table(bench, terms, **limits, distinct=place.distinct)
 
 
 @lru_cache(maxsize=4)

@@ -243,8 +243,7 @@ def known_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     `seg`, `video`: 200 codes, `space.sample(200, seed=3, scheme="published")`, seed 0. With `share` the mean
     of (value - smallest) / (largest - smallest) over the dimensions: mIoU = 40 + 40 share, mAcc = mIoU + 5,
     aAcc = 90; top1 = 60 - 40 share, top5 = 90. So seg wants large networks, video small ones.
-    `nas-bench-201`: all cells; Acc = 10 + 6 times the number of 3x3 convolutions (the last operation), macs
-    = 1e6 (1 + the sum of the integers), params = 1e3.
+    `nas-bench-201`: all cells; Acc = 10 + 6 times the number of 3x3 convolutions (the last operation).
     """
     codes = space.sample(200, seed=3, scheme="published")
     costs = {"macs": cost.macs(codes), "params": cost.params(codes)}
@@ -254,8 +253,8 @@ def known_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     every = cells()
     cell = {
         "Acc": 10.0 + 6 * (every == len(nasbench201.OPERATIONS) - 1).sum(axis=1),
-        "macs": 1_000_000 * (1 + every.sum(axis=1, dtype=np.int64)),
-        "params": np.full(len(every), 1000),
+        "macs": nasbench201.macs(every),
+        "params": nasbench201.params(every),
     }
 
     def fill(folder: Path) -> None:

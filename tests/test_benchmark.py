@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nasbench_mr
-from nasbench_mr import Metric, Task, analysis, benchmark, cost, release, space, table, tasks
+from nasbench_mr import Metric, Task, analysis, benchmark, cost, nasbench201, release, space, table, tasks
 from nasbench_mr.benchmark import Benchmark, Result
 from nasbench_mr.errors import (
     CodeNotFoundError,
@@ -328,21 +328,24 @@ def test_an_empty_table() -> None:
     assert len(bench.pareto("seg")) == 0
 
 
-def test_a_table_without_costs() -> None:
-    from nasbench_mr import nasbench201
-
-    cells = dataclasses.replace(tasks.get("nas-bench-201"), name="cells")
+def test_a_table_without_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A space without a formula of costs, as one of a user's own may be.
+    monkeypatch.delattr(nasbench201, "macs")
+    cells = dataclasses.replace(tasks.get("nas-bench-201"), name="cells", cost="table")
     bench = small(cells, codes=nasbench201.sample(3, seed=0), Acc=[1.0, 2.0, 3.0])
     with pytest.raises(InfeasibleError, match="has no macs; give cost=None"):
         bench.pareto("cells")
     assert len(bench.pareto("cells", cost=None)) == 1
     with pytest.raises(InfeasibleError, match=r"at most 5 macs \(the table has none\)"):
         bench.best("cells", max_macs=5)
-    with pytest.raises(InfeasibleError, match="no code of the table has at most"):
+    with pytest.raises(InfeasibleError, match=r"no code of the table has at most.*costs are unknown"):
         Objective.table(bench, "cells", max_macs=5)
     found = Objective.table(bench, "cells")
     assert found.domain.size == 3
     assert np.isnan(found.domain.macs(found.domain.codes)).all()  # type: ignore[arg-type]
+    # What is asked is counted in trainings, where no one knows a cost.
+    found.evaluate(found.domain.codes)
+    assert (found.spent, found.unit) == (3.0, "trainings")
 
 
 # --- Mistakes -----------------------------------------------------------------------------------------
@@ -496,7 +499,7 @@ def test_best_against_sorting(bench: Benchmark) -> None:
     for k, macs, params, metric in itertools.product(
         (1, 5, 100), (None, limit), (None, slim), (None, "aAcc")
     ):
-        found = bench.best("seg", k, macs, params, metric)
+        found = bench.best("seg", k, max_macs=macs, max_params=params, metric=metric)
         allowed = [
             r for r in everything if r["macs"] <= (macs or np.inf) and r["params"] <= (params or np.inf)
         ]

@@ -167,8 +167,8 @@ def test_neighbors_among_all_cells_are_those_of_the_space() -> None:
     assert domain.distances(domain.codes[0]).max() == 6
 
 
-def test_a_space_without_a_formula_needs_its_costs() -> None:
-    with pytest.raises(InvalidArgumentError, match="no cost formula"):
+def test_a_space_of_choices_needs_its_codes() -> None:
+    with pytest.raises(InvalidArgumentError, match="searched as a list of its codes; pass codes"):
         Domain(nasbench201)
 
 

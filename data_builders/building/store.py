@@ -319,8 +319,9 @@ def to_part(task: Task, outcomes: Iterable[Outcome]) -> pa.Table:
     }
     named = {name for o in rows for name in o.metrics}
     columns |= {name: [o.metrics.get(name) for o in rows] for name in named}
-    if task.cost == "code":
-        columns |= {"macs": cost.macs(codes), "params": cost.params(codes)}
+    costs = cost.of(task.space) if task.cost == "code" else None
+    if costs is not None:
+        columns |= {"macs": costs.macs(codes), "params": costs.params(codes)}
     return table.to_arrow(task, columns, [CURVE])
 
 

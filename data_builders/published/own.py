@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import cost, files, nasbench201, release, space, spaces, table, tasks
+from nasbench_mr import files, nasbench201, release, space, spaces, table, tasks
 from nasbench_mr.arrays import Floats
+from nasbench_mr.data_builders.published import costs
 from nasbench_mr.data_builders.published.common import locked, reading
 from nasbench_mr.errors import (
     InvalidArgumentError,
@@ -75,8 +76,6 @@ _ROLES = {
     "status": "how the training ended",
     "error": "why the training failed",
 }
-#: Where costs come from.
-_SOURCES = {"code": "computed from the codes", "table": "the file's own", "unknown": "unknown"}
 
 
 @dataclass(frozen=True)
@@ -238,16 +237,21 @@ def understand(
         for measured in described.metrics:
             if measured.name in columns:
                 _check_plausible(measured, columns[measured.name])
+        given = {n for n in ("macs", "params", "flops") if n in arrow.column_names}
+        source = "the file's own" if given else "unknown"
         trials = table.to_arrow(described, columns, extra)
-        if described.cost == "code" and (wrong := _wrong_costs(columns)):
-            if not trust_costs:
-                raise TableError(f"{wrong}. Correct the column, or keep it with --trust-costs")
-            described = replace(described, cost="table")
+        if described.cost == "code":
+            source, wrong = costs.settle(columns, described.space)
+            if wrong and not trust_costs:
+                raise TableError(
+                    f"{wrong}. Correct the column, leave it out (the exact costs are computed), or keep it "
+                    "with --trust-costs"
+                )
+            if wrong:
+                described = replace(described, cost="table")
             trials = table.to_arrow(described, columns, extra)
-    given = {n for n in ("macs", "params", "flops") if n in arrow.column_names}
-    source = "code" if described.cost == "code" else "table" if given else "unknown"
     roles = {back.get(n, n): _role(n, described, given, back) for n in arrow.column_names}
-    return Understood(described, trials, roles, ids, _SOURCES[source])
+    return Understood(described, trials, roles, ids, source)
 
 
 def install(understood: Understood, into: str | None = None, *, replace_trials: bool = False) -> Release:
@@ -303,47 +307,6 @@ def _check_plausible(metric: Metric, values: Floats) -> None:
             f"{metric.name} is between {there.min():g} and {there.max():g}; expected percent: "
             "multiply it by 100"
         )
-
-
-def _wrong_costs(columns: Mapping[str, Any]) -> str:
-    """Return how macs or params differ from the codes', with the likely reason; "" where they agree."""
-    codes = columns["codes"]
-    for name, exact in (("macs", cost.macs(codes)), ("params", cost.params(codes))):
-        found = columns.get(name)
-        if found is None:
-            continue
-        wrong = np.flatnonzero(~np.isnan(found) & (found != exact))
-        if not len(wrong):
-            continue
-        row = wrong[0]
-        text = f"row {row}: {name} is {found[row]:.0f}; its code has {exact[row]}"
-        ratio = float(np.median(found[wrong] / exact[wrong]))
-        return f"{text} ({len(wrong)} such rows; {_reason(name, ratio, found[wrong], codes[wrong])})"
-    return ""
-
-
-def _reason(name: str, ratio: float, found: Floats, codes: npt.NDArray[np.int16]) -> str:
-    """Return why costs are `ratio` times what they should be."""
-    if name == "macs":
-        for side in (32, 64, 96, 112, 160, 192, 224, 256, 384, 512):
-            if (cost.macs(codes, side) == found).all():
-                return f"they are those of {side}x{side} pixels, expected 128x128"
-    for classes in (10, 19, 20, 100, 1000):
-        exact = cost.macs(codes, num_classes=classes) if name == "macs" else cost.params(codes, classes)
-        if (exact == found).all():
-            return f"they are those of {classes} classes, expected 50"
-    for factor in (1e3, 1e6, 1e9, 1e-3, 1e-6, 1e-9):
-        if abs(ratio / factor - 1) < 0.1:
-            return (
-                f"off by a factor of {factor:g}: another unit (macs and params are counts; "
-                "flops are in 1e9, and params beside them in 1e6)"
-            )
-    for factor, reason in ((2.0, "operations, two for each multiply-accumulate"), (0.5, "half of each")):
-        if abs(ratio / factor - 1) < 0.1:
-            return f"off by a factor of {factor:g}: {reason}"
-    if abs(ratio - 1) < 0.1:
-        return f"off by {abs(ratio - 1):.1%}: norms, biases or the classifier are counted in another way"
-    return f"off by a factor of {ratio:.3g}: of another input, network or rule"
 
 
 def _base(into: str) -> Release | None:
@@ -525,7 +488,6 @@ def _new_task(arrow: pa.Table, name: str, objective: str, metrics: Sequence[Metr
         problem="unknown",
         metrics=tuple(metrics),
         objective=objective,
-        cost="table" if second else "code",
         space=nasbench201.NAME if second else space.NAME,
     )
 
@@ -554,8 +516,6 @@ def _columns(arrow: pa.Table, task: Task) -> tuple[dict[str, Any], list[str]]:
             columns["params"] = _counts(arrow, "params", 1e6)
     else:
         columns |= {n: _integers(arrow, n) for n in ("macs", "params") if n in names}
-    if task.cost == "code" and not columns.keys() & {"macs", "params"}:
-        columns |= {"macs": cost.macs(columns["codes"]), "params": cost.params(columns["codes"])}
     return columns, extra
 
 

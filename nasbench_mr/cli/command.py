@@ -231,6 +231,15 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_distinct(parser: argparse.ArgumentParser) -> None:
+    """Add --distinct."""
+    parser.add_argument(
+        "--distinct",
+        action="store_true",
+        help="count codes that are one network (isomorphic cells of NAS-Bench-201) once",
+    )
+
+
 def code_of_row(bench: Benchmark, task: str, text: str) -> tuple[int, ...]:
     """Return a tabulated code (of `Benchmark.codes`), from its number as a user types it: "#12"."""
     codes = bench.codes(task)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nasbench_mr import escape, spaces
 from nasbench_mr.cli.command import (
     Command,
+    add_distinct,
     add_json,
     add_limits,
     add_release,
@@ -165,13 +166,19 @@ class Best(Command):
         parser.add_argument("-k", type=whole, metavar="N", default=5, help="how many (default 5)")
         parser.add_argument("--metric", metavar="M", help="what to rank by (default: the task's objective)")
         add_limits(parser)
+        add_distinct(parser)
         add_release(parser)
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         bench = open_release(args)
         best = bench.best(
-            args.task, args.k, max_macs=args.max_macs, max_params=args.max_params, metric=args.metric
+            args.task,
+            args.k,
+            max_macs=args.max_macs,
+            max_params=args.max_params,
+            metric=args.metric,
+            distinct=args.distinct,
         )
         if args.json:
             return print_json([result_json(r) for r in best])

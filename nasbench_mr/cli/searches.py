@@ -15,6 +15,7 @@ from nasbench_mr.arrays import Codes
 from nasbench_mr.cli.command import (
     Command,
     Names,
+    add_distinct,
     add_json,
     add_limits,
     add_release,
@@ -412,6 +413,7 @@ class Compare(Command):
         )
         parser.add_argument("--out", type=folder_to_write, metavar="FOLDER", help="keep the results there")
         add_limits(parser)
+        add_distinct(parser)
         add_release(parser)
         add_json(parser)
 
@@ -432,6 +434,7 @@ class Compare(Command):
             source=args.source,
             max_macs=args.max_macs,
             max_params=args.max_params,
+            distinct=args.distinct,
             batch=args.batch,
             engine=args.engine,
             workers=args.workers,

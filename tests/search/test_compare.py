@@ -49,6 +49,15 @@ SMALL: dict[str, Any] = {"budget": 12, "seeds": 4, "workers": 0}
 # --- Running ------------------------------------------------------------------------------------------
 
 
+def test_networks_count_once_if_asked(bench: Benchmark) -> None:
+    found = compare(bench, "nas-bench-201", "random", **SMALL, distinct=True)
+    assert found.about["distinct"] is True
+    assert Objective.table(bench, "nas-bench-201").domain.size == 15_625
+    assert Objective.table(bench, "nas-bench-201", distinct=True).domain.size == 5875
+    with pytest.raises(InvalidArgumentError, match="distinct is about tabulated codes"):
+        compare(bench, "nas-bench-201", "random", **SMALL, source="surrogate", distinct=True)
+
+
 def test_it_records_every_measurement_of_every_run(bench: Benchmark) -> None:
     found = compare(bench, ("seg", "nas-bench-201"), ("random", "local"), **SMALL)
     assert (found.tasks, found.searchers) == (["seg", "nas-bench-201"], ["random", "local"])

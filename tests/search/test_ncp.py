@@ -510,10 +510,11 @@ def test_cells_are_a_second_space(known_release: Path) -> None:
     known = Linear(("nas-bench-201",), weights, where=nasbench201)
     out = search.ncp(bench, "nas-bench-201", predictor=known, **QUICK)
     assert out.best == best
-    # All cells have macs = 1e6 (1 + the sum of their integers), which is also their value here.
-    limited = search.ncp(bench, "nas-bench-201", max_macs=13e6, predictor=known, **QUICK)
-    assert (sum(limited.best), limited.macs[0]) == (12, 13_000_000)
-    assert limited.pareto.macs.max() <= 13e6
+    # The value is the sum of the integers. A 1x1 convolution (3) costs 3,932,160 MACs, a 3x3 one (4) nine
+    # times as much, the rest of the network 7,788,800. Within that of two 3x3, one and five 1x1 are best.
+    limited = search.ncp(bench, "nas-bench-201", max_macs=78_567_680, predictor=known, **QUICK)
+    assert (sorted(limited.best), limited.macs[0]) == ([3, 3, 3, 3, 3, 4], 7_788_800 + 14 * 3_932_160)
+    assert limited.pareto.macs.max() <= 78_567_680
     fixed = search.ncp(bench, "nas-bench-201", fixed={"op01": 1}, predictor=known, **QUICK)
     assert fixed.best == (1, *best[1:])
 

@@ -141,7 +141,7 @@ def test_codes_of_the_second_space(form: str) -> None:
         frame = pd.DataFrame({"code": [nasbench201.to_string(cell) for cell in cells]})
     frame["score"] = [1.0, 2.0, 3.0, 4.0]
     made = published.import_table(save(frame), "cells")
-    assert (made.tasks["cells"].space, made.tasks["cells"].cost) == ("nas-bench-201", "table")
+    assert (made.tasks["cells"].space, made.tasks["cells"].cost) == ("nas-bench-201", "code")
     assert (nasbench_mr.load("local").codes("cells") == cells).all()
 
 
@@ -448,7 +448,7 @@ def test_a_known_task_has_its_columns() -> None:
         ),
         (frame.assign(macc=80.0), TableError, "task 'seg' has no column 'macc': did you mean 'mAcc'"),
         (frame.assign(mIoU=101.0), TableError, r"row 0: mIoU is 101\.0; expected a number in \[0, 100\]"),
-        (frame.assign(flops=5.0), TableError, "row 0: macs is 5000000000; its code has"),
+        (frame.assign(flops=5.0), TableError, "row 0: macs is 5,000,000,000; its code has"),
     ):
         with pytest.raises(error, match=rf"^mine\.csv: {message}"):
             published.import_table(save(wrong), "seg")

@@ -63,6 +63,8 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 LISTED, ENDS = 40, {"coarse": 12, "deep": 22, "fine": 32}
 
 
+#: The rows of the made-up cells that have another cell's costs, as 150 of the published ones have.
+WRONG = (3, 5)
 #: What most tests import: reading and writing all would take them long.
 SOME = ("cls-10c", "seg", "3ddet", "nas-bench-201")
 
@@ -98,8 +100,13 @@ def made_up(folder: Path, settings: tuple[str, ...]) -> Path:
         folder,
         "nas-bench-201",
         [
-            {"embedding": hot.astype(np.float32), "Acc": 20 + k / 7, "Flops": 7.79 + k, "Params": 0.079 + k}
-            for k, hot in enumerate(nasbench201.relax(cells))
+            {
+                "embedding": nasbench201.relax(cell)[0].astype(np.float32),
+                "Acc": 20 + k / 7,
+                "Flops": round(int(nasbench201.macs(cell)[0]) / 1e6, 2) + (k in WRONG),
+                "Params": round(int(nasbench201.params(cell)[0]) / 1e6, 3),
+            }
+            for k, cell in enumerate(cells)
         ],
     )
     return folder
@@ -199,9 +206,17 @@ def test_nas_bench_201_is_a_second_space(imported: tuple[Path, Benchmark]) -> No
     codes = frame[list(nasbench201.NAMES)].to_numpy()
     assert (nasbench201.relax(codes) == np.stack([row["embedding"] for row in rows])).all()
     assert frame["Acc"].tolist() == [row["Acc"] for row in rows]
-    assert frame["macs"].tolist() == [round(row["Flops"] * 1e6) for row in rows]
-    assert frame["params"].tolist() == [round(row["Params"] * 1e6) for row in rows]
+    assert frame["macs"].tolist() == nasbench201.macs(codes).tolist()
+    assert frame["params"].tolist() == nasbench201.params(codes).tolist()
     assert "stratum" not in frame
+    # The published ones are these, rounded, but in the rows with a flag, which says what was published.
+    near = [abs(row["Flops"] * 1e6 - macs) < 5001 for row, macs in zip(rows, frame["macs"], strict=True)]
+    assert near == frame["flag"].isna().tolist()
+    first = near.index(False)
+    assert frame["flag"][first] == (
+        f"published costs are of another cell: macs {rows[first]['Flops'] * 1e6:.0f}, "
+        f"params {rows[first]['Params'] * 1e6:.0f}"
+    )
 
 
 def test_the_published_files_have_the_known_figures(real: tuple[Path, Path] | None) -> None:
@@ -216,6 +231,7 @@ def test_the_published_files_have_the_known_figures(real: tuple[Path, Path] | No
     cells = bench.to_pandas("nas-bench-201")
     assert len(cells) == 15_625 == nasbench201.SIZE
     assert (round(cells["Acc"].min(), 2), round(cells["Acc"].max(), 2)) == (0.83, 47.33)
+    assert cells["flag"].notna().sum() == 150
     strata = bench.to_pandas("seg")["stratum"]
     assert Counter(strata) == {"coarse": 1200, "deep": 796, "fine": 500, "extra": 11}
     best = {limit: bench.best("seg", 1, max_macs=limit)[0]["mIoU"] for limit in (1e9, 2e9, None)}
@@ -652,24 +668,24 @@ def test_a_fetch_that_fails_keeps_what_has_come(
     last = f"/mirror/{list(published.BLOBS)[-1]}"
     content = server.files.pop(last)
     mirror = f"{server.url}/mirror"
-    assert cli.main(["fetch", "--mirror", mirror]) == 2
+    assert cli.main(["fetch", "--no-surrogates", "--mirror", mirror]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "HTTP 404" in error
     assert "nasbench-mr import FOLDER" in error
     assert not (home / "releases").exists()
     server.files[last] = content[:-1]
-    assert cli.main(["fetch", "--mirror", mirror]) == 2
+    assert cli.main(["fetch", "--no-surrogates", "--mirror", mirror]) == 2
     assert "has sha256" in capsys.readouterr().err
     assert not (home / "releases").exists()
     server.files[last] = content
     server.requests.clear()
-    assert cli.main(["fetch", "--mirror", mirror, "--json"]) == 0
+    assert cli.main(["fetch", "--no-surrogates", "--mirror", mirror, "--json"]) == 0
     assert server.requests == [(last, None)]
     told = json.loads(capsys.readouterr().out)
     assert told == {"release": "nasbench-mr@1.0.0", "tasks": list(SOME), "missing": []}
     server.files.clear()
-    assert cli.main(["fetch"]) == 0
+    assert cli.main(["fetch", "--no-surrogates"]) == 0
     assert capsys.readouterr().out.startswith("nasbench-mr@1.0.0: cls-10c, seg, 3ddet, nas-bench-201\n")
 
 
@@ -688,13 +704,14 @@ def test_import_reports_what_is_not_there(
     upstream: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drop(upstream, "cls-10c", "3ddet")
-    assert cli.main(["import", str(upstream)]) == 0
+    assert cli.main(["import", "--no-surrogates", str(upstream)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "nasbench-mr@1.0.0-partial.2: seg, nas-bench-201",
         "missing there: cls-10c, 3ddet",
         f"installed in {home / 'releases' / 'nasbench-mr' / '1.0.0-partial.2'}",
+        "for codes that no one trained: nasbench-mr surrogate fit nasbench-mr",
     ]
-    assert cli.main(["import", str(upstream), "--json"]) == 0
+    assert cli.main(["import", "--no-surrogates", str(upstream), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "release": "nasbench-mr@1.0.0-partial.2",
         "tasks": ["seg", "nas-bench-201"],
@@ -703,7 +720,7 @@ def test_import_reports_what_is_not_there(
     rows = read(upstream, "seg")
     rows[0]["mIoU"] = 99.0
     write(upstream, "seg", rows)
-    assert cli.main(["import", str(upstream)]) == 2
+    assert cli.main(["import", "--no-surrogates", str(upstream)]) == 2
     assert "--unchecked" in capsys.readouterr().err
-    assert cli.main(["import", str(upstream), "--unchecked"]) == 0
+    assert cli.main(["import", "--no-surrogates", str(upstream), "--unchecked"]) == 0
     assert capsys.readouterr().out.startswith("nasbench-mr@1.0.0-altered.2: ")
