@@ -194,8 +194,7 @@ def _check_numbers(arrow: pa.Table, task: Task, name: str, where: str) -> Floats
     """A numeric column, checked against its bounds; NaN where it is null."""
     column: Floats = _numbers(arrow[name]).astype(np.float64)
     metric = next((m for m in task.metrics if m.name == name), None)
-    bounds = (metric.lower, metric.upper) if metric else (0.0, None)
-    lower, upper = (b if b is not None else s for b, s in zip(bounds, (-np.inf, np.inf), strict=True))
+    lower, upper = metric.limits if metric else (0.0, np.inf)
     bad = ~(np.isfinite(column) & (column >= lower) & (column <= upper))
     if arrow[name].null_count:
         bad &= ~_nulls(arrow[name])

@@ -46,6 +46,12 @@ class Metric:
             raise ReleaseError(f"metric {self.name!r}: direction is {self.direction!r}; expected max or min")
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The bounds, infinite where there is none."""
+        low = -math.inf if self.lower is None else self.lower
+        return low, math.inf if self.upper is None else self.upper
+
+    @property
     def sign(self) -> int:
         """1 where larger is better, -1 where smaller is."""
         return 1 if self.direction == "max" else -1

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.plot import COLOURS, PAGE, across, figure, log_axis, panels
 
 if TYPE_CHECKING:
@@ -25,21 +24,23 @@ _CURVES = 25
 def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     """Draw each task's objective against MACs, and the codes that no other one beats in both.
 
-    Raises:
-        InvalidArgumentError: no task knows the MACs of its codes.
+    Where no one knows the MACs of a task's codes, they stand side by side, from the worst to the best.
     """
     drawn = {}
     for name in bench.tasks if tasks is None else tasks:
         metric = bench.task(name).metric()
         values = bench.query_many(bench.codes(name), name, (metric.name,), source="table")[metric.name]
         macs = bench.query_many(bench.codes(name), name, ("macs",), source="table", missing="nan")["macs"]
-        if np.isfinite(macs).any():
-            drawn[name] = macs / 1e9, values
-    if not drawn:
-        raise InvalidArgumentError("no task knows the MACs of its codes; expected a table with a column macs")
+        drawn[name] = macs / 1e9, values
     made = figure(PAGE, 0.6 + 1.7 * -(-len(drawn) // across(len(drawn))))
     for panel, (name, (gmacs, values)) in zip(panels(made, len(drawn)), drawn.items(), strict=True):
         metric = bench.task(name).metric()
+        panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
+        if np.isnan(gmacs).all():
+            ordered = metric.sign * np.sort(metric.sign * values)
+            panel.scatter(np.arange(len(ordered)), ordered, s=6, linewidth=0, alpha=0.45, color=COLOURS[0])
+            panel.set_xlabel("codes, the best last (MACs unknown)", fontsize=7)
+            continue
         panel.scatter(gmacs, values, s=6, linewidth=0, alpha=0.45, color=COLOURS[0], label="a code")
         front = bench.pareto(name)
         panel.step(
@@ -51,9 +52,9 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
             label="Pareto front",
         )
         log_axis(panel.xaxis)
-        panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
-    made.supxlabel("GMACs", fontsize=8)
-    _legend(made)
+    if any(np.isfinite(gmacs).any() for gmacs, _ in drawn.values()):
+        made.supxlabel("GMACs", fontsize=8)
+        _legend(made)
     return made
 
 
@@ -139,7 +140,8 @@ def noise(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
 
 def _legend(made: Figure) -> None:
     """One legend above all panels, where it covers nothing."""
-    handles, labels = made.axes[0].get_legend_handles_labels()
+    told = [panel.get_legend_handles_labels() for panel in made.axes]
+    handles, labels = max(told, key=lambda pair: len(pair[0]))
     made.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=7, frameon=False)
 
 

@@ -47,12 +47,7 @@ def reduce(ensemble: Ensemble, task: Task, codes: Codes) -> Surrogate:
     for key in (f"weight{last}", f"bias{last}", "y_mean", "y_scale", "noise"):
         state[key] = state[key][..., columns]
     metrics = [task.metric(name) for name in names]
-    state["bounds"] = np.array(
-        [
-            [-np.inf if m.lower is None else m.lower for m in metrics],
-            [np.inf if m.upper is None else m.upper for m in metrics],
-        ]
-    )
+    state["bounds"] = np.array([metric.limits for metric in metrics]).T
     state["codes"] = codes.astype(np.uint8)
     return Surrogate(names, ensemble.space, state)
 

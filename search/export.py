@@ -94,6 +94,22 @@ _FORWARD = {
 }
 
 
+def check_exportable(task: Task) -> None:
+    """Check that the network of a task can be exported, before the work that finds it.
+
+    Raises:
+        InvalidArgumentError: the task is of another search space, or does not say what its networks are for.
+    """
+    if task.space != space.NAME:
+        raise InvalidArgumentError(f"task {task.name!r} has no multi-resolution networks to export")
+    if task.problem not in _FORWARD:
+        raise InvalidArgumentError(
+            f"task {task.name!r} does not say what its networks are for, and so not which head they have "
+            f"(problem {task.problem!r}; expected one of {', '.join(_FORWARD)}). "
+            "Name a task that does, such as --head mini-cls"
+        )
+
+
 def source(code: object, task: Task) -> str:
     """The text of a Python module that builds the network of a code, with the head that a task trains.
 
@@ -101,11 +117,10 @@ def source(code: object, task: Task) -> str:
 
     Raises:
         OutOfSpaceError: not a code.
-        InvalidArgumentError: the task is of another search space.
+        InvalidArgumentError: see `check_exportable`.
         MissingExtraError: torch is not installed.
     """
-    if task.space != space.NAME:
-        raise InvalidArgumentError(f"task {task.name!r} has no multi-resolution networks to export")
+    check_exportable(task)
     with requires("search", "exporting a network"):
         from nasbench_mr import __version__, network
     width = task.width_mult

@@ -78,7 +78,7 @@ class Trajectory(ByValue):
     Attributes:
         codes: `(steps + 1, starts, DIM)` int16, on the grid.
         score: `(steps + 1, starts)`.
-        macs: `(steps + 1, starts)` int64.
+        macs: `(steps + 1, starts)` int64; -1 where unknown.
     """
 
     codes: npt.NDArray[np.int16]
@@ -346,6 +346,9 @@ class Problem:
         """All that is known of codes of the domain."""
         predicted, std = self.predict(codes)
         score = self._score(codes, predicted, std)
+        # What is told of a metric stays within its bounds; what is climbed has no flat parts.
+        lower, upper = zip(*(goal.metric.limits for goal in self.goals), strict=True)
+        predicted = np.clip(predicted, lower, upper)
         return Candidates(
             codes=codes,
             score=score,
@@ -408,7 +411,7 @@ def _predicted_goals(predictor: Predictor, tasks: Tasks, seed: int) -> tuple[Goa
         name, _, metric = key.partition("/")
         task = registry.get(name) if name in registry.names() else None
         if task is None:
-            measured = Metric(metric or "value")
+            measured = Metric(metric or "value", "unknown", "max", None, None)
             task = Task(
                 name=name,
                 title=name,
@@ -448,6 +451,8 @@ def _starts(
 def _limits(domain: Domain, count: int) -> Floats:
     """Each start's own limit on MACs: the domain's for most, lower ones for the rest, for the Pareto set."""
     top = domain.max_macs
+    if domain.codes is not None and not np.isfinite(domain.macs(domain.codes)).all():
+        return np.full(count, top)  # a list of which some costs are unknown, and so not limited
     if math.isinf(top):
         top = float(domain.macs(_extreme(domain, largest=True))[0])
     bottom = float(domain.macs(_extreme(domain, largest=False))[0])
@@ -577,13 +582,13 @@ def _linear(domain: Domain, listed: Callable[[Codes], Ints]) -> Callable[[Tensor
 
 
 def _macs_anywhere(domain: Domain, codes: Codes) -> Ints:
-    """MACs of codes that may lie outside a listed domain; those count as -1."""
+    """MACs of codes that may lie outside a listed domain; those, and unknown ones, count as -1."""
     if domain.codes is None:
         return domain.macs(codes)
-    macs = np.full(len(codes), -1, np.int64)
     inside = domain.contains(codes)
-    macs[inside] = domain.macs(codes[inside])
-    return macs
+    found = np.full(len(codes), np.nan)
+    found[inside] = domain.macs(codes[inside])
+    return np.where(np.isnan(found), -1, found).astype(np.int64)
 
 
 def _conclude(problem: Problem, trajectory: Trajectory, polish: int, rng: np.random.Generator) -> NCPResult:

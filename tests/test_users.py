@@ -5,6 +5,7 @@ Append a small function for a new kind; the tests of a module say the rest.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, space
+from nasbench_mr import cost, nasbench201, release, space, table, tasks
 from nasbench_mr.cli import main
 
 #: A code that no table has.
@@ -235,8 +236,9 @@ def test_an_import_says_what_it_understood(
     for line in (
         "t: 4 rows, 4 codes, 2 seeds",
         "  code: the code",
-        "  acc: the objective: more is better, unit percent",
-        "  error: a metric: less is better, unit ms, kept as 'error_rate'",
+        "  read as: text with commas",
+        "  acc: the objective: more is better, unit percent, at least 0, at most 100",
+        "  error: a metric: less is better, unit ms, at least 0.5; kept as 'error_rate'",
         "  seed: the training's seed",
         "  note: text, kept",
         "  objective: acc (max), unit percent, bounds 0 to 100",
@@ -337,6 +339,181 @@ def test_codes_may_be_lists_in_parquet(
     pq.write_table(pa.table({"code": OWN_CODES.tolist(), "val acc": ACC}), "mine.parquet")
     assert main(["import", "--task", "t", "mine.parquet"]) == 0
     assert (
-        "  val acc: the objective: more is better, unit unknown, kept as 'val_acc'" in capsys.readouterr().out
+        "  val acc: the objective: more is better, unit unknown; kept as 'val_acc'" in capsys.readouterr().out
     )
     assert nasbench_mr.load("local").query(OWN_CODES[1], "t")["val_acc"] == 60.25
+
+
+# --- What an import makes of numbers ------------------------------------------------------------------
+
+
+def test_percent_signs_and_names_of_costs_tell_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    columns = {"acc": [f"{value}%" for value in ACC], "GFLOPs": (MACS / 1e9).tolist(), "wd": [1, 2, 3, 4]}
+    status, out, _ = own_import(own_csv(**columns), "--ignore wd", capsys)
+    assert status == 0
+    for line in (
+        "  acc: the objective: more is better, unit percent, at least 0, at most 100",
+        "  GFLOPs: macs, as counts",
+        "  costs: computed from the codes; the file's agree",
+        "  skipped: wd (as asked)",
+    ):
+        assert line in out.splitlines()
+    bench = nasbench_mr.load("local")
+    assert [m.name for m in bench.task("t").metrics] == ["acc"]
+    assert [bench.query(code, "t")["macs"] for code in OWN_CODES] == MACS.tolist()
+    assert "has no column 'width'" in own_import(own_csv(acc=ACC), "--ignore width", capsys)[2]
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "values", "message"),
+    [
+        (
+            "seg",
+            "mIoU",
+            [7550, 6025, 7000, 6550],
+            "between 6025 and 7550; expected percent: divide it by 100",
+        ),
+        (
+            "cls-50-1000",
+            "top1",
+            [0.02, 0.5, 0.7, 0.9],
+            "between 0.02 and 0.9; expected percent: multiply it by",
+        ),
+    ],
+)
+def test_values_out_of_a_known_range_are_refused_with_the_factor(
+    task: str,
+    column: str,
+    values: list[object],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in own_import(own_csv(**{column: values}), f"--task {task}", capsys)[2]
+
+
+def test_a_cell_at_chance_is_no_fraction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 0.83 percent of 120 classes is what guessing gives.
+    monkeypatch.chdir(tmp_path)
+    content = f"code,Acc\n{nasbench201.to_string([1] * 6)},0.8333\n"
+    assert own_import(content, "--task nas-bench-201", capsys)[0] == 0
+
+
+def test_an_unknown_result_is_named_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = own_import(own_csv(acc=[75.5, "NA", 70.0, 65.5]), "", capsys)
+    assert status == 2
+    assert "row 1: acc is empty; leave the row out, or add a column status" in err
+
+
+def test_cells_without_costs_have_those_of_the_formula(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = nasbench201.sample(30, seed=1)
+    lines = [f"{nasbench201.to_string(cell)},{50 + k}" for k, cell in enumerate(cells)]
+    assert own_import("\n".join(["code,acc", *lines]), "", capsys)[0] == 0
+    bench = nasbench_mr.load("local")
+    assert bench.query(cells[3], "t")["macs"] == nasbench201.macs(cells[3])[0]
+    assert main(["search", "t", "--searcher", "random", "--budget", "5", "--release", "local"]) == 0
+    assert "GMACs" in capsys.readouterr().out
+
+
+# --- What no one knows the cost of --------------------------------------------------------------------
+
+
+@pytest.fixture
+def costless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A release of cells whose costs no one knows: their space has no formula here."""
+    monkeypatch.delattr(nasbench201, "macs")
+    cells = np.unique(nasbench201.sample(60, seed=1), axis=0)
+    task = dataclasses.replace(tasks.get("nas-bench-201"), name="cells", cost="table")
+
+    def fill(folder: Path) -> None:
+        columns = {"codes": cells, "Acc": 20.0 + np.arange(len(cells)) / 2}
+        table.write(folder / "tables/cells.parquet", task, columns)
+
+    return str(release.create(fill, "costless", "1.0.0", [task], {}, tmp_path / "costless").path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "search cells --starts 8 --steps 3",
+        "search cells --searcher evolution --budget 20",
+        "compare cells --searchers random local --budget 10 --seeds 2 --workers 0",
+        "best cells -k 2",
+        "query #0 cells",
+        "plot RELEASE --out scatter.svg",
+        "explore --out page.html",
+        "card",
+        "verify",
+    ],
+)
+def test_unknown_costs_stop_nothing_without_limits(
+    words: str, costless: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    split = words.replace("RELEASE", costless).split()
+    if split[0] in ("card", "verify"):
+        split.append(costless)
+    elif split[0] != "plot":
+        split += ["--release", costless]
+    assert main(split) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "search cells --max-macs 1e8",
+        "search cells --searcher random --max-params 1e6",
+        "compare cells --max-macs 1e8 --workers 0",
+        "best cells --max-macs 1e8",
+    ],
+)
+def test_limits_on_unknown_costs_are_refused_by_name(
+    words: str, costless: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words.split(), "--release", costless]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "unknown" in err or "the table has none" in err
+
+
+# --- What is told of a metric -------------------------------------------------------------------------
+
+
+def test_no_latency_below_zero_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    codes = space.sample(40, seed=0)
+    lines = [
+        f"{space.to_string(code)},{macs / 1e10}" for code, macs in zip(codes, cost.macs(codes), strict=True)
+    ]
+    content = "\n".join(["code,lat_ms", *lines])
+    assert own_import(content, "--minimize lat_ms --bounds lat_ms=0:", capsys)[0] == 0
+    # Far below all latencies of the table a predictor's line goes under 0.
+    assert main(["search", "t", "--release", "local", "--starts", "8", "--steps", "20", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tasks"][0]["predicted"] >= 0
+
+
+def test_a_network_for_no_one_knows_what_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert own_import(own_csv(acc=ACC), "", capsys)[0] == 0
+    assert main(["search", "t", "--release", "local", "--export", "net.py"]) == 2
+    err = capsys.readouterr().err
+    assert "task 't' does not say what its networks are for" in err
+    assert "--head mini-cls" in err
+    assert not Path("net.py").exists()

@@ -18,13 +18,14 @@ import numpy.typing as npt
 
 from nasbench_mr import files, nasbench201, release, space, spaces, table, tasks
 from nasbench_mr.arrays import Floats
-from nasbench_mr.data_builders.published import costs
+from nasbench_mr.data_builders.published import costs, sheets
 from nasbench_mr.data_builders.published.common import locked, reading
 from nasbench_mr.errors import (
     InvalidArgumentError,
     ReleaseNotFoundError,
     TableError,
     UnknownMetricError,
+    UnknownNameError,
     did_you_mean,
 )
 from nasbench_mr.release import Release
@@ -86,15 +87,17 @@ class Understood:
         task: the task it becomes.
         trials: its rows.
         columns: what each column was taken as.
-        skipped: the columns that are not kept.
+        skipped: the columns that are not kept, and why.
         costs: where macs and params come from.
+        form: what the file was read as.
     """
 
     task: Task
     trials: pa.Table
     columns: dict[str, str]
-    skipped: list[str]
+    skipped: dict[str, str]
     costs: str
+    form: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in plain values, for JSON."""
@@ -102,6 +105,7 @@ class Understood:
         goal = self.task.metric()
         return {
             "task": self.task.name,
+            "form": self.form,
             "rows": len(self.trials),
             "codes": len(self.trials.group_by(list(names)).aggregate([])),
             "seeds": len(self.trials["seed"].unique()),
@@ -152,6 +156,7 @@ def understand(
     maximize: Iterable[str] = (),
     units: Mapping[str, str] | None = None,
     bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+    ignore: Iterable[str] = (),
     trust_costs: bool = False,
 ) -> Understood:
     """Return what a CSV or Parquet file of trials holds; nothing is installed.
@@ -171,6 +176,7 @@ def understand(
         minimize, maximize: metrics of which less, or more, is better; needed for names such as "loss".
         units: of metrics; else "unknown". Percent is bounded by 0 and 100.
         bounds: the least and the largest possible value of metrics; None where there is none.
+        ignore: columns to leave out.
         trust_costs: keep macs and params that are not those of the codes.
 
     Raises:
@@ -184,11 +190,13 @@ def understand(
         raise InvalidArgumentError(f"no file at {path}")
     base = _base("local" if into is None else into)
     with reading(path):
-        arrow, renamed = _read(path)
+        sheet = sheets.read(path)
+        arrow, renamed = _named(sheet.arrow)
         back = {new: old for old, new in renamed.items()}
         least = {renamed.get(m, m) for m in minimize}
         most = {renamed.get(m, m) for m in maximize}
-        units = {renamed.get(m, m): unit for m, unit in (units or {}).items()}
+        signed = {name.strip(): "percent" for name in sheet.percent}
+        units = {renamed.get(m, m): unit for m, unit in {**signed, **(units or {})}.items()}
         bounds = {renamed.get(m, m): pair for m, pair in (bounds or {}).items()}
         objective = renamed.get(objective, objective) if objective else objective
         if both := least & most:
@@ -200,7 +208,12 @@ def understand(
             raise InvalidArgumentError(
                 f"{path}: column {objective!r} numbers the rows; --objective takes a metric"
             )
-        arrow = arrow.drop_columns(ids)
+        skipped = dict.fromkeys(ids, "numbers the rows")
+        for name in ignore:
+            if renamed.get(name, name) not in arrow.column_names:
+                raise UnknownNameError(f"{path} has no column {name!r}: {did_you_mean(name, sheet.names)}")
+            skipped[renamed.get(name, name)] = "as asked"
+        arrow = arrow.drop_columns(list(skipped))
         if known is None:
             _need_code(arrow)
             names = _metrics(arrow)
@@ -236,7 +249,12 @@ def understand(
         columns, extra = _columns(arrow, described)
         for measured in described.metrics:
             if measured.name in columns:
-                _check_plausible(measured, columns[measured.name])
+                _check_plausible(measured, columns[measured.name], described)
+        if "status" not in columns and (lacking := np.isnan(columns[described.objective])).any():
+            raise TableError(
+                f"row {lacking.argmax()}: {described.objective} is empty; leave the row out, or add a column "
+                "status with 'ok', and 'failed' or 'diverged' in such rows"
+            )
         given = {n for n in ("macs", "params", "flops") if n in arrow.column_names}
         source = "the file's own" if given else "unknown"
         trials = table.to_arrow(described, columns, extra)
@@ -251,7 +269,8 @@ def understand(
                 described = replace(described, cost="table")
             trials = table.to_arrow(described, columns, extra)
     roles = {back.get(n, n): _role(n, described, given, back) for n in arrow.column_names}
-    return Understood(described, trials, roles, ids, source)
+    skipped = {back.get(n, n): why for n, why in skipped.items()}
+    return Understood(described, trials, roles, skipped, source, sheet.form)
 
 
 def install(understood: Understood, into: str | None = None, *, replace_trials: bool = False) -> Release:
@@ -281,13 +300,17 @@ def _role(name: str, task: Task, costs: set[str], back: Mapping[str, str]) -> st
     if name in (m.name for m in task.metrics):
         metric = task.metric(name)
         kind = "the objective" if name == task.objective else "a metric"
-        kept = f", kept as {name!r}" if name in back else ""
+        kept = f"; kept as {name!r}" if name in back else ""
         less = "less" if metric.sign < 0 else "more"
-        return f"{kind}: {less} is better, unit {metric.unit}{kept}"
+        limits = [f"at least {metric.lower:g}"] if metric.lower is not None else []
+        limits += [f"at most {metric.upper:g}"] if metric.upper is not None else []
+        return ", ".join([f"{kind}: {less} is better, unit {metric.unit}", *limits]) + kept
     if name in ("code", *spaces.get(task.space).NAMES):
         return "the code"
     if name == "flops":
         return "MACs in units of 1e9"
+    if name in ("macs", "params") and name in back:
+        return f"{name}, as counts"
     if name == "params" and "flops" in costs:
         return "parameters in units of 1e6"
     return _ROLES.get(name, "text, kept")
@@ -299,13 +322,21 @@ def _less_is_better(name: str) -> bool:
     return any(w in _LESS or w.endswith(_LESS_ENDS) for w in re.split(r"[^a-z0-9]+|(?<=\D)\d+", words) if w)
 
 
-def _check_plausible(metric: Metric, values: Floats) -> None:
-    """Raise `TableError` where percentages are given as fractions."""
+def _check_plausible(metric: Metric, values: Floats, task: Task) -> None:
+    """Raise `TableError` where percentages are given in another unit, with the factor."""
     there = values[~np.isnan(values)]
-    if metric.unit == "percent" and len(there) and there.min() >= 0 and 0 < there.max() <= 1:
+    if metric.unit != "percent" or not len(there) or there.min() < 0:
+        return
+    least, most = there.min(), there.max()
+    # Guessing one class for every sample is right in 1 of as many cases as there are classes.
+    chance = 100 / task.num_classes if task.num_classes else 0.0
+    if 0 < most <= 1 and not abs(most - chance) < 0.1 * chance:
         raise TableError(
-            f"{metric.name} is between {there.min():g} and {there.max():g}; expected percent: "
-            "multiply it by 100"
+            f"{metric.name} is between {least:g} and {most:g}; expected percent: multiply it by 100"
+        )
+    if 1_000 < most <= 10_000:
+        raise TableError(
+            f"{metric.name} is between {least:g} and {most:g}; expected percent: divide it by 100"
         )
 
 
@@ -330,12 +361,8 @@ def _known(name: str, base: Release | None) -> Task | None:
     return tasks.get(name) if tasks.meant(name) else None
 
 
-def _read(path: Path) -> tuple[pa.Table, dict[str, str]]:
-    """Return the file as it is, its names checked, and which names were replaced by which."""
-    with open(path, "rb") as file:
-        parquet = file.read(4) == b"PAR1" or path.suffix == ".parquet"
-        file.seek(0)
-        arrow = table.read_arrow(file, str(path)) if parquet else _read_csv(file.read())
+def _named(arrow: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """Return a file's table, its names checked, and which names were replaced by which."""
     spelled = [name.strip() for name in arrow.column_names]
     for k, name in enumerate(spelled):
         if spelled.count(name) > 1 or name in _TAKEN:
@@ -350,10 +377,25 @@ def _read(path: Path) -> tuple[pa.Table, dict[str, str]]:
     renamed = {name: re.sub(r"\s+", "_", name) for name in spelled if re.search(r"\s", name)}
     if "error" in spelled and _is_metric(arrow):
         renamed["error"] = "error_rate"
+    for name in spelled:
+        if (meant := _cost(name)) is not None:
+            counts = np.rint(_numbers(arrow, name) * meant[1])
+            arrow = arrow.set_column(arrow.column_names.index(name), name, [counts])
+            renamed[name] = meant[0]
     for old, new in renamed.items():
         if new in spelled:
             raise TableError(f"column {old!r} would be kept as {new!r}, which is there as well; rename one")
     return arrow.rename_columns([renamed.get(name, name) for name in spelled]), renamed
+
+
+def _cost(name: str) -> tuple[str, float] | None:
+    """Return the cost, and its unit, that a name such as "GFLOPs" or "params (M)" tells; else None."""
+    plain = re.sub(r"[^a-z]+", "", name.lower())
+    for unit, letter in ((1e9, "g"), (1e6, "m"), (1e3, "k")):
+        for cost, words in (("macs", ("flops", "macs", "madds")), ("params", ("params", "parameters"))):
+            if plain in [letter + word for word in words] + [word + letter for word in words]:
+                return cost, unit
+    return None
 
 
 def _is_metric(arrow: pa.Table) -> bool:
@@ -363,63 +405,6 @@ def _is_metric(arrow: pa.Table) -> bool:
     status = _texts(arrow, "status") if "status" in arrow.column_names else ["ok"] * len(arrow)
     found = arrow["error"].to_pylist()
     return any(value is not None and s == "ok" for value, s in zip(found, status, strict=True))
-
-
-def _read_csv(data: bytes) -> pa.Table:
-    """Return what a text file holds, whatever its encoding, delimiter and decimal sign."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    if data.startswith(b"\x1f\x8b"):
-        data = _unpacked(data)
-    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TableError(
-            f"not a CSV file: not text in {'UTF-16' if wide else 'UTF-8'} ({error.reason})"
-        ) from None
-    header = text.partition("\n")[0]
-    mark = max(",;\t", key=header.count)
-    comma = mark != "," and re.search(rf'(^|[{mark}"])-?\d+,\d+%?(?=["{mark}\r\n]|$)', text, re.MULTILINE)
-    # What pandas, R and spreadsheets write for nothing; "nan" is not among them: it would hide a diverged
-    # training.
-    convert = csv.ConvertOptions(
-        null_values=["", "NA", "N/A", "null", "NULL", "None"],
-        strings_can_be_null=True,
-        decimal_point="," if comma else ".",
-    )
-    try:
-        arrow = csv.read_csv(
-            pa.py_buffer(text.encode()),
-            parse_options=csv.ParseOptions(delimiter=mark),
-            convert_options=convert,
-        )
-    except pa.ArrowException as error:
-        raise TableError(f"not a CSV file: {error}") from None
-    for k, name in enumerate(arrow.column_names):
-        if pa.types.is_string(arrow.schema.field(k).type):
-            there = [None if v is None else v.strip() for v in arrow.column(k).to_pylist()]
-            if any(there) and all(v is None or re.fullmatch(r"-?\d+([.,]\d+)?\s*%", v) for v in there):
-                numbers = [None if v is None else float(v.rstrip("% ").replace(",", ".")) for v in there]
-                arrow = arrow.set_column(k, name, pa.array(numbers, pa.float64()))
-    return arrow
-
-
-def _unpacked(data: bytes) -> bytes:
-    """Return what a gzip file holds."""
-    import gzip
-    import io
-    import zlib
-
-    try:
-        with gzip.open(io.BytesIO(data)) as file:
-            found = file.read(table.MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise TableError(f"not a complete gzip file: {error}") from None
-    if len(found) > table.MAX_BYTES:
-        raise TableError(f"unpacks to more than {table.MAX_BYTES:,} bytes")
-    return found
 
 
 def _check_agrees(
@@ -479,8 +464,10 @@ def _metric(
 
 def _new_task(arrow: pa.Table, name: str, objective: str, metrics: Sequence[Metric]) -> Task:
     """A task made up from a file's columns."""
-    cells = "code" in arrow.column_names and str(arrow["code"][0]).startswith("|")
-    second = cells or any(n in arrow.column_names for n in nasbench201.NAMES)
+    first = arrow["code"][0].as_py() if "code" in arrow.column_names else None
+    cells = isinstance(first, str) and first.startswith("|")
+    listed = isinstance(first, list) and len(first) == nasbench201.DIM
+    second = cells or listed or any(n in arrow.column_names for n in nasbench201.NAMES)
     return Task(
         name=name,
         title=name,
@@ -587,8 +574,8 @@ def _no_numbers(values: Sequence[Any]) -> list[int]:
 def _check_texts(arrow: pa.Table, names: Iterable[str]) -> None:
     """Raise `TableError` where a column is text because of a bad cell or two: what was meant is a metric."""
     for name in names:
-        texts = [text for text in arrow[name].to_pylist() if text is not None]
-        if len(texts) > 2 * len(_no_numbers(texts)):
+        texts = [text for text in arrow[name].to_pylist() if isinstance(text, str)]
+        if texts and len(texts) > 2 * len(_no_numbers(texts)):
             _numbers(arrow, name)  # says which cell
 
 

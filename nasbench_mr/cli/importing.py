@@ -55,6 +55,9 @@ class Import(Command):
             help="a metric's least and largest possible value; either may be left out",
         )
         parser.add_argument(
+            "--ignore", metavar="C", action="append", default=[], help="a column to leave out"
+        )
+        parser.add_argument(
             "--trust-costs", action="store_true", help="keep macs and params that are not the codes'"
         )
         parser.add_argument(
@@ -95,6 +98,7 @@ class Import(Command):
                 maximize=args.maximize,
                 units=dict(args.unit),
                 bounds=dict(args.bounds),
+                ignore=args.ignore,
                 trust_costs=args.trust_costs,
             )
             told = understood.to_dict()
@@ -137,6 +141,7 @@ def bounds(text: str) -> tuple[str, tuple[float | None, float | None]]:
 def _explain(told: dict[str, Any]) -> None:
     """Print what a file was taken for."""
     print(f"{told['task']}: {told['rows']:,} rows, {told['codes']:,} codes, {told['seeds']:,} seeds")
+    print(f"  read as: {told['form']}")
     codes = [name for name, role in told["columns"].items() if role == "the code"]
     print(f"  {codes[0] if len(codes) == 1 else f'{codes[0]} ... {codes[-1]}'}: the code")
     for name, role in told["columns"].items():
@@ -148,4 +153,4 @@ def _explain(told: dict[str, Any]) -> None:
     )
     print(f"  costs: {told['costs']}")
     if told["skipped"]:
-        print(f"  skipped: {', '.join(told['skipped'])} (numbers the rows)")
+        print("  skipped: " + ", ".join(f"{name} ({why})" for name, why in told["skipped"].items()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import cost, explorer, objective, progress, space, spaces
+from nasbench_mr import cost, explorer, objective, progress, spaces
 from nasbench_mr.arrays import Codes
 from nasbench_mr.cli.command import (
     Command,
@@ -35,7 +35,7 @@ from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.objective import Goal, Objective
 from nasbench_mr.search.base import make, names, run
 from nasbench_mr.search.compare import SOURCES, compare, parse_searcher
-from nasbench_mr.search.export import export, own_cost
+from nasbench_mr.search.export import check_exportable, export, own_cost
 from nasbench_mr.search.ncp import ncp, transfer
 from nasbench_mr.tasks import Task
 
@@ -126,7 +126,7 @@ class Search(Command):
         start = None if args.start is None else _start(bench, terms[0].task, args.start)
         limits = {"max_macs": _max_macs(args, whole, start), "max_params": args.max_params}
         if args.export:
-            _check_export(terms[0].task if args.head is None else bench.task(args.head))
+            check_exportable(terms[0].task if args.head is None else bench.task(args.head))
         chosen = {"preset": args.preset, "start": start, "starts": args.starts, "steps": args.steps}
         options = {"fixed": fixed} | {key: value for key, value in chosen.items() if value is not None}
         if args.transfer:
@@ -147,8 +147,7 @@ class Search(Command):
         about: dict[str, Any] = {
             "code": list(code),
             "string": whole.space.to_string(code),
-            "macs": int(whole.macs(np.array([code], np.int16))[0]),
-            "params": int(whole.params(np.array([code], np.int16))[0]),
+            **_costs(whole, code),
             "tasks": [
                 {"task": goal.key, "metric": goal.metric.name, **own, **_known(bench, goal, code, limits)}
                 for goal, own in zip(terms, said, strict=True)
@@ -179,7 +178,16 @@ class Search(Command):
         return None
 
 
+def _costs(domain: Domain, code: tuple[int, ...]) -> dict[str, int | None]:
+    """Return a code's macs and params; None where no one knows them."""
+    one = np.array([code], np.int16)
+    found = {"macs": domain.macs(one)[0], "params": domain.params(one)[0]}
+    return {name: int(value) if np.isfinite(value) else None for name, value in found.items()}
+
+
 def _cost(found: Mapping[str, Any]) -> str:
+    if None in (found["macs"], found["params"]):
+        return "its costs are unknown"
     return f"{found['macs'] / 1e9:.3f} GMACs, {found['params'] / 1e6:.3f} M parameters"
 
 
@@ -199,12 +207,6 @@ def _exported(about: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _check_export(task: Task) -> None:
-    """Raise where the network of a task can't be exported, before the search."""
-    if task.space != space.NAME:
-        raise InvalidArgumentError(f"task {task.name!r} has no multi-resolution networks to export")
-
-
 def _best_joint(
     bench: Benchmark, weights: dict[str, float], whole: Domain, options: Mapping[str, Any]
 ) -> dict[str, Any] | None:
@@ -217,12 +219,10 @@ def _best_joint(
     if found is None:
         return None
     code, values = found
-    one = np.array([code], np.int16)
     return {
         "code": list(code),
         "string": whole.space.to_string(code),
-        "macs": int(asked.domain.macs(one)[0]),
-        "params": int(asked.domain.params(one)[0]),
+        **_costs(asked.domain, code),
         "values": {goal.key: float(value) for goal, value in zip(asked.goals, values, strict=True)},
     }
 
@@ -292,7 +292,10 @@ def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> f
         )
     if not -100 < args.more_macs < math.inf:
         raise InvalidArgumentError(f"--more-macs is {args.more_macs:g}; expected a percentage above -100")
-    return float(whole.macs(start)[0] * (1 + args.more_macs / 100))
+    macs = whole.macs(start)[0]
+    if not np.isfinite(macs):
+        raise InvalidArgumentError("--more-macs needs the MACs of --start, which are unknown")
+    return float(macs * (1 + args.more_macs / 100))
 
 
 def _predicted(result: NCPResult) -> list[dict[str, float]]:

@@ -417,7 +417,8 @@ def test_the_papers_preset_is_the_published_loop(published: NcpMlp) -> None:
     # It moves, and returns where it ends.
     assert (expected[-1] != BASE).sum() > 5
     assert out.best == tuple(expected[-1].astype(int).tolist())
-    assert out.predicted[0, 0] == pytest.approx(published.predict(out.best)[0][0, 0])
+    # Of a percentage no more than 100 is told, whatever the predictor makes of a code far from all others.
+    assert out.predicted[0, 0] == pytest.approx(min(100.0, published.predict(out.best)[0][0, 0]))
 
 
 def test_the_papers_joint_loop_adds_the_tasks_up(published: NcpMlp) -> None:

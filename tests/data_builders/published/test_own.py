@@ -370,7 +370,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "two names": (f"{HEADER},score\n{LINE},2\n".encode(), "column 'score' is there twice"),
     "half a UTF-16 letter": (
         f"{HEADER}\n{LINE}\n".encode("utf-16")[:-1],
-        "not a CSV file: not text in UTF-16",
+        "not a CSV file: line 2 is not text in UTF-16",
     ),
     "half a gzip file": (gzip.compress(LINE.encode())[:-9], "not a complete gzip file"),
     "a pickle": (pickle.dumps([1, 2, 3]), ""),
@@ -496,7 +496,7 @@ def test_import_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert (understood["rows"], understood["codes"], understood["seeds"]) == (6, 6, 1)
     assert (understood["objective"], understood["direction"]) == ("score", "max")
     assert understood["columns"]["i1"] == "the code"
-    assert (understood["costs"], understood["skipped"]) == ("computed from the codes", [])
+    assert (understood["costs"], understood["skipped"]) == ("computed from the codes", {})
     assert cli.main(["best", "mine", "-k", "1", "--release", "local", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["values"]["score"] == 6.5
 
