@@ -54,8 +54,8 @@ def of(name: str) -> Costs | None:
     if name == space.NAME:
         return Costs(macs, params)
     module = spaces.get(name)
-    found = getattr(module, "macs", None), getattr(module, "params", None)
-    return None if None in found else Costs(*found)
+    of_macs, of_params = getattr(module, "macs", None), getattr(module, "params", None)
+    return None if of_macs is None or of_params is None else Costs(of_macs, of_params)
 
 
 def macs(

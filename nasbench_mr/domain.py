@@ -85,9 +85,9 @@ class Domain(ByValue, spaces.Spacious):
 
     def _restrict(self, codes: Codes, macs: Costs | None, params: Costs | None) -> None:
         if macs is None or params is None:
-            costs = cost.of(self.space.NAME)
-            unknown = np.full(len(codes), np.nan)
-            macs, params = (unknown, unknown) if costs is None else (costs.macs(codes), costs.params(codes))
+            exact, unknown = cost.of(self.space.NAME), np.full(len(codes), np.nan)
+            macs = unknown if exact is None else exact.macs(codes)
+            params = unknown if exact is None else exact.params(codes)
         # Unknown costs (NaN) are within no limit.
         keep = np.ones(len(codes), bool)
         for costs, limit in ((macs, self.max_macs), (params, self.max_params)):

@@ -232,7 +232,8 @@ def canonical(codes: object) -> Codes:
 def isomorphic(code: object) -> Codes:
     """Return all codes that are the same network as `code`, itself among them: `(m, 6)`."""
     every, first = _every()
-    return every[(every[first] == canonical([parse(code)])).all(axis=1)]
+    same: Codes = every[(every[first] == canonical([parse(code)])).all(axis=1)]
+    return same
 
 
 @cache

@@ -466,7 +466,7 @@ class SurrogateSource(ByValue):
         self._costs = cost.of(terms[0].task.space)
 
     def _compared(self) -> dict[str, Any]:
-        return {"bench": str(self.bench), "gmacs": self._gmacs}
+        return {"bench": str(self.bench)}
 
     def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
         columns = [

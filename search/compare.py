@@ -207,10 +207,10 @@ class Place:
 @lru_cache(maxsize=32)
 def _objective(place: Place) -> Objective:
     bench, terms = _bench(place.release), place.task.split("+")
-    limits = {"max_macs": place.max_macs, "max_params": place.max_params}
+    macs, params = place.max_macs, place.max_params
     if place.source == "surrogate":
-        return Objective.surrogate(bench, terms, **limits)
-    return Objective.table(bench, terms, **limits, distinct=place.distinct)
+        return Objective.surrogate(bench, terms, max_macs=macs, max_params=params)
+    return Objective.table(bench, terms, max_macs=macs, max_params=params, distinct=place.distinct)
 
 
 @lru_cache(maxsize=4)

@@ -61,7 +61,8 @@ def _rounding(found: Floats, expected: Ints) -> Floats:
     known = found[~np.isnan(found)]
     power = next(p for p in range(12, -1, -1) if (np.rint(known / 10**p) * 10**p == known).all() or p == 0)
     step = 0.5 * 10**power if power else 0.0
-    return np.maximum(np.minimum(step, _ROUNDED * expected), _SINGLE * expected)
+    allowed: Floats = np.maximum(np.minimum(step, _ROUNDED * expected), _SINGLE * expected)
+    return allowed
 
 
 def _described(name: str, found: Floats, codes: Codes, space_name: str, wrong: npt.NDArray[np.bool_]) -> str:

@@ -350,9 +350,14 @@ def _known(
         "best trained": None,
     }
     with contextlib.suppress(InfeasibleError):
-        known["best trained"] = bench.best(goal.task.name, 1, **limits, metric=goal.metric.name)[0][
-            goal.metric.name
-        ]
+        best = bench.best(
+            goal.task.name,
+            1,
+            max_macs=limits["max_macs"],
+            max_params=limits["max_params"],
+            metric=goal.metric.name,
+        )
+        known["best trained"] = best[0][goal.metric.name]
     return known
 
 

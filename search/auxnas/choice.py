@@ -111,4 +111,4 @@ def choose_code(
         raise InvalidArgumentError(f"a table has the best code of one task, not of {len(names)}: set joint")
     if joint:
         return ncp(bench, names, max_macs=max_macs, max_params=max_params, seed=seed).best
-    return bench.best(next(iter(names)), 1, max_macs, max_params)[0].code
+    return bench.best(next(iter(names)), 1, max_macs=max_macs, max_params=max_params)[0].code
