@@ -358,13 +358,49 @@ def test_percent_signs_and_names_of_costs_tell_units(
         "  acc: the objective: more is better, unit percent, at least 0, at most 100",
         "  GFLOPs: macs, as counts",
         "  costs: computed from the codes; the file's agree",
-        "  skipped: wd (as asked)",
+        "  skipped: wd (left out as asked)",
     ):
         assert line in out.splitlines()
     bench = nasbench_mr.load("local")
     assert [m.name for m in bench.task("t").metrics] == ["acc"]
     assert [bench.query(code, "t")["macs"] for code in OWN_CODES] == MACS.tolist()
-    assert "has no column 'width'" in own_import(own_csv(acc=ACC), "--ignore width", capsys)[2]
+    assert "there is no column 'width' to ignore" in own_import(own_csv(acc=ACC), "--ignore width", capsys)[2]
+
+
+def test_a_task_takes_the_same_options_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = "--minimize latency --unit latency=ms --bounds latency=0:"
+    first, *rest = own_csv(latency=LATENCY).splitlines()
+    assert own_import("\n".join([first, *rest[:3]]), options, capsys)[0] == 0
+    status, out, _ = own_import("\n".join([first, rest[3]]), options, capsys)
+    assert status == 0
+    assert "t has 4 rows now" in out.splitlines()
+    status, _, err = own_import("\n".join([first, rest[3]]), options, capsys)
+    assert (status, "--replace" in err) == (2, True)
+    assert own_import("\n".join([first, rest[3]]), f"{options} --replace", capsys)[0] == 0
+    assert len(nasbench_mr.load("local").to_pandas("t")) == 4
+    status, _, err = own_import(own_csv(latency=LATENCY), "--maximize latency", capsys)
+    assert (status, "'t' is a known task" in err) == (2, True)
+
+
+def test_percent_signs_go_into_a_task_in_percent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert own_import(own_csv(mIoU=[f"{value} %" for value in ACC]), "--task seg", capsys)[0] == 0
+    bench = nasbench_mr.load("local")
+    assert [bench.query(code, "seg")["mIoU"] for code in OWN_CODES] == ACC
+
+
+def test_a_name_of_a_column_moves_no_cursor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = own_import(own_csv(**{"acc\x1b[2J": ACC, "no\x07te": list("abcd")}), "", capsys)
+    assert status == 0
+    assert not {"\x1b", "\x07"} & set(out)
 
 
 @pytest.mark.parametrize(

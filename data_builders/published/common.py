@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nasbench_mr import files, release
-from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, TableError
+from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, TableError, UnknownNameError
 
 
 @contextlib.contextmanager
@@ -15,7 +15,7 @@ def reading(path: Path) -> Iterator[None]:
     """Make errors about what is in a file say which file."""
     try:
         yield
-    except (TableError, OutOfSpaceError) as error:
+    except (TableError, OutOfSpaceError, InvalidArgumentError, UnknownNameError) as error:
         text = str(error).removeprefix("the table: ")
         raise type(error)(text if text.startswith(str(path)) else f"{path}: {text}") from None
     except OSError as error:

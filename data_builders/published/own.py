@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,56 +193,27 @@ def understand(
         sheet = sheets.read(path)
         arrow, renamed = _named(sheet.arrow)
         back = {new: old for old, new in renamed.items()}
-        least = {renamed.get(m, m) for m in minimize}
-        most = {renamed.get(m, m) for m in maximize}
-        signed = {name.strip(): "percent" for name in sheet.percent}
-        units = {renamed.get(m, m): unit for m, unit in {**signed, **(units or {})}.items()}
-        bounds = {renamed.get(m, m): pair for m, pair in (bounds or {}).items()}
-        objective = renamed.get(objective, objective) if objective else objective
-        if both := least & most:
+        directions = {renamed.get(m, m): "min" for m in minimize}
+        if both := directions.keys() & (most := {renamed.get(m, m) for m in maximize}):
             raise InvalidArgumentError(f"{min(both)!r} is both to minimize and to maximize")
+        said = _Said(
+            renamed.get(objective, objective) if objective else None,
+            directions | dict.fromkeys(most, "max"),
+            {renamed.get(m, m): unit for m, unit in (units or {}).items()},
+            {renamed.get(m, m): pair for m, pair in (bounds or {}).items()},
+        )
         known = _known(task, base)
-        metrics = [m.name for m in known.metrics] if known else []
-        ids = [n for n in arrow.column_names if n not in (*_KNOWN, *metrics) and _ID.fullmatch(n)]
-        if objective in ids:
+        skipped = _skipped(arrow, known, [renamed.get(n, n) for n in ignore])
+        if said.objective in skipped:
             raise InvalidArgumentError(
-                f"{path}: column {objective!r} numbers the rows; --objective takes a metric"
+                f"{path}: column {said.objective!r} {skipped[said.objective]}; --objective takes a metric"
             )
-        skipped = dict.fromkeys(ids, "numbers the rows")
-        for name in ignore:
-            if renamed.get(name, name) not in arrow.column_names:
-                raise UnknownNameError(f"{path} has no column {name!r}: {did_you_mean(name, sheet.names)}")
-            skipped[renamed.get(name, name)] = "as asked"
         arrow = arrow.drop_columns(list(skipped))
         if known is None:
-            _need_code(arrow)
-            names = _metrics(arrow)
-            for metric in [*least, *most, *units, *bounds, *([objective] if objective else [])]:
-                if metric not in names:
-                    if metric in arrow.column_names and metric not in _KNOWN:
-                        _numbers(arrow, metric)  # says which cell
-                    raise UnknownMetricError(
-                        f"{path} has no metric {metric!r}: {did_you_mean(metric, names)}"
-                    )
-            if objective is None:
-                if len(names) > 1:
-                    raise InvalidArgumentError(
-                        f"{path} has the metrics {', '.join(back.get(n, n) for n in names)}: "
-                        "say which one to optimise, --objective METRIC"
-                    )
-                objective = names[0]
-            for metric in names:
-                if metric not in least | most and _less_is_better(metric):
-                    shown = back.get(metric, metric)
-                    raise InvalidArgumentError(
-                        f"{path}: is less or more of {shown!r} better? "
-                        f"Say --minimize {shlex.quote(shown)} or --maximize {shlex.quote(shown)}"
-                    )
-            described = _new_task(
-                arrow, task, objective, [_metric(arrow, n, n in least, units, bounds) for n in names]
-            )
+            percent = {renamed.get(name.strip(), name.strip()) for name in sheet.percent}
+            described = _new_task(arrow, task, said, percent, back)
         else:
-            _check_agrees(known, objective, least, most, [*units, *bounds])
+            _check_agrees(known, said)
             described = known
         spelled = os.fsencode(path.name).decode("utf-8", "replace")
         described = replace(described, provenance=f"{spelled}, sha256 {files.sha256(path)}")
@@ -407,19 +378,41 @@ def _is_metric(arrow: pa.Table) -> bool:
     return any(value is not None and s == "ok" for value, s in zip(found, status, strict=True))
 
 
-def _check_agrees(
-    known: Task,
-    objective: str | None,
-    minimize: Iterable[str],
-    maximize: Iterable[str],
-    described: Sequence[str],
-) -> None:
-    if (
-        objective not in (None, known.objective)
-        or any(known.metric(m).sign > 0 for m in minimize)
-        or any(known.metric(m).sign < 0 for m in maximize)
-        or described
-    ):
+@dataclass(frozen=True)
+class _Said:
+    """What options say of metrics, by the names under which these are kept."""
+
+    objective: str | None
+    directions: Mapping[str, str]
+    units: Mapping[str, str]
+    bounds: Mapping[str, tuple[float | None, float | None]]
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics that an option names."""
+        named = [] if self.objective is None else [self.objective]
+        return [*self.directions, *self.units, *self.bounds, *named]
+
+
+def _skipped(arrow: pa.Table, known: Task | None, ignore: Iterable[str]) -> dict[str, str]:
+    """Return the columns to leave out, and why."""
+    names = arrow.column_names
+    kept = {*_KNOWN, *(m.name for m in known.metrics)} if known else {*_KNOWN}
+    skipped = {name: "numbers the rows" for name in names if name not in kept and _ID.fullmatch(name)}
+    for name in ignore:
+        if name not in names:
+            raise UnknownNameError(f"there is no column {name!r} to ignore: {did_you_mean(name, names)}")
+        skipped[name] = "left out as asked"
+    return skipped
+
+
+def _check_agrees(known: Task, said: _Said) -> None:
+    """Raise `InvalidArgumentError` where an option contradicts a task that there is."""
+    wrong = said.objective not in (None, known.objective)
+    wrong |= any(known.metric(m).direction != direction for m, direction in said.directions.items())
+    wrong |= any(known.metric(m).unit != unit for m, unit in said.units.items())
+    wrong |= any((known.metric(m).lower, known.metric(m).upper) != pair for m, pair in said.bounds.items())
+    if wrong:
         raise InvalidArgumentError(
             f"{known.name!r} is a known task: it has the objective {known.objective!r}, and its metrics "
             "their directions, units and bounds; import into a task of another name"
@@ -443,38 +436,63 @@ def _metrics(arrow: pa.Table) -> list[str]:
     return names
 
 
-def _metric(
-    arrow: pa.Table,
-    name: str,
-    less: bool,
-    units: Mapping[str, str],
-    bounds: Mapping[str, tuple[float | None, float | None]],
-) -> Metric:
+def _metric(arrow: pa.Table, name: str, said: _Said, percent: bool) -> Metric:
     """A metric of a new task, with what the options say of it."""
-    unit = units.get(name, "unknown")
-    lower, upper = bounds.get(name, (0.0, 100.0) if unit == "percent" else (None, None))
-    if name not in bounds and less and _less_is_better(name) and np.nanmin(_numbers(arrow, name)) >= 0:
+    unit = said.units.get(name, "percent" if percent else "unknown")
+    direction = said.directions.get(name, "max")
+    lower, upper = said.bounds.get(name, (0.0, 100.0) if unit == "percent" else (None, None))
+    usual = name not in said.bounds and direction == "min" and _less_is_better(name)
+    if usual and np.nanmin(_numbers(arrow, name)) >= 0:
         lower = 0.0  # an error or a time: no prediction is below it
     if lower is not None and upper is not None and lower >= upper:
         raise InvalidArgumentError(
             f"the bounds of {name!r} are {lower:g} and {upper:g}; expected LOW below HIGH"
         )
-    return Metric(name, unit, "min" if less else "max", lower, upper)
+    return Metric(name, unit, direction, lower, upper)
 
 
-def _new_task(arrow: pa.Table, name: str, objective: str, metrics: Sequence[Metric]) -> Task:
-    """A task made up from a file's columns."""
+def _new_task(
+    arrow: pa.Table, task: str, said: _Said, percent: Container[str], back: Mapping[str, str]
+) -> Task:
+    """A task made up from a file's columns and from what the options say of them.
+
+    Args:
+        percent: columns whose cells have percent signs.
+        back: names in the file, of columns that are kept under other names.
+
+    Raises:
+        InvalidArgumentError: what names leave open is not said.
+        UnknownMetricError: an option names a metric that is not in the file.
+    """
+    _need_code(arrow)
+    names = _metrics(arrow)
+    shown = {name: back.get(name, name) for name in names}
+    for metric in said.names:
+        if metric not in names:
+            if metric in arrow.column_names and metric not in _KNOWN:
+                _numbers(arrow, metric)  # says which cell
+            raise UnknownMetricError(f"it has no metric {metric!r}: {did_you_mean(metric, names)}")
+    if said.objective is None and len(names) > 1:
+        raise InvalidArgumentError(
+            f"it has the metrics {', '.join(shown.values())}: say which one to optimise, --objective METRIC"
+        )
+    for metric in names:
+        if metric not in said.directions and _less_is_better(metric):
+            quoted = shlex.quote(shown[metric])
+            raise InvalidArgumentError(
+                f"is less or more of {shown[metric]!r} better? Say --minimize {quoted} or --maximize {quoted}"
+            )
     first = arrow["code"][0].as_py() if "code" in arrow.column_names else None
     cells = isinstance(first, str) and first.startswith("|")
     listed = isinstance(first, list) and len(first) == nasbench201.DIM
     second = cells or listed or any(n in arrow.column_names for n in nasbench201.NAMES)
     return Task(
-        name=name,
-        title=name,
+        name=task,
+        title=task,
         dataset="unknown",
         problem="unknown",
-        metrics=tuple(metrics),
-        objective=objective,
+        metrics=tuple(_metric(arrow, name, said, name in percent) for name in names),
+        objective=names[0] if said.objective is None else said.objective,
         space=nasbench201.NAME if second else space.NAME,
     )
 

@@ -358,15 +358,17 @@ def _flaws(tables: Mapping[str, pa.Table]) -> list[str]:
     """What the dataset card says of the tables' known flaws."""
     import pyarrow.compute as pc
 
-    flaws = ["One run a code and task: training noise is unknown, and the best tabulated value is optimistic."]
+    flaws = [
+        "One run a code and task: training noise is unknown, and the best tabulated value is optimistic."
+    ]
     if "3ddet" in tables:
-        flaws += ["3ddet: `macs` follow another rule, for inputs of two sizes; see `cost.macs` for limits."]
+        flaws += ["3ddet: MACs follow another rule, for inputs of two sizes; limits mean cost.macs."]
     for name, arrow in tables.items():
         if FLAG in arrow.column_names and (wrong := pc.sum(pc.is_valid(arrow[FLAG])).as_py()):
             flaws += [
-                f"{name}: {wrong} of {len(arrow):,} rows were published with the costs of another cell. `macs` "
-                f"and `params` are the exact ones of the 100-class network at 32x32; the column `{FLAG}` of "
-                "these rows says what was published."
+                f"{name}: {wrong} of {len(arrow):,} rows were published with the costs of another cell. "
+                "MACs and parameters are the exact ones of the 100-class network at 32x32; the column "
+                f"{FLAG!r} of these rows says what was published."
             ]
     return flaws
 

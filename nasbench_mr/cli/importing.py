@@ -7,6 +7,7 @@ import math
 import os
 from typing import Any
 
+from nasbench_mr import escape
 from nasbench_mr.cli.command import Command, add_json, check_release, print_json
 from nasbench_mr.cli.releases import add_surrogates, announce, with_surrogates
 from nasbench_mr.errors import InvalidArgumentError
@@ -103,14 +104,17 @@ class Import(Command):
             )
             told = understood.to_dict()
             made = published.install(understood, args.into, replace_trials=args.replace)
+            rows = made.files[f"tables/{told['task']}.parquet"]["rows"]
             following = f"nasbench-mr best {told['task']} --release {made.name}"
             if args.json:
                 return print_json(
                     {"release": str(made), "tasks": list(made.tasks), "missing": []}
-                    | {"understood": told, "next": following}
+                    | {"understood": told, "rows": rows, "next": following}
                 )
             _explain(told)
             announce(made, False, [])
+            if rows != told["rows"]:
+                print(f"{told['task']} has {rows:,} rows now")
             print(f"next: {following}")
             return None
         announce(made, args.json, missing)
@@ -140,17 +144,19 @@ def bounds(text: str) -> tuple[str, tuple[float | None, float | None]]:
 
 def _explain(told: dict[str, Any]) -> None:
     """Print what a file was taken for."""
-    print(f"{told['task']}: {told['rows']:,} rows, {told['codes']:,} codes, {told['seeds']:,} seeds")
-    print(f"  read as: {told['form']}")
     codes = [name for name, role in told["columns"].items() if role == "the code"]
-    print(f"  {codes[0] if len(codes) == 1 else f'{codes[0]} ... {codes[-1]}'}: the code")
-    for name, role in told["columns"].items():
-        if role != "the code":
-            print(f"  {name}: {role}")
+    others = {name: role for name, role in told["columns"].items() if role != "the code"}
     low, high = ("none" if bound is None else f"{bound:g}" for bound in told["bounds"])
-    print(
-        f"  objective: {told['objective']} ({told['direction']}), unit {told['unit']}, bounds {low} to {high}"
-    )
-    print(f"  costs: {told['costs']}")
+    goal = f"{told['objective']} ({told['direction']}), unit {told['unit']}, bounds {low} to {high}"
+    lines = [
+        f"{told['task']}: {told['rows']:,} rows, {told['codes']:,} codes, {told['seeds']:,} seeds",
+        f"  read as: {told['form']}",
+        f"  {codes[0] if len(codes) == 1 else f'{codes[0]} ... {codes[-1]}'}: the code",
+        *(f"  {name}: {role}" for name, role in others.items()),
+        f"  objective: {goal}",
+        f"  costs: {told['costs']}",
+    ]
     if told["skipped"]:
-        print("  skipped: " + ", ".join(f"{name} ({why})" for name, why in told["skipped"].items()))
+        lines += ["  skipped: " + ", ".join(f"{name} ({why})" for name, why in told["skipped"].items())]
+    for line in lines:
+        print(escape.terminal(line))

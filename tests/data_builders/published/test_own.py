@@ -491,6 +491,7 @@ def test_import_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         "release": "local@1.0.0-local.1",
         "tasks": ["mine"],
         "missing": [],
+        "rows": 6,
         "next": "nasbench-mr best mine --release local",
     }
     assert (understood["rows"], understood["codes"], understood["seeds"]) == (6, 6, 1)

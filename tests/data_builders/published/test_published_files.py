@@ -211,7 +211,9 @@ def test_nas_bench_201_is_a_second_space(imported: tuple[Path, Benchmark]) -> No
     assert "stratum" not in frame
     wrong = frame["flag"].notna().sum()
     card = (bench.release.path / "DATASET_CARD.md").read_text()
-    assert f"nas-bench-201: {wrong} of {len(frame):,} rows were published with the costs of another cell" in card
+    assert (
+        f"nas-bench-201: {wrong} of {len(frame):,} rows were published with the costs of another cell" in card
+    )
     # The published ones are these, rounded, but in the rows with a flag, which says what was published.
     near = [abs(row["Flops"] * 1e6 - macs) < 5001 for row, macs in zip(rows, frame["macs"], strict=True)]
     assert near == frame["flag"].isna().tolist()
