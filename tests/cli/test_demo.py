@@ -50,7 +50,9 @@ def test_demo_trains_what_it_found(run: Run, monkeypatch: pytest.MonkeyPatch, ho
         "1.0.0",
         [task],
     )
-    best = nasbench_mr.load(made.path).best("mini-video", 1, float(np.median(cost.macs(codes))))[0].code
+    best = (
+        nasbench_mr.load(made.path).best("mini-video", 1, max_macs=float(np.median(cost.macs(codes))))[0].code
+    )
     found = SimpleNamespace(best=tuple(codes[0].tolist()), predicted=np.array([[5.0]]), std=np.array([[1.0]]))
     trained: list[tuple[Trial, Path]] = []
 

@@ -125,7 +125,9 @@ def test_best(run: Run, tiny_release: Path) -> None:
         "--json",
     )
     found = json.loads(run(*arguments)[1])
-    assert [r["values"] for r in found] == [dict(r) for r in bench.best("video", 5, None, 5e6, "top5")]
+    assert [r["values"] for r in found] == [
+        dict(r) for r in bench.best("video", 5, max_params=5e6, metric="top5")
+    ]
 
 
 def test_costs_that_only_one_column_knows(run: Run, tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     ("arguments", "said"),
     [
         (["--tasks", "mini-sag"], "did you mean 'mini-seg'"),
-        (["--tasks", ","], "--tasks names no task"),
-        (["--out", "{folder}"], "is a folder; expected a file"),
+        (["--tasks", ","], "expected at least one name"),
+        (["--out", "{folder}"], "expected a name that ends in .html or .htm"),
     ],
 )
 def test_mistakes(
