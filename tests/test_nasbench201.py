@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, nasbench201, spaces
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr import cost, nasbench201, release, spaces, table, tasks
+from nasbench_mr.errors import InvalidArgumentError, TableError
 from nasbench_mr.nasbench201 import canonical, isomorphic, parse
 
 
@@ -133,3 +133,22 @@ def test_best_counts_a_network_once(known_release: Path) -> None:
     for row, network in zip(every, canonical([r.code for r in every]).tolist(), strict=True):
         first.setdefault(tuple(network), row.code)
     assert [r.code for r in distinct] == list(first.values())
+
+
+def test_verify_derives_the_costs_of_cells(tmp_path: Path) -> None:
+    cells = nasbench201.sample(5, seed=0)
+    task = tasks.get("nas-bench-201")
+
+    def fill(folder: Path) -> None:
+        macs = nasbench201.macs(cells)
+        macs[3] += 1
+        table.write(
+            folder / "tables/nas-bench-201.parquet",
+            task,
+            {"codes": cells, "Acc": 1.0 * macs % 7, "macs": macs},
+        )
+
+    made = release.create(fill, "cells", "1.0.0", [task], {}, tmp_path / "cells")
+    exact = int(nasbench201.macs(cells[3])[0])
+    with pytest.raises(TableError, match=f"row 3: macs is {exact + 1}; its code has {exact}"):
+        release.verify(made)

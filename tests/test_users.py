@@ -356,7 +356,7 @@ def test_percent_signs_and_names_of_costs_tell_units(
     assert status == 0
     for line in (
         "  acc: the objective: more is better, unit percent, at least 0, at most 100",
-        "  GFLOPs: macs, as counts",
+        "  GFLOPs: MACs, made counts",
         "  costs: computed from the codes; the file's agree",
         "  skipped: wd (left out as asked)",
     ):
@@ -431,6 +431,19 @@ def test_values_out_of_a_known_range_are_refused_with_the_factor(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert message in own_import(own_csv(**{column: values}), f"--task {task}", capsys)[2]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["err", "valError", "top1_err", "loss", "latency", "lat_ms", "inferenceTime", "perplexity", "val_rmse", "energy_mj", "power", "nll"],
+)
+def test_no_such_name_is_maximised_in_silence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = own_import(own_csv(**{name: LATENCY}), "", capsys)
+    assert status == 2
+    assert f"is less or more of {name!r} better? Say --minimize" in err
 
 
 def test_a_cell_at_chance_is_no_fraction(

@@ -48,23 +48,10 @@ _INDEX = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
 #: A column that numbers the rows: never a metric.
 _ID = re.compile(r"(.*_)?(id|idx|index)|row|#", re.IGNORECASE)
 #: Words of names of which less is usually better.
-_LESS = {
-    "err",
-    "lat",
-    "time",
-    "ms",
-    "seconds",
-    "ppl",
-    "rmse",
-    "mae",
-    "mse",
-    "mape",
-    "mre",
-    "wer",
-    "cer",
-    "fid",
-    "eer",
-}
+_LESS = re.compile(
+    "err|lat|time|ms|us|ns|sec|seconds|delay|energy|joules|mj|power|watts|mem|memory|mib|gib|ppl|nll|bpd|bpc"
+    "|rmse|mae|mse|mape|mre|epe|wer|cer|fid|eer|regret|rank"
+)
 _LESS_ENDS = ("error", "err", "loss", "latency", "time", "perplexity", "rmse")
 #: What the other columns are taken as.
 _ROLES = {
@@ -281,7 +268,7 @@ def _role(name: str, task: Task, costs: set[str], back: Mapping[str, str]) -> st
     if name == "flops":
         return "MACs in units of 1e9"
     if name in ("macs", "params") and name in back:
-        return f"{name}, as counts"
+        return _ROLES[name].replace("as counts", "made counts")
     if name == "params" and "flops" in costs:
         return "parameters in units of 1e6"
     return _ROLES.get(name, "text, kept")
@@ -290,7 +277,9 @@ def _role(name: str, task: Task, costs: set[str], back: Mapping[str, str]) -> st
 def _less_is_better(name: str) -> bool:
     """Whether less is usually better of what has this name."""
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower()
-    return any(w in _LESS or w.endswith(_LESS_ENDS) for w in re.split(r"[^a-z0-9]+|(?<=\D)\d+", words) if w)
+    return any(
+        _LESS.fullmatch(w) or w.endswith(_LESS_ENDS) for w in re.split(r"[^a-z0-9]+|(?<=\D)\d+", words) if w
+    )
 
 
 def _check_plausible(metric: Metric, values: Floats, task: Task) -> None:
