@@ -360,7 +360,7 @@ def _whole(column: Floats) -> Costs:
     return column.astype(np.int64) if np.isfinite(column).all() else column
 
 
-class TableSource(ByValue):
+class TableSource(ByValue, spaces.Spacious):
     """Answers from the tables, for the codes that have a value for every goal.
 
     Attributes:
@@ -380,7 +380,7 @@ class TableSource(ByValue):
                 f"no code is tabulated for all of {', '.join(goal.key for goal in terms)}"
             )
         self.codes, self._values = codes[known], values[known]
-        self._space = spaces.get(terms[0].task.space)
+        self.space = spaces.get(terms[0].task.space)
         costs = cost.of(terms[0].task.space)
         if costs is not None:
             self.macs: Costs = costs.macs(self.codes)
@@ -396,7 +396,7 @@ class TableSource(ByValue):
 
     def networks(self) -> npt.NDArray[np.int64]:
         """The row of the first code of each network, rising."""
-        same = spaces.canonical(self._space, self.codes)
+        same = spaces.canonical(self.space, self.codes)
         return np.sort(np.unique(same, axis=0, return_index=True)[1])
 
     @staticmethod
@@ -463,7 +463,6 @@ class SurrogateSource(ByValue):
         # One question tells whether the surrogates are there.
         for goal in terms:
             bench.query(bench.codes(goal.task.name)[0], goal.task.name, source="surrogate")
-        self._costs = cost.of(terms[0].task.space)
 
     def _compared(self) -> dict[str, Any]:
         return {"bench": str(self.bench)}
@@ -476,6 +475,7 @@ class SurrogateSource(ByValue):
             for goal in goals
         ]
         values = np.stack(columns, axis=1)
-        if self._costs is None:
+        costs = cost.of(goals[0].task.space)
+        if costs is None:
             return Measured(values, np.full(len(codes), float(len(goals))), "trainings")
-        return Measured(values, self._costs.macs(codes) / 1e9 * len(goals), "GMACs")
+        return Measured(values, costs.macs(codes) / 1e9 * len(goals), "GMACs")

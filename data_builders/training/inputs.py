@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -357,7 +358,7 @@ class Stream:
         self._chosen = True
         if (free := shared_memory()) is None:
             return
-        sample = self._collate([self._read[self._plan[0][0]]])
+        sample = self._collate([self._first()])
         # Each process is two batches ahead, and one is in use; samples may differ in size.
         needed = 1.25 * len(pickle.dumps(sample)) * len(self._plan[0]) * (2 * self.workers + 1)
         if needed > free:
@@ -368,6 +369,19 @@ class Stream:
                 "slower (docker run --shm-size gives more; --set workers=N reads with fewer)",
                 file=sys.stderr,
             )
+
+    def _first(self) -> Any:
+        """The first sample of the plan, read in this process; waited for no longer than for a batch."""
+        read: list[Any] = []
+        # A read that hangs can't be ended; as a daemon, its thread keeps no process alive.
+        thread = threading.Thread(target=lambda: read.append(self._read[self._plan[0][0]]), daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        if not read:
+            raise DatasetError(
+                f"the first sample was not read in {PATIENCE:g} s; see whether the data can still be read"
+            )
+        return read[0]
 
 
 @dataclass(frozen=True)

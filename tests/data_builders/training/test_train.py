@@ -627,6 +627,18 @@ def test_a_reading_process_that_hangs_is_not_waited_for(monkeypatch):
         list(slow(batches()))
 
 
+def test_a_first_sample_that_hangs_is_not_waited_for(monkeypatch):
+    """It is read in the training process, to know its size."""
+    monkeypatch.setattr(inputs, "PATIENCE", 1.0)
+    slow = inputs.Stream(range(4), None, hang_anywhere, 1)
+    with pytest.raises(DatasetError, match=r"the first sample was not read in 1 s"):
+        list(slow(batches()))
+
+
+def hang_anywhere(sample, u):
+    time.sleep(3600)
+
+
 def hang(sample, u):
     if torch.utils.data.get_worker_info():
         time.sleep(3600)
