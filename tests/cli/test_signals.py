@@ -68,16 +68,22 @@ def test_a_command_that_is_stopped_says_so_in_one_line(name: str, tmp_path: Path
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
-        deadline = time.monotonic() + 60
-        while not any(tmp_path.glob(trace)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert running.poll() is None, running.communicate()
-        if sent == signal.SIGINT:
-            os.killpg(running.pid, sent)  # as a terminal does
-        else:
-            running.send_signal(sent)
-        out, err = running.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 60
+            while not any(tmp_path.glob(trace)) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert running.poll() is None, running.communicate()
+            if sent == signal.SIGINT:
+                os.killpg(running.pid, sent)  # as a terminal does
+            else:
+                running.send_signal(sent)
+            out, err = running.communicate(timeout=60)
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
     assert (running.returncode, out, err) == (128 + sent, "", f"nasbench-mr: {said}\n")
     deadline = time.monotonic() + 10
     while session(mark) and time.monotonic() < deadline:
