@@ -31,7 +31,8 @@ def imports(name: str) -> bool:
     except MissingExtraError:
         return False
     except ModuleNotFoundError as error:
-        assert error.name in EXTRAS, f"{name} needs {error.name}"
+        if error.name not in EXTRAS:
+            raise
         return False
     return True
 
