@@ -26,7 +26,7 @@ SIZE, ROUNDS = (96, 128), 5
 
 
 def epoch_of(data: AuxData, primary: str, auxiliary: str | None) -> Training:
-    """A training of which epochs are timed."""
+    """Return a training of which epochs are timed."""
     config = AuxConfig.of(
         {
             "variant": "aux-nas" if auxiliary else "single",

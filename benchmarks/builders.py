@@ -38,7 +38,7 @@ SAMPLES = 96
 
 
 def plain(code: tuple[int, ...], recipe: recipes.Recipe, seed: int, data: Path, device: str) -> float:
-    """The objective of a network trained as one would without this package's runner: a DataLoader, float32,
+    """Return the objective of a network trained without this package's runner: a DataLoader, float32,
     contiguous tensors, the framework's default threads. The recipe is the same."""
     import torch
 
@@ -67,7 +67,7 @@ def plain(code: tuple[int, ...], recipe: recipes.Recipe, seed: int, data: Path, 
 
 
 def mini_data(folder: Path) -> Path:
-    """The folder of the mini tasks' data sets: what the user has, or what can be made here."""
+    """Return the folder of the mini tasks' data sets: what the user has, or what can be made here."""
     if configured := os.environ.get("NASBENCH_MR_DATA"):
         return Path(configured)
     for name in generate.names():
@@ -83,7 +83,7 @@ def mini_data(folder: Path) -> Path:
 
 
 def trials(figures: list[Figure], names: Sequence[str], count: int, scratch: Path) -> None:
-    """The same trials by `build` and by the plain loop, one after the other."""
+    """Time the same trials by `build` and by the plain loop, one after the other."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -139,7 +139,7 @@ def cpu_seconds() -> float:
 
 
 def packs(figures: list[Figure], scratch: Path) -> None:
-    """Samples a CPU second from packs and from the files behind them, in random order, warm."""
+    """Measure samples a CPU second from packs and from the files behind them, in random order, warm."""
     for name, kind, target in (
         ("imagenet", "images", 3),
         ("hmdb51", "video", 3),
@@ -202,7 +202,7 @@ def _busy(engine: str, codes: Any, out: Path) -> float:
 
 
 def ray_cluster() -> None:
-    """A cluster of this machine, started before anything is timed, that can import from this folder."""
+    """Return a cluster of this machine, started before anything is timed, that can import from this folder."""
     try:
         import ray
     except ImportError:

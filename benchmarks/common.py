@@ -32,7 +32,7 @@ class Figure:
 
 
 def report(title: str, figures: Sequence[Figure]) -> None:
-    """Prints the figures as a table."""
+    """Print the figures as a table."""
     verdict = {True: "met", False: "MISSED", None: "-"}
     rows = [
         {"figure": f.name, "measured": f.measured, "target": f.target, "": verdict[f.met]} for f in figures
@@ -41,7 +41,7 @@ def report(title: str, figures: Sequence[Figure]) -> None:
 
 
 def published_folder() -> Path | None:
-    """The published pickles: in $NASBENCH_MR_PUBLISHED, ../shared/upstream, or the download cache."""
+    """Return the published pickles: in $NASBENCH_MR_PUBLISHED, ../shared/upstream, or the download cache."""
     from nasbench_mr.release import home
 
     configured = os.environ.get("NASBENCH_MR_PUBLISHED")
@@ -51,7 +51,7 @@ def published_folder() -> Path | None:
 
 
 def published_release() -> Path:
-    """A release of the published tables, in a temporary home; ends the script where there are none."""
+    """Return a release of the published tables, in a temporary home; ends the script where there are none."""
     from nasbench_mr.data_builders import published
 
     folder = published_folder()
@@ -62,7 +62,7 @@ def published_release() -> Path:
 
 
 def in_parallel(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
-    """The function's results, from one process a core with one thread each."""
+    """Return the function's results, from one process a core with one thread each."""
     with ProcessPoolExecutor(CORES, get_context("spawn"), _one_thread) as pool:
         return list(pool.map(function, arguments))
 
@@ -79,7 +79,7 @@ def cold(script: str, *arguments: str, rounds: int = 11) -> float:
 
 
 def cold_many(commands: Sequence[tuple[str, ...]], rounds: int = 11) -> list[float]:
-    """The same for several scripts in turn, so that a change of the machine's load hits all alike."""
+    """Return the same for several scripts in turn, so that a change of the machine's load hits all alike."""
     times: list[list[float]] = [[] for _ in commands]
     for _ in range(rounds + 1):
         for k, command in enumerate(commands):

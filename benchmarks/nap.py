@@ -10,7 +10,7 @@ SECONDS = 0.05
 
 
 def train(*_: object, **__: object) -> SimpleNamespace:
-    """A trial of `SECONDS`."""
+    """Return a trial of `SECONDS`."""
     time.sleep(SECONDS)
     metrics = {"top1": 50.0}
     return SimpleNamespace(

@@ -84,7 +84,7 @@ def tables() -> Benchmark:
 
 
 def scored(release: Path, keep: Path | None, part: Part) -> pd.DataFrame:
-    """A part's evaluation, with its CPU time for each task in "cpu_seconds"."""
+    """Return a part's evaluation, with its CPU time for each task in "cpu_seconds"."""
     kept = keep / f"{part.predictor}-{part.train or 'all'}-{part.seed}.parquet" if keep else None
     if kept is not None and kept.is_file():
         return evaluation.read(kept)
@@ -155,7 +155,10 @@ def speed(frame: pd.DataFrame) -> list[Figure]:
 
 
 def surrogate(bench: Benchmark) -> list[Figure]:
-    """What a query costs that a release's surrogate answers; how long it was fitted makes no difference."""
+    """Return what a query costs that a release's surrogate answers.
+
+    How long it was fitted makes no difference.
+    """
     release = fit_surrogates(bench, ["seg"], epochs=1)
     output = subprocess.run(
         [sys.executable, "-P", "-c", SURROGATE, str(release.path)],

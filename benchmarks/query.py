@@ -140,7 +140,7 @@ def main() -> None:
 
 
 def only(path: Path, names: list[str]) -> Path:
-    """A release of just these tasks, in the temporary home, and its cache warm."""
+    """Return a release of just these tasks, in the temporary home, and its cache warm."""
     source = release.Release.open(path)
 
     def fill(folder: Path) -> None:
@@ -156,7 +156,7 @@ def only(path: Path, names: list[str]) -> Path:
 
 
 def generated(target: Path) -> tuple[Path, tuple[int, ...]]:
-    """A release with one table of a million trials, and one of its codes."""
+    """Return a release with one table of a million trials, and one of its codes."""
     codes = space.sample(ROWS, seed=0)
     columns = {"codes": codes, "macs": cost.macs(codes), "params": cost.params(codes)}
     rng = np.random.default_rng(0)

@@ -94,7 +94,7 @@ class Run:
 
 
 def fit(macs: Floats, seconds: Floats) -> Law:
-    """The law of measured trials: `(n,)` each."""
+    """Return the law of measured trials: `(n,)` each."""
     offset, slope = runner.fit_line(np.stack([macs, seconds], axis=1))
     line = offset + slope * macs
     scatter = float(np.std(np.log(seconds / line)))
@@ -102,7 +102,7 @@ def fit(macs: Floats, seconds: Floats) -> Law:
 
 
 def laws(bench: Benchmark) -> dict[str, Law]:
-    """The law of each task whose table has times."""
+    """Return the law of each task whose table has times."""
     found = {}
     for task in bench.tasks:
         frame = bench.to_pandas(task)
@@ -148,7 +148,7 @@ def simulate(
     per_node: int = PER_NODE,
     repair: float = REPAIR,
 ) -> Run:
-    """Runs trials on GPUs, event by event.
+    """Run trials on GPUs, event by event.
 
     Args:
         hours: `(n,)` of work of each trial.
@@ -228,7 +228,7 @@ def part_bytes(epochs: int = 100) -> int:
 
 
 def row(run: Run, size: int) -> dict[str, object]:
-    """A run as a row of the table."""
+    """Return a run as a row of the table."""
     return {
         "GPUs": run.gpus,
         "makespan": runner.clock(run.makespan * 3600),

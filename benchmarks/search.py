@@ -102,7 +102,7 @@ def paper_run(path: Path, seed: int) -> list[tuple[float, float]]:
 
 
 def published_loop(model: NcpMlp, steps: int) -> np.ndarray:
-    """The published editing script in small: one start, the network built at every step to count its MACs.
+    """Run the published editing script in small: one start, the network built at every step for its MACs.
 
     As published, a step also predicts the rounded code's metrics. Returns the MACs: `(steps + 1,)`.
     """
@@ -236,7 +236,7 @@ def judged(path: Path, names: Sequence[str], splits: int) -> list[Figure]:
 
 
 def judged_split(path: Path, names: Sequence[str], split: int) -> dict[tuple[str, str], np.ndarray]:
-    """What each judge makes of what each method finds: `(limits, tasks)`, in standard deviations.
+    """Return what each judge makes of what each method finds: `(limits, tasks)`, in standard deviations.
 
     And under "bounds" the share of a code's dimensions that are the least or largest of the space.
     """
@@ -276,7 +276,7 @@ def judged_split(path: Path, names: Sequence[str], split: int) -> dict[tuple[str
 
 
 def evolved(model: predictors.Predictor, column: str, limit: float, seed: int) -> np.ndarray:
-    """The best predicted code of an evolution that asks for as many predictions as NCP's steps do."""
+    """Return the best predicted code of an evolution that asks for as many predictions as NCP's steps do."""
     method = search.make("evolution", Domain(max_macs=limit), seed, population=100)
     for _ in range(STARTS * STEPS // 128):
         codes = method.ask(128)

@@ -30,12 +30,12 @@ Codes = list[tuple[int, ...]]
 
 
 def median_macs(bench: Benchmark, task: str) -> float:
-    """The median over the table's codes."""
+    """Return the median over the table's codes."""
     return float(np.median(bench.query_many(bench.codes(task), task, "macs")["macs"]))
 
 
 def candidates(bench: Benchmark, task: str, count: int) -> dict[str, Codes]:
-    """The codes to train: the best `count` that NCP finds and the best of the table, at the median MACs.
+    """Return the codes to train at the median MACs: the best `count` of NCP and the best of the table.
 
     What NCP finds is new: codes of the table are passed over.
     """
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         records = builder.records
 
     def trained(task: str, code: tuple[int, ...]) -> list[float]:
-        """The objective with each seed; NaN where it failed."""
+        """Return the objective with each seed; NaN where it failed."""
         outcomes = [records[Trial(code, task, seed)].outcome for seed in seeds]
         name = bench.task(task).objective
         return [o.metrics[name] if o.status == "ok" else float("nan") for o in outcomes]
@@ -103,7 +103,7 @@ def row(bench: Benchmark, task: str, kind: str, code: tuple[int, ...], values: A
 
 
 def verdict(values: dict[str, Any], sign: int) -> str:
-    """The means of both kinds, and a Mann-Whitney test of the codes' means."""
+    """Return the means of both kinds, and a Mann-Whitney test of the codes' means."""
     import scipy.stats
 
     means = {kind: np.nanmean(v, axis=1) for kind, v in values.items()}

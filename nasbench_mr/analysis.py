@@ -11,7 +11,7 @@ from nasbench_mr.arrays import Floats
 
 
 def non_dominated(losses: Floats) -> npt.NDArray[np.int64]:
-    """The rows of `(n, m)` losses that no other row is at most equal to everywhere and below somewhere."""
+    """Return the rows of `(n, m)` losses that no other row dominates (nowhere above, somewhere below)."""
     order = np.lexsort(losses.T[::-1])
     rows = losses[order]
     front: list[int] = []
@@ -26,7 +26,7 @@ def non_dominated(losses: Floats) -> npt.NDArray[np.int64]:
 
 
 def spreads(values: Floats) -> tuple[float, float]:
-    """Standard deviations between codes and between the seeds of a code (analysis of variance).
+    """Return standard deviations between codes and between the seeds of a code (analysis of variance).
 
     Args:
         values: `(codes, seeds)`, NaN where a code lacks a seed; each code has one at least.

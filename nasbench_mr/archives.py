@@ -104,7 +104,7 @@ def extract_tar(
 
 
 def _unpacked(packed: IO[bytes]) -> _Bounded:
-    """The decompressed stream; tarfile's own detection would give no hold on what it reads at once."""
+    """Return the decompressed stream; tarfile's own detection would give no hold on what it reads at once."""
     start = packed.read(6)
     packed.seek(-len(start), io.SEEK_CUR)
     for magic, opener in _PACKED.items():
@@ -129,7 +129,7 @@ class _Bounded:
         return self.last
 
     def finish(self) -> None:
-        """Checks that the tarball ended with its end mark, and the packed stream with its checksum; tarfile
+        """Check that the tarball ended with its end mark, and the packed stream with its checksum; tarfile
         takes the end of the file for the end of the tarball."""
         if self.last != bytes(tarfile.BLOCKSIZE):
             raise EOFError("it ends too early")
@@ -138,7 +138,7 @@ class _Bounded:
 
 
 def write_tar(path: str | os.PathLike[str], members: Iterable[tuple[str, Path]]) -> None:
-    """Writes (name, file) pairs as a .tar.gz. The same files give the same bytes: no times, no owners.
+    """Write (name, file) pairs as a .tar.gz. The same files give the same bytes: no times, no owners.
 
     Raises:
         StorageError: the disk is full or the folder can't be written.

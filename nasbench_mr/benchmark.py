@@ -233,7 +233,7 @@ class _View:
         return {name: self.mean(name).data for name in self.names}
 
     def result(self, k: int, code: tuple[int, ...]) -> Result:
-        """The answer for code number k, over all its seeds."""
+        """Return the answer for code number k, over all its seeds."""
         if self.single:
             return self.row_result(self.good[k], code)
         values = self._values(self.means, k)
@@ -244,7 +244,7 @@ class _View:
         return Result(values, code, self.task.name, "table", std, tuple(self.table.seed[rows].tolist()))
 
     def row_result(self, row: int, code: tuple[int, ...]) -> Result:
-        """The answer of one trial, a row of the table; the hot path."""
+        """Return the answer of one trial, a row of the table; the hot path."""
         columns = self.table.columns
         values = self._values(columns, row)
         return Result(values, code, self.task.name, "table", self.no_std, (columns["seed"][row],))
@@ -256,7 +256,7 @@ class _View:
         return values
 
     def trials(self, k: int, seed: int | None = None) -> Ints:
-        """The table's rows with the "ok" trials of code number k, or with that of one seed."""
+        """Return the table's rows with the "ok" trials of code number k, or with that of one seed."""
         every, starts = self.groups
         rows: Ints = every[starts[k] : starts[k + 1]]
         if seed is None:
@@ -284,7 +284,7 @@ class _Curves:
         self.values: dict[str, Floats] = {name: frame[name].to_numpy("float64") for name in rest}
 
     def points(self, code: tuple[int, ...], seeds: npt.NDArray[np.int32]) -> Ints:
-        """The rows of a code's trials with these seeds, every epoch."""
+        """Return the rows of a code's trials with these seeds, every epoch."""
         import numpy as np
 
         k = self.index.get(bytes(code))
@@ -292,7 +292,7 @@ class _Curves:
         return rows[np.isin(self.seed[rows], seeds)]
 
     def measured(self, rows: Ints, metrics: Sequence[str]) -> list[int]:
-        """The epochs of these rows in which any of the metrics is known."""
+        """Return the epochs of these rows in which any of the metrics is known."""
         import numpy as np
 
         known = [np.isfinite(self.values[m][rows]) for m in metrics if m in self.values]
@@ -325,7 +325,7 @@ class Benchmark:
         return f"<Benchmark {self}: {', '.join(self.tasks)}>"
 
     def __str__(self) -> str:
-        """What was opened: "mini@1.0.0, nasbench-mr@1.0.0"."""
+        """Return what was opened: "mini@1.0.0, nasbench-mr@1.0.0"."""
         return ", ".join(map(str, self.releases))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -412,7 +412,7 @@ class Benchmark:
         seed: int | None = None,
         epoch: int | None = None,
     ) -> Result:
-        """What a code achieves in a task. Asked again, it answers the same.
+        """Return what a code achieves in a task. Asked again, it answers the same.
 
         Args:
             code: anything `space.parse` reads.
@@ -546,7 +546,7 @@ class Benchmark:
         source: str = "auto",
         missing: str = "raise",
     ) -> dict[str, npt.NDArray[Any]]:
-        """What many codes achieve in a task, each the mean over its seeds.
+        """Return what many codes achieve in a task, each the mean over its seeds.
 
         Args:
             codes: `(n, 27)` codes.
@@ -634,7 +634,7 @@ class Benchmark:
         metric: str | None = None,
         distinct: bool = False,
     ) -> list[Result]:
-        """The k best tabulated codes, best first; fewer where fewer meet the limits (both inclusive).
+        """Return the k best tabulated codes, best first; fewer where fewer meet the limits (both inclusive).
 
         Args:
             max_macs, max_params: as in searches (`domain.Domain`). Of the 27 integers they limit
@@ -679,7 +679,7 @@ class Benchmark:
         return [view.result(int(r), tuple(view.codes[r].tolist())) for r in top]
 
     def pareto(self, tasks: str | Sequence[str], cost: str | None = "macs") -> pd.DataFrame:
-        """The tabulated codes that no other one beats in every objective and in cost.
+        """Return the tabulated codes that no other one beats in every objective and in cost.
 
         Args:
             tasks: one or more; only codes tabulated in all of them count.
@@ -722,7 +722,7 @@ class Benchmark:
         return frame.sort_values(by, kind="stable").reset_index(drop=True)
 
     def _common(self, names: Sequence[str]) -> tuple[npt.NDArray[np.int16], Floats]:
-        """The codes that all tasks have, `(n, 27)`, and their objectives, `(n, tasks)`."""
+        """Return the codes that all tasks have, `(n, 27)`, and their objectives, `(n, tasks)`."""
         import numpy as np
 
         from nasbench_mr import arrays
@@ -848,7 +848,7 @@ class Benchmark:
 
 
 def _integer(name: str, value: object) -> int | None:
-    """A seed or an epoch, checked."""
+    """Return a seed or an epoch, checked."""
     if value is None:
         return None
     try:
@@ -860,7 +860,7 @@ def _integer(name: str, value: object) -> int | None:
 
 
 def _numbered(every: list[bytes]) -> dict[bytes, int]:
-    """The number of each different key, in order of appearance."""
+    """Return the number of each different key, in order of appearance."""
     index = dict(zip(every, range(len(every)), strict=True))
     return index if len(index) == len(every) else {key: k for k, key in enumerate(index)}
 

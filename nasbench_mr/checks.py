@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def at_least(least: int, name: str, value: object) -> int:
-    """An integer, NumPy's included.
+    """Return an integer, NumPy's included.
 
     Raises:
         InvalidArgumentError: it is no integer, or smaller.
@@ -26,7 +26,7 @@ def at_least(least: int, name: str, value: object) -> int:
 
 
 def positive(name: str, value: object, kind: str = "a positive number", most: float = float("inf")) -> float:
-    """A positive number of at most `most`, which may be infinite.
+    """Return a positive number of at most `most`, which may be infinite.
 
     Raises:
         InvalidArgumentError: it is not; says what `kind` of number was expected.
@@ -40,7 +40,7 @@ def positive(name: str, value: object, kind: str = "a positive number", most: fl
 
 
 def limit(name: str, value: object) -> float:
-    """A limit of a cost, infinite for None.
+    """Return a limit of a cost, infinite for None.
 
     Raises:
         InvalidArgumentError: it is no positive number.

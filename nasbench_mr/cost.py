@@ -115,7 +115,10 @@ def params_torch(codes: torch.Tensor, num_classes: int = NUM_CLASSES) -> torch.T
 
 
 def scale_width(codes: Codes, width_mult: float) -> npt.NDArray[np.int64]:
-    """The codes with all channel entries times `width_mult`, rounded half up, at least 1: `(n, 27)`."""
+    """Return the codes with all channel entries times `width_mult`, rounded half up, at least 1.
+
+    `(n, 27)`.
+    """
     if not (width_mult > 0 and np.isfinite(width_mult)):
         raise InvalidArgumentError(f"width_mult is {width_mult}; expected a positive number")
     scaled = codes.astype(np.int64)
@@ -175,10 +178,10 @@ def _total_torch(codes: torch.Tensor, num_classes: int, pixels: _Pixels) -> torc
 
 
 def _total(v: list[Any], num_classes: int, pixels: _Pixels) -> Any:
-    """The polynomial itself; `v` holds the 27 columns (arrays, tensors or numbers)."""
+    """Return the polynomial itself; `v` holds the 27 columns (arrays, tensors or numbers)."""
 
     def conv(c_in: Any, c_out: Any, k: int, area: int) -> Any:
-        """A k x k convolution and its batch norm, whose output has `area` pixels."""
+        """Return a k x k convolution and its batch norm, whose output has `area` pixels."""
         return (k * k * c_in + 2) * c_out * area
 
     area = pixels.branches

@@ -125,7 +125,7 @@ class Domain(ByValue, spaces.Spacious):
         return {code: row for row, code in enumerate(keys(self.codes))}
 
     def rows(self, codes: Codes) -> Ints:
-        """The positions of codes in the list `self.codes`; -1 for those that are not there: `(n,)`."""
+        """Return the positions of codes in the list `self.codes`; -1 for those that are not there: `(n,)`."""
         return np.array([self._rows.get(code, -1) for code in keys(codes)], np.int64)
 
     def macs(self, codes: Codes) -> Costs:
@@ -180,7 +180,7 @@ class Domain(ByValue, spaces.Spacious):
         return found
 
     def repair(self, codes: Codes) -> Codes:
-        """The nearest codes that may be asked for: `(n, DIM)`.
+        """Return the nearest codes that may be asked for: `(n, DIM)`.
 
         From a list: the nearest one in it. In a whole space: the code itself if it is within the limits, else
         shrunk towards the smallest code just until it is.
@@ -226,7 +226,7 @@ class Domain(ByValue, spaces.Spacious):
         return np.asarray(np.abs(points - code / scale).sum(axis=1))
 
     def neighbors(self, code: Codes, count: int = 24) -> Codes:
-        """The codes one step away, within the limits; from a list with gaps the `count` nearest ones.
+        """Return the codes one step away, within the limits; from a list with gaps the `count` nearest ones.
 
         Never `code` itself, `(DIM,)`. May be empty in a whole space under limits.
         """
@@ -247,7 +247,10 @@ class Domain(ByValue, spaces.Spacious):
         return self._near[asked].copy()
 
     def variants(self, code: Codes) -> Codes:
-        """The allowed codes that differ from `code` in one dimension, by any amount; of a list neighbors."""
+        """Return the allowed codes that differ from `code` in one dimension, by any amount.
+
+        Of a list neighbors.
+        """
         if self.codes is not None:
             return self.neighbors(code)
         space = self.space
@@ -277,7 +280,7 @@ class Domain(ByValue, spaces.Spacious):
                     queue.append(near)
 
     def mutate(self, codes: Codes, rng: np.random.Generator) -> Codes:
-        """A changed copy of each code: `(n, DIM)`; from a list, one of its nearest neighbours."""
+        """Return a changed copy of each code: `(n, DIM)`; from a list, one of its nearest neighbours."""
         if self.codes is not None:
             around = [self.neighbors(code) for code in codes]
             return np.array(
@@ -292,5 +295,5 @@ class Domain(ByValue, spaces.Spacious):
         return self.repair(children)
 
     def crossover(self, a: Codes, b: Codes, rng: np.random.Generator) -> Codes:
-        """A mixture of each pair: `(n, DIM)`."""
+        """Return a mixture of each pair: `(n, DIM)`."""
         return self.repair(self.space.crossover(a, b, rng))

@@ -49,7 +49,7 @@ def download(
     attempts: int = 5,
     progress: bool = True,
 ) -> Path:
-    """Downloads a file, unless it is there. Safe in several processes at once: one downloads, all have it.
+    """Download a file, unless it is there. Safe in several processes at once: one downloads, all have it.
 
     Args:
         url: an http(s) address.
@@ -123,7 +123,7 @@ def _checks(sha256: str | None, blob_id: str | None) -> list[_Check]:
 
 
 def _wrong(path: Path, checks: Sequence[_Check]) -> str | None:
-    """What is wrong with the file's hash, if anything."""
+    """Return what is wrong with the file's hash, if anything."""
     for name, expected, compute in checks:
         if (found := compute(path)) != expected:
             return f"{name} {found}; expected {expected}"
@@ -177,7 +177,7 @@ def _fetch(url: str, part: Path, max_bytes: int, attempts: int, progress: bool) 
 
 
 def _cause(error: requests.RequestException) -> str:
-    """What went wrong; requests puts the address and its own objects around it."""
+    """Return what went wrong; requests puts the address and its own objects around it."""
     cause = error.args[0] if error.args else error
     cause = getattr(cause, "reason", cause)
     words = [word for word in getattr(cause, "args", ()) if isinstance(word, str)]

@@ -125,7 +125,7 @@ class NotFittedError(NasbenchMRError, RuntimeError):
 
 
 def did_you_mean(name: object, options: Iterable[str]) -> str:
-    """A sentence for an error message: the closest of `options`, or all of them."""
+    """Return a sentence for an error message: the closest of `options`, or all of them."""
     import difflib
 
     options = list(options)

@@ -100,7 +100,7 @@ _CONSTANTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 @functools.lru_cache(maxsize=8)
 def _tensors(name: str, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """The constants as tensors: indices as they are, factors in the input's dtype."""
+    """Return the constants as tensors: indices as they are, factors in the input's dtype."""
     import torch
 
     return {

@@ -39,7 +39,7 @@ _ADVICE = {
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str], mode: int = 0o666) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends without an error.
+    """Yield a temporary path beside `path`, renamed to it when the block ends without an error.
 
     Until then, and if the block fails, a file of that name stays as it was.
 
@@ -59,7 +59,7 @@ def atomic(path: str | os.PathLike[str], mode: int = 0o666) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder in `parent`, gone when the block ends; if it is killed, the next writer removes it.
+    """Yield a temporary folder in `parent`, gone when the block ends; after a kill the next writer does it.
 
     Raises:
         StorageError: the disk is full or the folder can't be written.
@@ -157,13 +157,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a whole file atomically."""
+    """Write a whole file atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 
 
 def create(path: str | os.PathLike[str], data: bytes) -> bool:
-    """Writes a whole file that is not there yet; False, and nothing is changed, where there is one.
+    """Write a whole file that is not there yet; False, and nothing is changed, where there is one.
 
     Of several processes one succeeds. Where the file system has no hard links, one that is killed in the
     middle leaves a part of the file.
@@ -190,13 +190,13 @@ def create(path: str | os.PathLike[str], data: bytes) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a whole UTF-8 file atomically."""
+    """Write a whole UTF-8 file atomically."""
     write_bytes(path, text.encode())
 
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside `path`, renamed to it when the block ends without an error.
+    """Yield a temporary folder beside `path`, renamed to it when the block ends without an error.
 
     If another process put a folder there meanwhile, that one stays and ours is dropped: the caller decides
     whether they agree. A folder that is there is never replaced.
@@ -318,7 +318,7 @@ def _try_lock(handle: int, shared: bool) -> bool:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns the system's "no space" and "read-only" errors into a `StorageError` that says what to do."""
+    """Turn the system's "no space" and "read-only" errors into a `StorageError` that says what to do."""
     try:
         yield
     except OSError as error:
@@ -354,7 +354,7 @@ def _sync_all(paths: Sequence[Path]) -> None:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """The file's SHA-256, in hexadecimal."""
+    """Return the file's SHA-256, in hexadecimal."""
     import hashlib
 
     with open(path, "rb") as file:
@@ -362,14 +362,14 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def check_sha256(path: str | os.PathLike[str], expected: str, name: str | None = None) -> None:
-    """Raises `IntegrityError` where the file, called `name`, has another SHA-256."""
+    """Raise `IntegrityError` where the file, called `name`, has another SHA-256."""
     found = sha256(path)
     if found != expected.lower():
         raise IntegrityError(f"{name or path} has sha256 {found}; expected {expected.lower()}")
 
 
 def git_blob_id(path: str | os.PathLike[str]) -> str:
-    """The file's id in git: SHA-1 of "blob <size>\\0" and the content."""
+    """Return the file's id in git: SHA-1 of "blob <size>\\0" and the content."""
     import hashlib
 
     digest = hashlib.sha1(b"blob %d\0" % os.path.getsize(path), usedforsecurity=False)

@@ -108,7 +108,7 @@ def _is_many(codes: object) -> bool:
 
 
 def to_string(code: object) -> str:
-    """The usual cell string, "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"; `parse` reads it back."""
+    """Return the usual cell string, "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"; `parse` reads it back."""
     a, b, c, d, e, f = (OPERATIONS[k] for k in parse(code))
     return f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
 
@@ -119,7 +119,7 @@ def sample(n: int, seed: int | np.random.Generator = 0) -> Codes:
 
 
 def neighbors(code: object) -> Codes:
-    """The 24 codes that differ from `code` in one edge."""
+    """Return the 24 codes that differ from `code` in one edge."""
     base = np.array(parse(code), np.int16)
     moved = np.repeat(base[None], DIM * (len(OPERATIONS) - 1), axis=0)
     edge, shift = np.divmod(np.arange(len(moved)), len(OPERATIONS) - 1)
@@ -245,7 +245,7 @@ def _every() -> tuple[Codes, npt.NDArray[np.int64]]:
 
 
 def _fingerprints(codes: Codes) -> npt.NDArray[np.uint64]:
-    """A number for each code, `(n,)`, equal where codes are the same network.
+    """Return a number for each code, `(n,)`, equal where codes are the same network.
 
     A node is a sum of 64-bit numbers, and an operation scrambles one, a convolution together with its weight.
     What is added up is a cell's value under every permutation of its convolutions' weights.
@@ -275,7 +275,7 @@ def _live(codes: Codes) -> npt.NDArray[np.bool_]:
 
 
 def _values(codes: Codes, weights: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The output `(m, n)` of n codes under each of `(m, 6)` weights of their edges."""
+    """Return the output `(m, n)` of n codes under each of `(m, 6)` weights of their edges."""
     zero, kinds = np.uint64(0), np.random.default_rng(1).integers(1, 2**63, len(OPERATIONS), np.uint64)
     nodes: list[npt.NDArray[np.uint64]] = [np.ones((1, len(codes)), np.uint64)]
     for node in range(1, 4):
@@ -293,7 +293,7 @@ def _values(codes: Codes, weights: npt.NDArray[np.uint64]) -> npt.NDArray[np.uin
 
 
 def _scrambled(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64: a one-to-one map of 64-bit numbers, far from linear."""
+    """Return the finaliser of SplitMix64: a one-to-one map of 64-bit numbers, far from linear."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     return x ^ (x >> np.uint64(31))

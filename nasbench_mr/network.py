@@ -44,7 +44,7 @@ class ResidualUnit(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def before_relu(self, x: Tensor) -> Tensor:
-        """The unit without its last ReLU, for what adds to its output there."""
+        """Return the unit without its last ReLU, for what adds to its output there."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return self.bn2(self.conv2(y)) + x  # type: ignore[no-any-return]
 
@@ -197,7 +197,7 @@ class MultiResolutionNet(nn.Module):
         initialize(self)
 
     def branches(self, x: Tensor) -> list[Tensor]:
-        """The last stage's maps at 1/4, 1/8, 1/16 and 1/32 of the input: `[(B, c4_k, h_k, w_k)]`."""
+        """Return the last stage's maps at 1/4, 1/8, 1/16 and 1/32 of the input: `[(B, c4_k, h_k, w_k)]`."""
         maps = [self.stem(x)]
         for stage in self.stages:
             maps = stage(maps)
@@ -221,7 +221,7 @@ class MultiResolutionNet(nn.Module):
 
 
 def build(code: object, task: str | tasks.Task, width_mult: float | None = None) -> MultiResolutionNet:
-    """The network that a classification, segmentation or video task trains, head included.
+    """Return the network that a classification, segmentation or video task trains, head included.
 
     Args:
         width_mult: scales the channels; None: as the task does.

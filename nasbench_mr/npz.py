@@ -25,7 +25,7 @@ _MAX_BYTES = 2 << 30
 
 
 def write(path: str | os.PathLike[str], form: str, header: Mapping[str, Any], state: State) -> None:
-    """Writes arrays and a JSON header as one npz file, without pickles."""
+    """Write arrays and a JSON header as one npz file, without pickles."""
     text = json.dumps({"format": form, "version": _VERSION, **header})
     arrays: dict[str, Any] = {"header": np.frombuffer(text.encode(), np.uint8), **state}
     with files.atomic(path) as temporary, open(temporary, "wb") as file:
@@ -33,7 +33,7 @@ def write(path: str | os.PathLike[str], form: str, header: Mapping[str, Any], st
 
 
 def read(path: str | os.PathLike[str], form: str) -> tuple[dict[str, Any], State]:
-    """The header and arrays that `write` wrote.
+    """Return the header and arrays that `write` wrote.
 
     Raises:
         InvalidArgumentError: the file is missing, damaged, of another format or a newer version.

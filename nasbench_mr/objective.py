@@ -118,7 +118,7 @@ def parse_tasks(tasks: Tasks) -> dict[str, float]:
 
 
 def goals(bench: Benchmark, tasks: Tasks) -> tuple[Goal, ...]:
-    """The terms that `tasks` names, standardised by the benchmark's tables.
+    """Return the terms that `tasks` names, standardised by the benchmark's tables.
 
     Raises:
         UnknownTaskError, UnknownMetricError: the benchmark has no such task or metric.
@@ -194,7 +194,7 @@ class Objective(ByValue):
         fixed: Mapping[str, int] | None = None,
         distinct: bool = False,
     ) -> Objective:
-        """The tabulated values; the domain is the codes that have one for every task.
+        """Return the tabulated values; the domain is the codes that have one for every task.
 
         Args:
             distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the first.
@@ -228,7 +228,7 @@ class Objective(ByValue):
         max_params: float | None = None,
         fixed: Mapping[str, int] | None = None,
     ) -> Objective:
-        """The release's surrogates; the domain is the whole space.
+        """Return the release's surrogates; the domain is the whole space.
 
         Raises:
             SurrogateNotFoundError: the release has none for one of the tasks.
@@ -265,7 +265,7 @@ class Objective(ByValue):
         return cls(source, domain or Domain(spaces.get(terms[0].task.space)), terms, epochs)
 
     def evaluate(self, codes: Codes, epoch: int | None = None) -> Floats:
-        """The values of `(n, DIM)` codes of the domain: `(n,)`, all finite.
+        """Return the values of `(n, DIM)` codes of the domain: `(n,)`, all finite.
 
         A training that failed or diverged counts as the worst value that its metric can have.
 
@@ -304,12 +304,15 @@ class Objective(ByValue):
         return np.array([worst_value(goal) for goal in self.goals])
 
     def best(self) -> float:
-        """The largest value in the domain: known for a table, else NaN. Analysis only: nothing is charged."""
+        """Return the largest value in the domain: known for a table, else NaN.
+
+        Analysis only: nothing is charged.
+        """
         found = self.best_measured()
         return math.nan if found is None else float(combine(found[1][None], self.goals)[0])
 
     def best_measured(self) -> tuple[tuple[int, ...], Floats] | None:
-        """The code of the largest value in the domain, and its `(m,)` metrics; None where no table knows.
+        """Return the domain's code of the largest value, and its `(m,)` metrics; None where no table knows.
 
         With several goals it is one code that is best jointly. Analysis only: nothing is charged.
         """
@@ -326,7 +329,7 @@ def epoch_alike(epoch: int, total: int, own: int) -> int:
 
 
 def worst_value(goal: Goal) -> float:
-    """The metric's worst bound; ten standard deviations from the mean where it has none."""
+    """Return the metric's worst bound; ten standard deviations from the mean where it has none."""
     bound = goal.metric.lower if goal.metric.sign > 0 else goal.metric.upper
     return bound if bound is not None else goal.mean - goal.metric.sign * 10 * goal.std
 
@@ -339,7 +342,7 @@ def whole_space(
     max_params: float | None = None,
     fixed: Mapping[str, int] | None = None,
 ) -> Domain:
-    """The whole space of the terms' tasks; one without a cost formula is as its table lists it."""
+    """Return the whole space of the terms' tasks; one without a cost formula is as its table lists it."""
     space = spaces.get(terms[0].task.space)
     if space.NAME == "nasbench-mr":
         return Domain(space, max_macs=max_macs, max_params=max_params, fixed=fixed)
@@ -356,7 +359,7 @@ def whole_space(
 
 
 def _whole(column: Floats) -> Costs:
-    """A column of integers as such, if it has no unknown values."""
+    """Return a column of integers as such, if it has no unknown values."""
     return column.astype(np.int64) if np.isfinite(column).all() else column
 
 
@@ -395,7 +398,7 @@ class TableSource(ByValue, spaces.Spacious):
         self._curves = self._read_curves(bench, terms)
 
     def networks(self) -> npt.NDArray[np.int64]:
-        """The row of the first code of each network, rising."""
+        """Return the row of the first code of each network, rising."""
         same = spaces.canonical(self.space, self.codes)
         return np.sort(np.unique(same, axis=0, return_index=True)[1])
 

@@ -29,7 +29,7 @@ PAGE, COLUMN = 6.8, 3.3
 
 
 def figure(width: float = PAGE, height: float = 2.6) -> Figure:
-    """An empty figure, inches, laid out so that nothing overlaps.
+    """Return an empty figure, inches, laid out so that nothing overlaps.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -40,7 +40,7 @@ def figure(width: float = PAGE, height: float = 2.6) -> Figure:
 
 
 def check_name(path: str | os.PathLike[str]) -> Path:
-    """The path, if `save` can write it; to find out before hours of work.
+    """Return the path, if `save` can write it; to find out before hours of work.
 
     Raises:
         InvalidArgumentError: another ending.
@@ -52,7 +52,7 @@ def check_name(path: str | os.PathLike[str]) -> Path:
 
 
 def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure, atomically; the ending (.png, .pdf, .svg) tells the format.
+    """Write a figure, atomically; the ending (.png, .pdf, .svg) tells the format.
 
     Raises:
         InvalidArgumentError: another ending.
@@ -70,7 +70,7 @@ _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A colour and a dash for each name."""
+    """Return a colour and a dash for each name."""
     return {
         name: {"color": COLOURS[k % len(COLOURS)], "linestyle": _DASHES[k % len(_DASHES)]}
         for k, name in enumerate(names)

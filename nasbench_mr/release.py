@@ -107,7 +107,7 @@ class Release:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Release:
-        """Reads `release.json`; checks no hashes (see `verify`).
+        """Read `release.json`; checks no hashes (see `verify`).
 
         Raises:
             ReleaseNotFoundError: the folder has none.
@@ -150,7 +150,7 @@ class Release:
         return release
 
     def table(self, task: str) -> trials.Trials:
-        """A task's trials, from their cached copy or from Parquet.
+        """Return a task's trials, from their cached copy or from Parquet.
 
         Raises:
             ReleaseError: the table's file is gone.
@@ -165,7 +165,7 @@ class Release:
             raise self._missing(name) from None
 
     def file(self, name: str) -> Path:
-        """The path of one of `files`, which is as it was released.
+        """Return the path of one of `files`, which is as it was released.
 
         Raises:
             ReleaseError: it is gone.
@@ -184,7 +184,7 @@ class Release:
 
 
 def _check_about(about: Mapping[str, Any], where: Path) -> None:
-    """Raises `ReleaseError` where what else a manifest says has not the types that its readers expect."""
+    """Raise `ReleaseError` where what else a manifest says has not the types that its readers expect."""
     for key in _TEXTS:
         if not isinstance(about.get(key, ""), str):
             raise ReleaseError(f"{where}: {key} is {about[key]!r:.80}; expected a text")
@@ -194,7 +194,7 @@ def _check_about(about: Mapping[str, Any], where: Path) -> None:
 
 
 def _check_entry(name: str, entry: Mapping[str, Any], where: Path) -> None:
-    """Raises `ReleaseError` where a manifest's entry about a file is malformed."""
+    """Raise `ReleaseError` where a manifest's entry about a file is malformed."""
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or "\0" in name or name == MANIFEST:
         raise ReleaseError(f"{where} lists {name!r}, which is not inside the release")
@@ -206,7 +206,7 @@ def _check_entry(name: str, entry: Mapping[str, Any], where: Path) -> None:
 
 
 def check_name(name: str, version: str) -> None:
-    """Raises `ReleaseError` where a release can't be called so; for those who make one after long work."""
+    """Raise `ReleaseError` where a release can't be called so; for those who make one after long work."""
     if not _NAME.fullmatch(name):
         raise ReleaseError(f"release name {name!r}: expected lower-case letters, digits, '.', '_' and '-'")
     if not _VERSION.fullmatch(version):
@@ -331,7 +331,7 @@ def seal(
     about: Mapping[str, Any] | None = None,
     card: str | None = None,
 ) -> Release:
-    """Turns a folder that has its tables into a release: writes the card, croissant.json and release.json.
+    """Turn a folder that has its tables into a release: writes the card, croissant.json and release.json.
 
     Args:
         folder: with `tables/` and, where there are, `curves/` and `surrogates/`.
@@ -394,7 +394,7 @@ def create(
     about: Mapping[str, Any] | None = None,
     target: Path | None = None,
 ) -> Release:
-    """Makes a release in one step: `fill` writes the tables into an empty folder, which is then sealed.
+    """Make a release in one step: `fill` writes the tables into an empty folder, which is then sealed.
 
     The release appears at `target` (by default, installed) whole or not at all; an installed release of the
     same name, version and content is left as it is.
@@ -411,7 +411,7 @@ def create(
 
 
 def _settled(target: Path, made: Release) -> Release:
-    """What is now at `target`, which must be what was made: another process may have been faster."""
+    """Return what is now at `target`, which must be what was made: another process may have been faster."""
     found = Release.open(target)
     if found != replace(made, path=found.path):
         raise ReleaseError(
@@ -529,7 +529,7 @@ def _merged(known: Task, new: Task, base: Release) -> Task:
 
 
 def _copy(base: Release, names: Iterable[str], folder: Path) -> None:
-    """Copies files of a release, checked, into another folder."""
+    """Copy files of a release, checked, into another folder."""
     import shutil
 
     for name in names:
@@ -542,7 +542,7 @@ def _copy(base: Release, names: Iterable[str], folder: Path) -> None:
 
 
 def next_version(version: str) -> str:
-    """The version after `version` for a user's own addition."""
+    """Return the version after `version` for a user's own addition."""
     major, minor, patch, pre, _ = _VERSION.fullmatch(version).groups()  # type: ignore[union-attr]
     if pre and (match := re.fullmatch(r"(.*\blocal\.)(\d+)", pre)):
         return f"{major}.{minor}.{patch}{match[1]}{int(match[2]) + 1}"
@@ -597,7 +597,7 @@ def verify(release: Release, progress: bool = False) -> None:
 
 
 def check_cost(table: trials.Trials, space: str, where: str) -> None:
-    """Raises `TableError` where a row's macs or params are not those of its code in this search space."""
+    """Raise `TableError` where a row's macs or params are not those of its code in this search space."""
     import numpy as np
 
     from nasbench_mr import cost
@@ -617,7 +617,7 @@ def check_cost(table: trials.Trials, space: str, where: str) -> None:
 
 
 def pack(release: Release, target: str | os.PathLike[str]) -> Path:
-    """Writes the release as a tarball and, beside it, its `.sha256`.
+    """Write the release as a tarball and, beside it, its `.sha256`.
 
     The same files give the same bytes.
 

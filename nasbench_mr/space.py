@@ -114,7 +114,7 @@ def parse(x: object) -> Code:
 
 
 def values_of(x: object, names: Sequence[str], from_string: Callable[[str], list[int]]) -> list[Any]:
-    """The values of one code of a space with these dimensions, in their order, not yet checked.
+    """Return the values of one code of a space with these dimensions, in their order, not yet checked.
 
     Raises:
         OutOfSpaceError: `x` is no code, or one of another length.
@@ -138,7 +138,7 @@ def values_of(x: object, names: Sequence[str], from_string: Callable[[str], list
 
 
 def by_name(x: object, names: Sequence[str]) -> Any:
-    """A table or series that is labelled by `names`, as an array in their order; all else as it is.
+    """Return a table or series that is labelled by `names`, as an array in their order; all else as it is.
 
     Raises:
         OutOfSpaceError: some of the labels are missing.
@@ -163,7 +163,7 @@ def by_name(x: object, names: Sequence[str]) -> Any:
 
 
 def integral(value: object) -> int | None:
-    """The integer that a value is, as an integer or a float; else None."""
+    """Return the integer that a value is, as an integer or a float; else None."""
     if type(value) is int:
         return value
     if isinstance(value, (bool, np.bool_)):
@@ -221,7 +221,7 @@ def _parse_string(text: str) -> list[int]:
 
 
 def list_form(text: str) -> list[int] | None:
-    """The integers of a text such as "1, 2, 3" or "[1 2 3]"; None for any other."""
+    """Return the integers of a text such as "1, 2, 3" or "[1 2 3]"; None for any other."""
     if len(text) > 400 or not _LIST_FORM.fullmatch(text):
         return None
     return [int(v) for v in re.findall(r"\d+", text)]
@@ -289,7 +289,7 @@ def _all_inside(codes: Codes) -> bool:
 
 
 def to_string(code: object) -> str:
-    """The published form, "i1_i2-b1_1_n_c-b2_2_n_n_c_c-...-o1"; `parse` reads it back."""
+    """Return the published form, "i1_i2-b1_1_n_c-b2_2_n_n_c_c-...-o1"; `parse` reads it back."""
     stem, stages, head = split(code)
     parts = ["_".join(map(str, stem))]
     parts += ["_".join(map(str, (b, s, *n, *c))) for s, (b, n, c) in enumerate(stages, start=1)]
@@ -297,7 +297,7 @@ def to_string(code: object) -> str:
 
 
 def split(code: object) -> Parts:
-    """A code's values by role: stem channels, (b, n, c) of each stage, head channels."""
+    """Return a code's values by role: stem channels, (b, n, c) of each stage, head channels."""
     return split_values(parse(code))
 
 
@@ -357,7 +357,7 @@ def in_stratum(codes: object, scheme: str) -> npt.NDArray[np.bool_]:
 
 
 def _grids(stratum: str) -> dict[str, npt.NDArray[np.int16]]:
-    """A stratum's values by kind of dimension: i, c, o, b, n."""
+    """Return a stratum's values by kind of dimension: i, c, o, b, n."""
     _, i_values, c_values, b_values, n_values = _STRATA[stratum]
     kinds = {"i": i_values, "c": c_values, "o": c_values, "b": b_values, "n": n_values}
     return {kind: np.array(values, np.int16) for kind, values in kinds.items()}
@@ -413,7 +413,7 @@ def crossover(a: object, b: object, rng: np.random.Generator) -> Codes:
 
 
 def to_bits(codes: object) -> npt.NDArray[np.uint8]:
-    """The 80-bit encoding that NASLib uses for this space.
+    """Return the 80-bit encoding that NASLib uses for this space.
 
     Each dimension is its index (value / step - 1) in binary, most significant bit first: 2 bits for b and
     n, 4 bits for channels.
@@ -428,7 +428,7 @@ def to_bits(codes: object) -> npt.NDArray[np.uint8]:
 
 
 def from_bits(bits: object) -> Codes:
-    """The inverse of `to_bits`: `(n, 80)` or `(80,)` zeros and ones to `(n, 27)` int16 codes."""
+    """Return the inverse of `to_bits`: `(n, 80)` or `(80,)` zeros and ones to `(n, 27)` int16 codes."""
     array = np.atleast_2d(np.asarray(bits))
     if array.ndim != 2 or array.shape[1] != 80 or not np.isin(array, (0, 1)).all():
         raise OutOfSpaceError(f"bits are an (n, 80) array of 0 and 1; got shape {array.shape}")
@@ -445,17 +445,17 @@ def _bit_positions() -> Iterator[tuple[int, int]]:
 
 
 def relax(codes: object) -> npt.NDArray[np.float64]:
-    """The codes as points of R^27, where NCP follows gradients: `(n, 27)` float64."""
+    """Return the codes as points of R^27, where NCP follows gradients: `(n, 27)` float64."""
     return check(codes).astype(np.float64)
 
 
 def project(x: npt.NDArray[np.floating]) -> Codes:
-    """The nearest codes to `(n, 27)` points: each entry rounded to its step and clamped."""
+    """Return the nearest codes to `(n, 27)` points: each entry rounded to its step and clamped."""
     return np.clip(np.rint(x / STEP) * STEP, LOWER, UPPER).astype(np.int16)
 
 
 def configspace(seed: int | None = None) -> ConfigurationSpace:
-    """This space as ConfigSpace's `ConfigurationSpace`: 27 ordinal hyperparameters named as `NAMES`.
+    """Return this space as ConfigSpace's `ConfigurationSpace`: 27 ordinal hyperparameters named as `NAMES`.
 
     `parse(configuration)` turns one of its configurations into a code.
 

@@ -50,7 +50,10 @@ class Space(Protocol):
         """`(n, DIM)` codes as points of a continuous space, `(n, R)`, for search by gradients."""
 
     def project(self, x: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
-        """The nearest codes to `(n, R)` continuous points: `(n, DIM)`; the inverse of `relax` on codes."""
+        """Return the nearest codes to `(n, R)` continuous points: `(n, DIM)`.
+
+        The inverse of `relax` on codes.
+        """
 
 
 class Spacious:
@@ -66,7 +69,7 @@ class Spacious:
 
 
 def get(name: str) -> Space:
-    """The space of this name.
+    """Return the space of this name.
 
     Raises:
         UnknownNameError: there is none.

@@ -86,7 +86,7 @@ class Surrogate(spaces.Spacious):
         return np.clip(mean, *state["bounds"]), std
 
     def distance(self, codes: object) -> Floats:
-        """Steps of the grid (L1) from each code to the nearest tabulated one: `(n,)`; 0 for a tabulated one.
+        """Return the grid steps (L1) from each code to the nearest tabulated one, `(n,)`; 0 where tabulated.
 
         In NAS-Bench-201, whose operations have no order, edges with another operation.
         """
@@ -113,7 +113,7 @@ class Surrogate(spaces.Spacious):
         return self._state
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one npz file, without pickles; `load_surrogate` reads it back."""
+        """Write one npz file, without pickles; `load_surrogate` reads it back."""
         npz.write(path, _FORMAT, {"names": self.names, "space": self.space.NAME}, self._state)
 
 
@@ -123,7 +123,7 @@ def layers(state: State) -> int:
 
 
 def load_surrogate(path: str | os.PathLike[str]) -> Surrogate:
-    """The surrogate that `Surrogate.save` wrote.
+    """Return the surrogate that `Surrogate.save` wrote.
 
     Raises:
         InvalidArgumentError: `path` is no surrogate's file, or a damaged one.

@@ -47,7 +47,7 @@ Columns = Mapping[str, Any]
 
 
 def schema(task: Task, extra: Iterable[str] = ()) -> pa.Schema:
-    """The Arrow schema of a task's table, with `extra` text columns."""
+    """Return the Arrow schema of a task's table, with `extra` text columns."""
     import pyarrow as pa
 
     fields = [(name, pa.int16()) for name in spaces.get(task.space).NAMES]
@@ -64,7 +64,7 @@ def schema(task: Task, extra: Iterable[str] = ()) -> pa.Schema:
 
 
 def curve_schema(task: Task, columns: Iterable[str]) -> pa.Schema:
-    """The Arrow schema of a task's learning curves, with these float64 columns."""
+    """Return the Arrow schema of a task's learning curves, with these float64 columns."""
     import pyarrow as pa
 
     fields = [(name, pa.int16()) for name in spaces.get(task.space).NAMES]
@@ -128,7 +128,7 @@ def _assemble(task: Task, columns: Columns, wanted: pa.Schema) -> pa.Table:
 
 
 def check(arrow: pa.Table, task: Task, where: str = "the table") -> Trials:
-    """Checks columns, types and rows; returns what queries need.
+    """Check columns, types and rows; return what queries need.
 
     Raises:
         TableError: a column is missing, extra or of another type; a code is outside the space; a value is
@@ -169,7 +169,7 @@ def _check_status(arrow: pa.Table, where: str) -> npt.NDArray[np.bool_]:
 
 
 def check_curves(arrow: pa.Table, task: Task, where: str = "the curves") -> None:
-    """Checks a curve table as `check` does a table of trials; other columns than metrics hold any number."""
+    """Check a curve table as `check` does a table of trials; other columns than metrics hold any number."""
     fixed = [*spaces.get(task.space).NAMES, "seed", "epoch"]
     names = [name for name in arrow.column_names if name not in fixed]
     _check_columns(arrow, curve_schema(task, names), where)
@@ -191,7 +191,7 @@ def _metric_names(task: Task) -> list[str]:
 
 
 def _check_numbers(arrow: pa.Table, task: Task, name: str, where: str) -> Floats:
-    """A numeric column, checked against its bounds; NaN where it is null."""
+    """Return a numeric column, checked against its bounds; NaN where it is null."""
     column: Floats = _numbers(arrow[name]).astype(np.float64)
     metric = next((m for m in task.metrics if m.name == name), None)
     lower, upper = metric.limits if metric else (0.0, np.inf)
@@ -230,7 +230,10 @@ def _check_columns(arrow: pa.Table, wanted: pa.Schema, where: str) -> None:
 
 
 def _numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """A numeric column as an array, of floats with NaN if there are nulls. (Arrow's own imports pandas.)"""
+    """Return a numeric column as an array, of floats with NaN if there are nulls.
+
+    (Arrow's own imports pandas.).
+    """
     kind = column.type.to_pandas_dtype()
     parts = [
         np.frombuffer(chunk.buffers()[1], kind)[chunk.offset : chunk.offset + len(chunk)]
@@ -267,7 +270,7 @@ def _check_codes(arrow: pa.Table, task: Task, where: str) -> npt.NDArray[np.uint
 
 
 def _check_unique(columns: list[npt.NDArray[Any]], names: tuple[str, ...], where: str) -> None:
-    """Raises `TableError` where two rows are equal in all columns; the last ones are called `names`."""
+    """Raise `TableError` where two rows are equal in all columns; the last ones are called `names`."""
     # Only rows whose 64-bit hashes agree are compared in full.
     factors = np.random.default_rng(0).integers(1, 2**63, size=len(columns), dtype=np.uint64) | np.uint64(1)
     hashes = np.zeros(len(columns[0]), np.uint64)
@@ -328,7 +331,7 @@ def read_arrow(path: str | os.PathLike[str] | IO[bytes], where: str | None = Non
 
 
 def write_arrow(arrow: pa.Table, path: str | os.PathLike[str]) -> None:
-    """Writes Parquet atomically; the same rows give the same bytes."""
+    """Write Parquet atomically; the same rows give the same bytes."""
     import pyarrow.parquet as pq
 
     with files.atomic(path) as temporary:
@@ -336,7 +339,7 @@ def write_arrow(arrow: pa.Table, path: str | os.PathLike[str]) -> None:
 
 
 def write(path: str | os.PathLike[str], task: Task, columns: Columns, extra: Iterable[str] = ()) -> pa.Table:
-    """Checks trials (see `to_arrow`) and writes them as Parquet, atomically."""
+    """Check trials (see `to_arrow`) and write them as Parquet, atomically."""
     arrow = to_arrow(task, columns, extra)
     write_arrow(arrow, path)
     return arrow
@@ -469,7 +472,7 @@ def compact(parts: Mapping[str, pa.Table], task: Task, where: str = "the table")
 
 
 def read(path: str | os.PathLike[str], task: Task, sha256: str | None = None) -> Trials:
-    """The trials in a task's table file, checked.
+    """Return the trials in a task's table file, checked.
 
     Args:
         path: the Parquet file.

@@ -25,7 +25,7 @@ _TYPES: dict[str, tuple[Any, int]] = {"U8": ("B", 1), "BOOL": ("?", 1), "I32": (
 
 
 def load(path: Path, task: Task, sha256: str, cache: Path) -> Trials:
-    """A task's trials, from the copy of its table file, which is made where there is none.
+    """Return a task's trials, from the copy of its table file, which is made where there is none.
 
     Args:
         path: the Parquet file.
@@ -52,7 +52,7 @@ def load(path: Path, task: Task, sha256: str, cache: Path) -> Trials:
 
 
 def write_copy(path: Path, table: Trials, sha256: str) -> None:
-    """Writes the copy, unless the folder can't be written: that only costs speed."""
+    """Write the copy, unless the folder can't be written: that only costs speed."""
     kinds = {form: (kind, size) for kind, (form, size) in _TYPES.items()}
     header: dict[str, Any] = {}
     offset, checksum = 0, 0

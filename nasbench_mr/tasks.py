@@ -108,7 +108,7 @@ class Task:
             )
 
     def metric(self, name: str | None = None) -> Metric:
-        """The metric of this name; the objective by default."""
+        """Return the metric of this name; the objective by default."""
         name = self.objective if name is None else name
         for metric in self.metrics:
             if metric.name == name:
@@ -117,12 +117,12 @@ class Task:
         raise UnknownMetricError(f"task {self.name!r} has no metric {name!r}: {did_you_mean(name, names)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready description; `from_dict` reads it back."""
+        """Return a JSON-ready description; `from_dict` reads it back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Task:
-        """The task described by `data`, as written by `to_dict`.
+        """Return the task described by `data`, as written by `to_dict`.
 
         Raises:
             ReleaseError: a field is missing, unknown or of the wrong type.
@@ -150,7 +150,7 @@ _REGISTRY: dict[str, Task] = {}
 
 
 def register(task: Task) -> Task:
-    """Adds a task, or replaces the one of its name."""
+    """Add a task, or replace the one of its name."""
     _REGISTRY[task.name] = task
     return task
 
@@ -161,7 +161,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Task:
-    """The registered task of this name or alias.
+    """Return the registered task of this name or alias.
 
     Raises:
         UnknownTaskError: with the nearest names; also for an alias that several tasks share.
@@ -170,7 +170,10 @@ def get(name: str) -> Task:
 
 
 def resolve(name: object, among: Mapping[str, Task]) -> str:
-    """The name of the task in `among` that `name` means: a name in any case, or an unambiguous alias."""
+    """Return the name of the task in `among` that `name` means.
+
+    A name in any case, or an unambiguous alias.
+    """
     if isinstance(name, str):
         found = meant(name, among)
         if len(found) == 1:
@@ -182,7 +185,7 @@ def resolve(name: object, among: Mapping[str, Task]) -> str:
 
 
 def meant(name: str, among: Mapping[str, Task] | None = None) -> list[str]:
-    """The names of all tasks in `among`, by default the registered ones, that `name` may mean."""
+    """Return the names of all tasks in `among`, by default the registered ones, that `name` may mean."""
     among = _REGISTRY if among is None else among
     if name in among:
         return [name]

@@ -108,7 +108,7 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
 
 
 def _blend(share: float) -> tuple[float, ...]:
-    """A colour between orange (0) and blue (1), light in between."""
+    """Return a colour between orange (0) and blue (1), light in between."""
     from matplotlib.colors import to_rgb
 
     ends = np.array([to_rgb(COLOURS[4]), (0.8, 0.8, 0.8), to_rgb(COLOURS[0])])

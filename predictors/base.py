@@ -76,7 +76,7 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
     options: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Notes the options, whatever a subclass does with them; those without a name as "*args"."""
+        """Note the options, whatever a subclass does with them; those without a name as "*args"."""
         made = super().__new__(cls)
         made.options = {}
         with contextlib.suppress(TypeError):  # which __init__ will raise
@@ -142,7 +142,7 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
         return mean, std
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the fitted predictor to one file; `load` reads it back.
+        """Write the fitted predictor to one file; `load` reads it back.
 
         Raises:
             NotFittedError: it is not fitted.
@@ -211,7 +211,7 @@ def names() -> tuple[str, ...]:
 def make(
     name: str | type[Predictor] = "ensemble", seed: int = 0, space: Space = multi_resolution, **options: Any
 ) -> Predictor:
-    """An unfitted predictor.
+    """Return an unfitted predictor.
 
     Args:
         name: one of `names()`, or a subclass of `Predictor`, itself or by its dotted name ("mine.Model").
@@ -235,7 +235,7 @@ def make(
 
 
 def load(path: str | os.PathLike[str]) -> Predictor:
-    """The fitted predictor that `Predictor.save` wrote.
+    """Return the fitted predictor that `Predictor.save` wrote.
 
     One of a class of a user's own needs its module to be imported already: a file imports nothing.
 
@@ -285,7 +285,7 @@ def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def share(name: str, value: float) -> float:
-    """An option in [0, 1), checked.
+    """Return an option in [0, 1), checked.
 
     Raises:
         InvalidArgumentError: it is not.
@@ -323,8 +323,9 @@ class Scaler:
 
     @classmethod
     def robust(cls, x: Floats) -> Scaler:
-        """The same by the median and the 10% and 90% quantiles, as if normal: a few failed trainings, far
-        below all others, then do not set the scale.
+        """Return the same by the median and the 10% and 90% quantiles, as if normal.
+
+        A few failed trainings, far below all others, then do not set the scale.
         """
         low, middle, high = np.nanquantile(x, (0.1, 0.5, 0.9), axis=0)
         # Where most values are equal, the others must set it.
@@ -334,7 +335,7 @@ class Scaler:
         return (x - self.mean) / self.scale
 
     def state(self, prefix: str) -> State:
-        """What `restore` reads back, under keys that begin with `prefix`."""
+        """Return what `restore` reads back, under keys that begin with `prefix`."""
         return {f"{prefix}_mean": self.mean, f"{prefix}_scale": self.scale}
 
     @classmethod

@@ -125,7 +125,7 @@ class _BoostedTrees(ColumnModel):
 
     @staticmethod
     def _trees(text: str, rounds: int) -> list[State]:
-        """The trees of a LightGBM model, filled up with empty ones where nothing was left to split."""
+        """Return the trees of a LightGBM model, filled up with empty ones where nothing was left to split."""
         trees = []
         for block in text.partition("end of trees")[0].split("Tree=")[1:]:
             entries = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)

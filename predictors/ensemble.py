@@ -141,7 +141,7 @@ class Ensemble(GradientPredictor):
         return x
 
     def _calibrate(self, x: Tensor, y: Tensor, fold: Tensor) -> None:
-        """Sets the noise of each column so that predictions of unseen folds miss as often as they should."""
+        """Set the noise of each column so that predictions of unseen folds miss as often as they should."""
         with torch.no_grad():
             predicted = self._forward(x.expand(self.members, -1, -1))
         held_out = predicted[fold, torch.arange(len(x))].numpy()

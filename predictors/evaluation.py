@@ -60,7 +60,7 @@ BEST = 0.05
 
 
 def order(codes: Codes, seed: int) -> Rows:
-    """The rows of `(n, DIM)` codes in the random order of a split: by SHA-256 of the seed and the code.
+    """Return the rows of `(n, DIM)` codes in a split's random order: by SHA-256 of the seed and the code.
 
     A code's hash is that of "SEED:" and its integers joined by commas, as in "0:48,48,1,4,112". So the order
     of two codes depends neither on the other codes nor on their place in a table.
@@ -82,7 +82,7 @@ class Split:
 def make_split(
     codes: Codes, seed: int, kind: str = "random", space: spaces.Space = multi_resolution
 ) -> Split:
-    """A split of `(n, DIM)` distinct codes; see `SPLITS`. "best" is "random" here: what is best, tasks say.
+    """Return a split of `(n, DIM)` distinct codes; see `SPLITS`. "best" is "random" here.
 
     Raises:
         InvalidArgumentError: no such kind, or the codes have no strata.
@@ -104,7 +104,7 @@ def make_split(
 
 
 def ranks(codes: Codes, space: spaces.Space, seeds: int = 5) -> pa.Table:
-    """The splits of distinct codes as a table: their integers, and for each seed "split<seed>".
+    """Return the splits of distinct codes as a table: their integers, and for each seed "split<seed>".
 
     A code is in the training set of size N where its rank in the column is below N, and in the test set where
     it is not below 4/5 of the number of codes, rounded down.
@@ -148,7 +148,7 @@ def scores(values: Floats, mean: Floats, std: Floats, sign: int = 1) -> dict[str
 
 
 def check_score(name: str) -> None:
-    """Raises `UnknownNameError` where `name` is none of `SCORES`."""
+    """Raise `UnknownNameError` where `name` is none of `SCORES`."""
     if name not in SCORES:
         raise UnknownNameError(f"no score {name!r}: {did_you_mean(name, SCORES)}")
 
@@ -190,7 +190,7 @@ class Data(spaces.Spacious):
 
 
 def gather(bench: Benchmark, tasks: str | Sequence[str] | None = None) -> Data:
-    """The tables of some tasks of one search space as one; by default `bench.comparable()`.
+    """Return the tables of some tasks of one search space as one; by default `bench.comparable()`.
 
     Raises:
         UnknownTaskError: the benchmark has no such task.
@@ -348,7 +348,7 @@ def _run(
 
 
 def _without_best(data: Data) -> Floats:
-    """The values, NaN in all of a task's columns where its objective is among the best."""
+    """Return the values, NaN in all of a task's columns where its objective is among the best."""
     values = data.values.copy()
     for task, column in zip(data.tasks, data.objectives(), strict=True):
         score = task.metric().sign * data.values[:, column]
@@ -359,14 +359,14 @@ def _without_best(data: Data) -> Floats:
 
 
 def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Writes an evaluation as Parquet, atomically."""
+    """Write an evaluation as Parquet, atomically."""
     import pyarrow as pa
 
     table.write_arrow(pa.Table.from_pandas(frame, preserve_index=False), path)
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """The evaluation that `write` wrote.
+    """Return the evaluation that `write` wrote.
 
     Raises:
         TableError: not a complete Parquet file.
@@ -385,5 +385,5 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def published_splits() -> Path:
-    """The folder of the published split files, one for each search space, as `ranks` makes them."""
+    """Return the folder of the published split files, one for each search space, as `ranks` makes them."""
     return Path(__file__).parent / "splits"

@@ -256,7 +256,7 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
 
 
 def _group(names: tuple[str, ...]) -> list[list[int]]:
-    """The columns of each task, in order of first appearance."""
+    """Return the columns of each task, in order of first appearance."""
     groups: dict[str, list[int]] = {}
     for k, name in enumerate(names):
         groups.setdefault(name.partition("/")[0], []).append(k)

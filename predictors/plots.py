@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
-    """A score against the number of training codes: a panel for each task, a line for each predictor.
+    """Return a score against the number of training codes: a panel for each task, a line for each predictor.
 
     Lines are means over the splits, bands their standard deviations.
 

@@ -77,7 +77,7 @@ class Searcher(ByValue, abc.ABC):
         self._values: list[float] = []
 
     def ask(self, n: int = 1) -> Codes:
-        """The next `n` codes to measure, distinct and within the domain: `(n, DIM)`.
+        """Return the next `n` codes to measure, distinct and within the domain: `(n, DIM)`.
 
         May be called again before the values of the last ones are told.
 
@@ -207,7 +207,7 @@ class Searcher(ByValue, abc.ABC):
         return [*found.values()][wanted - n :]
 
     def _add_new(self, codes: Codes, found: dict[bytes, Codes], wanted: int) -> None:
-        """Adds those of `codes` that were never asked for to `found`, until it has `wanted`."""
+        """Add those of `codes` that were never asked for to `found`, until it has `wanted`."""
         codes = np.asarray(codes, np.int16).reshape(-1, self.domain.space.DIM)
         for name, code in zip(keys(codes), codes, strict=True):
             if len(found) == wanted:
@@ -216,7 +216,7 @@ class Searcher(ByValue, abc.ABC):
                 found.setdefault(name, code)
 
     def nearest_new(self, codes: Codes) -> Codes:
-        """The nearest allowed code to each; from a list one never asked for: at most `(n, DIM)`."""
+        """Return the nearest allowed code to each; from a list one never asked for: at most `(n, DIM)`."""
         listed = self.domain.codes
         if listed is None:
             return self.domain.repair(codes)
@@ -242,7 +242,7 @@ def make(
     seed: int = 0,
     **options: Any,
 ) -> Searcher:
-    """A new search.
+    """Return a new search.
 
     Args:
         name: one of `names()`, or a subclass of `Searcher`, itself or by its dotted name ("mine.Search").
@@ -337,7 +337,7 @@ def run_all(searches: Sequence[Searcher], objective: Objective, budget: float, b
 
 
 def check_budget(budget: float, batch: int) -> None:
-    """Raises `InvalidArgumentError` where one of them is not positive."""
+    """Raise `InvalidArgumentError` where one of them is not positive."""
     positive("budget", budget, "a positive number of evaluations", sys.float_info.max)
     at_least(1, "batch", batch)
 

@@ -200,7 +200,7 @@ class Place:
     distinct: bool = False
 
     def objective(self) -> Objective:
-        """The objective, made once in a process."""
+        """Return the objective, made once in a process."""
         return _objective(self)
 
 

@@ -318,7 +318,7 @@ def _quantile(ordered: Floats, share: float) -> Floats:
 
 
 def _interval(ordered: Floats) -> tuple[Floats, Floats]:
-    """The 95% confidence interval of the median of sorted columns, by order statistics."""
+    """Return the 95% confidence interval of the median of sorted columns, by order statistics."""
     rank = max(1, int(_stats().binom.ppf(0.025, len(ordered), 0.5)))
     return ordered[rank - 1], ordered[len(ordered) - rank]
 

@@ -111,7 +111,7 @@ def check_exportable(task: Task) -> None:
 
 
 def source(code: object, task: Task) -> str:
-    """The text of a Python module that builds the network of a code, with the head that a task trains.
+    """Return the text of a Python module that builds the network of a code, with the head that a task trains.
 
     A detection task's network is the trunk alone: the detector around it is `data_builders.detection`.
 
@@ -160,7 +160,7 @@ def source(code: object, task: Task) -> str:
 
 
 def own_cost(code: object, task: Task) -> dict[str, float]:
-    """What the network that a task trains costs: "width", "classes", "macs" (1x3x128x128 input), "params".
+    """Return the costs of the network of a task: "width", "classes", "macs" (1x3x128x128 input), "params".
 
     They differ from those that limits count (`cost.macs`, `cost.params`: full width, 50 classes). Empty for
     detection, whose detector `cost` does not know.
@@ -179,7 +179,7 @@ def _classes(task: Task) -> int:
 
 
 def export(code: object, task: Task, path: str | os.PathLike[str]) -> Path:
-    """Writes `source` to a file.
+    """Write `source` to a file.
 
     Raises:
         InvalidArgumentError: the name does not end in .py; and as `source`.

@@ -77,7 +77,10 @@ class SuccessiveHalving(Searcher):
 
 
 def _rungs(epochs: Sequence[int], factor: int) -> tuple[int, ...]:
-    """The epochs of the rungs, the shortest first: each at most 1/`factor` of the next, in the curves."""
+    """Return the epochs of the rungs, the shortest first.
+
+    Each at most 1/`factor` of the next, in the curves.
+    """
     rungs, wanted = [0], epochs[-1] / factor
     for epoch in reversed(epochs):
         if epoch <= wanted:

@@ -53,7 +53,7 @@ class ModelSearch(Searcher):
         """At most `count` codes that were never asked for, the most promising first."""
 
     def _best(self, count: int) -> Codes:
-        """The best codes told."""
+        """Return the best codes told."""
         return self.codes[np.argsort(-self.values, kind="stable")[:count]]
 
     def _new(self, codes: Codes) -> Codes:

@@ -108,7 +108,7 @@ class NCPResult(Candidates):
 def fit(
     bench: Benchmark, tasks: Tasks, seed: int = 0, predictor: str = "ensemble", **options: Any
 ) -> Predictor:
-    """A predictor for `ncp`, fitted on the tables of all tasks that are comparable with `tasks`.
+    """Return a predictor for `ncp`, fitted on the tables of all tasks that are comparable with `tasks`.
 
     Tasks help each other, so all metrics of all of them are fitted together, in columns named "task/metric".
     Kept in the cache of `release.home()`, so the same question is fitted once.
@@ -123,7 +123,10 @@ def fit(
 
 
 def fit_paper(bench: Benchmark, terms: Sequence[Goal], seed: int = 0) -> Predictor:
-    """The published predictor: one model for each task, its main metric first, the others beside it."""
+    """Return the published predictor.
+
+    One model for each task, its main metric first, the others beside it.
+    """
     from nasbench_mr.predictors.evaluation import gather
 
     if len({goal.task.name for goal in terms}) < len(terms):
@@ -140,7 +143,7 @@ def fit_paper(bench: Benchmark, terms: Sequence[Goal], seed: int = 0) -> Predict
 def _fit(
     bench: Benchmark, data: Data, names: list[str], *, seed: int, kind: str, options: Mapping[str, Any]
 ) -> Predictor:
-    """A predictor fitted on some of the columns, or the same one from the cache."""
+    """Return a predictor fitted on some of the columns, or the same one from the cache."""
     from nasbench_mr import predictors
 
     described = {
@@ -180,7 +183,7 @@ def ncp(
     polish: int = 8,
     predictor: Predictor | None = None,
 ) -> NCPResult:
-    """The code that a predictor believes best for one task, or for several jointly.
+    """Return the code that a predictor believes best for one task, or for several jointly.
 
     Args:
         source: a benchmark, on whose tables a predictor is fitted (`fit`), or a predictor already fitted,
@@ -259,7 +262,7 @@ class Trend(ByValue, Spacious):
 
     @classmethod
     def of(cls, codes: Codes, values: Floats, space: Space) -> Trend:
-        """The one nearest to the `(n,)` values of `(n, DIM)` codes, by ridge regression."""
+        """Return the one nearest to the `(n,)` values of `(n, DIM)` codes, by ridge regression."""
         inputs = features.of_codes(codes, space)
         scaler = Scaler.of(inputs)
         x = scaler.apply(inputs)
@@ -271,7 +274,7 @@ class Trend(ByValue, Spacious):
         return np.asarray((features.of_codes(codes, self.space) - self.centre) @ self.slope)
 
     def tensor(self, x: Tensor) -> Tensor:
-        """The same of `(n, R)` relaxed codes, differentiable: `(n,)`."""
+        """Return the same of `(n, R)` relaxed codes, differentiable: `(n,)`."""
         centre, slope = (_torch().from_numpy(a).to(x) for a in (self.centre, self.slope))
         value: Tensor = (features.of_tensor(x, self.space) - centre) @ slope
         return value
@@ -296,7 +299,7 @@ class Problem:
     trend: Trend | None = None
 
     def with_trend(self, codes: Codes, weight: float) -> Problem:
-        """The same with the trend that the mean has over some codes.
+        """Return the same with the trend that the mean has over some codes.
 
         It counts `weight` times the share of noise: of the variance of what is predicted there, the part
         that the predictor's standard deviation stands for.
@@ -318,12 +321,12 @@ class Problem:
         return objective.affine(self.goals)
 
     def predict(self, codes: Codes) -> tuple[Floats, Floats]:
-        """The goals' means and standard deviations: `(n, m)` each."""
+        """Return the goals' means and standard deviations: `(n, m)` each."""
         mean, std = self.predictor.predict(codes)
         return mean[:, self.columns], std[:, self.columns]
 
     def score(self, codes: Codes) -> Floats:
-        """What is maximised: `(n,)`."""
+        """Return what is maximised: `(n,)`."""
         return self._score(codes, *self.predict(codes))
 
     def _score(self, codes: Codes, mean: Floats, std: Floats) -> Floats:
@@ -393,7 +396,7 @@ def _problem(
 
 
 def _column(names: tuple[str, ...], goal: Goal) -> int:
-    """The predictor's column of a goal: named by its key, or "task/metric"."""
+    """Return the predictor's column of a goal: named by its key, or "task/metric"."""
     for name in (goal.key, f"{goal.task.name}/{goal.metric.name}"):
         if name in names:
             return names.index(name)
@@ -464,7 +467,7 @@ def _limits(domain: Domain, count: int) -> Floats:
 
 
 def _extreme(domain: Domain, largest: bool) -> Codes:
-    """The most or least costly code of the domain."""
+    """Return the most or least costly code of the domain."""
     if domain.codes is not None:
         macs = domain.macs(domain.codes)
         row = int(macs.argmax() if largest else macs.argmin())
@@ -525,7 +528,7 @@ def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, *, rate: f
 
 
 def _box(domain: Domain) -> tuple[Tensor, Tensor, list[int]]:
-    """The relaxed space's lower corner and extent, `(R,)` each, and the coordinates that are fixed."""
+    """Return the relaxed space's lower corner and extent, `(R,)` each, and the coordinates that are fixed."""
     torch = _torch()
     space = domain.space
     if space.NAME == "nasbench-mr":
@@ -592,7 +595,7 @@ def _macs_anywhere(domain: Domain, codes: Codes) -> Ints:
 
 
 def _conclude(problem: Problem, trajectory: Trajectory, polish: int, rng: np.random.Generator) -> NCPResult:
-    """Picks the best of the codes seen that are within the limits, after a last search around them."""
+    """Pick the best of the codes seen that are within the limits, after a last search around them."""
     codes, scores = _seen(problem, trajectory)
     if polish:
         codes, scores = _polish(problem, codes, scores, polish, rng)
@@ -600,7 +603,7 @@ def _conclude(problem: Problem, trajectory: Trajectory, polish: int, rng: np.ran
 
 
 def _seen(problem: Problem, trajectory: Trajectory) -> tuple[Codes, Floats]:
-    """The distinct codes of a trajectory that are exactly within the limits, the last seen first."""
+    """Return the distinct codes of a trajectory that are exactly within the limits, the last seen first."""
     codes = trajectory.codes.reshape(-1, trajectory.codes.shape[-1])[::-1]
     _, first = np.unique(codes, axis=0, return_index=True)
     first.sort()
@@ -614,7 +617,7 @@ def _seen(problem: Problem, trajectory: Trajectory) -> tuple[Codes, Floats]:
 
 
 def _result(problem: Problem, trajectory: Trajectory, codes: Codes, scores: Floats, order: Ints) -> NCPResult:
-    """The result for `codes`, of which `order` says which come first."""
+    """Return the result for `codes`, of which `order` says which come first."""
     best = problem.candidates(codes[order[:64]])
     macs = problem.domain.macs(codes)
     by_macs = np.lexsort((-scores, macs))
@@ -632,7 +635,7 @@ def _result(problem: Problem, trajectory: Trajectory, codes: Codes, scores: Floa
 def _polish(
     problem: Problem, codes: Codes, scores: Floats, rounds: int, rng: np.random.Generator, width: int = 8
 ) -> tuple[Codes, Floats]:
-    """Adds the neighbours, by one dimension and by random pairs, of the `width` best codes, repeatedly."""
+    """Add the neighbours, by one dimension and by random pairs, of the `width` best codes, repeatedly."""
     domain = problem.domain
     expanded: set[bytes] = set()
     for _ in range(rounds):
@@ -659,7 +662,7 @@ def _polish(
 
 
 def _paper(problem: Problem, first: Codes | None, steps: int) -> NCPResult:
-    """The published editing loop, from one code.
+    """Return the published editing loop, from one code.
 
     SGD on the z-scored code: each task pulls its predicted main metric up and its predicted MACs down, by a
     tenth of a standard deviation beyond where they are. The published start is every channel 64 and every b

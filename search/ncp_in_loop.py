@@ -96,7 +96,7 @@ class NCPSearch(ModelSearch):
         self.model.fit(self.codes, self.values, ("value",))
 
     def _starts(self) -> Codes:
-        """A quarter the best codes, half mutants of them, and random ones."""
+        """Return a quarter the best codes, half mutants of them, and random ones."""
         quarter = -(-self.starts // 4)
         best = self._best(quarter)
         mutants = self.domain.mutate(best[self.rng.integers(len(best), size=2 * quarter)], self.rng)

@@ -59,7 +59,7 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
 
 
 def _scale_regret(panel: Axes, values: np.ndarray[Any, Any]) -> None:
-    """A logarithmic axis, but linear below the smallest tenth, so that no regret at all has a place."""
+    """Set a logarithmic axis, linear below the smallest tenth, so that a regret of zero has a place."""
     positive = values[np.isfinite(values) & (values > 0)]
     if len(positive):
         threshold = 10.0 ** np.floor(np.log10(np.quantile(positive, 0.05)))
@@ -111,7 +111,7 @@ def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]
 
 
 def _groups(names: Sequence[str], alike: Any) -> list[tuple[int, int]]:
-    """The longest runs (first, last) of names, in this order, of which every two are alike."""
+    """Return the longest runs (first, last) of names, in this order, of which every two are alike."""
     runs: list[tuple[int, int]] = []
     for first in range(len(names)):
         last = first

@@ -63,7 +63,7 @@ def generate(folder: Path) -> None:
 
 
 def imported(folder: Path) -> None:
-    """A table of 4,000 rows, as a release."""
+    """Write a table of 4,000 rows, as a release."""
     from nasbench_mr import release
     from nasbench_mr.data_builders.published import import_table
 
@@ -82,14 +82,14 @@ JOBS: dict[str, Callable[[Path], None]] = {
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What a job made: every file by name, but for parts (their names are random) and caches."""
+    """Return what a job made: every file by name, but for parts (their names are random) and caches."""
     made = [*(folder / "out").rglob("*"), *(folder / "home/releases").rglob("*")]
     files = [path for path in made if path.is_file() and "mini-cls" not in path.parent.parts[-1:]]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def faults(folder: Path, expected: dict[str, bytes]) -> list[str]:
-    """What is wrong with the folder of a job that came to its end."""
+    """Return what is wrong with the folder of a job that came to its end."""
     found = contents(folder)
     wrong = [f"{name} is missing" for name in expected if name not in found]
     wrong += [f"{name} is left" for name in found if name not in expected]
@@ -109,7 +109,7 @@ def faults(folder: Path, expected: dict[str, bytes]) -> list[str]:
 
 
 def alive(token: str) -> list[int]:
-    """The processes that have a token in their environment."""
+    """Return the processes that have a token in their environment."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

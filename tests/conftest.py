@@ -41,7 +41,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 @pytest.fixture(scope="session", autouse=True)
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command `nasbench-mr`, first in PATH, which runs these sources."""
+    """Return the command `nasbench-mr`, first in PATH, which runs these sources."""
     path = tmp_path_factory.mktemp("bin") / "nasbench-mr"
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nasbench_mr "$@"\n')
     path.chmod(0o755)
@@ -51,13 +51,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path | None:
-    """The folder with published tables and photos, or None; tests cover less without it."""
+    """Return the folder with published tables and photos, or None; tests cover less without it."""
     return SHARED if (SHARED / "upstream").is_dir() else None
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty NASBENCH_MR_HOME for every test, so that none sees or touches the user's releases."""
+    """Return an empty NASBENCH_MR_HOME for every test, so that none sees or touches the user's releases."""
     folder = tmp_path / "home"
     monkeypatch.setenv("NASBENCH_MR_HOME", str(folder))
     return folder
@@ -91,7 +91,7 @@ class FileServer(http.server.ThreadingHTTPServer):
         self.gate, self.held = threading.Event(), threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is part of the tests."""
+        """Ignore a client that hangs up: that is part of the tests."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -135,7 +135,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
-    """A file server on this machine, which can be told to misbehave."""
+    """Yield a file server on this machine, which can be told to misbehave."""
     with FileServer() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -147,7 +147,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture(scope="session")
 def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the release "tiny" 1.0.0: made-up values, exact costs. Not to be changed: copy it first.
+    """Return the folder of the release "tiny" 1.0.0: made-up values, exact costs. Copy it before a change.
 
     `seg`: 61 codes, `space.sample(61, seed=0)`, seed 0 each. The first 10 also have seeds 1 and 2; the last
     one's only trial failed, so 60 codes and 80 "ok" trials can be asked. mIoU = 8 log10(macs) - 10 + noise,
@@ -209,7 +209,7 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def published_release(shared: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """The release "nasbench-mr" of the published tables in `shared`, or None. Not to be changed."""
+    """Return the release "nasbench-mr" of the published tables in `shared`, or None. Not to be changed."""
     if shared is None:
         return None
     from nasbench_mr.data_builders import published
@@ -238,7 +238,7 @@ def cells() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def known_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The release "known": not to be changed.
+    """Return the release "known": not to be changed.
 
     `seg`, `video`: 200 codes, `space.sample(200, seed=3, scheme="published")`, seed 0. With `share` the mean
     of (value - smallest) / (largest - smallest) over the dimensions: mIoU = 40 + 40 share, mAcc = mIoU + 5,

@@ -115,7 +115,7 @@ def test_a_bomb_in_a_header(kind: bytes, tmp_path: Path) -> None:
 
 
 def pax(key: str, value: str, repeat: int = 1) -> bytes:
-    """A tar file: extended headers, one after the other, that say this of one empty file."""
+    """Return a tar file: extended headers, one after the other, that say this of one empty file."""
     header = tarfile.TarInfo("x")
     header.pax_headers = {key: value}
     extended = header.tobuf(tarfile.PAX_FORMAT)[:-512]

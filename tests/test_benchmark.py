@@ -62,7 +62,7 @@ def fill(task: Task, **columns: Any) -> Callable[[Path], object]:
 
 
 def small(task: Task, **columns: Any) -> Benchmark:
-    """A benchmark of one table."""
+    """Return a benchmark of one table."""
     return Benchmark(release.create(fill(task, **columns), "small", "1.0.0", [task]))
 
 

@@ -56,7 +56,7 @@ class Block:
 
 
 def blocks(document: str) -> Iterator[Block]:
-    """The fenced blocks of a Markdown document."""
+    """Yield the fenced blocks of a Markdown document."""
     comment, start, language, lines = "", 0, "", []
     for number, line in enumerate(document.splitlines(), start=1):
         if start and line.strip() == "```":
@@ -86,7 +86,7 @@ def same(expected: str, found: str) -> bool:
 
 
 def run_console(text: str) -> Iterator[str]:
-    """Runs a console block; yields what was wrong."""
+    """Run a console block; yields what was wrong."""
     for command, expected in commands(text):
         if not re.search(r"(^|[;&| ])nasbench-mr ", command):
             continue
@@ -100,7 +100,7 @@ def run_console(text: str) -> Iterator[str]:
 
 
 def run_python(text: str, variables: dict[str, Any], name: str, line: int) -> Iterator[str]:
-    """Runs a Python block; yields what was wrong."""
+    """Run a Python block; yields what was wrong."""
     if ">>> " in text:
         test = doctest.DocTestParser().get_doctest(text, variables, name, name, line)
         said: list[str] = []
@@ -120,7 +120,7 @@ def run_python(text: str, variables: dict[str, Any], name: str, line: int) -> It
 
 
 def run_document(document: str, name: str, with_tables: bool) -> tuple[list[str], list[int]]:
-    """What was wrong, block by block, and the lines of the blocks that lacked the published tables."""
+    """Return what was wrong, block by block, and the lines of the blocks that lacked the published tables."""
     variables: dict[str, Any] = {"__name__": "__main__"}
     wrong, lacking = [], []
     for block in blocks(document):
@@ -167,7 +167,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def words_of(line: str, variables: dict[str, str]) -> Iterator[list[str]]:
-    """The words after `nasbench-mr`, for each such command of a shell line."""
+    """Yield the words after `nasbench-mr`, for each such command of a shell line."""
     for name, value in variables.items():
         line = re.sub(rf"\$\{{?{name}\b\}}?", lambda _, value=value: value, line)
     try:
@@ -188,7 +188,7 @@ def words_of(line: str, variables: dict[str, str]) -> Iterator[list[str]]:
 
 
 def all_commands(document: str) -> Iterator[list[str]]:
-    """The words of every command in a document."""
+    """Yield the words of every command in a document."""
     for block in blocks(document):
         if block.language not in ("sh", "bash", "console", "text", ""):
             continue
@@ -202,7 +202,7 @@ def all_commands(document: str) -> Iterator[list[str]]:
 
 
 def parsed(words: list[str]) -> tuple[argparse.Namespace, Command]:
-    """What a command line asks for.
+    """Return what a command line asks for.
 
     Raises:
         SystemExit: it is refused.
@@ -212,7 +212,7 @@ def parsed(words: list[str]) -> tuple[argparse.Namespace, Command]:
 
 
 def check_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
-    """What is wrong with a command of a document; one without arguments only names it."""
+    """Return what is wrong with a command of a document; one without arguments only names it."""
     if "..." in words or words in [[name] for name in COMMANDS]:
         return None if words[0] in COMMANDS else f"no command {words[0]!r}"
     try:

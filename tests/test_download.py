@@ -27,7 +27,7 @@ BLOB = hashlib.sha1(b"blob 300000\0" + CONTENT).hexdigest()
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were to be waited for; no test waits."""
+    """Return the seconds that were to be waited for; no test waits."""
     seconds: list[float] = []
     monkeypatch.setattr(module, "_sleep", seconds.append)
     return seconds
@@ -265,7 +265,7 @@ download(sys.argv[1], sys.argv[2], sha256=sys.argv[3])
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """A process that downloads; returns once it is about to."""
+    """Return a process that downloads; returns once it is about to."""
     child = subprocess.Popen([sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "started\n"
@@ -301,7 +301,7 @@ def test_a_killed_process_leaves_its_part_and_no_lock(url: str, server: Any, tmp
 
 @pytest.fixture
 def packed(tiny_release: Path, server: Any, tmp_path: Path) -> tuple[str, str]:
-    """The address of a packed release, and its hash."""
+    """Return the address of a packed release, and its hash."""
     tarball = release.pack(release.Release.open(tiny_release), tmp_path)
     server.files["/tiny-1.0.0.tar.gz"] = tarball.read_bytes()
     return f"{server.url}/tiny-1.0.0.tar.gz", files.sha256(tarball)

@@ -44,7 +44,7 @@ HEAVY = (
 
 
 def python(script: str, *arguments: object, **environment: str) -> str:
-    """The output of a fresh Python process."""
+    """Return the output of a fresh Python process."""
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
         capture_output=True, text=True, check=False, env={**os.environ, **environment},
@@ -140,7 +140,7 @@ def sources(folder: str) -> list[Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a module imports, anywhere in it, but for type checkers."""
+    """Yield what a module imports, anywhere in it, but for type checkers."""
 
     def walk(node: ast.AST) -> Iterator[ast.AST]:
         for child in ast.iter_child_nodes(node):
@@ -182,14 +182,14 @@ def modules() -> dict[str, Path]:
 
 
 def floor(module: str) -> str:
-    """The package that a module belongs to, for the rules of `MAY`."""
+    """Return the package that a module belongs to, for the rules of `MAY`."""
     first = [*module.split(".")[1:], ""][0]
     return "top" if first in TOP else first if first in MAY else "core"
 
 
 @functools.cache
 def graph() -> dict[str, set[str]]:
-    """What every module imports, anywhere in its file but for type checkers."""
+    """Return what every module imports, anywhere in its file but for type checkers."""
     known = modules()
     edges: dict[str, set[str]] = {}
     for module, path in known.items():
@@ -202,7 +202,7 @@ def graph() -> dict[str, set[str]]:
 
 
 def imported(path: Path) -> set[str]:
-    """The packages of which a file imports something that is not a module of theirs."""
+    """Return the packages of which a file imports something that is not a module of theirs."""
     known, found = modules(), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -213,7 +213,7 @@ def imported(path: Path) -> set[str]:
 
 
 def circles(edges: dict[str, set[str]]) -> list[set[str]]:
-    """The sets of modules that import each other (strongly connected components, Tarjan 1972)."""
+    """Return the sets of modules that import each other (strongly connected components, Tarjan 1972)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -273,7 +273,7 @@ def test_the_architecture_names_files_that_exist() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An unpacked wheel of a copy of the sources; building leaves traces where it runs."""
+    """Return an unpacked wheel of a copy of the sources; building leaves traces where it runs."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(REPOSITORY / name, source / name)

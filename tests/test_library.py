@@ -38,7 +38,7 @@ def task(name: str) -> Task:
 
 
 def install(name: str, values: dict[str, float], version: str = "1.0.0", **options: Any) -> Release:
-    """A release with three codes a task, all of one value of the task's objective."""
+    """Return a release with three codes a task, all of one value of the task's objective."""
 
     def fill(folder: Path) -> None:
         for each, value in values.items():
@@ -214,7 +214,7 @@ def test_a_file_in_the_current_folder_never_hides_a_release(
 
 
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without a home folder."""
+    """Be a user without a home folder."""
     monkeypatch.delenv("NASBENCH_MR_HOME")
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
 
@@ -225,12 +225,12 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home in which nothing can be made; a file is there, as root may write everywhere else."""
+    """Set a home in which nothing can be made; a file is there, as root may write everywhere else."""
     (tmp_path / "home").write_text("")
 
 
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home that may not even be looked into."""
+    """Set a home that may not even be looked into."""
     home, listed, stat = str(tmp_path / "home"), os.listdir, os.stat
 
     def guarded(function: Callable[..., Any]) -> Callable[..., Any]:

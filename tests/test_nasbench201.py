@@ -14,7 +14,7 @@ from nasbench_mr.nasbench201 import canonical, isomorphic, parse
 
 
 def cell(a: str, b: str, c: str, d: str, e: str, f: str) -> tuple[int, ...]:
-    """A cell by the operations of the edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3."""
+    """Return a cell by the operations of the edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3."""
     short = {"pool": 0, ".": 1, "skip": 2, "1x1": 3, "3x3": 4}
     return tuple(short[name] for name in (a, b, c, d, e, f))
 

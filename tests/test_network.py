@@ -198,7 +198,7 @@ def paths(fusion: Fusion) -> dict[tuple[int, int], tuple[int, int, int, int]]:
 def expected_paths(
     a: tuple[int, ...], c: tuple[int, ...]
 ) -> dict[tuple[int, int], tuple[int, int, int, int]]:
-    """The same from the design document: only neighbours, new branches from the fused one above."""
+    """Return the same from the design document: only neighbours, new branches from the fused one above."""
     p = len(a)
     out = {}
     for i in range(len(c)):
@@ -222,7 +222,7 @@ def test_number_of_convolutions() -> None:
 
 
 def plain(fusion: Fusion) -> None:
-    """Makes a fusion module's convolutions and norms pass on what they get."""
+    """Make a fusion module's convolutions and norms pass on what they get."""
     for module in fusion.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.dirac_(module.weight)

@@ -55,7 +55,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def copy(tiny_release: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny release that a test may damage."""
+    """Return a copy of the tiny release that a test may damage."""
     return Path(shutil.copytree(tiny_release, tmp_path / "copy"))
 
 
@@ -369,7 +369,7 @@ def test_a_table_that_is_gone_or_altered_is_noticed_when_asked(copy: Path) -> No
 
 
 def rewritten(copy: Path, edit: Callable[[Any], Any]) -> None:
-    """Changes a table and its hash in the manifest, as a careful forger would."""
+    """Change a table and its hash in the manifest, as a careful forger would."""
     path = copy / "tables/seg.parquet"
     arrow = table.read_arrow(path)
     frame = edit(arrow.to_pandas())

@@ -44,14 +44,14 @@ LEFT = {
 
 
 def long_calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """The calls with six or more arguments without names."""
+    """Yield the calls with six or more arguments without names."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and sum(not isinstance(a, ast.Starred) for a in node.args) >= 6:
             yield node
 
 
 def crowded(tree: ast.AST, inside: str = "") -> Iterator[str]:
-    """The public functions and methods, and constructors, with more than four parameters by position."""
+    """Yield public functions, methods and constructors with more than four parameters by position."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield from crowded(node, node.name)

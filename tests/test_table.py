@@ -334,7 +334,7 @@ def test_a_small_file_of_very_many_equal_values_is_refused(
 
 
 def rows(arrow: pa.Table) -> list[tuple[int, int, float | None, str]]:
-    """(number of the code, seed, mIoU, status) of every row."""
+    """Return (number of the code, seed, mIoU, status) of every row."""
     numbers = {tuple(code): k for k, code in enumerate(CODES.tolist())}
     codes = zip(*(arrow[name].to_pylist() for name in space.NAMES), strict=True)
     rest = (arrow[name].to_pylist() for name in ("seed", "mIoU", "status"))
@@ -342,7 +342,7 @@ def rows(arrow: pa.Table) -> list[tuple[int, int, float | None, str]]:
 
 
 def part(path: Path, trials: list[tuple[int, int, float | None, str]]) -> Path:
-    """A part file with these trials, as `rows` gives them."""
+    """Return a part file with these trials, as `rows` gives them."""
     codes, seeds, mious, states = zip(*trials, strict=True)
     given_columns = {"codes": CODES[list(codes)], "seed": seeds, "mIoU": mious, "status": states}
     table.write(path, SEG, given_columns)

@@ -35,7 +35,10 @@ def same(a: Trials, b: Trials) -> bool:
 
 @pytest.fixture
 def cached(tmp_path: Path) -> tuple[Path, str, Path, Path]:
-    """A table with nulls, failed trials and seeds; its hash, the cache's folder, and the copy in it."""
+    """Return a table with nulls, failed trials and seeds.
+
+    Its hash, the cache's folder, and the copy in it.
+    """
     path, cache = tmp_path / "seg.parquet", tmp_path / "cache"
     table.write(path, SEG, columns() | {"mAcc": [None] * 6, "seed": range(6), "status": ["ok", "failed"] * 3})
     digest = files.sha256(path)

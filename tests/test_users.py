@@ -169,7 +169,7 @@ OWN_CODES = space.sample(4, seed=3)
 
 
 def own_csv(**columns: list[object]) -> str:
-    """A table of four codes: `columns` beside the code's."""
+    """Return a table of four codes: `columns` beside the code's."""
     lines = [",".join(["code", *columns])]
     for k, code in enumerate(OWN_CODES):
         lines.append(",".join([space.to_string(code), *(str(values[k]) for values in columns.values())]))
@@ -183,7 +183,7 @@ LATENCY: list[object] = [4.0, 3.0, 2.0, 1.0]
 def own_import(
     content: str | bytes, options: str, capsys: pytest.CaptureFixture[str], name: str | bytes = "mine.csv"
 ) -> tuple[int, str, str]:
-    """The status, output and errors of `nasbench-mr import --task t FILE` with these options."""
+    """Return the status, output and errors of `nasbench-mr import --task t FILE` with these options."""
     path = os.fsdecode(name)
     Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
     words = [] if "--task" in options else ["--task", "t"]
@@ -482,7 +482,7 @@ def test_cells_without_costs_have_those_of_the_formula(
 
 @pytest.fixture
 def costless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A release of cells whose costs no one knows: their space has no formula here."""
+    """Return a release of cells whose costs no one knows: their space has no formula here."""
     monkeypatch.delattr(nasbench201, "macs")
     cells = np.unique(nasbench201.sample(60, seed=1), axis=0)
     task = dataclasses.replace(tasks.get("nas-bench-201"), name="cells", cost="table")

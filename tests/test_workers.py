@@ -27,13 +27,13 @@ CODES = [tuple(code) for code in runner.draw_codes(4).tolist()]
 
 
 def job(trainer: str, **options: object) -> Job:
-    """A job of mini-cls with one of the fake trainers."""
+    """Return a job of mini-cls with one of the fake trainers."""
     recipe = recipes.get("mini-cls")
     return Job({"mini-cls": recipe}, (tasks.get("mini-cls"),), f"fake_trainers:{trainer}", **options)  # type: ignore[arg-type]
 
 
 def finish(engine: engines.Engine, trials: list[Trial]) -> list[Outcome]:
-    """Runs trials to their end, in this order."""
+    """Run trials to their end, in this order."""
     waiting, outcomes = list(trials), []
     while len(outcomes) < len(trials):
         while waiting and engine.free:
@@ -46,7 +46,7 @@ def finish(engine: engines.Engine, trials: list[Trial]) -> list[Outcome]:
 
 
 def gone(process: int, tries: int = 1000) -> bool:
-    """Waits until a process that is no child of this one has ended."""
+    """Wait until a process that is no child of this one has ended."""
     for _ in range(tries + 1):
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
@@ -151,7 +151,10 @@ def test_an_engine_works_on_after_a_worker_died(plain: engines.Work) -> None:
 
 
 def after_a_gpu_error(engine: engines.Engine) -> None:
-    """A GPU's context is broken by an error, so a process that met one trains nothing else."""
+    """Replace a worker after an error of its GPU.
+
+    The context is broken, so a process that met one trains nothing else.
+    """
     outcomes = finish(engine, [Trial(CODES[0], "mini-cls", seed) for seed in (0, 2, 1, 3, 4)])
     assert [o.status for o in outcomes] == ["ok", "ok", "failed", "ok", "ok"]
     before, again, _, after, later = (o.device for o in outcomes)
@@ -312,7 +315,7 @@ def test_a_killed_builder_leaves_no_worker(tmp_path: Path) -> None:
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process started and that still run."""
+    """Return the processes that a process started and that still run."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -405,7 +408,7 @@ def test_what_trainers_print_is_not_on_stdout(tmp_path: Path, capfd: pytest.Capt
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
-    """A Ray cluster of two nodes with a core each, on this machine."""
+    """Yield a Ray cluster of two nodes with a core each, on this machine."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 

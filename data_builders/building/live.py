@@ -102,7 +102,7 @@ def live(
     progress: bool = False,
     **options: Any,
 ) -> Objective:
-    """An objective that trains codes by recipes, anywhere in the space.
+    """Return an objective that trains codes by recipes, anywhere in the space.
 
     Args:
         recipe: one, several, or names with weights.
@@ -172,7 +172,7 @@ def _terms(recipe: Recipes, bench: Benchmark | None) -> list[tuple[Goal, Recipe]
 
 
 def _shortened(recipe: Recipe, epochs: int, point: int) -> tuple[Recipe, tasks.Task]:
-    """The recipe for fewer epochs, and the task that it is of."""
+    """Return the recipe for fewer epochs, and the task that it is of."""
     task = tasks.get(recipe.task)
     name = f"{task.name}-{point}-epochs"
     shorter = replace(task, name=name, title=f"{task.title}, {epochs} epochs", recipe=name, aliases=())

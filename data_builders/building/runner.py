@@ -336,7 +336,7 @@ class Builder:
             self._remember(task)
 
     def _check_recipes(self) -> None:
-        """That results here come from these recipes, and that the readers have the options they give."""
+        """Check that results here come from these recipes, and that the readers have their options."""
         for name, recipe in self.recipes.items():
             self.store.check_recipe(name, recipe)
             if self.job.trainer == TRAINER:
@@ -388,7 +388,7 @@ class Builder:
         return np.where(known, seconds, macs * rate)
 
     def forecast(self, trials: Sequence[Trial], workers: int | None = None) -> Forecast:
-        """What training the trials would take, from MACs and the trials in `out`; starts nothing.
+        """Return what training the trials would take, from MACs and the trials in `out`; starts nothing.
 
         Args:
             workers: trials at once; None: as many as this machine has room for.
@@ -626,7 +626,7 @@ class _Bar:
 
 
 def clock(seconds: float) -> str:
-    """A duration for people: "47 s", "12 min", "3.5 h", "9 d"."""
+    """Return a duration for people: "47 s", "12 min", "3.5 h", "9 d"."""
     if math.isnan(seconds):
         return "?"
     for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (48 * 3600, 3600, "h")):
@@ -734,7 +734,7 @@ def _compact(store: Store, task: Task, names: Sequence[str]) -> None:
 
 
 def _curves(rows: pa.Table, task: Task) -> dict[str, Any]:
-    """The learning curves of trials, one row an epoch; empty where there are none."""
+    """Return the learning curves of trials, one row an epoch; empty where there are none."""
     codes = np.stack([rows[name].to_numpy() for name in space.NAMES], axis=1)
     seeds = rows["seed"].to_numpy()
     curves = {k: parse_curve(text, task, "a curve") for k, text in enumerate(rows[CURVE].to_pylist()) if text}

@@ -185,7 +185,7 @@ class Outcome:
 
 
 def address(trainer: str | Callable[..., Any]) -> str:
-    """The address of what trains; a function must be importable from a module by its name.
+    """Return the address of what trains; a function must be importable from a module by its name.
 
     Raises:
         InvalidArgumentError: it is not.

@@ -62,7 +62,7 @@ FETCHED = ("cifar10", "camvid")
 
 
 def names() -> tuple[str, ...]:
-    """The data sets there are readers for."""
+    """Return the data sets there are readers for."""
     return tuple(_READERS)
 
 
@@ -76,7 +76,7 @@ def folder(name: str, data: str | os.PathLike[str] | None = None) -> Path:
 
 
 def locate(name: str, data: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a data set, in its official layout or of packs; see `folder`.
+    """Return the folder of a data set, in its official layout or of packs; see `folder`.
 
     Raises:
         DatasetError: there is none; with the command that gets it.
@@ -95,20 +95,20 @@ def locate(name: str, data: str | os.PathLike[str] | None = None) -> Path:
 
 
 def reader(name: str) -> type[Reader]:
-    """The reader class of a data set; its docstring lists the options."""
+    """Return the reader class of a data set; its docstring lists the options."""
     if name not in _READERS:
         raise UnknownNameError(f"no data set {name!r}: {did_you_mean(name, _READERS)}")
     return _READERS[name]
 
 
 def options_of(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
-    """The options of a reader or maker: its parameters with a default, by name."""
+    """Return the options of a reader or maker: its parameters with a default, by name."""
     parameters = inspect.signature(function).parameters
     return {k: p for k, p in parameters.items() if p.default is not p.empty}
 
 
 def check_options(function: Callable[..., object], options: Mapping[str, Any]) -> None:
-    """Raises `InvalidArgumentError` for an option that the reader or maker lacks, or of a wrong type."""
+    """Raise `InvalidArgumentError` for an option that the reader or maker lacks, or of a wrong type."""
     known = options_of(function)
     for key, value in options.items():
         if key not in known:
@@ -169,13 +169,13 @@ def pack_name(found: Dataset) -> str:
 
 
 def unusual(found: Dataset) -> dict[str, object]:
-    """The options of a split that differ from its reader's defaults."""
+    """Return the options of a split that differ from its reader's defaults."""
     defaults = _plain(reader(found.name).defaults(found.split))
     return {key: value for key, value in found.options.items() if value != defaults.get(key)}
 
 
 def _misfit(cls: type[Reader], found: Pack, options: Mapping[str, Any]) -> str:
-    """What a pack was made with that is not asked for; "" if it fits."""
+    """Return what a pack was made with that is not asked for; "" if it fits."""
     defaults = _plain(cls.defaults(found.split))
     asked = defaults | _plain({key: value for key, value in options.items() if value is not None})
     for key, value in (defaults | found.options).items():

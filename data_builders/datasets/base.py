@@ -94,11 +94,14 @@ class Dataset(abc.ABC):
         """Sample `index`, which is in range."""
 
     def labels(self) -> Array | None:
-        """The class of every sample, `(n,)` int64, without decoding; None where none has a single one."""
+        """Return the class of every sample, `(n,)` int64, without decoding.
+
+        None where none has a single one.
+        """
         return None
 
     def verify(self) -> None:
-        """Reads every sample.
+        """Read every sample.
 
         Raises:
             DatasetError: one can't be read.
@@ -107,7 +110,7 @@ class Dataset(abc.ABC):
             self[index]
 
     def arrays(self) -> dict[str, Array]:
-        """The whole split in memory: each key's samples stacked, `(n, ...)`.
+        """Return the whole split in memory: each key's samples stacked, `(n, ...)`.
 
         Raises:
             DatasetError: the samples differ in shape (open the data set with a `size`), or there are none.
@@ -170,7 +173,7 @@ class Without(Dataset):
 
 
 def throughput(dataset: Dataset, seconds: float = 1.0, seed: int = 0) -> float:
-    """Samples a second, read in random order by this thread alone, over at least `seconds`.
+    """Return samples a second, read in random order by this thread alone, over at least `seconds`.
 
     Raises:
         InvalidArgumentError: `seconds` is not positive.
@@ -211,12 +214,12 @@ class Reader(Dataset):
 
     @classmethod
     def defaults(cls, split: str) -> dict[str, object]:
-        """The options, and what each is for a split where it is not given."""
+        """Return the options, and what each is for a split where it is not given."""
         parameters = inspect.signature(cls).parameters
         return {k: p.default for k, p in parameters.items() if p.default is not p.empty}
 
     def incomplete(self, missing: Sequence[str]) -> DatasetError:
-        """The one error for a tree that lacks `missing` (phrases, in the order they were looked for)."""
+        """Return the one error for a tree that lacks `missing` (phrases, in the order of looking)."""
         listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4:,} more" if len(missing) > 4 else "")
         return DatasetError(
             f"{self.NAME} {self.split} in {self.root} is incomplete: missing {listed}. "
@@ -239,7 +242,10 @@ def new_folder(root: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files of a folder that end (in any case) with one of `suffixes`, by name; hidden ones not."""
+    """Return the files of a folder that end (in any case) with one of `suffixes`, by name.
+
+    Hidden ones not.
+    """
     if not folder.is_dir():
         return []
     names = sorted(
@@ -249,7 +255,7 @@ def listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def folders(folder: Path) -> list[str]:
-    """The names of a folder's folders, sorted; hidden ones not."""
+    """Return the names of a folder's folders, sorted; hidden ones not."""
     if not folder.is_dir():
         return []
     return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))

@@ -58,7 +58,7 @@ class Source:
 
 
 def fetch(name: str, root: str | os.PathLike[str], source: str | None = None, progress: bool = False) -> Path:
-    """Gets a data set into the new folder `root`.
+    """Get a data set into the new folder `root`.
 
     Args:
         name: one of `SOURCES`.
@@ -95,7 +95,10 @@ def fetch(name: str, root: str | os.PathLike[str], source: str | None = None, pr
 
 
 def chosen(mask: str) -> list[int]:
-    """The numbers that a mask names: bit k of a hexadecimal text, the first bit first, stands for k."""
+    """Return the numbers that a mask names.
+
+    Bit k of a hexadecimal text, the first bit first, stands for k.
+    """
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(mask), np.uint8))
     return [int(k) for k in np.flatnonzero(bits)]
 

@@ -84,7 +84,7 @@ class Hmdb51(Reader):
 
 
 def _chosen(file: Path, split: str) -> list[str]:
-    """The clips of a split, sorted, from a split file: lines of a file name and 0, 1 or 2."""
+    """Return the clips of a split, sorted, from a split file: lines of a file name and 0, 1 or 2."""
     chosen, seen = [], set()
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         name, _, kind = line.strip().rpartition(" ")

@@ -20,7 +20,7 @@ _PHOTOS = (".jpg", ".jpeg", ".png")
 
 
 def _photos(folder: Path) -> list[Path]:
-    """The photos of a folder, by name.
+    """Return the photos of a folder, by name.
 
     Raises:
         DatasetError: two differ in nothing but their endings, as x.jpg and x.png do.
@@ -57,7 +57,7 @@ class _Folders(Reader):
     PROBLEM = "classification"
 
     def _fill(self, files: dict[str, list[Path]], size: Size) -> None:
-        """Takes the classes in the order of `files`."""
+        """Take the classes in the order of `files`."""
         self.size = check_size(size)
         self.classes = tuple(files)
         self._samples = [(f, label) for label, of_class in enumerate(files.values()) for f in of_class]
@@ -156,7 +156,7 @@ class ImageNet(_Folders):
         return super().defaults(split) | {"per_class": cls.PER_CLASS.get(split, 0)}
 
     def _chosen(self, ordered: list[str], count: int) -> list[str]:
-        """The first classes that are large enough, then the first others."""
+        """Return the first classes that are large enough, then the first others."""
         large: list[str] = []
         small: list[str] = []
         for name in ordered:
@@ -235,7 +235,10 @@ class CamVid(_Pairs):
         _refuse_shared(photos, self.root, folder)
 
     def _of_blocks(self, photos: list[Path]) -> list[Path]:
-        """The photos of this split, where it is cut from sequences: a photo's name up to the last `_`."""
+        """Return the photos of this split, where it is cut from sequences.
+
+        A photo's name up to the last `_`.
+        """
         sequences: dict[str, list[Path]] = {}
         for photo in photos:
             sequences.setdefault(photo.stem.rpartition("_")[0], []).append(photo)

@@ -103,7 +103,7 @@ def _apply(matrix: Floats, points: Floats) -> Floats:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Reads a `calib` file.
+    """Read a `calib` file.
 
     Raises:
         DatasetError: it lacks a matrix, or one is not of finite numbers that can be inverted.
@@ -132,7 +132,7 @@ def _numbers(path: Path, what: str, texts: list[str]) -> Floats:
 
 
 def read_objects(path: Path, calibration: Calibration) -> Sample:
-    """Reads a `label_2` file: the keys of a sample that describe its objects.
+    """Read a `label_2` file: the keys of a sample that describe its objects.
 
     Raises:
         DatasetError: a line is not one of the official format.
@@ -194,7 +194,7 @@ def _reflectance(points: Array, most: float) -> bool:
 
 
 def _why(values: Array) -> str:
-    """What is wrong with the numbers of a point cloud."""
+    """Return what is wrong with the numbers of a point cloud."""
     for columns in (5, 6):  # nuScenes has a ring behind the reflectance, other sensors a time too
         points = values[: len(values) // columns * columns].reshape(-1, columns)
         if points.size == values.size and np.abs(points[:, :3]).max() < 1e3 and _reflectance(points, 255):
@@ -267,7 +267,7 @@ class Kitti(Reader):
 
 
 def _listed(path: Path) -> tuple[str, ...]:
-    """The scans of a list of a split."""
+    """Return the scans of a list of a split."""
     found = tuple(read_text(path).split())
     if odd := [i for i in found if not i.isalnum()]:
         raise DatasetError(f"{path}: {odd[0]!r} is not a scan's number; expected six digits a line")

@@ -163,7 +163,7 @@ def scaled(image: Image.Image, size: Size, nearest: bool = False) -> Array:
 
 
 def _sixteen(path: Path, image: Image.Image) -> Array:
-    """The values of a 16-bit channel, which Pillow gives as one of 16 or 32 bits."""
+    """Return the values of a 16-bit channel, which Pillow gives as one of 16 or 32 bits."""
     values = np.array(image)
     if values.min() < 0 or values.max() > 65535:
         raise DatasetError(f"{path}: values of {values.min()} to {values.max()}; expected 0 to 65,535")

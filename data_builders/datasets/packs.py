@@ -137,7 +137,7 @@ class Pack(Dataset):
         self._ends = ends
 
     def _tensor(self, name: str) -> Array:
-        """The bytes of a tensor, in memory of their own."""
+        """Return the bytes of a tensor, in memory of their own."""
         return np.array(self._bytes[self._places[name]])
 
     def __reduce__(self) -> tuple[type[Pack], tuple[Path]]:
@@ -256,7 +256,7 @@ class _Writer:
             self.file.write(table)
 
     def _tables(self) -> dict[str, bytes]:
-        """The tensors before `data`; zeros as long as the samples are not all there."""
+        """Return the tensors before `data`; zeros as long as the samples are not all there."""
         count = len(self.dataset)
         tables = {"ids": json.dumps(self.dataset.ids).encode()}
         for key, (dtype, ndim) in self.keys.items():
@@ -267,7 +267,7 @@ class _Writer:
         return tables
 
     def _header(self, total: int) -> bytes:
-        """The header for so many bytes of data, filled up with spaces to `room`."""
+        """Return the header for so many bytes of data, filled up with spaces to `room`."""
         tables = self._tables()
         sha256 = {name: hashlib.sha256(table).hexdigest() for name, table in tables.items()}
         about: Mapping[str, object] = {
@@ -294,7 +294,7 @@ class _Writer:
 
 
 def _ahead(dataset: Dataset, workers: int) -> Generator[Sample, None, None]:
-    """The samples in order, a few decoded ahead by threads (image and video decoders release the GIL)."""
+    """Yield the samples in order, a few decoded ahead by threads (the decoders release the GIL)."""
     with ThreadPoolExecutor(max(1, workers)) as threads:
         window: deque[Future[Sample]] = deque()
         for index in range(len(dataset)):

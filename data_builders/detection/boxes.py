@@ -46,13 +46,13 @@ def wrap(angle: npt.NDArray[np.floating], period: float = 2 * np.pi) -> Floats:
 
 
 def corners_bev(boxes: Floats) -> Floats:
-    """The four corners seen from above, counter-clockwise: `(N, 7)` to `(N, 4, 2)`."""
+    """Return the four corners seen from above, counter-clockwise: `(N, 7)` to `(N, 4, 2)`."""
     offsets = _CORNERS * boxes[:, None, 3:5] / 2
     return _rotate(offsets, boxes[:, 6]) + boxes[:, None, :2]
 
 
 def corners(boxes: Floats) -> Floats:
-    """The eight corners, the lower four first: `(N, 7)` to `(N, 8, 3)`."""
+    """Return the eight corners, the lower four first: `(N, 7)` to `(N, 8, 3)`."""
     ring = corners_bev(boxes)  # (N, 4, 2)
     z = boxes[:, 2, None] + boxes[:, 5, None] / 2 * np.array([-1.0, 1.0])  # (N, 2)
     lower_upper = np.repeat(z, 4, axis=1)  # (N, 8)
@@ -195,7 +195,7 @@ def points_inside(
 
 
 def to_image(boxes: Floats, projection: Floats, size: tuple[int, int]) -> Floats:
-    """The image boxes around the projected corners, clipped to the image.
+    """Return the image boxes around the projected corners, clipped to the image.
 
     Args:
         boxes: `(N, 7)`.
@@ -232,7 +232,7 @@ def flip(
 def rotate(
     points: npt.NDArray[np.float32], boxes: Floats, angle: float
 ) -> tuple[npt.NDArray[np.float32], Floats]:
-    """Turns a scene about the z axis by `angle` radians, counter-clockwise seen from above."""
+    """Turn a scene about the z axis by `angle` radians, counter-clockwise seen from above."""
     points, boxes = points.copy(), boxes.copy()
     turn = np.array([angle])
     points[:, :2] = _rotate(points[None, :, :2].astype(np.float64), turn)[0]

@@ -264,7 +264,7 @@ def _hit_scores(
 
 
 def _recall_thresholds(hits: Floats, objects: int) -> Floats:
-    """The scores at which recall comes nearest to 0, 1/40, 2/40, ..., as far as it reaches."""
+    """Return the scores at which recall comes nearest to 0, 1/40, 2/40, ..., as far as it reaches."""
     ordered = np.sort(hits)[::-1]
     thresholds: list[float] = []
     target = 0.0

@@ -52,7 +52,7 @@ class Losses(NamedTuple):
 
 
 def pillarize(batch: Batch, config: DetectionConfig, training: bool) -> tuple[Tensor, Tensor]:
-    """Decorated points, sorted by pillar.
+    """Return decorated points, sorted by pillar.
 
     Args:
         training: which of `config.max_pillars` holds.
@@ -109,7 +109,7 @@ class PillarEncoder(nn.Module):
         self.norm = nn.BatchNorm1d(config.channels, eps=1e-3, momentum=config.norm_momentum)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Returns `(B, channels, rows, columns)` float32, channels last in memory, 0 in empty pillars."""
+        """Return `(B, channels, rows, columns)` float32, channels last in memory, 0 in empty pillars."""
         rows, columns = self.config.grid
         with torch.no_grad():
             points, cell = pillarize(batch, self.config, self.training)
@@ -174,7 +174,7 @@ class DetectionNet(nn.Module):
         return maps.reshape(len(maps), -1, self.outputs, *maps.shape[2:])
 
     def loss(self, maps: Tensor, batch: Batch) -> Losses:
-        """The training loss, each scene's divided by its positive anchors, averaged over the batch.
+        """Return the training loss, each scene's divided by its positive anchors, averaged over the batch.
 
         Equal shares of a batch on several processes therefore average to the loss of the whole.
         """
@@ -206,7 +206,7 @@ class DetectionNet(nn.Module):
 
     @torch.no_grad()
     def decode(self, maps: Tensor) -> list[Detections]:
-        """Detections of each scene: the best scored anchors, decoded, suppressed across classes."""
+        """Return detections of each scene: the best scored anchors, decoded, suppressed across classes."""
         config, classes = self.config, len(self.config.classes)
         places = maps.shape[-2] * maps.shape[-1]
         scores, labels = maps[:, :, :classes].sigmoid().max(2)  # (B, G, h, w)

@@ -59,11 +59,11 @@ class Batch:
         return len(self.boxes)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on another device; asynchronous from pinned memory."""
+        """Return the batch on another device; asynchronous from pinned memory."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The batch in memory from which a GPU can copy by itself; a DataLoader calls it."""
+        """Return the batch in memory from which a GPU can copy by itself; a DataLoader calls it."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -91,7 +91,7 @@ class ObjectBank:
         return sum(map(len, self._objects))
 
     def paste(self, scene: Scene, rng: np.random.Generator) -> Scene:
-        """The scene with objects added, each where it was cut out, none overlapping any object from above."""
+        """Return the scene with objects added, each where it was cut out, none over another from above."""
         boxes, labels, clouds = scene.boxes, list(scene.labels), []
         for label, (cls, objects) in enumerate(zip(self.config.classes, self._objects, strict=True)):
             wanted = min(cls.paste - int((scene.labels == label).sum()), len(objects))
@@ -114,7 +114,10 @@ class ObjectBank:
 def augment(
     scene: Scene, config: DetectionConfig, rng: np.random.Generator, bank: ObjectBank | None = None
 ) -> Scene:
-    """A training variant of the scene: objects pasted, then mirrored, turned and scaled, points shuffled."""
+    """Return a training variant of the scene.
+
+    Objects pasted, then mirrored, turned and scaled, points shuffled.
+    """
     if bank is not None:
         scene = bank.paste(scene, rng)
     points, boxes = scene.points, scene.boxes

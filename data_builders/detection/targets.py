@@ -17,7 +17,7 @@ BACKGROUND, IGNORED = -1, -2
 
 
 def make_anchors(config: DetectionConfig) -> Tensor:
-    """The anchors: `(G, h, w, 7)` float32, G = classes x headings, centred in the map's cells."""
+    """Return the anchors: `(G, h, w, 7)` float32, G = classes x headings, centred in the map's cells."""
     height, width = config.map_size
     x0, y0 = config.point_range[:2]
     x = x0 + (torch.arange(width) + 0.5) * 2 * config.pillar[0]
@@ -43,7 +43,7 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def decode(residuals: Tensor, anchors: Tensor) -> Tensor:
-    """The inverse of `encode`; sides are kept below e^4 of the anchor's, so that none overflows."""
+    """Return the inverse of `encode`; sides are kept below e^4 of the anchor's, so that none overflows."""
     centre = residuals[..., :3] * _scale(anchors) + anchors[..., :3]
     sides = residuals[..., 3:6].clamp(max=4).exp() * anchors[..., 3:6]
     return torch.cat([centre, sides, residuals[..., 6:] + anchors[..., 6:]], dim=-1)
@@ -100,7 +100,10 @@ def _axis_aligned(boxes: Tensor) -> Tensor:
 
 
 def _shared(centre: Tensor, side: Tensor, grid: Tensor, anchor_side: Tensor) -> Tensor:
-    """Common length of `(B, M)` intervals with `(R,)` intervals at `(n,)` places: `(B, M, R, n)`."""
+    """Return the common length of `(B, M)` intervals with `(R,)` intervals at `(n,)` places.
+
+    `(B, M, R, n)`.
+    """
     low = torch.maximum((centre - side / 2)[..., None, None], grid - anchor_side[:, None] / 2)  # (B, M, R, n)
     high = torch.minimum((centre + side / 2)[..., None, None], grid + anchor_side[:, None] / 2)
     return (high - low).clamp(min=0)

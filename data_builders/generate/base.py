@@ -17,12 +17,12 @@ Result = TypeVar("Result")
 
 
 def stream(seed: int, *place: int) -> np.random.Generator:
-    """The generator of one sample: its own, so that neither order nor number of the others matters."""
+    """Return the generator of one sample: its own, so that neither order nor number of the others matters."""
     return np.random.default_rng([seed, *place])
 
 
 def need(value: float, name: str, low: float, high: float) -> None:
-    """Raises unless `value` is in [low, high]."""
+    """Raise unless `value` is in [low, high]."""
     if not low <= value <= high:
         raise InvalidArgumentError(f"{name} is {value}; expected {low:g} to {high:g}")
 

@@ -120,7 +120,7 @@ def make(
     workers: int = 1,
     progress: bool = False,
 ) -> Path:
-    """Makes the data set in the new folder `root`.
+    """Make the data set in the new folder `root`.
 
     Args:
         train, val: clips of each class in each split; the three folds share them out differently.
@@ -180,7 +180,7 @@ def clip(
     pace: float = 1.0,
     clutter: float = 1.0,
 ) -> npt.NDArray[np.uint8]:
-    """The frames of one clip: `(length, height, width, 3)`."""
+    """Return the frames of one clip: `(length, height, width, 3)`."""
     height, width = size
     t = np.arange(length, dtype=np.float64)
     y, x = np.mgrid[:height, :width] / height  # one unit is the frame's height
@@ -212,7 +212,7 @@ def _sharp(rng: np.random.Generator) -> float:
 def _placed(
     rng: np.random.Generator, image: Floats, x: Floats, y: Floats, path: Floats, radius: float, clutter: float
 ) -> Floats:
-    """The frames with a random blob in front, at a random place, moved along `path`."""
+    """Return the frames with a random blob in front, at a random place, moved along `path`."""
     width = x.shape[2] / x.shape[1]
     start = rng.uniform(0, (width, 1, 2 * np.pi))
     # Places wrap around: what leaves on one side comes in on the other.
@@ -229,7 +229,7 @@ def _placed(
 
 
 def encode(path: Path, frames: npt.NDArray[np.uint8], rate: int = 30) -> None:
-    """Writes `(T, H, W, 3)` RGB frames as MPEG-4 in AVI; the same frames give the same bytes."""
+    """Write `(T, H, W, 3)` RGB frames as MPEG-4 in AVI; the same frames give the same bytes."""
     import av
     from av.video.reformatter import VideoReformatter
 

@@ -160,7 +160,7 @@ def make(
     workers: int = 1,
     progress: bool = False,
 ) -> Path:
-    """Makes the data set in the new folder `root`.
+    """Make the data set in the new folder `root`.
 
     Args:
         train, val: scans of each split.
@@ -302,7 +302,7 @@ def _shares(kinds: dict[str, _Kind]) -> Floats:
 
 
 def _part(box: Floats, part: Floats) -> Floats:
-    """The part of a box that is given in units of the box's sides."""
+    """Return the part of a box that is given in units of the box's sides."""
     x, y, z = part[:3] * box[3:6]
     cos, sin = np.cos(box[6]), np.sin(box[6])
     centre = box[:3] + np.array([x * cos - y * sin, x * sin + y * cos, z])
@@ -341,7 +341,7 @@ def entries(origin: Floats, rays: Floats, boxes: Floats) -> Floats:
 def _scan(
     rng: np.random.Generator, scene: _Scene, elevations: Floats, azimuths: Floats
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """What the lidar measures: `(N, 4)` points, and `(N,)` the object each lies on, -1 for none."""
+    """Return what the lidar measures: `(N, 4)` points, and `(N,)` the object each lies on, -1 for none."""
     level = np.cos(elevations)[:, None]
     rays = np.stack(
         [
@@ -376,7 +376,7 @@ def _scan(
 
 
 def _across(box: Floats, azimuths: Floats) -> npt.NDArray[np.bool_]:
-    """The azimuths at which a box stands, seen from the origin."""
+    """Return the azimuths at which a box stands, seen from the origin."""
     ring = geometry.corners_bev(box[None])[0]
     middle = np.arctan2(box[1], box[0])
     reach = np.abs(geometry.wrap(np.arctan2(ring[:, 1], ring[:, 0]) - middle)).max()
@@ -410,7 +410,7 @@ def _small_rotation(rng: np.random.Generator, size: float) -> Floats:
 
 
 def _calibration_text(calibration: Calibration) -> str:
-    """The file's seven lines; the other cameras stand where KITTI's stand."""
+    """Return the file's seven lines; the other cameras stand where KITTI's stand."""
     matrices = {}
     for k, baseline in enumerate((0.0, -0.537, 0.0597, -0.473)):
         camera = calibration.camera.copy()
@@ -429,7 +429,7 @@ def _calibration_text(calibration: Calibration) -> str:
 def _labels(
     scene: _Scene, calibration: Calibration, hits: npt.NDArray[np.int64], reach: float
 ) -> Sequence[str]:
-    """The lines of the label file; `hits` are the lidar's points on each object."""
+    """Return the lines of the label file; `hits` are the lidar's points on each object."""
     if not scene.names:
         return []
     whole, clipped = _pictures(scene.boxes, calibration)
@@ -455,7 +455,7 @@ def _labels(
 
 
 def _pictures(boxes: Floats, calibration: Calibration) -> tuple[Floats, Floats]:
-    """The rectangles around the projected boxes, whole and cut to the image: `(M, 4)` each."""
+    """Return the rectangles around the projected boxes, whole and cut to the image: `(M, 4)` each."""
     eight = geometry.corners(boxes)
     projection = calibration.projection
     pixels = eight @ projection[:, :3].T + projection[:, 3]  # (M, 8, 3)
@@ -466,7 +466,7 @@ def _pictures(boxes: Floats, calibration: Calibration) -> tuple[Floats, Floats]:
 
 
 def _visible(scene: _Scene, calibration: Calibration, index: int, picture: Floats) -> float:
-    """The share of an object's picture that nothing hides from the camera."""
+    """Return the share of an object's picture that nothing hides from the camera."""
     left, top, right, bottom = picture
     steps = (np.arange(_TRIES) + 0.5) / _TRIES
     u, v = np.meshgrid(left + (right - left) * steps, top + (bottom - top) * steps)

@@ -106,7 +106,7 @@ def _reason(name: str, found: Floats, expected: Ints, codes: Codes, space_name: 
 
 
 def _networks(name: str, codes: Codes, space_name: str) -> Iterator[tuple[str, Ints]]:
-    """The same codes' costs with other inputs and classes than the tables', each with what it is of."""
+    """Yield the same codes' costs with other inputs and classes than the tables', each with what it is of."""
     if space_name == nasbench201.NAME:
         own = nasbench201.RESOLUTION, nasbench201.NUM_CLASSES, ""
         for side, classes in itertools.product(_CELL_SIDES, _CELL_CLASSES):

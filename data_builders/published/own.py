@@ -254,7 +254,7 @@ def install(understood: Understood, into: str | None = None, *, replace_trials: 
 
 
 def _role(name: str, task: Task, costs: set[str], back: Mapping[str, str]) -> str:
-    """What a column was taken as."""
+    """Return what a column was taken as."""
     if name in (m.name for m in task.metrics):
         metric = task.metric(name)
         kind = "the objective" if name == task.objective else "a metric"
@@ -301,7 +301,7 @@ def _check_plausible(metric: Metric, values: Floats, task: Task) -> None:
 
 
 def _base(into: str) -> Release | None:
-    """The release to extend; None where one has to be made."""
+    """Return the release to extend; None where one has to be made."""
     try:
         return Release.open(release.find(into))
     except ReleaseNotFoundError:
@@ -417,7 +417,7 @@ def _need_code(arrow: pa.Table) -> None:
 
 
 def _metrics(arrow: pa.Table) -> list[str]:
-    """The columns of numbers that have no other meaning."""
+    """Return the columns of numbers that have no other meaning."""
     names = [n for n in arrow.column_names if n not in _KNOWN and _is_number(arrow, n)]
     if not names:
         _check_texts(arrow, [n for n in arrow.column_names if n not in _KNOWN])
@@ -426,7 +426,7 @@ def _metrics(arrow: pa.Table) -> list[str]:
 
 
 def _metric(arrow: pa.Table, name: str, said: _Said, percent: bool) -> Metric:
-    """A metric of a new task, with what the options say of it."""
+    """Return a metric of a new task, with what the options say of it."""
     unit = said.units.get(name, "percent" if percent else "unknown")
     direction = said.directions.get(name, "max")
     lower, upper = said.bounds.get(name, (0.0, 100.0) if unit == "percent" else (None, None))
@@ -443,7 +443,7 @@ def _metric(arrow: pa.Table, name: str, said: _Said, percent: bool) -> Metric:
 def _new_task(
     arrow: pa.Table, task: str, said: _Said, percent: Container[str], back: Mapping[str, str]
 ) -> Task:
-    """A task made up from a file's columns and from what the options say of them.
+    """Return a task made up from a file's columns and from what the options say of them.
 
     Args:
         percent: columns whose cells have percent signs.
@@ -487,7 +487,7 @@ def _new_task(
 
 
 def _columns(arrow: pa.Table, task: Task) -> tuple[dict[str, Any], list[str]]:
-    """What `table.to_arrow` takes: the columns, and the names of the extra ones of text."""
+    """Return what `table.to_arrow` takes: the columns, and the names of the extra ones of text."""
     names = arrow.column_names
     metrics = [m.name for m in task.metrics]
     used = ["code", *spaces.get(task.space).NAMES, *metrics, *_NUMBERS, *table.TEXTS]
@@ -546,7 +546,7 @@ def _is_number(arrow: pa.Table, name: str) -> bool:
 
 
 def _numbers(arrow: pa.Table, name: str) -> Floats:
-    """A column of finite numbers, `(n,)`; NaN where there is none."""
+    """Return a column of finite numbers, `(n,)`; NaN where there is none."""
     import pyarrow as pa
 
     column = arrow[name]
@@ -567,7 +567,7 @@ def _numbers(arrow: pa.Table, name: str) -> Floats:
 
 
 def _no_numbers(values: Sequence[Any]) -> list[int]:
-    """The rows of the values that are there, but neither numbers nor the text of one."""
+    """Return the rows of the values that are there, but neither numbers nor the text of one."""
     rows = []
     for row, value in enumerate(values):
         try:
@@ -587,7 +587,7 @@ def _check_texts(arrow: pa.Table, names: Iterable[str]) -> None:
 
 
 def _integers(arrow: pa.Table, name: str) -> Floats:
-    """A column of whole numbers, `(n,)`; NaN where there is none."""
+    """Return a column of whole numbers, `(n,)`; NaN where there is none."""
     values = _numbers(arrow, name)
     wrong = ~np.isnan(values) & (values != np.rint(values))
     if wrong.any():
@@ -597,7 +597,7 @@ def _integers(arrow: pa.Table, name: str) -> Floats:
 
 
 def _counts(arrow: pa.Table, name: str, unit: float) -> Floats:
-    """A column in published units as counts, `(n,)`."""
+    """Return a column in published units as counts, `(n,)`."""
     values = _numbers(arrow, name)
     if (wrong := values > 1e6).any():
         row = int(wrong.argmax())

@@ -136,7 +136,7 @@ OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
 
 
 def fetch(folder: str | os.PathLike[str], mirror: str | None = None) -> Path:
-    """Downloads the published files into `folder`, in the published layout; those that are there stay.
+    """Download the published files into `folder`, in the published layout; those that are there stay.
 
     Args:
         mirror: another base address that has data/<setting>/trainval.pkl.
@@ -249,7 +249,7 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
 
 
 def _described(task: Task, wrong: str | None) -> Task:
-    """The task of a table; `wrong` says how the hash of its file is not that of the published one."""
+    """Return the task of a table; `wrong` says how the hash of its file is not that of the published one."""
     if wrong is None:
         return task
     return replace(task, provenance=f"a file with {wrong}, so not the published one")
@@ -260,7 +260,10 @@ _SEEN = "published.sha256"
 
 
 def _pinned() -> dict[str, str]:
-    """The SHA-256 that is known of each file: pinned here, or recorded when the file was first seen."""
+    """Return the SHA-256 that is known of each file.
+
+    Pinned here, or recorded when the file was first seen.
+    """
     seen = release.home() / _SEEN
     try:
         lines = seen.read_text(encoding="utf-8").splitlines()
@@ -288,7 +291,7 @@ def _place(version: str) -> Path:
 
 
 def _versions(sources: Mapping[str, object], published: bool) -> Iterator[str]:
-    """The versions that these files may have, the first free one of which they get."""
+    """Yield the versions that these files may have, the first free one of which they get."""
     if published and len(sources) == len(BLOBS):
         yield VERSION
         return
@@ -301,7 +304,7 @@ def _versions(sources: Mapping[str, object], published: bool) -> Iterator[str]:
 
 
 def _installed(version: str, sources: Mapping[str, object]) -> Release | None:
-    """The installed release of this version, if it was made from these files."""
+    """Return the installed release of this version, if it was made from these files."""
     path = _place(version)
     if not path.exists():
         return None
@@ -319,7 +322,7 @@ def _installed(version: str, sources: Mapping[str, object]) -> Release | None:
 
 
 def _strata(path: Path) -> dict[tuple[int, ...], str]:
-    """The stratum of every listed code."""
+    """Return the stratum of every listed code."""
     with reading(path):
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.read(MAX_LIST).splitlines()
@@ -355,7 +358,7 @@ def _published(
 
 
 def _flaws(tables: Mapping[str, pa.Table]) -> list[str]:
-    """What the dataset card says of the tables' known flaws."""
+    """Return what the dataset card says of the tables' known flaws."""
     import pyarrow.compute as pc
 
     flaws = [
@@ -391,7 +394,7 @@ def _cells(rows: Sequence[Any], task: Task, columns: Mapping[str, Any]) -> pa.Ta
 
 
 def _field(rows: Sequence[Any], name: str) -> Floats:
-    """A number of every row: `(n,)`."""
+    """Return a number of every row: `(n,)`."""
     values = []
     for k, row in enumerate(rows):
         if not isinstance(row, dict):
@@ -407,7 +410,7 @@ def _field(rows: Sequence[Any], name: str) -> Floats:
 
 
 def _embeddings(rows: Sequence[Mapping[str, Any]], width: int) -> list[list[float]]:
-    """The field `embedding` of every row, as `width` numbers each."""
+    """Return the field `embedding` of every row, as `width` numbers each."""
     found = []
     for k, row in enumerate(rows):
         value = row.get("embedding")

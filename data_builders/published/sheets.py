@@ -161,7 +161,7 @@ def _text(text: str, form: list[str]) -> Sheet:
 
 
 def _hint(text: str, mark: str) -> str:
-    """What else to look at, where lines have more columns than the first one."""
+    """Return what else to look at, where lines have more columns than the first one."""
     if text.startswith("#"):
         return "; leave out lines of comments"
     if mark == "," and re.search(r"\d,\d+\r?$", text[: 1 << 16], re.MULTILINE):
@@ -170,7 +170,7 @@ def _hint(text: str, mark: str) -> str:
 
 
 def _numbers(name: str, cells: list[str | None]) -> tuple[list[float | None], bool, bool] | None:
-    """The numbers that a column of text holds, and whether with percent signs and with decimal commas.
+    """Return the numbers that a column of text holds, and whether with percent signs and with decimal commas.
 
     None where it is text, or a cell is no number.
 

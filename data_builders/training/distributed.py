@@ -56,7 +56,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @classmethod
     def convert(cls, module: nn.Module) -> None:
-        """Makes every batch norm in a module one of these."""
+        """Make every batch norm in a module one of these."""
         for part in module.modules():
             if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 part.__class__ = cls  # type: ignore[assignment]

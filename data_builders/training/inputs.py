@@ -55,13 +55,13 @@ class Share:
         return cls()
 
     def add(self, tensor: Tensor) -> Tensor:
-        """The sum over the processes, in place."""
+        """Return the sum over the processes, in place."""
         if self.world > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
 
     def gather(self, parts: list[Any]) -> list[Any]:
-        """The processes' lists, one after another."""
+        """Return the processes' lists, one after another."""
         if self.world == 1:
             return parts
         lists: list[list[Any]] = [[] for _ in range(self.world)]
@@ -87,7 +87,7 @@ class Plan:
         self.count, self.steps, self.share = count, used // self.batch, share
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's part of each batch: `(b,)` indices and `(b, UNIFORMS)` numbers."""
+        """Yield this process's part of each batch: `(b,)` indices and `(b, UNIFORMS)` numbers."""
         rng = np.random.default_rng((seed, epoch))
         order, numbers = torch.from_numpy(rng.permutation(self.count)), transforms.draw(rng, self.count)
         for start in range(0, self.steps * self.batch, self.batch):
@@ -96,19 +96,19 @@ class Plan:
 
 
 def split(recipe: str | Recipe, name: str, data: Folder = None) -> Dataset:
-    """A split of a recipe's data set, whole: "train" or "val"."""
+    """Return a split of a recipe's data set, whole: "train" or "val"."""
     return opened(*key(recipes.get(recipe), name, data))
 
 
 def key(recipe: Recipe, name: str, data: Folder) -> tuple[str, str, str, str]:
-    """What `opened` takes: hashable, so that what was read can be cached by it."""
+    """Return what `opened` takes: hashable, so that what was read can be cached by it."""
     folder = datasets.locate(recipe.dataset, data)
     options = {"options": recipe.reader_options(name), "skip": list(recipe.skip.get(name, ()))}
     return recipe.dataset, str(folder), name, json.dumps(options, sort_keys=True)
 
 
 def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
-    """A split with at least one sample."""
+    """Return a split with at least one sample."""
     given = json.loads(options)
     found = datasets.load(dataset, folder, name, **recipes.tuples(given["options"]))
     if given["skip"]:
@@ -119,7 +119,7 @@ def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
 
 
 def choose(total: int, count: int, labels: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
-    """Indices of `count` of `total` samples (0 for all), always the same ones.
+    """Return indices of `count` of `total` samples (0 for all), always the same ones.
 
     labels: `(total,)`; the choice is balanced over them.
     """
@@ -154,7 +154,7 @@ class Held:
 
 
 def held(recipe: Recipe, name: str, data: Folder = None, device: torch.device | str = "cpu") -> Held:
-    """A split that a `resident` recipe uses, in memory; read once in a process.
+    """Return a split that a `resident` recipe uses, in memory; read once in a process.
 
     Processes that are forked afterwards share it: call this before forking.
     """
@@ -202,11 +202,11 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def training(self, plan: Plan, seed: int, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, on the device."""
+        """Return the batches of an epoch, on the device."""
 
     @abc.abstractmethod
     def validation(self) -> Iterator[Batch]:
-        """This process's part of the validation set, on the device."""
+        """Return this process's part of the validation set, on the device."""
 
     @abc.abstractmethod
     def labelled(self) -> bool:
@@ -271,7 +271,7 @@ class Streamed(Source):
         return any((np.asarray(s["mask"]) != IGNORE).any() for s in self._val)
 
     def _moved(self, batches: Iterator[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-        """The batches on the device, the next one on its way while one is used."""
+        """Yield the batches on the device, the next one on its way while one is used."""
         ahead: tuple[Tensor, ...] | None = None
         for batch in batches:
             moving = tuple(t.to(self.device, non_blocking=True) for t in batch)
@@ -325,7 +325,7 @@ class Stream:
         )
 
     def __call__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[Any]:
-        """The batches with these indices `(b,)` and numbers `(b, k)`.
+        """Yield the batches with these indices `(b,)` and numbers `(b, k)`.
 
         Raises:
             DatasetError: a sample can't be read, or no batch came for `PATIENCE` seconds.
@@ -371,7 +371,10 @@ class Stream:
             )
 
     def _first(self) -> Any:
-        """The first sample of the plan, read in this process; waited for no longer than for a batch."""
+        """Return the first sample of the plan, read in this process.
+
+        Waited for no longer than for a batch.
+        """
         read: list[Any] = []
         # A read that hangs can't be ended; as a daemon, its thread keeps no process alive.
         thread = threading.Thread(target=lambda: read.append(self._read[self._plan[0][0]]), daemon=True)
@@ -420,12 +423,12 @@ class _Collate:
 
     @staticmethod
     def unpacked(batch: Any) -> Any:
-        """The batch that was made, whichever way it came."""
+        """Return the batch that was made, whichever way it came."""
         return pickle.loads(batch) if isinstance(batch, bytes) else batch
 
 
 def _noted(error: Exception, doing: str) -> Exception:
-    """An error as the training process is to raise it. Raised here, torch would bury its message."""
+    """Return an error as the training process is to raise it. Raised here, torch would bury its message."""
     found = portable(error)
     if not isinstance(error, NasbenchMRError):
         found.add_note(f"while {doing}:\n{traceback.format_exc()}")

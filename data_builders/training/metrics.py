@@ -26,11 +26,11 @@ class Counts(abc.ABC):
 
     @abc.abstractmethod
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts one batch."""
+        """Count one batch."""
 
     @abc.abstractmethod
     def compute(self) -> dict[str, float]:
-        """The metrics of all batches so far, in percent; NaN where there were none."""
+        """Return the metrics of all batches so far, in percent; NaN where there were none."""
 
 
 class TopK(Counts):
@@ -45,7 +45,7 @@ class TopK(Counts):
         self.state = torch.zeros(1 + len(self.KS), dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts `(B, classes)` logits and `(B,)` int64 labels."""
+        """Count `(B, classes)` logits and `(B,)` int64 labels."""
         own = logits.gather(1, labels[:, None])
         # "not below" instead of "above": comparisons with NaN are false, and NaN must not win.
         higher = (~(logits <= own)).sum(1)
@@ -75,11 +75,11 @@ class Confusion(Counts):
         self.state = torch.zeros(num_classes, num_classes, dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts `(B, classes, H, W)` logits and `(B, H, W)` labels."""
+        """Count `(B, classes, H, W)` logits and `(B, H, W)` labels."""
         self.count(logits.argmax(1), labels)
 
     def count(self, predicted: Tensor, labels: Tensor) -> None:
-        """Counts predicted classes and labels of equal shape."""
+        """Count predicted classes and labels of equal shape."""
         classes = len(self.state)
         kept = labels != IGNORE
         cells = labels[kept].long() * classes + predicted[kept]

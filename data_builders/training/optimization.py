@@ -11,7 +11,7 @@ from nasbench_mr.data_builders.training.recipes import Recipe
 
 
 def optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser of a network's parameters; `schedule` sets its rate."""
+    """Return the recipe's optimiser of a network's parameters; `schedule` sets its rate."""
     decayed = [p for p in net.parameters() if p.ndim > 1 or recipe.decay_norm]
     others = [p for p in net.parameters() if not (p.ndim > 1 or recipe.decay_norm)]
     groups = [
@@ -46,7 +46,7 @@ def schedule(recipe: Recipe, step: int, steps: int) -> tuple[float, float]:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
-    """Sets what `schedule` says."""
+    """Set what `schedule` says."""
     for group in optimizer.param_groups:
         group["lr"] = rate
         if "betas" in group:

@@ -37,16 +37,16 @@ class Problem(abc.ABC):
 
     @abc.abstractmethod
     def network(self, code: object) -> nn.Module:
-        """The network of a code, on the CPU, initialised from torch's global generator."""
+        """Return the network of a code, on the CPU, initialised from torch's global generator."""
 
     @abc.abstractmethod
     def batches(self, seed: int, epoch: int) -> Iterator[Any]:
-        """The training batches of an epoch, on the device."""
+        """Return the training batches of an epoch, on the device."""
 
     @abc.abstractmethod
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """The mean loss of a batch."""
+        """Return the mean loss of a batch."""
 
     @abc.abstractmethod
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The task's metrics of a network in evaluation mode, from all processes."""
+        """Return the task's metrics of a network in evaluation mode, from all processes."""

@@ -166,12 +166,12 @@ class Recipe(Settings):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the recipe as JSON, which `read` and `override` take back."""
+        """Write the recipe as JSON, which `read` and `override` take back."""
         files.write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def from_dict(data: Mapping[str, Any]) -> Recipe:
-    """The recipe of a dict as `Recipe.to_dict` gives it; fields left out have their defaults."""
+    """Return the recipe of a dict as `Recipe.to_dict` gives it; fields left out have their defaults."""
     required = [
         f.name for f in dataclasses.fields(Recipe) if f.default is f.default_factory is dataclasses.MISSING
     ]
@@ -181,7 +181,7 @@ def from_dict(data: Mapping[str, Any]) -> Recipe:
 
 
 def override(recipe: Recipe, *changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with fields changed, later changes over earlier ones.
+    """Return the recipe with fields changed, later changes over earlier ones.
 
     Raises:
         RecipeError: an unknown field, a value of the wrong type or out of range.
@@ -190,12 +190,12 @@ def override(recipe: Recipe, *changes: Mapping[str, Any]) -> Recipe:
 
 
 def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with tuples for the lists that files have."""
+    """Return the fields with tuples for the lists that files have."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Overrides from a JSON or TOML file, by its ending.
+    """Return overrides from a JSON or TOML file, by its ending.
 
     Raises:
         RecipeError: the file is missing, malformed, or has another ending.
@@ -219,7 +219,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parse_flags(flags: Iterable[str]) -> dict[str, Any]:
-    """Overrides from "field=value" texts; a value is JSON, or else taken as text."""
+    """Return overrides from "field=value" texts; a value is JSON, or else taken as text."""
     changes: dict[str, Any] = {}
     for flag in flags:
         field, equals, text = flag.partition("=")
@@ -236,7 +236,7 @@ _RECIPES: dict[str, Recipe] = {}
 
 
 def register(recipe: Recipe) -> Recipe:
-    """Adds a recipe, or replaces the one of its name."""
+    """Add a recipe, or replace the one of its name."""
     _RECIPES[recipe.name] = recipe
     return recipe
 
@@ -247,7 +247,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(recipe: str | Recipe) -> Recipe:
-    """The recipe of this name; a recipe is returned as it is.
+    """Return the recipe of this name; a recipe is returned as it is.
 
     Raises:
         RecipeError: no such recipe.

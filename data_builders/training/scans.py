@@ -31,7 +31,7 @@ from nasbench_mr.errors import DatasetError, RecipeError, did_you_mean
 
 
 def configure(recipe: Recipe) -> DetectionConfig:
-    """The detection settings of a recipe: `config.KITTI` with its changes.
+    """Return the detection settings of a recipe: `config.KITTI` with its changes.
 
     Raises:
         RecipeError: an unknown or malformed setting.
@@ -60,7 +60,7 @@ def scene(sample: Sample, classes: Sequence[str], config: DetectionConfig) -> Sc
 
 
 def annotation(sample: Sample, classes: Sequence[str]) -> kitti_eval.Objects:
-    """A data set's sample as the metric has it, objects of all classes included."""
+    """Return a data set's sample as the metric has it, objects of all classes included."""
     names = [classes[k] for k in sample["label"]]
     return kitti_eval.Objects(
         names, sample["boxes"], sample["image_boxes"], sample["occlusion"], sample["truncation"]
@@ -68,7 +68,10 @@ def annotation(sample: Sample, classes: Sequence[str]) -> kitti_eval.Objects:
 
 
 def prediction(found: Detections, sample: Mapping[str, Any], config: DetectionConfig) -> kitti_eval.Objects:
-    """Detections as the metric has them, without those outside of the image: nothing is annotated there."""
+    """Return detections as the metric has them, without those outside of the image.
+
+    Nothing is annotated there.
+    """
     size = (int(sample["image_size"][0]), int(sample["image_size"][1]))
     image_boxes = geometry.to_image(found.boxes, sample["projection"].astype(np.float64), size)
     seen = ((image_boxes[:, 2:] - image_boxes[:, :2]) > 0).all(1)

@@ -113,7 +113,7 @@ def train(
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device of this name; by default a GPU where there is one.
+    """Return the device of this name; by default a GPU where there is one.
 
     Raises:
         InvalidArgumentError: there is no such device here.
@@ -139,7 +139,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 
 
 def _join(device: torch.device) -> None:
-    """Joins the processes that torchrun started, if it did."""
+    """Join the processes that torchrun started, if it did."""
     if "TORCHELASTIC_RUN_ID" in os.environ and not torch.distributed.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)  # NCCL's collectives of objects use the current one
@@ -148,7 +148,7 @@ def _join(device: torch.device) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """What stands in a table's column `device`."""
+    """Return what stands in a table's column `device`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return device.type
@@ -160,14 +160,14 @@ def device_name(device: torch.device) -> str:
 def problem(
     recipe: str | Recipe, data: Folder = None, device: torch.device | str = "cpu", share: Share | None = None
 ) -> Problem:
-    """The `Problem` of a recipe's task, with its data."""
+    """Return the `Problem` of a recipe's task, with its data."""
     recipe = recipes.get(recipe)
     kind = Scans if tasks.get(recipe.task).problem == "detection" else Pictures
     return kind(recipe, data, torch.device(device), share or Share.here())
 
 
 def network(work: Problem, code: object, seed: int) -> nn.Module:
-    """The initialised network of a code, on the CPU; torch's global generator is left as it was."""
+    """Return the initialised network of a code, on the CPU; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(seed)
         net = work.network(code)
@@ -279,7 +279,7 @@ class _Run:
         return seen[0]
 
     def _pretrain(self, checkpoint: Path | None, progress: bool) -> float:
-        """Starts from the weights that the recipe `pretrained` gives, but for the classifier's.
+        """Start from the weights that the recipe `pretrained` gives, but for the classifier's.
 
         Returns how many seconds they took.
         """
@@ -295,7 +295,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
-        """Settings of torch that training wants, put back afterwards."""
+        """Yield settings of torch that training wants, put back afterwards."""
         if self.device.type != "cuda":
             # Sums depend on how they are shared out, so numbers would on the machine.
             threads = torch.get_num_threads()
@@ -367,7 +367,7 @@ class _Run:
         return row | {"loss": loss_mean, "lr": rate}
 
     def _gradients(self, model: nn.Module, batch: Any) -> Tensor:
-        """Sets the gradients of a batch and returns its loss."""
+        """Set the gradients of a batch and return its loss."""
         if self.recorded:
             if self._graph is None:
                 self._graph = _Graph(lambda example: self._backward(model, example), self.net, batch)
@@ -395,7 +395,7 @@ class _Run:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """The task's metrics of the network as it is."""
+        """Return the task's metrics of the network as it is."""
         self.net.eval()
         with self._autocast():
             found = self.work.evaluate(self.net)

@@ -232,7 +232,7 @@ def grey(clip: Tensor) -> Tensor:
 
 
 def select_frames(recipe: Recipe, clips: Tensor, u: Tensor | None) -> Tensor:
-    """The frames that the network sees, with three channels.
+    """Return the frames that the network sees, with three channels.
 
     Args:
         clips: `(B, T, H, W, 3)` uint8; for motion, `(B, T, H, W)` of `grey`.
@@ -316,7 +316,7 @@ def _frames_last(clips: Tensor) -> Tensor:
 
 
 def _frames_first(pictures: Tensor, frames: int) -> Tensor:
-    """The inverse of `_frames_last`."""
+    """Return the inverse of `_frames_last`."""
     return pictures.view(*pictures.shape[:3], frames, 3).permute(0, 3, 1, 2, 4)
 
 
@@ -363,5 +363,5 @@ def finish(recipe: Recipe, images: Tensor, u: Tensor | None = None) -> Tensor:
 
 @functools.cache
 def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
-    """A tensor of constants, moved once: every copy to a GPU waits for what runs there."""
+    """Return a tensor of constants, moved once: every copy to a GPU waits for what runs there."""
     return torch.tensor(values, device=device)

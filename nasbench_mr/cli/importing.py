@@ -122,7 +122,7 @@ class Import(Command):
 
 
 def unit(text: str) -> tuple[str, str]:
-    """The type of --unit."""
+    """Return the type of --unit."""
     name, mark, value = text.rpartition("=")
     if not (name and mark and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not METRIC=UNIT")
@@ -130,7 +130,7 @@ def unit(text: str) -> tuple[str, str]:
 
 
 def bounds(text: str) -> tuple[str, tuple[float | None, float | None]]:
-    """The type of --bounds."""
+    """Return the type of --bounds."""
     name, _, value = text.rpartition("=")
     low, mark, high = value.partition(":")
     try:

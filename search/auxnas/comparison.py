@@ -105,13 +105,13 @@ class Comparison:
         return rows
 
     def _bases(self) -> list[tuple[str, str, str]]:
-        """What variants are tested against: the base, and how the columns are called."""
+        """Return what variants are tested against: the base, and how the columns are called."""
         bases = [(CONTINUED if CONTINUED in self.runs else "single", "better by", "")]
         return bases + ([(CHECKPOINT, "over checkpoint", " checkpoint")] if CHECKPOINT in self.runs else [])
 
 
 def _affinity(runs: Sequence[Run]) -> float:
-    """The mean over runs, evaluations and auxiliaries; NaN where there is none."""
+    """Return the mean over runs, evaluations and auxiliaries; NaN where there is none."""
     columns = [values for run in runs for key, values in run["curve"].items() if key.startswith("affinity/")]
     known = [value for values in columns for value in values if value is not None]
     return float(np.mean(known)) if known else float("nan")
@@ -305,7 +305,7 @@ def _check_kept(job: Job, data: AuxData, starts: Mapping[str, Path]) -> Run | No
 
 
 def _changes(variant: str) -> dict[str, Any]:
-    """The fields of a variant that may bring some of its own: "aux-nas cut=0.5"."""
+    """Return the fields of a variant that may bring some of its own: "aux-nas cut=0.5"."""
     name, *flags = variant.split() or [""]
     return {**recipes.parse_flags(flags), "variant": name}
 
@@ -357,7 +357,7 @@ def write_tables(runs: Mapping[str, Sequence[Run]], target: Path) -> release.Rel
 
 
 def _auxiliary_code(run: Run) -> str:
-    """The code of the auxiliary networks; "" where there are none."""
+    """Return the code of the auxiliary networks; "" where there are none."""
     config = run["config"]
     linked = config["variant"] in ("aux-g", "aux-nas")
     return (config["auxiliary_code"] or config["primary_code"]) if linked else ""

@@ -175,7 +175,7 @@ class Links(nn.Module):
         return self._activated(zero)
 
     def _layers(self, k: int, slot: int) -> list[Any]:
-        """The 1x1 convolution, and the norm if there is one."""
+        """Return the 1x1 convolution, and the norm if there is one."""
         return list(self.fusions[_name(k, slot)].children())
 
     def _activated(self, y: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ class Links(nn.Module):
 
 
 def _fusion(sources: Sequence[int], channels: int, start: str) -> nn.Conv2d:
-    """The 1x1 convolution over maps of so many channels each."""
+    """Return the 1x1 convolution over maps of so many channels each."""
     made = nn.Conv2d(sum(sources), channels, 1, bias=False)
     if start == "kaiming":
         nn.init.kaiming_normal_(made.weight, nonlinearity="linear")

@@ -337,7 +337,7 @@ def _as_tokens(x: Tensor) -> Tensor:
 
 
 def _pretrained(kind: str, checkpoint: str | os.PathLike[str] | None, options: Mapping[str, Any]) -> Any:
-    """A `ViTModel` or `ResNetModel`; nothing is ever downloaded."""
+    """Return a `ViTModel` or `ResNetModel`; nothing is ever downloaded."""
     with requires("auxnas", f"the {kind} backbone"):
         import transformers
     config, model = getattr(transformers, f"{kind}Config"), getattr(transformers, f"{kind}Model")

@@ -27,7 +27,7 @@ LABELLED, MAPPING, SPLITS = "nyu_depth_v2_labeled.mat", "classMapping40.mat", "s
 
 
 def normals_from_depth(depth: Array, camera: Camera, radius: int = 1) -> npt.NDArray[np.float32]:
-    """Unit normals `(H, W, 3)` of a depth map, towards the camera; 0 where they are unknown.
+    """Return unit normals `(H, W, 3)` of a depth map, towards the camera; 0 where they are unknown.
 
     On a plane, 1 / depth is linear in pixel coordinates, and its slopes give the normal. Each slope is the
     one of smaller size to either side, so that a jump in depth disturbs few pixels.
@@ -58,7 +58,7 @@ def normals_from_depth(depth: Array, camera: Camera, radius: int = 1) -> npt.NDA
 
 
 def scaled(camera: Camera, size: Pixels) -> Camera:
-    """A camera for 640 x 480 pixels, at another size."""
+    """Return a camera for 640 x 480 pixels, at another size."""
     fx, fy, cx, cy = camera
     return fx * size[1] / 640, fy * size[0] / 480, cx * size[1] / 640, cy * size[0] / 480
 
@@ -97,7 +97,7 @@ def read(root: Path, size: Pixels | None, limit: int, radius: int = 2) -> AuxDat
 
 
 def _reader(root: Path, size: Pixels | None, radius: int) -> Callable[[int | None], Any]:
-    """What runs apart: for None it gives the splits and scenes, then for a row its sample."""
+    """Return what runs apart: for None it gives the splits and scenes, then for a row its sample."""
     path, closing = root / LABELLED, contextlib.ExitStack()
     opened: list[tuple[opening.Hdf5, Array]] = []
 
@@ -114,7 +114,7 @@ def _reader(root: Path, size: Pixels | None, radius: int) -> Callable[[int | Non
 
 
 def _contents(root: Path, file: opening.Hdf5) -> tuple[Array, dict[str, list[int]], tuple[str, ...] | None]:
-    """The classes of labels, the rows of each split, and each image's kind of scene, if there are any.
+    """Return the classes of labels, the rows of each split, and each image's kind of scene, if there are any.
 
     Raises:
         DatasetError: the files are malformed, or do not fit each other.

@@ -81,7 +81,7 @@ def _indoor(
     val: int | None = None,
     seed: int | None = None,
 ) -> AuxData:
-    """Generated rooms in NYUv2's layout (see `scenes`), made on first use.
+    """Return generated rooms in NYUv2's layout (see `scenes`), made on first use.
 
     Below `root` each number of scenes, seed and size has a folder of its own. A `root` that holds a set
     itself (`make`) is read as it is.
@@ -223,7 +223,7 @@ def _taskonomy(
 
 
 def _taskonomy_files(root: Path, domain: str) -> dict[tuple[str, str], Path]:
-    """The files of a domain, by (building, view)."""
+    """Return the files of a domain, by (building, view)."""
     places = [root / domain / b for b in folders(root / domain)]
     places += [root / b / domain for b in folders(root) if (root / b / domain).is_dir()]
     files = {}

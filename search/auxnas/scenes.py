@@ -147,7 +147,10 @@ def _about_x(angle: float) -> Vector:
 def _walls(
     rng: np.random.Generator, eye: Vector, rays: Vector, room: Vector
 ) -> tuple[Vector, Vector, npt.NDArray[np.int64], Vector]:
-    """What rays meet of the empty room: distance `(n,)`, normal `(n, 3)`, label `(n,)`, colour `(n, 3)`."""
+    """Return what rays meet of the empty room.
+
+    Distance `(n,)`, normal `(n, 3)`, label `(n,)`, colour `(n, 3)`.
+    """
     with np.errstate(divide="ignore"):
         exits = np.where(rays > 0, (room - eye) / rays, np.where(rays < 0, -eye / rays, np.inf))
     axis = exits.argmin(axis=1)

@@ -20,7 +20,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process: exit status, stdout, stderr."""
+    """Run the command line in this process: exit status, stdout, stderr."""
 
     def run_here(*arguments: object) -> tuple[int, str, str]:
         try:
@@ -35,7 +35,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def read(run: Run) -> Callable[..., Any]:
-    """Runs a command that must succeed, with --json, and reads what it prints."""
+    """Run a command that must succeed, with --json, and read what it prints."""
 
     def read_json(*arguments: object) -> Any:
         status, out, err = run(*arguments, "--json")

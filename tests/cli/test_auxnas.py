@@ -154,7 +154,7 @@ DOCUMENT = REPOSITORY / "docs" / "aux_nas.md"
 
 
 def documented() -> list[list[str]]:
-    """The experiments of the document: the arguments of its commands that use docs/aux_nas.toml."""
+    """Return the experiments of the document: the arguments of its commands that use docs/aux_nas.toml."""
     text = DOCUMENT.read_text("utf-8").replace("\\\n", " ")
     common = re.search(r'^export COMMON="(.*)"$', text, re.MULTILINE)
     assert common is not None

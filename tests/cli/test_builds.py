@@ -18,7 +18,7 @@ CODES = runner.draw_codes(3)
 
 
 def build(out: Path, *options: str, trainer: str = "noting") -> int:
-    """The exit status of a build of mini-cls by a fake trainer."""
+    """Return the exit status of a build of mini-cls by a fake trainer."""
     common = ["--tasks", "mini-cls", "--out", str(out), "--data", str(out), "--workers", "2"]
     out.mkdir(exist_ok=True)
     return cli.main(["build", *common, "--trainer", f"fake_trainers:{trainer}", *options])
@@ -200,7 +200,7 @@ def test_mistakes_are_one_line(
 
 
 def fenced(language: str) -> list[str]:
-    """The code blocks of docs/cluster.md in a language."""
+    """Return the code blocks of docs/cluster.md in a language."""
     text = (Path(__file__).parents[2] / "docs/cluster.md").read_text("utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 

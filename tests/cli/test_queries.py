@@ -18,7 +18,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def lines(text: str) -> list[list[str]]:
-    """A printed table's cells, row by row."""
+    """Return a printed table's cells, row by row."""
     return [line.split() for line in text.splitlines() if line.strip()]
 
 

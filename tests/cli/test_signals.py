@@ -41,7 +41,7 @@ LONG = {
 
 
 def session(number: int) -> list[int]:
-    """The processes that a command and its workers left, by what they say of themselves."""
+    """Return the processes that a command and its workers left, by what they say of themselves."""
     found = []
     for entry in Path("/proc").iterdir():
         try:

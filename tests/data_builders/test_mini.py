@@ -19,13 +19,13 @@ TASKS = ["mini-cls", "mini-seg", "mini-det3d", "mini-video"]
 
 
 def commands() -> list[list[str]]:
-    """The arguments of the `nasbench-mr` commands in the README, in order."""
+    """Return the arguments of the `nasbench-mr` commands in the README, in order."""
     text = (MINI / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     return [shlex.split(line)[2:] for line in re.findall(r"^\$ nasbench-mr .*$", text, re.MULTILINE)]
 
 
 def replaced(words: list[str], option: str, value: str) -> list[str]:
-    """The command with another value of an option."""
+    """Return the command with another value of an option."""
     at = words.index(option) + 1
     return [*words[:at], value, *words[at + 1 :]]
 

@@ -46,7 +46,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def show(browser: Any) -> Iterator[Open]:
-    """Opens a page in a window of its own; the test fails where one complained or asked for anything."""
+    """Open a page in a window of its own; the test fails where one complained or asked for anything."""
     contexts, wrong = [], []
 
     def open_page(
@@ -72,5 +72,5 @@ def show(browser: Any) -> Iterator[Open]:
 
 @pytest.fixture(scope="session")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the embedded release."""
+    """Return the page of the embedded release."""
     return explorer.write(nasbench_mr.load(EMBEDDED), tmp_path_factory.mktemp("page") / "mini.html")

@@ -38,7 +38,7 @@ def settled(page: Any) -> None:
 
 
 def until(page: Any, condition: str) -> None:
-    """Waits for a condition; Playwright's own way evaluates text in the page, which its policy forbids."""
+    """Wait for a condition; Playwright's own way evaluates text in the page, which its policy forbids."""
     for _ in range(400):
         if page.evaluate(condition):
             return
@@ -47,7 +47,7 @@ def until(page: Any, condition: str) -> None:
 
 
 def selected(page: Any) -> set[tuple[int, ...]]:
-    """The codes that are selected."""
+    """Return the codes that are selected."""
     rows = "Array.from(explorer.app.mask.keys()).filter((row) => explorer.app.mask[row])"
     return set(map(tuple, page.evaluate(f"{rows}.map((row) => explorer.table.space.code(row))")))
 

@@ -23,7 +23,7 @@ PAGE = Path(explorer.__file__).parent / "page"
 
 
 def unpack(array: bytes, reference: dict[str, int | str]) -> np.ndarray:
-    """The array that a reference of the header means, as `page/payload.js` reads it."""
+    """Return the array that a reference of the header means, as `page/payload.js` reads it."""
     kind, at, count = np.dtype(f"<{reference['type']}"), int(reference["at"]), int(reference["count"])
     planes = np.frombuffer(array, np.uint8, kind.itemsize * count, at).reshape(kind.itemsize, count)
     values = np.ascontiguousarray(planes.T).view(kind)[:, 0]

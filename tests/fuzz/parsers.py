@@ -68,7 +68,7 @@ def text(data: bytes) -> str:
 
 
 def file(data: bytes, folder: Path, name: str) -> Path:
-    """The bytes as a file, whose folder is made."""
+    """Return the bytes as a file, whose folder is made."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -191,7 +191,7 @@ def descriptions() -> Iterator[bytes]:
 
 @parser(descriptions)
 def read_metadata(data: bytes, folder: Path) -> None:
-    """What a table says of itself."""
+    """Read what a table says of itself."""
     arrow = described().replace_schema_metadata({"nasbench_mr": data, "pandas": data})
     path = file(parquet(arrow), folder, "seg.parquet")
     table.read(path, SEG)
@@ -261,7 +261,7 @@ def fitted() -> Any:
 
 
 def npz_of(data: bytes, saved: Path) -> bytes:
-    """A file as `npz.write` makes it, but for one array and the header, as its CRCs let no bit flip do.
+    """Return a file as `npz.write` makes it, with one array and the header changed, and the CRCs right.
 
     The first byte chooses the array, the second what happens to it, and the rest is the header.
     """
@@ -605,7 +605,7 @@ def read_pack(data: bytes, folder: Path) -> None:
 
 
 def nyu(folder: Path) -> None:
-    """A tiny NYUv2: images (n, 3, W, H), others (n, W, H), as MATLAB writes them."""
+    """Write a tiny NYUv2: images (n, 3, W, H), others (n, W, H), as MATLAB writes them."""
     import h5py
     from scipy.io import savemat
 

@@ -38,7 +38,7 @@ def bench(tiny_release: Path) -> Benchmark:
 
 @pytest.fixture
 def fitted(bench: Benchmark) -> Benchmark:
-    """The release with surrogates."""
+    """Return the release with surrogates."""
     return nasbench_mr.load(fit_surrogates(bench, **QUICK).path)
 
 

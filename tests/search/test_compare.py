@@ -350,7 +350,7 @@ def test_halving_uses_curves_where_there_are(tiny_release: Path) -> None:
 def made(
     best: dict[tuple[str, str], list[list[float]]], top: dict[str, float | None], **about: Any
 ) -> Comparison:
-    """A comparison from each run's best values so far, by (task, search)."""
+    """Return a comparison from each run's best values so far, by (task, search)."""
     traces, runs = [], []
     for (task, searcher), curves in best.items():
         for seed, curve in enumerate(curves):

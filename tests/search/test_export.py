@@ -34,7 +34,7 @@ print(sum(p.numel() for p in network.parameters()))
 
 
 def loaded(path: Path) -> Any:
-    """The exported file's network."""
+    """Return the exported file's network."""
     scope: dict[str, Any] = {"__name__": "net"}
     exec(compile(path.read_text(), str(path), "exec"), scope)
     return scope["build"]()

@@ -375,7 +375,7 @@ def test_the_score_has_true_gradients() -> None:
 
 @pytest.fixture(scope="module")
 def published() -> NcpMlp:
-    """The paper's predictor, fitted for a moment; seg likes large networks, video small ones."""
+    """Return the paper's predictor, fitted for a moment; seg likes large networks, video small ones."""
     codes = space.sample(150, seed=0)
     macs = np.log10(cost.macs(codes))
     values = np.stack([70 + 5 * macs, 80 + 4 * macs, 60 - 4 * macs], axis=1)
@@ -386,7 +386,7 @@ def published() -> NcpMlp:
 
 
 def by_hand(parts: list[tuple[Any, int]], code: np.ndarray, steps: int) -> np.ndarray:
-    """The published loop, as its paper and code have it, with torch's own SGD: `(steps + 1, 27)`."""
+    """Return the published loop, as its paper and code have it, with torch's own SGD: `(steps + 1, 27)`."""
     mean, scale = parts[0][0].x_mean, parts[0][0].x_scale
     z = ((torch.from_numpy(code.astype(float)) - mean) / scale)[None].requires_grad_()
     low, high = ((torch.from_numpy(b.astype(float)) - mean) / scale for b in (space.LOWER, space.UPPER))

@@ -44,7 +44,7 @@ def make(name: str, domain: Domain) -> search.Searcher:
 
 
 def go_on(searcher: search.Searcher, steps: int) -> list[list[int]]:
-    """What it asks for in so many steps, each of which is told."""
+    """Return what it asks for in so many steps, each of which is told."""
     asked = []
     for _ in range(steps):
         codes = searcher.ask(4)
@@ -116,7 +116,7 @@ def test_domains_are_equal_by_what_they_allow() -> None:
 
 
 def answer(asked: Objective, model: predictors.Predictor, codes: np.ndarray) -> tuple[Any, ...]:
-    """What another process says, and what it was sent."""
+    """Return what another process says, and what it was sent."""
     trace = search.run(search.make("evolution", asked, 0), asked, 12)
     return trace, asked, model, asked.evaluate(codes), model.predict(codes)[0]
 

@@ -47,7 +47,7 @@ def live(domain: Domain | None = None) -> Objective:
 
 @pytest.fixture(scope="session")
 def place(known_release: Path) -> Callable[[str], Objective]:
-    """A new objective by name; those of tables have a known optimum."""
+    """Return a new objective by name; those of tables have a known optimum."""
     bench = nasbench_mr.load(known_release)
 
     def make(name: str) -> Objective:

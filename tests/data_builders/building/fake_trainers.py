@@ -23,12 +23,12 @@ OK, CORRUPT, DIVERGED, MEMORY, HANGS, HANGS_IN_C, EXITS, KILLED, BEYOND, ONCE = 
 
 
 def top1(code: tuple[int, ...], seed: int) -> float:
-    """The made-up accuracy of a trial."""
+    """Return the made-up accuracy of a trial."""
     return (sum(code) + seed) % 100
 
 
 def instant(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
-    """Takes no time, and says that it took a second and one more for each GMAC."""
+    """Take no time, and say that it took a second and one more for each GMAC."""
     final = top1(code, seed)
     seconds = 1 + cost.macs([code])[0] / 1e9
     curve = {
@@ -50,7 +50,7 @@ def _result(status: str, error: str | None, metrics: Any, curve: Any, seconds: f
 
 
 def short(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
-    """Takes 50 ms."""
+    """Take 50 ms."""
     time.sleep(0.05)
     return instant(code, recipe, seed)
 
@@ -58,7 +58,7 @@ def short(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None,
 def noting(
     code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, *, data: str, **_: Any
 ) -> Any:
-    """Adds its code and seed to the file `trials`, and prints."""
+    """Add its code and seed to the file `trials`, and print."""
     print("a trainer's print")
     with open(Path(data) / "trials", "a") as file:
         file.write(f"{','.join(map(str, code))} {seed}\n")
@@ -112,7 +112,7 @@ def stopping(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = No
 
 
 def filling(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
-    """Finds a full disk, as the system says it (seed 1) and as we do (2)."""
+    """Find a full disk, as the system says it (seed 1) and as we do (2)."""
     if seed == 1:
         raise OSError(errno.ENOSPC, "No space left on device")
     if seed == 2:
@@ -121,7 +121,7 @@ def filling(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = Non
 
 
 def on_gpu(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None, **options: Any) -> Any:
-    """Uses what looks like a GPU, and breaks it (seed 1) until its process is another. Says which it is."""
+    """Use what looks like a GPU, and breaks it (seed 1) until its process is another. Says which it is."""
     sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_initialized=lambda: True))  # type: ignore[assignment]
     if seed == 1 or _broken:
         _broken.append(seed)

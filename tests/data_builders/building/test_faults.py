@@ -26,7 +26,7 @@ FOLDERS = {
 
 
 def cut(path: Path, count: int) -> None:
-    """Removes the last bytes of a file."""
+    """Remove the last bytes of a file."""
     path.write_bytes(path.read_bytes()[:-count])
 
 

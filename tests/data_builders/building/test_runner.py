@@ -39,21 +39,21 @@ NAMES = list(space.NAMES)
 
 
 def run(out: Path, trainer: str, codes: object = 1, seeds: object = 1, **options: object) -> runner.Report:
-    """A build of mini-cls on two workers by one of the fake trainers, whose notes go to the same folder."""
+    """Return a build of mini-cls on two workers by a fake trainer, whose notes go to the same folder."""
     out.mkdir(exist_ok=True)
     options = {"workers": 2, "data": out, **options}
     return build("mini-cls", codes, seeds, out, trainer=f"fake_trainers:{trainer}", **options)  # type: ignore[arg-type]
 
 
 def rows(out: Path, task: str = "mini-cls") -> pd.DataFrame:
-    """The built table, checked."""
+    """Return the built table, checked."""
     path = out / f"tables/{task}.parquet"
     table.read(path, tasks.get(task))
     return pd.read_parquet(path)
 
 
 def trained(out: Path) -> list[str]:
-    """What the trainers noted, one line an attempt."""
+    """Return what the trainers noted, one line an attempt."""
     return (out / "trials").read_text().splitlines()
 
 
@@ -108,7 +108,7 @@ def test_long_trials_start_first(tmp_path: Path) -> None:
 
 
 def in_child(function) -> int:
-    """Runs a function in a forked process, its number; what the builder has imported need not be again."""
+    """Run a function in a forked process, its number; what the builder has imported need not be again."""
     if (number := os.fork()) == 0:
         try:
             function()

@@ -32,13 +32,13 @@ def as_parquet(arrow: pa.Table) -> bytes:
 
 
 def changed(arrow: pa.Table, name: str, value: object) -> pa.Table:
-    """The table with one value in all rows of a column."""
+    """Return the table with one value in all rows of a column."""
     column, field = arrow.schema.get_field_index(name), arrow.schema.field(name)
     return arrow.set_column(column, field, pa.array([value] * len(arrow), field.type))
 
 
 def only_part(out: Path) -> Path:
-    """A build's parts as one."""
+    """Return a build's parts as one."""
     first, *others = sorted((out / "parts/mini-cls").iterdir())
     first.write_bytes(as_parquet(pa.concat_tables(map(pq.read_table, [first, *others]))))
     for other in others:

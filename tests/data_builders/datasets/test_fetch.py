@@ -25,7 +25,7 @@ Contents = dict[str, bytes]
 
 
 def tarball(contents: Contents, top: str) -> bytes:
-    """A .tar.gz as GitHub gives it: everything below one folder."""
+    """Return a .tar.gz as GitHub gives it: everything below one folder."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
         for name, content in contents.items():
@@ -49,7 +49,7 @@ def picture(seed: int, size: tuple[int, ...], ending: str) -> bytes:
 
 @pytest.fixture
 def cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Contents:
-    """A small repository of CIFAR-10 photos, of which the pinned list has numbers 1 and 3, and 2."""
+    """Return a small repository of CIFAR-10 photos, of which the pinned list has numbers 1 and 3, and 2."""
     repository, pinned, digest = {"README.md": b"photos"}, {}, hashlib.sha256()
     for split, there, mask in (("train", "train", "50"), ("val", "test", "20")):
         pinned[split] = dict.fromkeys(Cifar10.CLASSES, mask)
@@ -67,7 +67,7 @@ def cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Contents:
 
 @pytest.fixture
 def camvid(monkeypatch: pytest.MonkeyPatch) -> Contents:
-    """A small repository of CamVid's frames."""
+    """Return a small repository of CamVid's frames."""
     repository, pinned = {"CamVid/train.txt": b""}, {}
     for split, count in (("train", 3), ("val", 2), ("test", 1)):
         for k in range(count):

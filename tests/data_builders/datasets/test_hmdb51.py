@@ -21,7 +21,7 @@ LISTS = "testTrainMulti_7030_splits"
 
 
 def greys(path: Path, count: int, size: tuple[int, int] = (32, 48)) -> Path:
-    """A video whose frame k has the grey level 10 + 10 k."""
+    """Return a video whose frame k has the grey level 10 + 10 k."""
     frames = np.empty((count, *size, 3), np.uint8)
     frames[:] = (10 + 10 * np.arange(count))[:, None, None, None]
     encode(path, frames)

@@ -26,7 +26,7 @@ TRAIN_IDS = [
 
 
 def scene(root: Path, labels: np.ndarray, photo: tuple[int, int] | None = None) -> None:
-    """A Cityscapes tree of one scene."""
+    """Write a Cityscapes tree of one scene."""
     for top in ("leftImg8bit", "gtFine"):
         (root / top / "train" / "ulm").mkdir(parents=True, exist_ok=True)
     height, width = photo or labels.shape

@@ -37,7 +37,7 @@ CAR = "Car 0.25 1 0 100 110 200 210 1.6 1.8 4.0 2 1.5 10 0"
 
 
 def scan(root: Path, calib: str, labels: str, points: np.ndarray | None = None) -> datasets.Dataset:
-    """The reader of a tree of one scan."""
+    """Return the reader of a tree of one scan."""
     for name in ("velodyne", "calib", "label_2"):
         (root / "training" / name).mkdir(parents=True, exist_ok=True)
     (root / "ImageSets").mkdir(exist_ok=True)

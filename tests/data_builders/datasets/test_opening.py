@@ -142,7 +142,7 @@ def check(path: Path) -> None:
 
 
 def elsewhere(file: h5py.File, folder: Path) -> None:
-    """A data set whose bytes are those of another file."""
+    """Write a data set whose bytes are those of another file."""
     (folder / "secret").write_bytes(b"password")
     file.create_dataset("x", (8,), "u1", external=[(str(folder / "secret"), 0, 8)])
 
@@ -213,7 +213,7 @@ def test_matlab_files_of_both_kinds(tmp_path: Path) -> None:
 
 
 def ending(path: Path) -> Callable[[str], object]:
-    """Reads as a library does that crashes, hangs, or wants too much memory."""
+    """Read as a library does that crashes, hangs, or wants too much memory."""
 
     def read(how: str) -> object:
         if how == "crash":

@@ -34,7 +34,7 @@ def packed(kitti: datasets.Dataset, tmp_path: Path) -> Path:
 
 
 def read(path: Path) -> tuple[dict[str, Any], bytes]:
-    """A pack's header and what stands behind it."""
+    """Return a pack's header and what stands behind it."""
     content = path.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:end]), content[end:]

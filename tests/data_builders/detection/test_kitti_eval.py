@@ -23,7 +23,7 @@ def overlaps(metric, found, truth, over="union"):
 
 
 def clean(found, truth, name, difficulty):
-    """The kit's cleanData: 0 counts, 1 is ignored, -1 is of another class."""
+    """Return the kit's cleanData: 0 counts, 1 is ignored, -1 is of another class."""
     ignored_truth, ignored_found = [], []
     for j, kind in enumerate(truth.names):
         box = truth.image_boxes[j]
@@ -47,7 +47,7 @@ def clean(found, truth, name, difficulty):
 
 
 def statistics(found, truth, table, covered, name, difficulty, minimum, threshold=None):
-    """The kit's computeStatistics: true positives, false positives, scores of the true positives."""
+    """Return the kit's computeStatistics: true positives, false positives, scores of the true positives."""
     ignored_truth, ignored_found = clean(found, truth, name, difficulty)
     assigned = [False] * len(found.names)
     below = [threshold is not None and s < threshold for s in found.scores]
@@ -87,7 +87,7 @@ def statistics(found, truth, table, covered, name, difficulty, minimum, threshol
 
 
 def thresholds(scores, objects):
-    """The kit's getThresholds."""
+    """Return the kit's getThresholds."""
     scores = sorted(scores, reverse=True)
     recall, result = 0.0, []
     for i, score in enumerate(scores):

@@ -37,7 +37,7 @@ from nasbench_mr.errors import (
 
 @pytest.fixture(autouse=True)
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder of its own, for files that are named without one."""
+    """Return a working folder of its own, for files that are named without one."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -160,7 +160,7 @@ class _Reduced:
 
 
 def string(text: str) -> bytes:
-    """The operation that pushes a string."""
+    """Return the operation that pushes a string."""
     return b"X" + struct.pack("<I", len(text.encode())) + text.encode()
 
 
@@ -383,7 +383,7 @@ OPERATIONS = [ord(opcode.code) for opcode in pickletools.opcodes]
 
 
 def admitted(data: bytes) -> None:
-    """Reads a pickle; whatever it holds, that gives plain data or a named error."""
+    """Read a pickle; whatever it holds, that gives plain data or a named error."""
     try:
         found = plain_pickle.loads(data)
     except REFUSED:

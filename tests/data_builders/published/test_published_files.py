@@ -50,7 +50,7 @@ SUMMARY = {
 
 @pytest.fixture(autouse=True)
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder of its own, for files that are named without one."""
+    """Return a working folder of its own, for files that are named without one."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -119,7 +119,7 @@ def write(folder: Path, setting: str, rows: object) -> None:
 
 
 def read(folder: Path, setting: str) -> Any:
-    """The rows of a file that this test wrote, or that is among the published ones."""
+    """Return the rows of a file that this test wrote, or that is among the published ones."""
     return pickle.loads((folder / "data" / setting / "trainval.pkl").read_bytes())
 
 
@@ -141,7 +141,7 @@ def pin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def real(shared: Path | None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path] | None:
-    """The published files at hand, and the release made of them."""
+    """Return the published files at hand, and the release made of them."""
     if shared is None:
         return None
     with pytest.MonkeyPatch.context() as patch:
@@ -439,7 +439,7 @@ Row = dict[str, Any]
 
 
 def change(**values: Any) -> Callable[[list[Any]], object]:
-    """Changes row 3."""
+    """Change row 3."""
     return lambda rows: rows[3].update(values)
 
 

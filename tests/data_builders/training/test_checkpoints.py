@@ -18,7 +18,7 @@ RUN = {"seed": 3, "config": {"lr": float("nan"), "size": (4, 5)}}
 
 
 def training(steps: int) -> checkpoints.Parts:
-    """A network and its optimiser after so many steps."""
+    """Return a network and its optimiser after so many steps."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(net.parameters(), 0.1)
@@ -56,7 +56,7 @@ def test_another_runs_checkpoint_is_refused(path: Path) -> None:
 
 
 def altered(path: Path, about: dict[str, str], tensors: dict[str, Any] | None = None) -> None:
-    """The checkpoint with other metadata, and tensors added, replaced or (None) dropped."""
+    """Write the checkpoint with other metadata, and tensors added, replaced or (None) dropped."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:

@@ -43,7 +43,7 @@ CODE = tuple(1 if k in space.DEPTH_DIMS else 16 for k in range(space.DIM))
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Data sets of every problem in which the label is easily seen."""
+    """Return data sets of every problem in which the label is easily seen."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 3)):

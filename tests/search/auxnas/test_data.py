@@ -118,7 +118,7 @@ def test_nyuv2_without_normals_and_with_old_matlab_files(rooms: Path, tmp_path: 
 
 @pytest.fixture
 def nyu(rooms: Path, tmp_path: Path) -> Path:
-    """A copy of the rooms, to damage."""
+    """Return a copy of the rooms, to damage."""
     target: Path = shutil.copytree(rooms, tmp_path / "nyu")
     return target
 
@@ -139,7 +139,7 @@ def test_incomplete_and_cut_nyuv2(nyu: Path) -> None:
 
 
 def put(name: str, change: Callable[[np.ndarray], object]) -> Callable[[h5py.File], object]:
-    """Writes an array anew, changed."""
+    """Write an array anew, changed."""
 
     def rewrite(file: h5py.File) -> None:
         values = change(file[name][()])

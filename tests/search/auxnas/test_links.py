@@ -34,7 +34,7 @@ def staged(backbone: str, outputs: int, seed: int = 0, dense: bool = True, **opt
 
 
 def trained(network: nn.Module, steps: int = 2) -> nn.Module:
-    """The network after a few steps, so that links and norms are no longer what they started as."""
+    """Return the network after a few steps, so that links and norms are no longer what they started as."""
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(0)
     network.train()
@@ -47,7 +47,7 @@ def trained(network: nn.Module, steps: int = 2) -> nn.Module:
 
 
 def graph_of(network: nn.Module, x: torch.Tensor) -> list[tuple[str, str]]:
-    """The traced operations."""
+    """Return the traced operations."""
     return [(node.op, str(node.target)) for node in make_fx(network)(x).graph.nodes]
 
 
