@@ -202,7 +202,7 @@ def _busy(engine: str, codes: Any, out: Path) -> float:
 
 
 def ray_cluster() -> None:
-    """Return a cluster of this machine, started before anything is timed, that can import from this folder."""
+    """Return a cluster of this machine, started before any timing, that can import from this folder."""
     try:
         import ray
     except ImportError:
