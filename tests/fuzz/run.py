@@ -4,7 +4,8 @@
 
 A find is an unnamed error, a crash, or an input that takes more than 10 seconds or 2 GB. Errors count once
 for each place where they are raised, and fuzzing continues. What was found is kept in --out: copy a small
-input of each kind to `tests/fuzz/finds/PARSER`, where `tests/test_hostile.py` reads it ever after.
+input of each kind to `tests/fuzz/finds/PARSER`, where `tests/test_hostile.py` reads it ever after. Run again
+with the same --out, each parser gets what it lacks of its seconds.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ import argparse
 import contextlib
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 #: Seconds that one input may take, and megabytes.
 SLOW, LARGE = 10, 2048
+#: How files of what was found are called, and lines of a log that say how long a process ran.
+FINDS = ("error-", "crash-", "timeout-", "oom-")
+AFTER = "ended after"
 
 
 def main() -> int:
@@ -44,21 +50,41 @@ def main() -> int:
         (out / "corpus").mkdir(parents=True, exist_ok=True)
         for seed in PARSERS[name].seeds():
             (out / "corpus" / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-        deadline = time.monotonic() + args.seconds
         crashes = 0
-        while (left := deadline - time.monotonic()) > 1 and crashes < 5:
+        while (left := args.seconds - Fuzzed.read(out).seconds) > 1 and crashes < 5:
             command = [sys.executable, __file__, "--child", name, str(out), str(left)]
             with open(out / "log", "a") as log:
+                began = time.monotonic()
                 crashes += subprocess.run(command, stdout=log, stderr=log, check=False).returncode != 0
-        kinds = ("error-", "crash-", "timeout-", "oom-")
-        finds = [file for file in out.iterdir() if file.name.startswith(kinds) and not file.suffix]
-        runs = sum(int(line.split()[1]) for line in (out / "log").read_text("utf-8", "replace").splitlines()
-                   if line.startswith("Done "))  # fmt: skip
-        print(f"{name:16} {runs:9,} inputs, {len(finds)} finds", flush=True)
-        for file in finds:
+                log.write(f"\n{AFTER} {time.monotonic() - began:.1f} s\n")
+        done = Fuzzed.read(out)
+        print(f"{name:16} {done.seconds:6.0f} s {done.inputs:11,} inputs", end=" ")
+        print(f"{done.megabytes:5} MB {len(done.finds):3} finds", flush=True)
+        for file in done.finds:
             print(f"    {file}", flush=True)
-        found += len(finds)
+        found += len(done.finds)
     return 1 if found else 0
+
+
+@dataclass(frozen=True)
+class Fuzzed:
+    """What was done with one parser so far, as its log says."""
+
+    seconds: float
+    inputs: int
+    megabytes: int
+    finds: list[Path]
+
+    @classmethod
+    def read(cls, out: Path) -> Fuzzed:
+        log = (out / "log").read_text("utf-8", "replace") if (out / "log").exists() else ""
+        finds = [file for file in out.iterdir() if file.name.startswith(FINDS) and not file.suffix]
+        return cls(
+            sum(map(float, re.findall(rf"^{AFTER} ([\d.]+) s$", log, re.M))),
+            sum(map(int, re.findall(r"^stat::number_of_executed_units: +(\d+)$", log, re.M))),
+            max(map(int, re.findall(r"^stat::peak_rss_mb: +(\d+)$", log, re.M)), default=0),
+            sorted(finds),
+        )
 
 
 def child(name: str, out: Path, seconds: float) -> None:
@@ -92,6 +118,7 @@ def child(name: str, out: Path, seconds: float) -> None:
     options = [
         f"-max_total_time={max(1, int(seconds))}", f"-timeout={SLOW}", f"-rss_limit_mb={LARGE}",
         f"-artifact_prefix={out}/", "-max_len=200000", "-len_control=0", "-verbosity=1",
+        "-print_final_stats=1",
     ]  # fmt: skip
     os.environ["OMP_NUM_THREADS"] = "1"
     atheris.Setup([sys.argv[0], *options, str(out / "corpus")], one)
