@@ -11,6 +11,7 @@ code does without NumPy; the views for analysis (`to_pandas`, `pareto`, ...) loa
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -97,6 +98,7 @@ class Result(Mapping[str, float]):
         code: tuple[int, ...],
         task: str,
         source: str,
+        *,
         std: Mapping[str, float],
         seeds: tuple[int, ...],
         distance: float = 0.0,
@@ -137,8 +139,8 @@ class Result(Mapping[str, float]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        std = dict(self.std)
-        return Result, (self._values, self.code, self.task, self.source, std, self.seeds, self.distance)
+        named = {"std": dict(self.std), "seeds": self.seeds, "distance": self.distance}
+        return functools.partial(Result, **named), (self._values, self.code, self.task, self.source)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.items())
@@ -241,13 +243,15 @@ class _View:
         std: Mapping[str, float] = self.no_std
         if len(rows) > 1:
             std = MappingProxyType({m: _mean_std(self.table.values[m][rows])[1] for m in self.metrics})
-        return Result(values, code, self.task.name, "table", std, tuple(self.table.seed[rows].tolist()))
+        return Result(
+            values, code, self.task.name, "table", std=std, seeds=tuple(self.table.seed[rows].tolist())
+        )
 
     def row_result(self, row: int, code: tuple[int, ...]) -> Result:
         """Return the answer of one trial, a row of the table; the hot path."""
         columns = self.table.columns
         values = self._values(columns, row)
-        return Result(values, code, self.task.name, "table", self.no_std, (columns["seed"][row],))
+        return Result(values, code, self.task.name, "table", std=self.no_std, seeds=(columns["seed"][row],))
 
     def _values(self, columns: Mapping[str, memoryview[Any]], at: int) -> dict[str, float]:
         values: dict[str, float] = {name: columns[name][at] for name in self.names}
@@ -408,6 +412,7 @@ class Benchmark:
         self,
         code: object,
         task: str,
+        *,
         source: str = "auto",
         seed: int | None = None,
         epoch: int | None = None,
@@ -478,7 +483,7 @@ class Benchmark:
             values |= {"macs": int(costs.macs(asked)[0]), "params": int(costs.params(asked)[0])}
         spread = dict(zip(surrogate.names, std[0].tolist(), strict=True))
         distance = float(surrogate.distance(asked)[0])
-        return Result(values, code, view.task.name, "surrogate", spread, (), distance)
+        return Result(values, code, view.task.name, "surrogate", std=spread, seeds=(), distance=distance)
 
     def _not_found(self, view: _View, code: tuple[int, ...]) -> CodeNotFoundError:
         failed = int((view.table.codes == view.space.check([code])).all(axis=1).sum())
@@ -518,7 +523,7 @@ class Benchmark:
         final = view.result(k, code)
         values |= {name: final[name] for name in ("macs", "params") if name in final}
         std = {m: moments[m][1] if m in moments else float("nan") for m in view.metrics}
-        return Result(values, code, name, "table", std, tuple(curves.seed[rows].tolist()))
+        return Result(values, code, name, "table", std=std, seeds=tuple(curves.seed[rows].tolist()))
 
     def surrogate(self, task: str) -> Surrogate | None:
         """Return a task's surrogate; None where there is none.
@@ -543,6 +548,7 @@ class Benchmark:
         codes: object,
         task: str,
         metrics: Sequence[str] | None = None,
+        *,
         source: str = "auto",
         missing: str = "raise",
     ) -> dict[str, npt.NDArray[Any]]:

@@ -328,6 +328,7 @@ def seal(
     name: str,
     version: str,
     tasks: Iterable[Task],
+    *,
     about: Mapping[str, Any] | None = None,
     card: str | None = None,
 ) -> Release:
@@ -391,6 +392,7 @@ def create(
     name: str,
     version: str,
     tasks: Iterable[Task],
+    *,
     about: Mapping[str, Any] | None = None,
     target: Path | None = None,
 ) -> Release:
@@ -406,7 +408,7 @@ def create(
     target = home() / "releases" / name / version if target is None else target
     with files.atomic_folder(target) as folder:
         fill(folder)
-        made = seal(folder, name, version, tasks, about)
+        made = seal(folder, name, version, tasks, about=about)
     return _settled(target, made)
 
 

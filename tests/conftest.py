@@ -204,7 +204,7 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("releases") / "tiny"
     about = {"title": "A small made-up release", "license": "CC0-1.0"}
     chosen = [tasks.get("seg"), tasks.get("video")]
-    return release.create(fill, "tiny", "1.0.0", chosen, about, target).path
+    return release.create(fill, "tiny", "1.0.0", chosen, about=about, target=target).path
 
 
 @pytest.fixture(scope="session")
@@ -267,4 +267,6 @@ def known_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     chosen = [tasks.get(name) for name in ("seg", "video", "nas-bench-201")]
     target = tmp_path_factory.mktemp("releases") / "known"
-    return release.create(fill, "known", "1.0.0", chosen, {"title": "Known functions"}, target).path
+    return release.create(
+        fill, "known", "1.0.0", chosen, about={"title": "Known functions"}, target=target
+    ).path

@@ -191,12 +191,12 @@ def test_results_can_be_copied_and_sent_to_other_processes(bench: Benchmark) -> 
 
 
 def test_equality_sees_unknown_values_and_sources() -> None:
-    a = Result({"x": float("nan")}, (1,), "t", "table", {}, (0,))
-    assert a == Result({"x": float("nan")}, (1,), "t", "table", {}, (0,))
-    assert a != Result({"x": 1.0}, (1,), "t", "table", {}, (0,))
-    assert a != Result({"x": float("nan")}, (1,), "t", "surrogate", {}, (0,))
-    assert a != Result({"x": float("nan")}, (1,), "t", "table", {}, (1,))
-    assert a != Result({"y": float("nan")}, (1,), "t", "table", {}, (0,))
+    a = Result({"x": float("nan")}, (1,), "t", "table", std={}, seeds=(0,))
+    assert a == Result({"x": float("nan")}, (1,), "t", "table", std={}, seeds=(0,))
+    assert a != Result({"x": 1.0}, (1,), "t", "table", std={}, seeds=(0,))
+    assert a != Result({"x": float("nan")}, (1,), "t", "surrogate", std={}, seeds=(0,))
+    assert a != Result({"x": float("nan")}, (1,), "t", "table", std={}, seeds=(1,))
+    assert a != Result({"y": float("nan")}, (1,), "t", "table", std={}, seeds=(0,))
     assert a != 3
 
 

@@ -96,7 +96,7 @@ def hostile_release(source: Path, target: Path, text: str) -> release.Release:
         replace(task, title=text, dataset=text, provenance=text, recipe=text) for task in base.tasks.values()
     ]
     about = dict.fromkeys(("title", "description", "license", "citation"), text) | {"flaws": [text]}
-    return release.seal(folder, base.name, base.version, described, about)
+    return release.seal(folder, base.name, base.version, described, about=about)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

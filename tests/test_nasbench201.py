@@ -148,7 +148,7 @@ def test_verify_derives_the_costs_of_cells(tmp_path: Path) -> None:
             {"codes": cells, "Acc": 1.0 * macs % 7, "macs": macs},
         )
 
-    made = release.create(fill, "cells", "1.0.0", [task], {}, tmp_path / "cells")
+    made = release.create(fill, "cells", "1.0.0", [task], about={}, target=tmp_path / "cells")
     exact = int(nasbench201.macs(cells[3])[0])
     with pytest.raises(TableError, match=f"row 3: macs is {exact + 1}; its code has {exact}"):
         release.verify(made)

@@ -109,6 +109,6 @@ def test_every_licence_and_text_may_be_hostile(tiny_release: Path, tmp_path: Pat
     copy = shutil.copytree(tiny_release, tmp_path / "copy")
     opened = Release.open(copy)
     about = {**opened.about, "title": 'a "quoted": [title]\n---\nevil: true'}
-    made = release.seal(Path(copy), "tiny", "1.0.1", opened.tasks.values(), about)
+    made = release.seal(Path(copy), "tiny", "1.0.1", opened.tasks.values(), about=about)
     front = card.text(made).split("---\n")[1]
     assert yaml.safe_load(front)["pretty_name"] == about["title"]

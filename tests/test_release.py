@@ -480,7 +480,9 @@ def test_extend_adds_trials_and_leaves_nothing_out(copy: Path) -> None:
     for name in ("seg", "video"):
         (copy / f"surrogates/{name}.npz").write_bytes(b"a surrogate")
     scores = {"seg": {"tau": 0.7}, "video": {"tau": 0.6}}
-    base = release.seal(copy, "tiny", "1.0.0", Release.open(copy).tasks.values(), {"surrogates": scores})
+    base = release.seal(
+        copy, "tiny", "1.0.0", Release.open(copy).tasks.values(), about={"surrogates": scores}
+    )
     new = space.sample(5, seed=99)
     more = release.extend(base, [seg(new, 60.0, note=["mine"] * 5)])
     release.verify(more)
@@ -598,7 +600,7 @@ def test_the_digest_is_of_the_values_not_of_the_bytes(copy: Path) -> None:
     arrow = table.read_arrow(path)
     arrow = arrow.select(arrow.column_names[::-1])
     pq.write_table(arrow, path, row_group_size=7, compression="gzip", use_dictionary=False)
-    after = release.seal(copy, "tiny", "1.0.0", before.tasks.values(), before.about)
+    after = release.seal(copy, "tiny", "1.0.0", before.tasks.values(), about=before.about)
     assert after.files["tables/seg.parquet"]["sha256"] != before.files["tables/seg.parquet"]["sha256"]
     assert after.digest == before.digest
     at = arrow.column_names.index("status")

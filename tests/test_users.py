@@ -491,7 +491,7 @@ def costless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         columns = {"codes": cells, "Acc": 20.0 + np.arange(len(cells)) / 2}
         table.write(folder / "tables/cells.parquet", task, columns)
 
-    return str(release.create(fill, "costless", "1.0.0", [task], {}, tmp_path / "costless").path)
+    return str(release.create(fill, "costless", "1.0.0", [task], about={}, target=tmp_path / "costless").path)
 
 
 @pytest.mark.parametrize(

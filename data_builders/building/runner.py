@@ -806,7 +806,7 @@ def release(
                     (folder / file).write_bytes(data)
 
     if base is None:
-        return releases.create(fill, name, version, names, about, target)
+        return releases.create(fill, name, version, names, about=about, target=target)
     additions = [releases.Addition(task, *_read(store, task)) for task in names]
     return releases.extend(base, additions, fill=fill, replace=True, about=about, version=version)
 

@@ -52,7 +52,7 @@ class Hmdb51(Reader):
     )
 
     def __init__(
-        self, root: str | os.PathLike[str], split: str, fold: int = 1, frames: int = 8, size: Size = None
+        self, root: str | os.PathLike[str], split: str, *, fold: int = 1, frames: int = 8, size: Size = None
     ):
         if fold not in (1, 2, 3):
             raise InvalidArgumentError(f"fold is {fold}; expected 1, 2 or 3")

@@ -123,6 +123,7 @@ class ImageNet(_Folders):
         self,
         root: str | os.PathLike[str],
         split: str,
+        *,
         classes: int = 50,
         per_class: int | None = None,
         seed: int = 0,

@@ -28,7 +28,7 @@ def need(value: float, name: str, low: float, high: float) -> None:
 
 
 def each(
-    function: Callable[[Job], Result], jobs: Sequence[Job], title: str, workers: int, progress: bool
+    function: Callable[[Job], Result], jobs: Sequence[Job], title: str, *, workers: int, progress: bool
 ) -> list[Result]:
     """Return `function` of every job, in their order, computed by so many processes."""
     from tqdm import tqdm
@@ -63,6 +63,7 @@ class Waves:
         self,
         rng: np.random.Generator,
         scale: tuple[float, float],
+        *,
         contrast: float = 0.16,
         sharp: float = 0.0,
         count: int = 10,

@@ -56,8 +56,8 @@ def make(
     train: int = 32,
     val: int = 8,
     seed: int = 0,
-    size: tuple[int, int] = (256, 512),
     *,
+    size: tuple[int, int] = (256, 512),
     workers: int = 1,
     progress: bool = False,
 ) -> Path:
@@ -84,7 +84,9 @@ def make(
         for top in ("leftImg8bit", "gtFine"):
             for place in {place for _, _, _, place, _ in jobs}:
                 (folder / top / place).mkdir(parents=True)
-        generate.each(functools.partial(_write, seed, size), jobs, "cityscapes", workers, progress)
+        generate.each(
+            functools.partial(_write, seed, size), jobs, "cityscapes", workers=workers, progress=progress
+        )
     return Path(root)
 
 

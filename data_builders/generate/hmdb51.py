@@ -112,6 +112,7 @@ def make(
     train: int = 14,
     val: int = 6,
     seed: int = 0,
+    *,
     classes: int = 16,
     length: int = 16,
     size: tuple[int, int] = (120, 160),
@@ -160,7 +161,7 @@ def make(
                 lines = (f"{clip} {2 if k in tested else 1} \n" for k, clip in enumerate(clips))
                 (lists / f"{name}_test_split{fold + 1}.txt").write_text("".join(lines))
         write = functools.partial(_write, seed, length, size, pace, clutter)
-        generate.each(write, jobs, "hmdb51", workers, progress)
+        generate.each(write, jobs, "hmdb51", workers=workers, progress=progress)
     return Path(root)
 
 
@@ -169,7 +170,7 @@ def _write(
 ) -> None:
     label, index, path = job
     rng = generate.stream(seed, label, index)
-    encode(path, clip(rng, list(MOTIONS.values())[label], length, size, pace, clutter))
+    encode(path, clip(rng, list(MOTIONS.values())[label], length, size, pace=pace, clutter=clutter))
 
 
 def clip(
@@ -177,6 +178,7 @@ def clip(
     motion: _Motion,
     length: int,
     size: tuple[int, int],
+    *,
     pace: float = 1.0,
     clutter: float = 1.0,
 ) -> npt.NDArray[np.uint8]:

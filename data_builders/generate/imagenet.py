@@ -49,8 +49,8 @@ def make(
     train: int = 40,
     val: int = 10,
     seed: int = 0,
-    classes: int = 50,
     *,
+    classes: int = 50,
     size: int = 128,
     workers: int = 1,
     progress: bool = False,
@@ -81,7 +81,9 @@ def make(
                 for k in range(count):
                     name = f"ILSVRC2012_val_{label * count + k + 1:08}" if split else f"{synset}_{k}"
                     jobs.append((split, label, k, target / f"{name}.JPEG"))
-        generate.each(functools.partial(_write, seed, size), jobs, "imagenet", workers, progress)
+        generate.each(
+            functools.partial(_write, seed, size), jobs, "imagenet", workers=workers, progress=progress
+        )
     return Path(root)
 
 

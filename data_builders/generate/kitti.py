@@ -150,6 +150,7 @@ def make(
     train: int = 64,
     val: int = 16,
     seed: int = 0,
+    *,
     rings: int = 64,
     resolution: float = 0.18,
     view: float = 360.0,
@@ -197,7 +198,7 @@ def make(
             _write, folder / "training", seed, elevations, azimuths, reach, objects, clutter, variety
         )
         jobs = [(0, k, scans[k]) for k in range(train)] + [(1, k, scans[train + k]) for k in range(val)]
-        generate.each(write, jobs, "kitti", workers, progress)
+        generate.each(write, jobs, "kitti", workers=workers, progress=progress)
     return Path(root)
 
 

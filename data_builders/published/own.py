@@ -250,7 +250,7 @@ def install(understood: Understood, into: str | None = None, *, replace_trials: 
         base = _base(into)
         if base is not None:
             return release.extend(base, [release.Addition(task, trials)], replace=replace_trials)
-        return release.create(fill, into, FIRST, [task], {"title": "Imported tables"})
+        return release.create(fill, into, FIRST, [task], about={"title": "Imported tables"})
 
 
 def _role(name: str, task: Task, costs: set[str], back: Mapping[str, str]) -> str:

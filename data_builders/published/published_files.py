@@ -245,7 +245,7 @@ def import_release(folder: str | os.PathLike[str], check: bool = True) -> Releas
         if altered:
             about["title"] = "NAS-Bench-MR: altered, not the published tables"
         described = [_described(tasks.get(name), altered.get(_file(name))) for name in tables]
-        return release.create(fill, release.DEFAULT, version, described, about)
+        return release.create(fill, release.DEFAULT, version, described, about=about)
 
 
 def _described(task: Task, wrong: str | None) -> Task:

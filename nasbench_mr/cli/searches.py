@@ -327,7 +327,7 @@ def _ask(
     if source == "table":
         found = asked.source.measure(np.array([code], np.int16), asked.goals, None).values[0]
         return code, [{"measured": float(value)} for value in found]
-    said = [(goal, bench.query(code, goal.task.name, source)) for goal in asked.goals]
+    said = [(goal, bench.query(code, goal.task.name, source=source)) for goal in asked.goals]
     return code, [{"predicted": r[g.metric.name], "std": r.std[g.metric.name]} for g, r in said]
 
 

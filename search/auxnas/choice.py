@@ -67,7 +67,7 @@ def rank_auxiliary(bench: Benchmark, primary: str, top: float = 0.1) -> list[Hel
         codes = bench.codes(task.name)
         x, y = (
             t.metric().sign
-            * bench.query_many(codes, t.name, (t.objective,), "table", missing="nan")[t.objective]
+            * bench.query_many(codes, t.name, (t.objective,), source="table", missing="nan")[t.objective]
             for t in (task, other)
         )
         known = np.isfinite(x) & np.isfinite(y)

@@ -353,7 +353,7 @@ def write_tables(runs: Mapping[str, Sequence[Run]], target: Path) -> release.Rel
         table.write_curves(target / "curves" / f"{task.name}.parquet", task, _curves(group, task))
         tasks.append(task)
     about = {"title": "Aux-NAS runs", "license": "CC0-1.0"}
-    return release.seal(target, "auxnas", "1.0.0", tasks, about)
+    return release.seal(target, "auxnas", "1.0.0", tasks, about=about)
 
 
 def _auxiliary_code(run: Run) -> str:

@@ -421,8 +421,8 @@ def test_hostile_texts_are_only_texts(show: Open, tmp_path: Path) -> None:
         "evil",
         "1.0.0",
         [task],
-        {"title": HOSTILE, "license": HOSTILE, "citation": HOSTILE},
-        tmp_path / "release",
+        about={"title": HOSTILE, "license": HOSTILE, "citation": HOSTILE},
+        target=tmp_path / "release",
     )
     path = explorer.write(nasbench_mr.load(made.path), tmp_path / "page.html")
     assert HOSTILE not in path.read_text("utf-8")
@@ -465,7 +465,9 @@ def test_another_space(show: Open, tmp_path: Path) -> None:
         }
         table.write(folder / "tables/nas-bench-201.parquet", cell_task, acc)
 
-    made = release.create(fill, "two", "1.0.0", [tasks.get("seg"), cell_task], None, tmp_path / "release")
+    made = release.create(
+        fill, "two", "1.0.0", [tasks.get("seg"), cell_task], about=None, target=tmp_path / "release"
+    )
     page = show(explorer.write(nasbench_mr.load(made.path), tmp_path / "page.html"))
     assert page.evaluate("explorer.scatter.draw()") == 15
     page.select_option("#space", "1")
