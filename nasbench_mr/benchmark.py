@@ -139,7 +139,7 @@ class Result(Mapping[str, float]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        named = {"std": dict(self.std), "seeds": self.seeds, "distance": self.distance}
+        named: dict[str, Any] = {"std": dict(self.std), "seeds": self.seeds, "distance": self.distance}
         return functools.partial(Result, **named), (self._values, self.code, self.task, self.source)
 
     def __repr__(self) -> str:
