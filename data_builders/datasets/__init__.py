@@ -31,7 +31,8 @@ from nasbench_mr.data_builders.datasets.images import CamVid, Cifar10, Cityscape
 from nasbench_mr.data_builders.datasets.kitti import Kitti
 from nasbench_mr.data_builders.datasets.opening import Array, Size
 from nasbench_mr.data_builders.datasets.packs import ENDING, Pack, pack
-from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownNameError, did_you_mean
+from nasbench_mr.errors import DatasetError, InvalidArgumentError, did_you_mean
+from nasbench_mr.plugins import Registry
 from nasbench_mr.release import home
 from nasbench_mr.settings import fits
 
@@ -54,16 +55,16 @@ __all__ = [
     "unusual",
 ]
 
-_READERS: dict[str, type[Reader]] = {
-    cls.NAME: cls for cls in (Cifar10, ImageNet, CamVid, Cityscapes, Kitti, Hmdb51)
-}
+READERS = Registry[type[Reader]](
+    "data set", {cls.NAME: cls for cls in (Cifar10, ImageNet, CamVid, Cityscapes, Kitti, Hmdb51)}
+)
 #: The data sets that `fetch.fetch` gets.
 FETCHED = ("cifar10", "camvid")
 
 
 def names() -> tuple[str, ...]:
     """Return the data sets there are readers for."""
-    return tuple(_READERS)
+    return READERS.names
 
 
 def folder(name: str, data: str | os.PathLike[str] | None = None) -> Path:
@@ -96,9 +97,7 @@ def locate(name: str, data: str | os.PathLike[str] | None = None) -> Path:
 
 def reader(name: str) -> type[Reader]:
     """Return the reader class of a data set; its docstring lists the options."""
-    if name not in _READERS:
-        raise UnknownNameError(f"no data set {name!r}: {did_you_mean(name, _READERS)}")
-    return _READERS[name]
+    return READERS[name]
 
 
 def options_of(function: Callable[..., object]) -> dict[str, inspect.Parameter]:

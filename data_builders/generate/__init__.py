@@ -10,31 +10,33 @@ generate.make("hmdb51", "data/hmdb51", **generate.mini("hmdb51"))     # the size
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import Any
 
 from nasbench_mr.data_builders import datasets
-from nasbench_mr.errors import UnknownNameError, did_you_mean
+from nasbench_mr.plugins import Registry
 
-#: Modules here, each with a function `make` and the options `MINI`.
-_NAMES = ("imagenet", "cityscapes", "kitti", "hmdb51")
+#: Modules, each with a function `make` and the options `MINI`.
+GENERATORS = Registry[Any](
+    "generated data set",
+    {name: f"{__name__}.{name}" for name in ("imagenet", "cityscapes", "kitti", "hmdb51")},
+)
 
 
 def names() -> tuple[str, ...]:
     """Return the data sets that can be generated."""
-    return _NAMES
+    return GENERATORS.names
 
 
 def maker(name: str) -> Any:
     """Return the function that generates a stand-in for a data set; its docstring lists the options."""
-    return _module(name).make
+    return GENERATORS[name].make
 
 
 def mini(name: str) -> dict[str, Any]:
     """Return the options with which a generated data set suits trials of seconds."""
-    return dict(_module(name).MINI)
+    return dict(GENERATORS[name].MINI)
 
 
 def make(name: str, root: str | os.PathLike[str], **options: Any) -> Path:
@@ -48,9 +50,3 @@ def make(name: str, root: str | os.PathLike[str], **options: Any) -> Path:
     datasets.check_options(function, options)
     path: Path = function(root, **options)
     return path
-
-
-def _module(name: str) -> Any:
-    if name not in _NAMES:
-        raise UnknownNameError(f"no generated data set {name!r}: {did_you_mean(name, _NAMES)}")
-    return importlib.import_module(f"{__name__}.{name}")

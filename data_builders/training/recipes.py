@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from nasbench_mr import files, tasks
-from nasbench_mr.errors import RecipeError, did_you_mean
+from nasbench_mr.errors import RecipeError
+from nasbench_mr.plugins import Registry
 from nasbench_mr.settings import Settings
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -232,18 +233,18 @@ def parse_flags(flags: Iterable[str]) -> dict[str, Any]:
     return changes
 
 
-_RECIPES: dict[str, Recipe] = {}
+RECIPES = Registry[Recipe]("recipe", error=RecipeError)
 
 
 def register(recipe: Recipe) -> Recipe:
     """Add a recipe, or replace the one of its name."""
-    _RECIPES[recipe.name] = recipe
+    RECIPES[recipe.name] = recipe
     return recipe
 
 
 def names() -> tuple[str, ...]:
     """All registered recipes."""
-    return tuple(_RECIPES)
+    return RECIPES.names
 
 
 def get(recipe: str | Recipe) -> Recipe:
@@ -252,11 +253,7 @@ def get(recipe: str | Recipe) -> Recipe:
     Raises:
         RecipeError: no such recipe.
     """
-    if isinstance(recipe, Recipe):
-        return recipe
-    if recipe in _RECIPES:
-        return _RECIPES[recipe]
-    raise RecipeError(f"no recipe {recipe!r}: {did_you_mean(recipe, _RECIPES)}")
+    return recipe if isinstance(recipe, Recipe) else RECIPES[recipe]
 
 
 # The published tasks. What is known of their training is from the authors' papers, configurations and tables;

@@ -29,6 +29,7 @@ from nasbench_mr.errors import (
 )
 from nasbench_mr.extras import requires
 from nasbench_mr.network import Head, MultiResolutionNet, initialize
+from nasbench_mr.plugins import Registry
 
 Maps = list[Tensor]
 
@@ -384,13 +385,16 @@ def _multi_resolution(
 
 
 #: Name: a function of (outputs, dense, (H, W), options) that makes the network.
-BACKBONES: dict[str, Callable[..., Staged]] = {
-    "multi-resolution": _multi_resolution,
-    "resnet-50": ResNet,
-    "vit-base": functools.partial(ViT, shape=(768, 12)),
-    "vit-tiny": functools.partial(ViT, shape=(192, 3)),
-    "vgg-16": VGG16,
-}
+BACKBONES = Registry[Callable[..., Staged]](
+    "backbone",
+    {
+        "multi-resolution": _multi_resolution,
+        "resnet-50": ResNet,
+        "vit-base": functools.partial(ViT, shape=(768, 12)),
+        "vit-tiny": functools.partial(ViT, shape=(192, 3)),
+        "vgg-16": VGG16,
+    },
+)
 
 
 def build(
@@ -411,13 +415,12 @@ def build(
         UnknownNameError: no such backbone or option.
         InvalidArgumentError: an option's value, or a size that the backbone can't read.
     """
-    if backbone not in BACKBONES:
-        raise UnknownNameError(f"no backbone {backbone!r}: {did_you_mean(backbone, BACKBONES)}")
+    make = BACKBONES[backbone]
     # The weights are drawn by PyTorch's global generator; its state is put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            network = BACKBONES[backbone](outputs, dense, size, **options)
+            network = make(outputs, dense, size, **options)
         except NasbenchMRError:
             raise
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:

@@ -29,10 +29,10 @@ from nasbench_mr.data_builders.datasets.opening import read_16bit, read_array, r
 from nasbench_mr.errors import (
     DatasetError,
     InvalidArgumentError,
-    UnknownNameError,
     UnknownTaskError,
     did_you_mean,
 )
+from nasbench_mr.plugins import Registry
 from nasbench_mr.search.auxnas import nyuv2, scenes
 from nasbench_mr.search.auxnas.data import AuxData, LabelledSet, Pixels, nearest, stack
 
@@ -60,8 +60,6 @@ def load(
         InvalidArgumentError: no such option, or a value of another type.
         DatasetError: files are missing or malformed.
     """
-    if name not in READERS:
-        raise UnknownNameError(f"no data set {name!r}: {did_you_mean(name, READERS)}")
     reader = READERS[name]
     datasets.check_options(reader, options)
     if size is not None and (len(size) != 2 or min(size) < 8):
@@ -254,10 +252,13 @@ def _taskonomy_label(name: str, path: Path, size: Pixels | None) -> Array:
     return (values > 65535 / 16).astype(np.uint8)
 
 
-READERS: dict[str, Callable[..., AuxData]] = {
-    "indoor": _indoor,
-    "nyuv2": nyuv2.read,
-    "cityscapes": _cityscapes,
-    "camvid": _camvid,
-    "taskonomy": _taskonomy,
-}
+READERS = Registry[Callable[..., AuxData]](
+    "data set",
+    {
+        "indoor": _indoor,
+        "nyuv2": nyuv2.read,
+        "cityscapes": _cityscapes,
+        "camvid": _camvid,
+        "taskonomy": _taskonomy,
+    },
+)

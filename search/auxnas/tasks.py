@@ -27,7 +27,8 @@ from torch import Tensor
 from nasbench_mr import tasks as benchmark_tasks
 from nasbench_mr.data_builders.datasets import IGNORE, Array
 from nasbench_mr.data_builders.training.metrics import Confusion, Counts, TopK
-from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownTaskError, did_you_mean
+from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownTaskError
+from nasbench_mr.plugins import Registry
 from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.tasks import Metric
 
@@ -298,18 +299,22 @@ class _KnownTopK(TopK):
         super().update(logits[labels >= 0], labels[labels >= 0])
 
 
-TASKS: dict[str, LabelTask] = {
-    task.name: task
-    for task in (
-        Segmentation("segmentation"),
-        Normals("normals"),
-        Depth("depth", "metres"),
-        Depth("disparity", "pixels"),
-        Edges("edges"),
-        Classes("object"),
-        Classes("scene"),
-    )
-}
+TASKS = Registry[LabelTask](
+    "label task",
+    {
+        task.name: task
+        for task in (
+            Segmentation("segmentation"),
+            Normals("normals"),
+            Depth("depth", "metres"),
+            Depth("disparity", "pixels"),
+            Edges("edges"),
+            Classes("object"),
+            Classes("scene"),
+        )
+    },
+    UnknownTaskError,
+)
 
 
 def get(name: str) -> LabelTask:
@@ -318,8 +323,6 @@ def get(name: str) -> LabelTask:
     Raises:
         UnknownTaskError: there is none.
     """
-    if name not in TASKS:
-        raise UnknownTaskError(f"no label task {name!r}: {did_you_mean(name, TASKS)}")
     return TASKS[name]
 
 

@@ -475,7 +475,7 @@ def test_pretrained_trunks(data, tmp_path):
         whole = training.train(CODE, recipe, 0, "cpu", data=data, checkpoint=tmp_path / "checkpoint")
         assert whole.seconds > whole.curve["seconds"][0] > seconds > 0
     finally:
-        del recipes._RECIPES["first"]
+        del recipes.RECIPES._entries["first"]
 
 
 def test_units_start_as_identities(data):
