@@ -57,7 +57,7 @@ def extract_tar(
 
     Raises:
         UnsafeFileError: a member is a link, a device, has an absolute path or one that leaves the folder,
-            or it or the whole is larger than allowed; also where the archive is truncated or is no tarball.
+            or too large, itself or with the others; also where the archive is truncated or not a tarball.
             What was unpacked before stays in `target`, which callers make with `atomic_folder`.
         StorageError: the disk is full or the folder can't be written.
     """

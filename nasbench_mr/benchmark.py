@@ -649,7 +649,7 @@ class Benchmark:
             distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the best.
 
         Raises:
-            InvalidArgumentError: `k` is no integer of at least 1, or a limit no positive number.
+            InvalidArgumentError: `k` is not an integer of at least 1, or a limit is not a positive number.
             InfeasibleError: no tabulated code meets the limits.
         """
         import numpy as np

@@ -15,7 +15,7 @@ def at_least(least: int, name: str, value: object) -> int:
     """Return an integer, NumPy's included.
 
     Raises:
-        InvalidArgumentError: it is no integer, or smaller.
+        InvalidArgumentError: it is not an integer, or it is smaller.
     """
     try:
         if isinstance(value, bool) or (number := operator.index(value)) < least:  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def limit(name: str, value: object) -> float:
     """Return a limit of a cost, infinite for None.
 
     Raises:
-        InvalidArgumentError: it is no positive number.
+        InvalidArgumentError: it is not a positive number.
     """
     return float("inf") if value is None else positive(name, value, "a positive number, or None")
 

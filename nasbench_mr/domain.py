@@ -34,7 +34,7 @@ class Domain(ByValue, spaces.Spacious):
 
     Raises:
         InfeasibleError: no code meets the limits.
-        InvalidArgumentError: a limit is no positive number, or a fixed dimension does not exist.
+        InvalidArgumentError: a limit is not a positive number, or a fixed dimension does not exist.
     """
 
     CACHES = frozenset({"_near"})

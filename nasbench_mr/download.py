@@ -57,7 +57,7 @@ def download(
         sha256, blob_id: the hash it must have, as SHA-256 or as an id of a git blob. Without either, what is
             there is never used: the file is downloaded anew, and checking it is the caller's part.
         max_bytes: a larger file is refused.
-        attempts: how often to try; each goes on where the last one broke off.
+        attempts: how often to try; each resumes where the last one broke off.
         progress: shows a bar, where the output is a terminal.
 
     Returns:
@@ -71,7 +71,7 @@ def download(
     """
     path = Path(path)
     if not url.startswith(("https://", "http://")):
-        raise InvalidArgumentError(f"{escape.address(url)!r} is no http(s) address")
+        raise InvalidArgumentError(f"{escape.address(url)!r} is not an http(s) address")
     try:
         return _download(url, path, _checks(sha256, blob_id), max_bytes, attempts, progress)
     except (DownloadError, IntegrityError) as error:

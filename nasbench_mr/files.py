@@ -141,7 +141,7 @@ def _sweep(folder: Path) -> None:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise where a file of this name can't be written; to find out before hours of work.
 
-    Missing folders are no obstacle. Nothing is written, and nothing is left behind.
+    Missing folders do not matter. Nothing is written, and nothing is left behind.
 
     Raises:
         StorageError: a folder is there, or a file where a folder should be, or the folder can't be written.

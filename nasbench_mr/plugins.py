@@ -120,7 +120,7 @@ def check_options(kind: type, options: Mapping[str, Any], what: str, own: Collec
 
     Args:
         what: what is made of the class, for the message: "search 'evolution'".
-        own: arguments that are given otherwise, and are no options.
+        own: arguments that are given otherwise, and are not options.
 
     Raises:
         InvalidArgumentError: it has no such option; names the nearest.

@@ -121,9 +121,9 @@ class Release:
             text = manifest.read_text(encoding="utf-8")
             data = json.loads(text)
             if "\\u" in text:
-                json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+                json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair is not text
         except FileNotFoundError:
-            raise ReleaseNotFoundError(f"{folder} is no release: it has no {MANIFEST}") from None
+            raise ReleaseNotFoundError(f"{folder} is not a release: it has no {MANIFEST}") from None
         except (ValueError, RecursionError) as error:
             if isinstance(error, ReleaseError):
                 raise
@@ -184,7 +184,7 @@ class Release:
 
 
 def _check_about(about: Mapping[str, Any], where: Path) -> None:
-    """Raise `ReleaseError` where what else a manifest says has not the types that its readers expect."""
+    """Raise `ReleaseError` where what else a manifest says lacks the types that its readers expect."""
     for key in _TEXTS:
         if not isinstance(about.get(key, ""), str):
             raise ReleaseError(f"{where}: {key} is {about[key]!r:.80}; expected a text")
@@ -691,7 +691,7 @@ def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = N
     try:
         release = Release.open(folder)
     except ReleaseNotFoundError:
-        raise ReleaseError(f"{tarball} is no release: it has no {MANIFEST}") from None
+        raise ReleaseError(f"{tarball} is not a release: it has no {MANIFEST}") from None
     verify(release)
     return release
 

@@ -117,7 +117,7 @@ def values_of(x: object, names: Sequence[str], from_string: Callable[[str], list
     """Return the values of one code of a space with these dimensions, in their order, not yet checked.
 
     Raises:
-        OutOfSpaceError: `x` is no code, or one of another length.
+        OutOfSpaceError: `x` is not a code, or one of another length.
     """
     x = by_name(x, names)
     if isinstance(x, str):

@@ -126,7 +126,7 @@ def load_surrogate(path: str | os.PathLike[str]) -> Surrogate:
     """Return the surrogate that `Surrogate.save` wrote.
 
     Raises:
-        InvalidArgumentError: `path` is no surrogate's file, or a damaged one.
+        InvalidArgumentError: `path` is not a surrogate's file, or is damaged.
     """
     header, state = npz.read(path, _FORMAT)
     try:

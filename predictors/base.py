@@ -240,7 +240,7 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     One of a class of a user's own needs its module to be imported already: a file imports nothing.
 
     Raises:
-        InvalidArgumentError: `path` is no predictor's file, or a damaged one, or its class is not imported.
+        InvalidArgumentError: `path` is not a predictor's file, or is damaged, or its class is not imported.
     """
     header, state = npz.read(path, _FORMAT)
     module = str(header.get("kind", "")).rpartition(".")[0]

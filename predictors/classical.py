@@ -53,7 +53,7 @@ class _Nodes:
         """From what is saved.
 
         Raises:
-            ValueError: these are no trees.
+            ValueError: these are not trees.
         """
         arrays = {key: state[key] for key in ("feature", "threshold", "left", "right", "value", "roots")}
         # A damaged file must fail here, not send `each` in circles: children come after their parents.

@@ -380,7 +380,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         ) from None
     lacking = [name for name in COLUMNS if name not in frame]
     if lacking:
-        raise InvalidArgumentError(f"{os.fspath(path)} is no evaluation: it has no column {lacking[0]!r}")
+        raise InvalidArgumentError(f"{os.fspath(path)} is not an evaluation: it has no column {lacking[0]!r}")
     return frame
 
 

@@ -82,7 +82,7 @@ class Searcher(ByValue, abc.ABC):
         May be called again before the values of the last ones are told.
 
         Raises:
-            InvalidArgumentError: n is no positive integer.
+            InvalidArgumentError: n is not a positive integer.
             ExhaustedError: the domain has fewer codes that were never asked for.
         """
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:

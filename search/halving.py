@@ -49,7 +49,7 @@ class SuccessiveHalving(Searcher):
         chosen = self._promotable(n, 1 / self.factor)
         new = n - len(chosen)
         if new > self.left:
-            # No new codes: those that missed the cut go on.
+            # No new codes: those that missed the cut resume.
             chosen = self._promotable(n - self.left, 1.0)
             new = n - len(chosen)
         started = self._random(new) if new else []

@@ -301,7 +301,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no files": (lambda d: d.pop("files"), "is malformed"),
     "no digest": (lambda d: d.pop("digest"), "is malformed: KeyError"),
     "a digest that is none": (lambda d: d.update(digest="x"), "digest is 'x'; expected 64 hexadecimal"),
-    "a title that is no text": (lambda d: d.update(title=[1]), "title is .1.; expected a text"),
+    "a title that is not text": (lambda d: d.update(title=[1]), "title is .1.; expected a text"),
     "surrogates that are none": (lambda d: d.update(surrogates={"seg": 3}), "surrogates is .*an object"),
     "rows that are text": (
         lambda d: d["files"]["curves/seg.parquet"].update(rows="many"), "malformed entry for 'curves/seg"),
@@ -347,7 +347,7 @@ def test_manifests_that_are_none(text: bytes, copy: Path) -> None:
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(ReleaseNotFoundError, match=r"is no release: it has no release.json"):
+        with pytest.raises(ReleaseNotFoundError, match=r"is not a release: it has no release.json"):
             Release.open(folder)
 
 
@@ -850,7 +850,7 @@ def test_a_tarball_with_an_altered_file(copy: Path, tmp_path: Path, home: Path) 
 def test_a_tarball_of_something_else(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("notes/readme.txt"))
-    with pytest.raises(ReleaseError, match=r"x.tar.gz is no release: it has no release.json"):
+    with pytest.raises(ReleaseError, match=r"x.tar.gz is not a release: it has no release.json"):
         release.install(tmp_path / "x.tar.gz")
 
 
@@ -865,7 +865,7 @@ def test_a_manifest_without_files(tmp_path: Path) -> None:
 def test_nothing_to_install(tmp_path: Path) -> None:
     with pytest.raises(ReleaseNotFoundError, match=r"no release at .*missing.tar.gz"):
         release.install(tmp_path / "missing.tar.gz")
-    with pytest.raises(ReleaseNotFoundError, match="is no release"):
+    with pytest.raises(ReleaseNotFoundError, match="is not a release"):
         release.install(tmp_path)
 
 

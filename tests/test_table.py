@@ -125,7 +125,7 @@ def test_what_is_written_is_read(data: st.DataObject) -> None:
     }
     try:
         arrow = table.to_arrow(SEG, values)
-    except UnicodeEncodeError:  # half of a surrogate pair is no text
+    except UnicodeEncodeError:  # half of a surrogate pair is not text
         return
     for name in ("seed", "mIoU", "mAcc", "train_seconds", "device"):
         assert arrow[name].to_pylist() == values[name]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 #: The first version of a release that an import makes.
 FIRST = "1.0.0-local.1"
 
-#: Columns of numbers that are no metrics; `flops` is another form of `macs`.
+#: Columns of numbers that are not metrics; `flops` is another form of `macs`.
 _NUMBERS = ("seed", *COSTS, "flops")
 _KNOWN = ("code", *space.NAMES, *nasbench201.NAMES, *_NUMBERS, *table.TEXTS)
 #: Names that the answers to queries have for something else.

@@ -172,7 +172,7 @@ def _hint(text: str, mark: str) -> str:
 def _numbers(name: str, cells: list[str | None]) -> tuple[list[float | None], bool, bool] | None:
     """Return the numbers that a column of text holds, and whether with percent signs and with decimal commas.
 
-    None where it is text, or a cell is no number.
+    None where it is text, or a cell is not a number.
 
     Raises:
         TableError: its commas may be decimal ones or separate thousands.

@@ -97,7 +97,7 @@ def train(
         seed: of the initialisation, the order of the samples and their augmentation.
         device: where to train; by default a GPU where there is one.
         data: the folder of the data sets (see `datasets.locate`).
-        checkpoint: a file, written after every epoch; where it is there, training goes on from it.
+        checkpoint: a file, written after every epoch; where it is there, training resumes from it.
         progress: show a bar over epochs on stderr, if that is a terminal.
 
     Raises:
