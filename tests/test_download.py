@@ -195,8 +195,8 @@ def test_size_is_bounded(fault: str, url: str, server: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("address", "hashes", "message"),
     [
-        ("ftp://example.org/a", {}, "no http"),
-        ("/etc/passwd", {}, "no http"),
+        ("ftp://example.org/a", {}, "not an http"),
+        ("/etc/passwd", {}, "not an http"),
         ("http://127.0.0.1:9/a", {"sha256": "../../a"}, "expected 64 hexadecimal digits"),
         ("http://127.0.0.1:9/a", {"sha256": BLOB}, "expected 64 hexadecimal digits"),
         ("http://127.0.0.1:9/a", {"blob_id": SHA256}, "expected 40 hexadecimal digits"),
