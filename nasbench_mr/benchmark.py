@@ -81,6 +81,10 @@ def load(
 class Result(Mapping[str, float]):
     """What one code achieves in one task: a mapping from metric (and "macs", "params", ...) to value.
 
+    >>> result = nasbench_mr.load("mini").best("mini-cls", k=1)[0]
+    >>> round(result["top1"], 2), result.source, result.seeds
+    (42.55, 'table', (0,))
+
     Attributes:
         code: the integers.
         task: the task's name.
@@ -306,6 +310,12 @@ class _Curves:
 
 class Benchmark:
     """Releases that can be asked as one. Made by `load`.
+
+    >>> bench = nasbench_mr.load("mini")
+    >>> bench.tasks
+    ('mini-cls', 'mini-det3d', 'mini-seg', 'mini-video')
+    >>> round(bench.best("mini-seg", k=1)[0]["mIoU"], 2)
+    36.41
 
     Attributes:
         releases: what was opened, in the order in which they are asked for a task.

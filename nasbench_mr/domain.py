@@ -24,6 +24,11 @@ from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, OutOfSpace
 class Domain(ByValue, spaces.Spacious):
     """The codes a search may ask for.
 
+    >>> domain = Domain(max_macs=150e6, fixed={"i1": 32})
+    >>> code = domain.sample(1, np.random.default_rng(0))[0]
+    >>> int(code[0]), bool(cost.macs([code])[0] <= 150e6)
+    (32, True)
+
     Args:
         space: the search space (`spaces.get`); by default that of the 27 integers.
         codes: `(n, DIM)` distinct codes, if only these may be asked for; else the whole space.

@@ -148,6 +148,10 @@ class Head(nn.Module):
 class MultiResolutionNet(nn.Module):
     """The network of a code.
 
+    >>> net = MultiResolutionNet(space.sample(1, seed=0)[0], num_classes=19, head="segmentation")
+    >>> net(torch.zeros(1, 3, 64, 128)).shape
+    torch.Size([1, 19, 64, 128])
+
     Args:
         code: anything `space.parse` reads.
         num_classes: outputs of the classifier.

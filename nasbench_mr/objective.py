@@ -167,6 +167,11 @@ class Objective(ByValue):
 
     Make one with `Objective.table`, `Objective.surrogate` or `Objective.live`.
 
+    >>> objective = Objective.table(nasbench_mr.load("mini"), "mini-seg", max_macs=150e6)
+    >>> trace = search.run(search.make("random", objective, seed=0), objective, budget=20)
+    >>> objective.evaluations, bool(trace.best_value <= objective.best())
+    (20.0, True)
+
     Attributes:
         source: what answers.
         domain: the codes it answers for.

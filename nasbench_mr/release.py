@@ -83,6 +83,10 @@ home()
 class Release:
     """An opened release: its folder and what `release.json` says.
 
+    >>> release = nasbench_mr.load("mini").release
+    >>> str(release), list(release.tasks)
+    ('mini@1.0.0', ['mini-cls', 'mini-det3d', 'mini-seg', 'mini-video'])
+
     Attributes:
         path: the folder.
         name, version: "nasbench-mr", "1.0.0".

@@ -26,6 +26,9 @@ PROBLEMS = ("classification", "segmentation", "video", "detection")
 class Metric:
     """One measured quantity.
 
+    >>> Metric("latency", unit="ms", direction="min", upper=None).limits
+    (0.0, inf)
+
     Attributes:
         name: its column.
         unit: "percent", "degrees", ...
@@ -60,6 +63,10 @@ class Metric:
 @dataclass(frozen=True)
 class Task:
     """A benchmark setting.
+
+    >>> task = tasks.get("seg")
+    >>> task.objective, [metric.name for metric in task.metrics]
+    ('mIoU', ['mIoU', 'mAcc', 'aAcc'])
 
     Attributes:
         name: its key everywhere, also its file's name.

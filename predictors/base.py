@@ -59,6 +59,12 @@ class _Kind:
 class Predictor(ByValue, spaces.Spacious, abc.ABC):
     """A model from codes to any number of columns (metrics, tasks), with its uncertainty.
 
+    >>> data = gather(nasbench_mr.load("mini"), "mini-seg")
+    >>> model = predictors.make("ridge", seed=0).fit(data.codes[:200], data.values[:200], names=data.names)
+    >>> mean, std = model.predict(data.codes[200:])
+    >>> mean.shape == std.shape == (30, len(data.names))
+    True
+
     Args:
         seed: of all its randomness; the same seed and data give the same predictions.
         space: the codes' search space, a module such as `nasbench_mr.space`.

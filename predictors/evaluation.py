@@ -170,6 +170,10 @@ def _correlation(x: Floats, y: Floats) -> float:
 class Data(spaces.Spacious):
     """What predictors are fitted on: a benchmark's tables as one.
 
+    >>> data = gather(nasbench_mr.load("mini"), ("mini-cls", "mini-seg"))
+    >>> data.codes.shape, data.names
+    ((230, 27), ('mini-cls/top1', 'mini-cls/top5', 'mini-seg/mIoU', 'mini-seg/mAcc', 'mini-seg/aAcc'))
+
     Attributes:
         space: of the codes.
         tasks: in the order asked for.

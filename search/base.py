@@ -52,6 +52,11 @@ _ATTEMPTS = 8
 class Searcher(ByValue, abc.ABC):
     """Proposes codes and learns from their values, which are the larger the better.
 
+    >>> objective = Objective.table(nasbench_mr.load("mini"), "mini-seg")
+    >>> searcher = search.make("evolution", objective, seed=0)
+    >>> codes = searcher.ask(4)
+    >>> searcher.tell(codes, objective.evaluate(codes))
+
     Args:
         domain: the codes it may ask for.
         seed: of all its randomness; the same seed and the same values told give the same codes.
@@ -272,6 +277,11 @@ def make(
 @dataclass(frozen=True, eq=False)
 class Trace(ByValue):
     """What one run measured, in that order; row k of every array is its k-th measurement.
+
+    >>> objective = Objective.table(nasbench_mr.load("mini"), "mini-seg")
+    >>> trace = search.run(search.make("random", objective, seed=0), objective, budget=10)
+    >>> trace.codes.shape, len(trace.best), bool(trace.best[-1] == trace.best_value)
+    ((10, 27), 10, True)
 
     Attributes:
         codes: `(n, DIM)` int16.

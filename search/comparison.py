@@ -63,6 +63,10 @@ class Tests:
 class Comparison:
     """The runs of some searches on some tasks.
 
+    >>> found = search.compare(nasbench_mr.load("mini"), "mini-seg", searchers=("random",), budget=5, seeds=2)
+    >>> found.runs.shape, len(found.trace)
+    ((2, 5), 10)
+
     Attributes:
         trace: one row for each measurement: task, searcher, seed, fidelity (epoch; 0: the end), evaluations
             and spent (so far), values, and best (the best full training so far).

@@ -35,6 +35,10 @@ SCHEDULES = ("cosine", "poly", "onecycle")
 class Recipe(Settings):
     """How one trial of a task is trained. Sizes are in pixels, (height, width).
 
+    >>> recipe = override(get("mini-seg"), {"epochs": 2})
+    >>> recipe.task, recipe.epochs, get("mini-seg").epochs
+    ('mini-seg', 2, 12)
+
     Lists in files become tuples. Every field can be overridden; see `override`.
     """
 

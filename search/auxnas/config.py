@@ -32,7 +32,9 @@ VARIANTS, BALANCES = CHOICES["variant"], CHOICES["balance"]
 class AuxConfig(Settings):
     """How a primary network is trained; by default as published for ViT-Base on NYUv2.
 
-    config = AuxConfig.of({"primary_code": code, "steps": 600}, {"variant": "aux-g"})
+    >>> config = AuxConfig.of({"steps": 600}, {"variant": "aux-g"})
+    >>> config.steps, config.variant
+    (600, 'aux-g')
     """
 
     #: What helps: nothing, heads on the primary's backbone, links from the primary, links both ways.
