@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Width of a page's text and of one column of two, inches.
-PAGE, COLUMN = 6.8, 3.3
+#: Width of a page's text, inches.
+PAGE = 6.8
 
 
 def figure(width: float = PAGE, height: float = 2.6) -> Figure:

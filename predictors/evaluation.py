@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.int64]
 
-#: The training sizes that papers report; 2005 is 80% of the published codes.
-SIZES = (25, 50, 100, 200, 500, 1000, 2005)
 #: random: test on a fifth of the codes. fine-to-coarse: train on the codes of the stratum "fine", test on
 #: those of "coarse", which are larger networks. best: as random, but without the best 5% of the table in
 #: the training set.
