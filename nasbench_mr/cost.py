@@ -17,6 +17,7 @@ the task (except 3ddet, whose `flops` follow another rule; there the table's col
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,19 +44,36 @@ class Costs(NamedTuple):
     params: Callable[[object], npt.NDArray[np.int64]]
 
 
-def of(name: str) -> Costs | None:
+class Relaxed(NamedTuple):
+    """A space's costs in torch: functions of `(n, R)` relaxed codes to `(n,)`, differentiable."""
+
+    macs: Callable[[torch.Tensor], torch.Tensor]
+    params: Callable[[torch.Tensor], torch.Tensor]
+
+
+def of(name: str | spaces.Space) -> Costs | None:
     """Return the exact costs of a search space; None where only tables know them.
 
-    A space has a formula where its module has functions `macs` and `params`.
+    A space has a formula where it has functions `macs` and `params`.
 
     Args:
-        name: as a task carries it, such as "nas-bench-201".
+        name: as a task carries it, such as "nas-bench-201"; or the space itself.
     """
-    if name == space.NAME:
+    own = spaces.get(name) if isinstance(name, str) else name
+    if own.NAME == space.NAME:
         return Costs(macs, params)
-    module = spaces.get(name)
-    of_macs, of_params = getattr(module, "macs", None), getattr(module, "params", None)
+    of_macs, of_params = getattr(own, "macs", None), getattr(own, "params", None)
     return None if of_macs is None or of_params is None else Costs(of_macs, of_params)
+
+
+def relaxed(own: spaces.Space) -> Relaxed | None:
+    """Return the costs of a space's relaxed codes, exact on the grid; None where there is no such formula."""
+    if own.NAME == space.NAME:
+        return Relaxed(macs_torch, params_torch)
+    tensor = getattr(own, "cost_tensor", None)
+    if tensor is None or of(own) is None:
+        return None
+    return Relaxed(partial(tensor, "macs"), partial(tensor, "params"))
 
 
 def macs(

@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,16 @@ import numpy.typing as npt
 from nasbench_mr import checks, cost, spaces
 from nasbench_mr.arrays import Bools, ByValue, Codes, Costs, Floats, Ints, key, keys
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, OutOfSpaceError, did_you_mean
+
+#: A whole space of at most this many codes is searched as a list of them.
+LISTED = 1 << 15
+
+
+def every(space: spaces.Space) -> Codes:
+    """Return all codes of a small space, `(SIZE, DIM)`, in lexicographic order."""
+    levels = ((space.UPPER - space.LOWER) // space.STEP + 1).tolist()
+    grid = np.indices(levels).reshape(space.DIM, -1).T
+    return np.asarray(space.LOWER + grid * space.STEP, np.int16)
 
 
 class Domain(ByValue, spaces.Spacious):
@@ -53,7 +64,7 @@ class Domain(ByValue, spaces.Spacious):
         params: Costs | None = None,
         max_macs: float | None = None,
         max_params: float | None = None,
-        fixed: Mapping[str, int] | None = None,
+        fixed: Mapping[str, Any] | None = None,
     ):
         self.space = spaces.get("nasbench-mr") if space is None else space
         self.max_macs = checks.limit("max_macs", max_macs)
@@ -65,32 +76,63 @@ class Domain(ByValue, spaces.Spacious):
         self._near: dict[tuple[bytes, int], Codes] = {}
         if codes is not None:
             self._restrict(self.space.check(codes), macs, params)
-        elif self.space.NAME != "nasbench-mr":
+        elif self._exact is None:
             raise InvalidArgumentError(
-                f"the space {self.space.NAME!r} is searched as a list of its codes; pass codes"
+                f"the space {self.space.NAME!r} has no formula of costs, so it is searched as a list of "
+                "its codes; pass codes"
             )
-        else:
-            smallest = self._fix(self.space.LOWER[None].copy())
-            if not self._within(smallest)[0]:
-                raise InfeasibleError(
-                    f"no code {self._describe()}: the smallest has {self.macs(smallest)[0] / 1e9:.3g} GMACs "
-                    f"and {self.params(smallest)[0] / 1e6:.3g} M parameters"
-                )
+        elif self.space.SIZE <= LISTED:
+            self._restrict(every(self.space), macs, params)
+        elif not self._within(self._smallest)[0]:
+            raise InfeasibleError(
+                f"no code {self._describe()}: the smallest has {self.macs(self._smallest)[0] / 1e9:.3g} "
+                f"GMACs and {self.params(self._smallest)[0] / 1e6:.3g} M parameters"
+            )
 
-    def _parse_fixed(self, fixed: Mapping[str, int]) -> dict[int, int]:
+    @cached_property
+    def _exact(self) -> cost.Costs | None:
+        """The space's own costs, by formula."""
+        return cost.of(self.space)
+
+    @cached_property
+    def _smallest(self) -> Codes:
+        """The least costly code that has the fixed values, `(1, DIM)`.
+
+        No cost of the 27 integers falls as one of them grows; in another space it is found by descent.
+        """
+        code = self._fix(self.space.LOWER[None].copy())
+        if self.space.NAME == "nasbench-mr":
+            return code
+        for _ in range(self.space.DIM):
+            around = np.concatenate([code, self._fix(self._steps(code[0]))])
+            share = [
+                np.log(np.maximum(costs, 1) / (limit if limit < math.inf else 1))
+                for costs, limit in (
+                    (self.macs(around), self.max_macs),
+                    (self.params(around), self.max_params),
+                )
+            ]
+            # What is most beyond its limit counts; then the sum.
+            best = np.lexsort((sum(share), np.max(share, axis=0)))[0]
+            if best == 0:
+                break
+            code = around[best : best + 1]
+        return code
+
+    def _parse_fixed(self, fixed: Mapping[str, Any]) -> dict[int, int]:
         names = self.space.NAMES
         positions = {}
-        base = dict(zip(names, self.space.LOWER.tolist(), strict=True))
+        base = spaces.named(self.space, tuple(self.space.LOWER.tolist()))
         for name, value in fixed.items():
             if name not in names:
                 raise InvalidArgumentError(f"no dimension {name!r}: {did_you_mean(name, names)}")
             k = names.index(name)
-            positions[k] = self.space.parse([*(base | {name: value}).values()])[k]
+            positions[k] = self.space.parse({**base, name: value})[k]
         return positions
 
     def _restrict(self, codes: Codes, macs: Costs | None, params: Costs | None) -> None:
         if macs is None or params is None:
-            exact, unknown = cost.of(self.space.NAME), np.full(len(codes), np.nan)
+            exact, unknown = cost.of(self.space), np.full(len(codes), np.nan)
             macs = unknown if exact is None else exact.macs(codes)
             params = unknown if exact is None else exact.params(codes)
         # Unknown costs (NaN) are within no limit.
@@ -135,11 +177,16 @@ class Domain(ByValue, spaces.Spacious):
 
     def macs(self, codes: Codes) -> Costs:
         """MACs of the domain's codes: `(n,)`."""
-        return cost.macs(codes) if self._costs is None else self._costs[0][self._known(codes)]
+        return self._formula.macs(codes) if self._costs is None else self._costs[0][self._known(codes)]
 
     def params(self, codes: Codes) -> Costs:
         """Parameters of the domain's codes: `(n,)`."""
-        return cost.params(codes) if self._costs is None else self._costs[1][self._known(codes)]
+        return self._formula.params(codes) if self._costs is None else self._costs[1][self._known(codes)]
+
+    @property
+    def _formula(self) -> cost.Costs:
+        assert self._exact is not None
+        return self._exact
 
     def _known(self, codes: Codes) -> Ints:
         rows = self.rows(codes)
@@ -159,9 +206,9 @@ class Domain(ByValue, spaces.Spacious):
     def _within(self, codes: Codes) -> Bools:
         inside = np.ones(len(codes), bool)
         if self.max_macs < math.inf:
-            inside &= cost.macs(codes) <= self.max_macs
+            inside &= self._formula.macs(codes) <= self.max_macs
         if self.max_params < math.inf:
-            inside &= cost.params(codes) <= self.max_params
+            inside &= self._formula.params(codes) <= self.max_params
         return inside
 
     def _fix(self, codes: Codes) -> Codes:
@@ -196,8 +243,7 @@ class Domain(ByValue, spaces.Spacious):
         outside = np.flatnonzero(~self._within(codes))
         if not len(outside):
             return codes
-        space = self.space
-        spread = (codes[outside] - space.LOWER).astype(np.float64)
+        spread = self.space.relax(codes[outside]) - self.space.relax(self._smallest)
         low, high = np.zeros(len(outside)), np.ones(len(outside))
         for _ in range(8):
             middle = (low + high) / 2
@@ -207,12 +253,8 @@ class Domain(ByValue, spaces.Spacious):
         return codes
 
     def _shrunk(self, spread: Floats, factor: Floats) -> Codes:
-        return self._fix(self.space.project(self.space.LOWER + factor[:, None] * spread))
-
-    @cached_property
-    def categorical(self) -> bool:
-        """Whether the space's integers are choices without an order, which `relax` writes as one-hot."""
-        return bool(self.space.relax(self.space.LOWER[None]).shape[1] > self.space.DIM)
+        start = self.space.relax(self._smallest)
+        return self._fix(self.space.project(start + factor[:, None] * spread))
 
     @cached_property
     def _points(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -224,11 +266,15 @@ class Domain(ByValue, spaces.Spacious):
 
     def distances(self, code: Codes) -> npt.NDArray[np.float32]:
         """L1 distances of one code to the list `self.codes`, `(n,)`; of choices, how many differ."""
-        if self.categorical:
-            assert self.codes is not None
+        assert self.codes is not None
+        choices = self.space.CHOICES
+        if choices.all():
             return np.asarray((self.codes != code).sum(axis=1, dtype=np.float32))
         points, scale = self._points
-        return np.asarray(np.abs(points - code / scale).sum(axis=1))
+        if not choices.any():
+            return np.asarray(np.abs(points - code / scale).sum(axis=1))
+        steps = np.abs(points - code / scale)[:, ~choices].sum(axis=1)
+        return np.asarray(steps + (self.codes != code)[:, choices].sum(axis=1, dtype=np.float32))
 
     def neighbors(self, code: Codes, count: int = 24) -> Codes:
         """Return the codes one step away, within the limits; from a list with gaps the `count` nearest ones.
@@ -258,23 +304,28 @@ class Domain(ByValue, spaces.Spacious):
         """
         if self.codes is not None:
             return self.neighbors(code)
+        around = self._fix(self._steps(code))
+        allowed: Bools = self._within(around) & (around != code).any(axis=1)
+        return np.unique(around[allowed], axis=0)
+
+    def _steps(self, code: Codes) -> Codes:
+        """Return all codes with at most one dimension of another value, limits aside: `(n, DIM)`."""
         space = self.space
         levels = (space.UPPER - space.LOWER) // space.STEP + 1
         dims = np.repeat(np.arange(space.DIM), levels)
         values = np.concatenate([np.arange(n) * step for n, step in zip(levels, space.STEP, strict=True)])
         around = np.repeat(code[None], len(dims), axis=0)
         around[np.arange(len(dims)), dims] = space.LOWER[dims] + values
-        around = self._fix(around)
-        allowed: Bools = self._within(around) & (around != code).any(axis=1)
-        return np.unique(around[allowed], axis=0)
+        return around
 
     def walk(self) -> Iterator[Codes]:
         """Every code that may be asked for, `(DIM,)`, once; the smallest first."""
         if self.codes is not None:
             yield from self.codes
             return
-        # No cost falls as a dimension grows, so single steps within the limits reach every allowed code.
-        queue = deque([self._fix(self.space.LOWER[None].copy())[0]])
+        # No cost of the 27 integers falls as one of them grows, so single steps within the limits reach every
+        # allowed code; in other spaces, those that hang together with the least costly one.
+        queue = deque([self._smallest[0]])
         seen = {key(queue[0])}
         while queue:
             code = queue.popleft()

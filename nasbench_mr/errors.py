@@ -4,6 +4,7 @@
     ├── InvalidArgumentError (ValueError)         an argument has a value that is not accepted
     │   └── ExhaustedError                        a search has no codes left
     ├── OutOfSpaceError (ValueError)              a code is malformed, or outside the space
+    ├── SpaceError (ValueError)                   a description of a search space is malformed
     ├── InfeasibleError (ValueError)              no code meets the limits
     ├── UnknownNameError (LookupError)            a name is not in its registry
     │   ├── UnknownTaskError
@@ -46,6 +47,10 @@ class InvalidArgumentError(NasbenchMRError, ValueError):
 
 class OutOfSpaceError(NasbenchMRError, ValueError):
     """A code is malformed or lies outside the search space."""
+
+
+class SpaceError(NasbenchMRError, ValueError):
+    """The description of a search space is malformed, or too large."""
 
 
 class UnknownNameError(NasbenchMRError, LookupError):

@@ -3,7 +3,8 @@
 One formula serves NumPy (`of_codes`: predictors without gradients, and the surrogates, which load no torch)
 and torch (`of_tensor`: differentiable in a relaxed code). For the multi-resolution space they are logarithms
 of channels, depths, and the products and sums of both that a network's capacity and cost consist of: metrics
-follow ratios, not differences. For NAS-Bench-201 they describe the cell's paths from input to output.
+follow ratios, not differences. For NAS-Bench-201 they describe the cell's paths from input to output. A space
+of one's own has features by kind of dimension (`grid.Grid.features`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 def of_codes(codes: npt.NDArray[np.int16], space: Space) -> Floats:
     """`(n, DIM)` checked codes to `(n, F)` features."""
     x = space.relax(codes)
+    if (own := getattr(space, "features", None)) is not None:
+        return np.asarray(own(x, np))
     return np.asarray(_FORMULAS[space.NAME](x, np, _CONSTANTS[space.NAME]()))
 
 
@@ -34,6 +37,9 @@ def of_tensor(x: torch.Tensor, space: Space) -> torch.Tensor:
     """`(n, R)` relaxed codes to `(n, F)` features, in the input's dtype and on its device."""
     import torch
 
+    if (own := getattr(space, "features", None)) is not None:
+        found: torch.Tensor = own(x, torch)
+        return found
     features: torch.Tensor = _FORMULAS[space.NAME](x, torch, _tensors(space.NAME, x.dtype, x.device))
     return features
 

@@ -196,7 +196,7 @@ class Objective(ByValue):
         *,
         max_macs: float | None = None,
         max_params: float | None = None,
-        fixed: Mapping[str, int] | None = None,
+        fixed: Mapping[str, Any] | None = None,
         distinct: bool = False,
     ) -> Objective:
         """Return the tabulated values; the domain is the codes that have one for every task.
@@ -231,7 +231,7 @@ class Objective(ByValue):
         *,
         max_macs: float | None = None,
         max_params: float | None = None,
-        fixed: Mapping[str, int] | None = None,
+        fixed: Mapping[str, Any] | None = None,
     ) -> Objective:
         """Return the release's surrogates; the domain is the whole space.
 
@@ -345,11 +345,11 @@ def whole_space(
     *,
     max_macs: float | None = None,
     max_params: float | None = None,
-    fixed: Mapping[str, int] | None = None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Domain:
     """Return the whole space of the terms' tasks; one without a cost formula is as its table lists it."""
     space = spaces.get(terms[0].task.space)
-    if space.NAME == "nasbench-mr":
+    if cost.of(space) is not None:
         return Domain(space, max_macs=max_macs, max_params=max_params, fixed=fixed)
     table = TableSource(bench, terms[:1])
     return Domain(
@@ -436,7 +436,9 @@ class TableSource(ByValue, spaces.Spacious):
             return {}
         names = list(spaces.get(goal.task.space).NAMES)
         means = curves.groupby([*names, "epoch"])[goal.metric.name].mean().reset_index()
-        rows = np.array([self._rows.get(key, -1) for key in keys(means[names].to_numpy(np.int16))])
+        rows = np.array(
+            [self._rows.get(key, -1) for key in keys(spaces.get(goal.task.space).check(means[names]))]
+        )
         epochs, column = means["epoch"].to_numpy(), means[goal.metric.name].to_numpy()
         by_epoch = {}
         for epoch in np.unique(epochs).tolist():

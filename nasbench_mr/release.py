@@ -25,6 +25,7 @@ from nasbench_mr.errors import (
     IntegrityError,
     ReleaseError,
     ReleaseNotFoundError,
+    SpaceError,
     TableError,
     did_you_mean,
 )
@@ -46,6 +47,7 @@ MAX_MANIFEST = 16 << 20
 _LARGE = (".parquet", ".npz", ".safetensors", ".gz", ".tar")
 #: A release has some files for each task.
 MAX_FILES = 10_000
+MAX_SPACES = 100
 #: Entries of a manifest that are one text each.
 _TEXTS = ("title", "description", "license", "citation", "homepage")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -142,6 +144,7 @@ class Release:
             if not re.fullmatch("[0-9a-f]{64}", digest):
                 raise ReleaseError(f"{manifest}: digest is {digest!r:.80}; expected 64 hexadecimal digits")
             _check_about(data, manifest)
+            _know_spaces(data.pop("spaces", {}), manifest)
             for name, entry in listed.items():
                 _check_entry(name, entry, manifest)
             if not tasks:
@@ -195,6 +198,34 @@ def _check_about(about: Mapping[str, Any], where: Path) -> None:
     fitted = about.get("surrogates", {})
     if not isinstance(fitted, dict) or not all(isinstance(entry, dict) for entry in fitted.values()):
         raise ReleaseError(f"{where}: surrogates is {fitted!r:.80}; expected an object for each task")
+
+
+def _know_spaces(listed: object, where: Path) -> None:
+    """Make the spaces that a manifest describes known, by the names that its tasks have for them."""
+    if not listed:
+        return
+    from nasbench_mr import spaces
+    from nasbench_mr.description import Description
+
+    if not isinstance(listed, dict) or len(listed) > MAX_SPACES:
+        raise ReleaseError(f"{where}: spaces is {listed!r:.80}; expected at most {MAX_SPACES} by name")
+    for name, data in listed.items():
+        try:
+            described = Description.from_dict(data)
+        except SpaceError as error:
+            raise ReleaseError(f"{where}: the space {name!r:.80}: {error}") from None
+        if described.key != name:
+            raise ReleaseError(f"{where}: the space {name!r:.80} is {described.key}, by what it says")
+        spaces.add(described)
+
+
+def _described_spaces(tasks: Iterable[Task]) -> dict[str, Any]:
+    """Return the manifest's entry for the spaces of tasks that are not part of the package."""
+    from nasbench_mr import spaces
+
+    named = dict.fromkeys(task.space for task in tasks)
+    told = {name: described.to_dict() for name in named if (described := spaces.description(name))}
+    return {"spaces": told} if told else {}
 
 
 def _check_entry(name: str, entry: Mapping[str, Any], where: Path) -> None:
@@ -384,6 +415,7 @@ def seal(
         "schema_version": trials.SCHEMA_VERSION,
         "digest": digest,
         **about,
+        **_described_spaces(tasks),
         "tasks": [t.to_dict() for t in tasks],
         "files": dict(sorted(listed.items())),
     }

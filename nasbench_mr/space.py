@@ -75,7 +75,9 @@ LOWER: Codes = np.array([1 if i in DEPTH_DIMS else 8 for i in range(DIM)], np.in
 UPPER: Codes = np.array([4 if i in DEPTH_DIMS else 128 for i in range(DIM)], np.int16)
 STEP: Codes = LOWER.copy()
 _STEP_BITS = -STEP
-for _array in (LOWER, UPPER, STEP):
+#: `(27,)` bool: no dimension is a choice without an order.
+CHOICES: npt.NDArray[np.bool_] = np.zeros(DIM, bool)
+for _array in (LOWER, UPPER, STEP, CHOICES):
     _array.setflags(write=False)
 
 #: The published table's three sampling strata: (number of codes, values of i, of c and o, of b, of n).

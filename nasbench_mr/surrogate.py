@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nasbench_mr import features, npz, spaces
 from nasbench_mr.arrays import Codes, Floats
-from nasbench_mr.errors import InvalidArgumentError, UnknownNameError
+from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError
 from nasbench_mr.npz import State
 from nasbench_mr.spaces import Space
 
@@ -88,24 +88,26 @@ class Surrogate(spaces.Spacious):
     def distance(self, codes: object) -> Floats:
         """Return the grid steps (L1) from each code to the nearest tabulated one, `(n,)`; 0 where tabulated.
 
-        In NAS-Bench-201, whose operations have no order, edges with another operation.
+        Of choices without an order, such as the operations of NAS-Bench-201, how many are others.
         """
-        nearest = [
-            np.abs(self._table - point[:, None]).sum(axis=0, dtype=np.int16).min()
-            for point in self._points(codes).T
-        ]
-        # Without an order, another value of a dimension moves two of its coordinates by one.
-        return np.array(nearest, np.float64) / (1 if self._ordered else 2)
+        nearest = [self._steps(point[:, None]).min() for point in self._points(codes).T]
+        return np.array(nearest, np.float64)
 
-    @property
-    def _ordered(self) -> bool:
-        return len(self._table) == self.space.DIM
+    def _steps(self, point: npt.NDArray[np.integer]) -> npt.NDArray[np.int16]:
+        """Return the steps from a point, `(DIM, 1)`, to every tabulated code: `(n,)`."""
+        choices = self.space.CHOICES
+        apart = np.abs(self._table - point)
+        if choices.any():
+            apart[choices] = apart[choices] > 0
+        total: npt.NDArray[np.int16] = apart.sum(axis=0, dtype=np.int16)
+        return total
 
-    def _points(self, codes: object) -> npt.NDArray[np.int8]:
-        """`(R, n)` points whose L1 distances count steps; in bytes, as a query looks at all of the table."""
-        points = self.space.relax(codes)
-        steps = points / self.space.STEP if points.shape[1] == self.space.DIM else points
-        return np.ascontiguousarray(steps.T, np.int8)
+    def _points(self, codes: object) -> npt.NDArray[np.integer]:
+        """`(DIM, n)` positions of values, few bytes each, as a query looks at all of the table."""
+        steps = (self.space.check(codes) - self.space.LOWER) // self.space.STEP
+        # Differences of positions fit as well.
+        small = ((self.space.UPPER - self.space.LOWER) // self.space.STEP).max() < 128
+        return np.ascontiguousarray(steps.T, np.int8 if small else np.int16)
 
     @property
     def state(self) -> State:
@@ -114,7 +116,7 @@ class Surrogate(spaces.Spacious):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one npz file, without pickles; `load_surrogate` reads it back."""
-        npz.write(path, _FORMAT, {"names": self.names, "space": self.space.NAME}, self._state)
+        npz.write(path, _FORMAT, {"names": self.names, "space": spaces.told(self.space)}, self._state)
 
 
 def layers(state: State) -> int:
@@ -130,6 +132,6 @@ def load_surrogate(path: str | os.PathLike[str]) -> Surrogate:
     """
     header, state = npz.read(path, _FORMAT)
     try:
-        return Surrogate(header["names"], spaces.get(header["space"]), state)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, UnknownNameError) as error:
+        return Surrogate(header["names"], spaces.of(header["space"]), state)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, NasbenchMRError) as error:
         raise InvalidArgumentError(f"{path} is a damaged surrogate file: {error}") from error

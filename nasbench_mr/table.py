@@ -75,6 +75,8 @@ def curve_schema(task: Task, columns: Iterable[str]) -> pa.Schema:
 
 def _metadata(task: Task, units: Mapping[str, str], **more: object) -> dict[str, str]:
     about = {"task": task.to_dict(), "units": units, "schema_version": SCHEMA_VERSION, **more}
+    if (described := spaces.description(task.space)) is not None:
+        about["space"] = described.to_dict()  # a column holds the positions of these values
     return {"nasbench_mr": json.dumps(about)}
 
 

@@ -164,7 +164,7 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
         name = PREDICTORS.name_of(type(self))
         header = {
             "kind": name if name in PREDICTORS else plugins.address(type(self)),
-            "space": self.space.NAME,
+            "space": spaces.told(self.space),
             "seed": self.seed,
             "options": {key: _plain(value) for key, value in self.options.items()},
             "names": self.names,
@@ -254,7 +254,7 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         raise InvalidArgumentError(f"{path} is of {header['kind']!r}: import {module} first")
     try:
         predictor = make(
-            header["kind"], header["seed"], spaces.get(header["space"]), **_plain_options(header["options"])
+            header["kind"], header["seed"], spaces.of(header["space"]), **_plain_options(header["options"])
         )
         predictor.names = tuple(header["names"])
         for key, array in state.items():

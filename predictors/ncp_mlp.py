@@ -10,15 +10,15 @@ parameters. Inputs and outputs z-scored, smooth L1 (averaged over all of them), 
 It knows one task, so several tasks are several models, fitted one after the other. Columns named "seg/mIoU",
 "seg/mAcc" belong to one task, "seg": the first of them is its main metric, the rest its other metrics. Any
 other column is a task by itself. Rows without the main metric are left out; other missing values do not
-count in the loss. The cost group's targets are a code's exact MACs and parameters; on NAS-Bench-201, for
-which there is no closed form, that group is absent.
+count in the loss. The cost group's targets are a code's exact MACs and parameters; on NAS-Bench-201, as
+published, and where no formula tells them, that group is absent.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from nasbench_mr import cost
+from nasbench_mr import cost, nasbench201
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
@@ -264,6 +264,7 @@ def _group(names: tuple[str, ...]) -> list[list[int]]:
 
 
 def _costs(codes: Codes, space: Space) -> Floats:
-    if space.NAME != multi_resolution.NAME:
+    exact = None if space.NAME == nasbench201.NAME else cost.of(space)
+    if exact is None:
         return np.empty((len(codes), 0))
-    return np.stack([cost.macs(codes), cost.params(codes)], axis=1).astype(np.float64)
+    return np.stack([exact.macs(codes), exact.params(codes)], axis=1).astype(np.float64)

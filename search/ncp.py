@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import __version__, cost, features, objective, plugins, release
+from nasbench_mr import __version__, cost, features, objective, plugins, release, spaces
+from nasbench_mr import space as multi_resolution
 from nasbench_mr import tasks as registry
 from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys
 from nasbench_mr.checks import at_least, finite
@@ -175,7 +176,7 @@ def ncp(
     seed: int = 0,
     preset: str | None = None,
     start: object = None,
-    fixed: Mapping[str, int] | None = None,
+    fixed: Mapping[str, Any] | None = None,
     starts: int = 256,
     steps: int = 70,
     caution: float = 1.0,
@@ -472,8 +473,14 @@ def _extreme(domain: Domain, largest: bool) -> Codes:
         macs = domain.macs(domain.codes)
         row = int(macs.argmax() if largest else macs.argmin())
         return domain.codes[row : row + 1]
-    bound = domain.space.UPPER if largest else domain.space.LOWER
-    return domain.repair(bound[None].copy())
+    bounds = np.stack([domain.space.LOWER, domain.space.UPPER])
+    if domain.space.NAME == multi_resolution.NAME:
+        return domain.repair(bounds[int(largest)][None])
+    # Formulas need not rise along a dimension.
+    tried = np.concatenate([domain.repair(bounds), domain.sample(256, np.random.default_rng(0))])
+    macs = domain.macs(tried)
+    row = int(macs.argmax() if largest else macs.argmin())
+    return tried[row : row + 1]
 
 
 def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, *, rate: float = 0.08) -> Trajectory:
@@ -531,32 +538,34 @@ def _box(domain: Domain) -> tuple[Tensor, Tensor, list[int]]:
     """Return the relaxed space's lower corner and extent, `(R,)` each, and the coordinates that are fixed."""
     torch = _torch()
     space = domain.space
-    if space.NAME == "nasbench-mr":
-        low = torch.from_numpy(space.LOWER.astype(np.float64))
-        return low, torch.from_numpy(space.UPPER.astype(np.float64)) - low, list(domain.fixed)
-    size = space.relax(space.LOWER[None]).shape[1]
-    each = size // space.DIM
-    pinned = [k * each + j for k in domain.fixed for j in range(each)]
-    return torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64), pinned
+    where = spaces.columns(space)
+    corners = [
+        (np.zeros(c.stop - c.start), np.ones(c.stop - c.start)) if choice else (low[None], high[None])
+        for c, low, high, choice in zip(where, space.LOWER, space.UPPER, space.CHOICES, strict=True)
+    ]
+    low, high = (np.concatenate(side) for side in zip(*corners, strict=True))
+    pinned = [j for k in domain.fixed for j in range(where[k].start, where[k].stop)]
+    corner, top = (torch.from_numpy(side.astype(np.float64)) for side in (low, high))
+    return corner, top - corner, pinned
 
 
 class _RelaxedCost:
     """How far relaxed codes are beyond the limits, as logarithms of cost / limit, and the gradients of that.
 
-    In the multi-resolution space the cost is exact everywhere. In a space that only lists its codes it is the
-    linear function of the relaxed code nearest to their costs; what counts in the end is the listed cost.
+    Where formulas tell a space's costs they are exact on the grid. In a space that only lists its codes it is
+    the linear function of the relaxed code nearest to their costs; what counts in the end is the listed cost.
     """
 
     def __init__(self, domain: Domain, limits: Floats):
         torch = _torch()
         self.parts: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
-        exact = domain.space.NAME == "nasbench-mr"
+        exact = cost.relaxed(domain.space) or (None, None)
         for limit, formula, listed in (
-            (limits, cost.macs_torch, domain.macs),
-            (np.full(len(limits), domain.max_params), cost.params_torch, domain.params),
+            (limits, exact[0], domain.macs),
+            (np.full(len(limits), domain.max_params), exact[1], domain.params),
         ):
             if not np.isinf(limit).all():
-                function = formula if exact else _linear(domain, listed)
+                function = _linear(domain, listed) if formula is None else formula
                 self.parts.append((function, torch.from_numpy(limit)))
 
     def __call__(self, grid: Tensor, span: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -719,7 +728,7 @@ def _paper(problem: Problem, first: Codes | None, steps: int) -> NCPResult:
 
 def _paper_start(domain: Domain) -> Codes:
     space = domain.space
-    if space.NAME != "nasbench-mr":
+    if space.NAME != multi_resolution.NAME:
         return domain.sample(1, np.random.default_rng(0))
     code = np.full((1, space.DIM), 2, np.int16)
     channels = (space.STEP > 1).nonzero()[0]

@@ -15,7 +15,7 @@ from nasbench_mr.search.base import Searcher
 
 
 class TPE(Searcher):
-    """Optuna's multivariate TPE over the code's integers; operations of a cell are categories.
+    """Optuna's multivariate TPE over the code's integers; choices without an order are categories.
 
     Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011. What the sampler suggests
     may be tabulated nowhere or exceed a limit: the nearest allowed code is asked for instead, and the
@@ -37,12 +37,11 @@ class TPE(Searcher):
             import optuna
         space = domain.space
         self._distributions: dict[str, optuna.distributions.BaseDistribution] = {}
-        for name, low, high, step in zip(
-            space.NAMES, *(a.tolist() for a in (space.LOWER, space.UPPER, space.STEP)), strict=True
-        ):
+        columns = (a.tolist() for a in (space.LOWER, space.UPPER, space.STEP, space.CHOICES))
+        for name, low, high, step, choice in zip(space.NAMES, *columns, strict=True):
             self._distributions[name] = (
                 optuna.distributions.CategoricalDistribution(range(low, high + 1, step))
-                if domain.categorical
+                if choice
                 else optuna.distributions.IntDistribution(low, high, step=step)
             )
         with warnings.catch_warnings():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import files, nasbench201, release, space, spaces, table, tasks
+from nasbench_mr import cost, files, nasbench201, release, space, spaces, table, tasks
 from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.published import costs, sheets
 from nasbench_mr.data_builders.published.common import locked, reading
@@ -28,6 +28,7 @@ from nasbench_mr.errors import (
     UnknownNameError,
     did_you_mean,
 )
+from nasbench_mr.grid import Grid
 from nasbench_mr.release import Release
 from nasbench_mr.tasks import Metric, Task
 from nasbench_mr.trials import COSTS
@@ -40,7 +41,7 @@ FIRST = "1.0.0-local.1"
 
 #: Columns of numbers that are not metrics; `flops` is another form of `macs`.
 _NUMBERS = ("seed", *COSTS, "flops")
-_KNOWN = ("code", *space.NAMES, *nasbench201.NAMES, *_NUMBERS, *table.TEXTS)
+_PACKAGED = (*space.NAMES, *nasbench201.NAMES)
 #: Names that the answers to queries have for something else.
 _TAKEN = ("codes", "source")
 #: What pandas calls an index that it writes into a file, and reads back from one.
@@ -145,6 +146,7 @@ def understand(
     bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
     ignore: Iterable[str] = (),
     trust_costs: bool = False,
+    own_space: Grid | str | os.PathLike[str] | None = None,
 ) -> Understood:
     """Return what a CSV or Parquet file of trials holds; nothing is installed.
 
@@ -165,8 +167,12 @@ def understand(
         bounds: the least and the largest possible value of metrics; None where there is none.
         ignore: columns to leave out.
         trust_costs: keep macs and params that are not those of the codes.
+        own_space: of the codes, where it is neither that of the 27 integers nor NAS-Bench-201: a `grid.Grid`,
+            or the TOML file that describes it. The code's columns hold values, or one column `code` their
+            texts, "layers=8,width=512". A task that is there knows its space.
 
     Raises:
+        SpaceError: the description of the space is malformed.
         InvalidArgumentError: no such file; or an option is needed, or contradicts the task.
         UnknownMetricError: an option names a metric that is not in the file.
         TableError, OutOfSpaceError: the file is malformed; names file, row and column.
@@ -176,9 +182,17 @@ def understand(
     if not path.is_file():
         raise InvalidArgumentError(f"no file at {path}")
     base = _base("local" if into is None else into)
+    known, described_space = _known(task, base), None if own_space is None else _space(own_space)
+    if known is not None and described_space not in (None, known.space):
+        raise InvalidArgumentError(
+            f"the task {known.name!r} is of the space {known.space}, not of {described_space}; import into "
+            "a task of another name"
+        )
+    space_name = known.space if known is not None else described_space
+    reserved = _reserved(space_name)
     with reading(path):
         sheet = sheets.read(path)
-        arrow, renamed = _named(sheet.arrow)
+        arrow, renamed = _named(sheet.arrow, reserved)
         back = {new: old for old, new in renamed.items()}
         directions = {renamed.get(m, m): "min" for m in minimize}
         if both := directions.keys() & (most := {renamed.get(m, m) for m in maximize}):
@@ -189,8 +203,7 @@ def understand(
             {renamed.get(m, m): unit for m, unit in (units or {}).items()},
             {renamed.get(m, m): pair for m, pair in (bounds or {}).items()},
         )
-        known = _known(task, base)
-        skipped = _skipped(arrow, known, [renamed.get(n, n) for n in ignore])
+        skipped = _skipped(arrow, known, reserved, [renamed.get(n, n) for n in ignore])
         if said.objective in skipped:
             raise InvalidArgumentError(
                 f"{path}: column {said.objective!r} {skipped[said.objective]}; --objective takes a metric"
@@ -198,7 +211,9 @@ def understand(
         arrow = arrow.drop_columns(list(skipped))
         if known is None:
             percent = {renamed.get(name.strip(), name.strip()) for name in sheet.percent}
-            described = _new_task(arrow, task, said, percent, back)
+            _need_code(arrow, space_name)
+            described = _new_task(arrow, task, said, percent, back, reserved=reserved)
+            described = replace(described, **_placed(arrow, space_name))
         else:
             _check_agrees(known, said)
             described = known
@@ -321,7 +336,31 @@ def _known(name: str, base: Release | None) -> Task | None:
     return tasks.get(name) if tasks.meant(name) else None
 
 
-def _named(arrow: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+def _space(given: Grid | str | os.PathLike[str]) -> str:
+    """Return the name of a space of a user's own, which this process knows from now on."""
+    return spaces.add((given if isinstance(given, Grid) else Grid.read(given)).description)
+
+
+def _reserved(space_name: str | None) -> tuple[str, ...]:
+    """Return the names of columns that are no metrics; of a new task without a space of its own, for both."""
+    dimensions = (
+        _PACKAGED if spaces.description(space_name or "") is None else spaces.get(str(space_name)).NAMES
+    )
+    return ("code", *dimensions, *_NUMBERS, *table.TEXTS)
+
+
+def _placed(arrow: pa.Table, space_name: str | None) -> dict[str, Any]:
+    """Return the space of a new task, and who knows its costs."""
+    if space_name is not None:
+        return {"space": space_name, "cost": "table" if cost.of(space_name) is None else "code"}
+    first = arrow["code"][0].as_py() if "code" in arrow.column_names else None
+    cells = isinstance(first, str) and first.startswith("|")
+    listed = isinstance(first, list) and len(first) == nasbench201.DIM
+    second = cells or listed or any(n in arrow.column_names for n in nasbench201.NAMES)
+    return {"space": nasbench201.NAME if second else space.NAME}
+
+
+def _named(arrow: pa.Table, reserved: Sequence[str]) -> tuple[pa.Table, dict[str, str]]:
     """Return a file's table, its names checked, and which names were replaced by which."""
     spelled = [name.strip() for name in arrow.column_names]
     for k, name in enumerate(spelled):
@@ -329,7 +368,7 @@ def _named(arrow: pa.Table) -> tuple[pa.Table, dict[str, str]]:
             raise TableError(f"column {name!r} is there twice, or its name has another use; rename it")
         if _INDEX.fullmatch(name):
             raise TableError(f"column {k} ({name!r}) is an unnamed index; write the file without it")
-        if name not in _KNOWN and name.lower() in _KNOWN:
+        if name not in reserved and name.lower() in reserved:
             raise TableError(f"no column may be called {name!r}: did you mean {name.lower()!r}?")
     if not len(arrow):
         raise TableError("it has no rows")
@@ -352,9 +391,9 @@ def _cost(name: str) -> tuple[str, float] | None:
     """Return the cost, and its unit, that a name such as "GFLOPs" or "params (M)" tells; else None."""
     plain = re.sub(r"[^a-z]+", "", name.lower())
     for unit, letter in ((1e9, "g"), (1e6, "m"), (1e3, "k")):
-        for cost, words in (("macs", ("flops", "macs", "madds")), ("params", ("params", "parameters"))):
+        for meant, words in (("macs", ("flops", "macs", "madds")), ("params", ("params", "parameters"))):
             if plain in [letter + word for word in words] + [word + letter for word in words]:
-                return cost, unit
+                return meant, unit
     return None
 
 
@@ -383,10 +422,12 @@ class _Said:
         return [*self.directions, *self.units, *self.bounds, *named]
 
 
-def _skipped(arrow: pa.Table, known: Task | None, ignore: Iterable[str]) -> dict[str, str]:
+def _skipped(
+    arrow: pa.Table, known: Task | None, reserved: Sequence[str], ignore: Iterable[str]
+) -> dict[str, str]:
     """Return the columns to leave out, and why."""
     names = arrow.column_names
-    kept = {*_KNOWN, *(m.name for m in known.metrics)} if known else {*_KNOWN}
+    kept = {*reserved, *(m.name for m in known.metrics)} if known else {*reserved}
     skipped = {name: "numbers the rows" for name in names if name not in kept and _ID.fullmatch(name)}
     for name in ignore:
         if name not in names:
@@ -408,19 +449,23 @@ def _check_agrees(known: Task, said: _Said) -> None:
         )
 
 
-def _need_code(arrow: pa.Table) -> None:
+def _need_code(arrow: pa.Table, space_name: str | None) -> None:
     names = arrow.column_names
-    if "code" not in names and not any(n in names for n in (*space.NAMES, *nasbench201.NAMES)):
+    wanted = space.NAMES if space_name is None else spaces.get(space_name).NAMES
+    if "code" not in names and not any(n in names for n in (_PACKAGED if space_name is None else wanted)):
+        other = (
+            "; codes of another space need its description (--space FILE.toml)" if space_name is None else ""
+        )
         raise TableError(
-            f"there is no column {space.NAMES[0]!r}; expected {', '.join(space.NAMES)}, or one column 'code'"
+            f"there is no column {wanted[0]!r}; expected {', '.join(wanted)}, or one column 'code'{other}"
         )
 
 
-def _metrics(arrow: pa.Table) -> list[str]:
+def _metrics(arrow: pa.Table, reserved: Sequence[str]) -> list[str]:
     """Return the columns of numbers that have no other meaning."""
-    names = [n for n in arrow.column_names if n not in _KNOWN and _is_number(arrow, n)]
+    names = [n for n in arrow.column_names if n not in reserved and _is_number(arrow, n)]
     if not names:
-        _check_texts(arrow, [n for n in arrow.column_names if n not in _KNOWN])
+        _check_texts(arrow, [n for n in arrow.column_names if n not in reserved])
         raise TableError("there is no metric; expected at least one more column of numbers")
     return names
 
@@ -441,24 +486,30 @@ def _metric(arrow: pa.Table, name: str, said: _Said, percent: bool) -> Metric:
 
 
 def _new_task(
-    arrow: pa.Table, task: str, said: _Said, percent: Container[str], back: Mapping[str, str]
+    arrow: pa.Table,
+    task: str,
+    said: _Said,
+    percent: Container[str],
+    back: Mapping[str, str],
+    *,
+    reserved: Sequence[str],
 ) -> Task:
     """Return a task made up from a file's columns and from what the options say of them.
 
     Args:
         percent: columns whose cells have percent signs.
         back: names in the file, of columns that are kept under other names.
+        reserved: names of columns that are no metrics.
 
     Raises:
         InvalidArgumentError: what names leave open is not said.
         UnknownMetricError: an option names a metric that is not in the file.
     """
-    _need_code(arrow)
-    names = _metrics(arrow)
+    names = _metrics(arrow, reserved)
     shown = {name: back.get(name, name) for name in names}
     for metric in said.names:
         if metric not in names:
-            if metric in arrow.column_names and metric not in _KNOWN:
+            if metric in arrow.column_names and metric not in reserved:
                 _numbers(arrow, metric)  # says which cell
             raise UnknownMetricError(f"it has no metric {metric!r}: {did_you_mean(metric, names)}")
     if said.objective is None and len(names) > 1:
@@ -471,10 +522,6 @@ def _new_task(
             raise InvalidArgumentError(
                 f"is less or more of {shown[metric]!r} better? Say --minimize {quoted} or --maximize {quoted}"
             )
-    first = arrow["code"][0].as_py() if "code" in arrow.column_names else None
-    cells = isinstance(first, str) and first.startswith("|")
-    listed = isinstance(first, list) and len(first) == nasbench201.DIM
-    second = cells or listed or any(n in arrow.column_names for n in nasbench201.NAMES)
     return Task(
         name=task,
         title=task,
@@ -482,7 +529,6 @@ def _new_task(
         problem="unknown",
         metrics=tuple(_metric(arrow, name, said, name in percent) for name in names),
         objective=names[0] if said.objective is None else said.objective,
-        space=nasbench201.NAME if second else space.NAME,
     )
 
 
@@ -530,6 +576,9 @@ def _codes(arrow: pa.Table, space_name: str) -> npt.NDArray[np.int16]:
         raise TableError(
             f"there is no column {lacking[0]!r}; expected {', '.join(wanted)}, or one column 'code'"
         )
+    own = spaces.get(space_name)
+    if isinstance(own, Grid):
+        return own.by_column([arrow[n].to_pylist() for n in wanted])
     columns = [_integers(arrow, n) for n in wanted]
     for name, values in zip(wanted, columns, strict=True):
         if np.isnan(values).any():

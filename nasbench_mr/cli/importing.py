@@ -20,20 +20,24 @@ class Import(Command):
     Parquet) with --task has the code's columns (i1, i2, b1, ..., o1) or one column "code", and any number of
     metrics; "seed", "macs", "params", "epochs", "train_seconds", "device", "status" and "error" where known
     ("flops" in 1e9 and "params" in 1e6, as published, are converted). What names leave open is asked for:
-    the objective among several metrics, the direction of a loss or a time. FILE becomes a task of a new
-    version of the release --into, or its rows are added to those that the task has there; nothing is left
-    out.
+    the objective among several metrics, the direction of a loss or a time. Codes of a space of your own
+    need its description (--space). FILE becomes a task of a new version of the release --into, or its rows
+    are added to those that the task has there; nothing is left out.
 
     Example:
       nasbench-mr import ../NCP
       nasbench-mr import --task my-task results.csv
       nasbench-mr import --task my-task results.csv --objective acc --minimize latency --unit latency=ms
+      nasbench-mr import --task sizes results.csv --space space.toml
       nasbench-mr import --task 3ddet 3ddet.csv --into nasbench-mr
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("path", help="a folder of published tables, or your file")
         parser.add_argument("--task", metavar="NAME", help="the task that FILE is about")
+        parser.add_argument(
+            "--space", metavar="FILE.toml", help="what describes the space of FILE's codes, one of your own"
+        )
         parser.add_argument("--into", metavar="R", help='the release to extend (default: "local")')
         parser.add_argument(
             "--objective", metavar="M", help="the metric to optimise; needed where FILE has several"
@@ -81,6 +85,8 @@ class Import(Command):
             raise InvalidArgumentError(f"{args.path!r} does not exist; expected a folder or a table")
         check_release(args.into or "local", None, None)
         if args.task is None:
+            if args.space is not None:
+                raise InvalidArgumentError("--space is about the codes of a FILE; give --task NAME as well")
             if not os.path.isdir(args.path):
                 raise InvalidArgumentError(
                     f"{args.path!r} is a file: say which task it is about, --task NAME"
@@ -101,6 +107,7 @@ class Import(Command):
                 bounds=dict(args.bounds),
                 ignore=args.ignore,
                 trust_costs=args.trust_costs,
+                own_space=args.space,
             )
             told = understood.to_dict()
             made = published.install(understood, args.into, replace_trials=args.replace)

@@ -263,16 +263,16 @@ def _weights(names: Sequence[str]) -> dict[str, float]:
     return weights
 
 
-def _fixed(text: str | None) -> dict[str, int]:
-    """ "i1=16,i2=16" as a mapping."""
-    fixed = {}
+def _fixed(text: str | None) -> dict[str, int | str]:
+    """ "i1=16,i2=16" as a mapping; values that are no whole numbers as they are written."""
+    fixed: dict[str, int | str] = {}
     for part in text.split(",") if text else ():
         name, _, value = part.strip().partition("=")
-        if not value.isdigit():
+        if not value:
             raise InvalidArgumentError(
                 f"--fixed: {part!r} is not a dimension with its value; expected such as i1=16"
             )
-        fixed[name] = int(value)
+        fixed[name] = int(value) if value.isdigit() and value.isascii() else value
     return fixed
 
 
@@ -310,7 +310,7 @@ def _ask(
     bench: Benchmark,
     weights: dict[str, float],
     limits: dict[str, float | None],
-    fixed: dict[str, int],
+    fixed: dict[str, int | str],
     args: argparse.Namespace,
 ) -> tuple[tuple[int, ...], list[dict[str, float]]]:
     """Return the best code that another search finds, and what the source says of it."""
@@ -339,8 +339,7 @@ def _known(
     codes = bench.codes(goal.task.name)
     steps = np.abs(codes - np.array(code)) // own.STEP
     # Between choices without an order there are no steps: they differ or not.
-    categorical = own.relax(own.LOWER[None]).shape[1] > own.DIM
-    distance = np.minimum(steps, 1).sum(axis=1) if categorical else steps.sum(axis=1)
+    distance = np.where(own.CHOICES, np.minimum(steps, 1), steps).sum(axis=1)
     row = int(distance.argmin())
     near = bench.query(tuple(codes[row].tolist()), goal.task.name, source="table")
     known: dict[str, float | None] = {

@@ -1,0 +1,196 @@
+"""Formulas of costs: arithmetic over the dimensions of a space, read from a file as data, never run as code.
+
+    formula = Formula("layers * 12 * width ** 2 + (op == 'conv') * 9", description.dimensions, "macs")
+
+Python's parser reads the text and a list of allowed nodes decides what it may hold: numbers, the dimensions'
+names, + - * / // % **, comparisons, `a if b else c`, `min` and `max`. All numbers are floats, exponents are
+constants, and sizes are bounded, so no formula takes long. The same formula computes on NumPy's arrays
+and, differentiably, on torch's tensors.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nasbench_mr.errors import SpaceError, did_you_mean
+
+if TYPE_CHECKING:
+    from nasbench_mr.description import Dimension
+
+#: Limits of a formula: characters, parts, and how deep they are nested.
+MAX_TEXT, MAX_NODES, MAX_DEPTH = 4000, 1000, 60
+MAX_EXPONENT = 8
+#: What a formula may call.
+FUNCTIONS = ("min", "max")
+_ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+_ALLOWED = "expected numbers, dimensions, + - * / // % **, comparisons, min, max and 'a if b else c'"
+
+
+class Values:
+    """What a formula computes with: the values of `(n,)` codes, as arrays of `xp` (numpy or torch)."""
+
+    xp: Any
+
+    def number(self, k: int) -> Any:
+        """Return the numbers of dimension k: `(n,)` floats."""
+        raise NotImplementedError
+
+    def has(self, k: int, at: int) -> Any:
+        """Return 1 where dimension k has its value number `at`, else 0: `(n,)` floats."""
+        raise NotImplementedError
+
+    def constant(self, value: float) -> Any:
+        """Return one number for every code: `(n,)` floats."""
+        raise NotImplementedError
+
+
+class Formula:
+    """A formula, checked. Call it with `Values`: `(n,)` floats.
+
+    Args:
+        text: as in the file.
+        dimensions: of the space.
+        what: what it is of, for messages: "macs".
+
+    Raises:
+        SpaceError: it is no formula over these dimensions.
+    """
+
+    def __init__(self, text: str, dimensions: Sequence[Dimension], what: str):
+        self.text, self.what = text, what
+        self._dimensions = {dimension.name: (k, dimension) for k, dimension in enumerate(dimensions)}
+        if not isinstance(text, str) or len(text) > MAX_TEXT:
+            raise SpaceError(f"the cost {what} is {text!r:.60}; expected a formula as a text")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as "invalid escape sequence"
+                self._body = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise SpaceError(f"the cost {what} is no formula: {text!r:.80}: {error}") from None
+        self._count = 0
+        try:
+            self._check(self._body, 0)
+        except RecursionError:
+            raise self._wrong("it is nested too deep") from None
+
+    def __call__(self, values: Values) -> Any:
+        return self._value(self._body, values)
+
+    def _wrong(self, why: str) -> SpaceError:
+        return SpaceError(f"the cost {self.what}, {self.text!r:.80}: {why}")
+
+    def _check(self, node: ast.expr, depth: int) -> None:
+        self._count += 1
+        if depth > MAX_DEPTH or self._count > MAX_NODES:
+            raise self._wrong(f"it is too long; expected at most {MAX_NODES} parts, {MAX_DEPTH} deep")
+        inner: Sequence[ast.expr] = ()
+        match node:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                if not abs(value) < 1e18:
+                    raise self._wrong(f"the number {value!r:.30} is too large; expected less than 1e18")
+            case ast.Name(id=name):
+                self._check_name(name)
+            case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
+                self._exponent(exponent)
+                inner = (base,)
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+                inner = (left, right)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+                inner = (operand,)
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+                if self._choice(node) is None:
+                    inner = (left, right)
+            case ast.IfExp(test=test, body=body, orelse=otherwise):
+                inner = (test, body, otherwise)
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
+                if len(arguments) < 2:
+                    raise self._wrong(f"{name} needs at least two numbers")
+                inner = arguments
+            case _:
+                raise self._wrong(f"{ast.unparse(node)!r:.40} is not allowed; {_ALLOWED}")
+        for each in inner:
+            self._check(each, depth + 1)
+
+    def _check_name(self, name: str) -> None:
+        if name not in self._dimensions:
+            raise self._wrong(f"there is no dimension {name!r}: {did_you_mean(name, self._dimensions)}")
+        if isinstance(self._dimensions[name][1].values[0], str):
+            raise self._wrong(f"{name} has texts, which are no numbers; compare them: ({name} == 'TEXT') * 2")
+
+    def _exponent(self, node: ast.expr) -> float:
+        sign = 1
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            sign, node = -1, node.operand
+        value = node.value if isinstance(node, ast.Constant) else None
+        if type(value) not in (int, float) or not abs(value) <= MAX_EXPONENT:  # type: ignore[arg-type]
+            raise self._wrong(f"an exponent is a number from -{MAX_EXPONENT} to {MAX_EXPONENT}")
+        return sign * float(value)  # type: ignore[arg-type]
+
+    def _choice(self, node: ast.Compare) -> tuple[int, int, bool] | None:
+        """Return the dimension, its value's number and whether equal, of "op == 'conv'"; None for others."""
+        sides = node.left, node.comparators[0]
+        texts = [n.value for n in sides if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        if not texts:
+            return None
+        names = [n.id for n in sides if isinstance(n, ast.Name)]
+        if (
+            len(names) != 1
+            or names[0] not in self._dimensions
+            or type(node.ops[0]) not in (ast.Eq, ast.NotEq)
+        ):
+            raise self._wrong("a text is compared with a dimension, by == or !=: op == 'conv'")
+        k, dimension = self._dimensions[names[0]]
+        if texts[0] not in dimension.values:
+            options = did_you_mean(texts[0], map(str, dimension.values))
+            raise self._wrong(f"{dimension.name} has no value {texts[0]!r:.40}: {options}")
+        return k, dimension.values.index(texts[0]), isinstance(node.ops[0], ast.Eq)
+
+    def _value(self, node: ast.expr, values: Values) -> Any:
+        match node:
+            case ast.Constant(value=value):
+                return values.constant(float(value))  # type: ignore[arg-type]
+            case ast.Name(id=name):
+                return values.number(self._dimensions[name][0])
+            case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
+                return self._value(base, values) ** self._exponent(exponent)
+            case ast.BinOp(left=left, op=op, right=right):
+                return _ARITHMETIC[type(op)](self._value(left, values), self._value(right, values))
+            case ast.UnaryOp(op=op, operand=operand):
+                value = self._value(operand, values)
+                return -value if isinstance(op, ast.USub) else value
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                if (chosen := self._choice(node)) is not None:
+                    k, at, equal = chosen
+                    return values.has(k, at) if equal else 1.0 - values.has(k, at)
+                return _COMPARISONS[type(op)](self._value(left, values), self._value(right, values)) * 1.0
+            case ast.IfExp(test=test, body=body, orelse=otherwise):
+                share = self._value(test, values)
+                if not isinstance(test, ast.Compare):
+                    share = (share != 0) * 1.0
+                return share * self._value(body, values) + (1.0 - share) * self._value(otherwise, values)
+            case ast.Call(func=ast.Name(id=name), args=arguments):
+                take = values.xp.minimum if name == "min" else values.xp.maximum
+                found = self._value(arguments[0], values)
+                for each in arguments[1:]:
+                    found = take(found, self._value(each, values))
+                return found
+        raise AssertionError(ast.dump(node))  # `_check` lets nothing else through
