@@ -754,11 +754,25 @@ class Benchmark:
         return first.codes[shared].astype(np.int16), np.stack(values, axis=1)
 
     def to_pandas(self, task: str) -> pd.DataFrame:
-        """All trials of a task, one row each, with every column of the table."""
+        """All trials of a task, one row each, with every column of the table.
+
+        The columns of a code of one's own space hold values, where the table has their positions.
+        """
         from nasbench_mr.table import read_arrow
 
         name = self.task(task).name
         frame: pd.DataFrame = read_arrow(self._sources[name].file(f"tables/{name}.parquet")).to_pandas()
+        return self._with_values(frame, name)
+
+    def _with_values(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Put values in the place of their positions, where the task's space is described by values."""
+        import numpy as np
+
+        from nasbench_mr import spaces
+
+        described = spaces.description(self._described[name].space)
+        for dimension in described.dimensions if described else ():
+            frame[dimension.name] = np.array(dimension.values)[frame[dimension.name]]
         return frame
 
     def curves(self, task: str) -> pd.DataFrame:
@@ -767,7 +781,8 @@ class Benchmark:
         Raises:
             CodeNotFoundError: the task has no learning curves.
         """
-        return self._curve_frame(self.task(task).name).copy()
+        name = self.task(task).name
+        return self._with_values(self._curve_frame(name).copy(), name)
 
     def _curve_frame(self, name: str) -> pd.DataFrame:
         if name not in self._frames:

@@ -98,6 +98,12 @@ def _goal(task: Task) -> str:
 def _columns(release: Release) -> list[str]:
     lines = []
     for name in sorted({task.space for task in release.tasks.values()}):
+        if (described := spaces.description(name)) is not None:
+            title = f" ({markdown(described.title)})" if described.title else ""
+            lines += [f"- the code: positions, from 0, among these values of {name}{title}"]
+            lines += [f"  - `{d.name}` ({d.kind}): {', '.join(d.texts)}" for d in described.dimensions]
+            lines += [f"  - {cost}: `{formula}`" for cost, formula in described.costs]
+            continue
         names = spaces.get(name).NAMES
         lines += [f"- `{names[0]}` ... `{names[-1]}`: the code's {len(names)} integers ({name})"]
     lines += ["- `seed`: of the trial; a code has one row for each"]

@@ -228,15 +228,16 @@ def _dimension(name: object, given: object) -> Dimension:
 def _costs(given: object, dimensions: tuple[Dimension, ...]) -> tuple[tuple[str, str], ...]:
     if not isinstance(given, Mapping):
         raise SpaceError(f"costs are {given!r:.60}; expected formulas for {' and '.join(COSTS)}")
+    lines: dict[str, str] = {}
     for name, text in given.items():
         if name not in COSTS:
             raise SpaceError(
                 f"no cost {name!r:.60}: {did_you_mean(name, COSTS)}; others are metrics of a table"
             )
-        Formula(text, dimensions, name)
+        lines[name] = Formula(text, dimensions, name).text
     if given and set(given) != set(COSTS):
         raise SpaceError(
             f"costs has {' and '.join(map(str, given))} alone; expected formulas for both "
             f"{' and '.join(COSTS)}, or none: then the tables' columns say them"
         )
-    return tuple((name, given[name]) for name in COSTS if name in given)
+    return tuple((name, lines[name]) for name in COSTS if name in lines)

@@ -76,7 +76,7 @@ class Formula:
     """
 
     def __init__(self, text: str, dimensions: Sequence[Dimension], what: str):
-        self.text, self.what = text, what
+        self.text, self.what = str(text), what
         self._dimensions = {dimension.name: (k, dimension) for k, dimension in enumerate(dimensions)}
         if not isinstance(text, str) or len(text) > MAX_TEXT:
             raise SpaceError(f"the cost {what} is {text!r:.60}; expected a formula as a text")
@@ -91,6 +91,8 @@ class Formula:
             self._check(self._body, 0)
         except RecursionError:
             raise self._wrong("it is nested too deep") from None
+        #: The same formula in one line, without comments.
+        self.text = ast.unparse(self._body)
 
     def __call__(self, values: Values) -> Any:
         return self._value(self._body, values)

@@ -137,8 +137,8 @@ class Grid:
         number = multi_resolution.integral(value)
         if number is None or not 0 <= number <= self.UPPER[k]:
             raise OutOfSpaceError(
-                f"{self.NAMES[k]} is {value!r:.40}; expected an integer in [0, {self.UPPER[k]}], the position "
-                f"of a value; values go by name: {self.to_string(self.LOWER.tolist())!r:.200}"
+                f"{self.NAMES[k]} is {value!r:.40}; expected an integer in [0, {self.UPPER[k]}], the "
+                f"position of a value; values go by name: {self.to_string(self.LOWER.tolist())!r:.200}"
             )
         return number
 

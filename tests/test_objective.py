@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, nasbench201, objective, space, tasks
+from nasbench_mr import cost, grid, nasbench201, objective, space, tasks
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
@@ -167,9 +167,17 @@ def test_neighbors_among_all_cells_are_those_of_the_space() -> None:
     assert domain.distances(domain.codes[0]).max() == 6
 
 
-def test_a_space_of_choices_needs_its_codes() -> None:
+def test_a_small_space_is_searched_as_a_list_of_all_its_codes() -> None:
+    domain = Domain(nasbench201)
+    assert domain.codes is not None
+    assert len(domain.codes) == domain.size == nasbench201.SIZE
+    assert (domain.codes[[0, 1, -1]] == [[0] * 6, [0, 0, 0, 0, 0, 1], [4] * 6]).all()
+
+
+def test_a_space_without_a_formula_of_costs_needs_its_codes() -> None:
+    space = grid.Grid("sizes", {"width": [8, 16]})
     with pytest.raises(InvalidArgumentError, match="searched as a list of its codes; pass codes"):
-        Domain(nasbench201)
+        Domain(space)
 
 
 def test_variants_differ_in_one_dimension_by_any_amount() -> None:

@@ -111,9 +111,7 @@ def pack(bench: Benchmark, tasks: Sequence[str] | None, climb: Climb | None) -> 
             _space(bench, spaces.get(name), [task for task in chosen if task.space == name], arrays)
             for name in dict.fromkeys(task.space for task in chosen)
         ],
-        "climb": None
-        if climb is None
-        else _climb(climb, [spaces.get(name).DIM for name in dict.fromkeys(t.space for t in chosen)], arrays),
+        "climb": None if climb is None else _climb(climb, _place(climb, chosen), arrays),
     }
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode("ascii")
     body = b"".join([len(text).to_bytes(4, "little"), text, *arrays.parts])
@@ -131,11 +129,11 @@ def _space(bench: Benchmark, space: Space, tasks: Sequence[Task], arrays: _Array
         "lower": space.LOWER.tolist(),
         "upper": space.UPPER.tolist(),
         "step": space.STEP.tolist(),
-        "ordered": exact,
+        "choices": space.CHOICES.tolist(),
         "rows": len(codes),
         "codes": arrays.add(((codes - space.LOWER) // space.STEP).astype(np.uint8).T),
         "costs": {},
-        **(_layout() if exact else _cell()),
+        **(_layout() if exact else _cell() if space.NAME == nasbench201.NAME else _grid(space)),
     }
     tables = [_task(bench, task, order, arrays) for task in tasks]
     described["tasks"] = [table for table, _ in tables]
@@ -168,12 +166,31 @@ def _layout() -> dict[str, Any]:
         "stages": [{"b": stage.b, "n": stage.n, "c": stage.c} for stage in space.STAGES],
         "head": space.HEAD,
         "form": "-".join([*parts, f"{{{space.HEAD}}}"]),
+        "integers": True,
+        "unit": ["step", "steps"],
     }
 
 
 def _cell() -> dict[str, Any]:
     """Return how NAS-Bench-201 writes a code."""
-    return {"form": "|{0}~0|+|{1}~0|{2}~1|+|{3}~0|{4}~1|{5}~2|", "words": nasbench201.OPERATIONS}
+    return {
+        "form": "|{0}~0|+|{1}~0|{2}~1|+|{3}~0|{4}~1|{5}~2|",
+        "words": [nasbench201.OPERATIONS] * nasbench201.DIM,
+        "integers": True,
+        "unit": ["edge", "edges"],
+    }
+
+
+def _grid(space: Space) -> dict[str, Any]:
+    """Return how a space of a user's own writes a code: as pairs of names and values."""
+    described = spaces.description(space.NAME)
+    assert described is not None
+    return {
+        "form": ",".join(f"{name}={{{k}}}" for k, name in enumerate(space.NAMES)),
+        "words": [dimension.texts for dimension in described.dimensions],
+        "integers": False,  # which might be meant as values
+        "unit": ["step", "steps"],
+    }
 
 
 def _task(
@@ -252,12 +269,21 @@ def _surrogates(bench: Benchmark, tasks: Sequence[Task], arrays: _Arrays) -> dic
     return {"trunks": trunks, "heads": heads}
 
 
-def _climb(climb: Climb, dims: Sequence[int], arrays: _Arrays) -> dict[str, Any]:
-    """Return the paths of a search that ended best; `dims` tell of which space they are."""
+def _place(climb: Climb, chosen: Sequence[Task]) -> int:
+    """Return the number of a search's space: that of its first goal, else one with as many dimensions."""
+    shown = list(dict.fromkeys(task.space for task in chosen))
+    own = {task.name: task.space for task in chosen}.get(climb.goals[0].partition("/")[0])
+    if own is not None:
+        return shown.index(own)
+    return [spaces.get(name).DIM for name in shown].index(climb.codes.shape[2])
+
+
+def _climb(climb: Climb, place: int, arrays: _Arrays) -> dict[str, Any]:
+    """Return the paths of a search that ended best; `place` is the number of its space."""
     best = np.argsort(-climb.score[-1], kind="stable")[: Climb.PATHS]
     codes, score = climb.codes[:, best], climb.score[:, best]
     return {
-        "space": dims.index(climb.codes.shape[2]),
+        "space": place,
         "best": climb.best,
         "goals": climb.goals,
         "limit": climb.max_macs,

@@ -23,7 +23,8 @@ import numpy as np
 
 from nasbench_mr import space, spaces, table, tasks
 from nasbench_mr.benchmark import load
-from nasbench_mr.errors import NasbenchMRError
+from nasbench_mr.checks import json_object
+from nasbench_mr.errors import NasbenchMRError, SpaceError
 
 PARSERS: dict[str, Parser] = {}
 
@@ -374,6 +375,28 @@ def read_recipe(data: bytes, folder: Path) -> None:
     found = recipes.read(file(data, folder, "recipe.json"))
     recipes.override(recipes.get("mini-seg"), found)
     recipes.from_dict(found)
+
+
+def space_files() -> Iterator[bytes]:
+    lines = ["name = 'lm'", "[dimensions]", "layers = [2, 4]", "bias = [true, false]"]
+    lines += ["op = {values = ['relu', 'gelu'], kind = 'ordinal'}", "[costs]", "macs = 'layers ** 2 * 3'"]
+    yield "\n".join([*lines, "params = 'min(layers, 3) if op == \"relu\" else 9 - layers // 0.5'"]).encode()
+    yield json.dumps(
+        {"name": "s", "dimensions": {"w": {"values": [8, 16.5], "kind": "categorical"}}}
+    ).encode()
+
+
+@parser(space_files)
+def read_space(data: bytes, folder: Path) -> None:
+    from nasbench_mr.description import Description
+    from nasbench_mr.grid import Grid
+
+    if data.startswith(b"{"):
+        found = Grid.of(Description.from_dict(json_object(data, "it", SpaceError)))
+    else:
+        found = Grid.read(file(data, folder, "space.toml"))
+    assert found.parse(found.to_string(found.UPPER.tolist())) == tuple(found.UPPER.tolist())
+    assert Description.from_dict(found.description.to_dict()) == found.description
 
 
 @parser(lambda: iter([b"epochs = 3\nlr = 1e-1\ncrop = [64, 64]\n[data_options]\nclasses = 3\n"]))

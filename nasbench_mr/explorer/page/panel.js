@@ -31,7 +31,8 @@ export class Panel {
   expected() {
     const { space } = this.app.table;
     const written = space.text(space.lower);
-    return `Not a code of this space. Expected ${space.dim} integers with commas, or the written form, such as ${written}`;
+    const integers = space.integers ? `${space.dim} integers with commas, or ` : "";
+    return `Not a code of this space. Expected ${integers}the written form, such as ${written}`;
   }
 
   draw() {
@@ -50,7 +51,7 @@ export class Panel {
     byId("macs").textContent = amount(macs);
     byId("params").textContent = amount(params);
     const distance = app.row >= 0 ? 0 : space.distance(code);
-    const unit = space.ordered ? (distance === 1 ? "step" : "steps") : distance === 1 ? "edge" : "edges";
+    const unit = space.unit[distance === 1 ? 0 : 1];
     byId("distance").textContent = distance === 0 ? "itself" : `${distance} ${unit}`;
   }
 

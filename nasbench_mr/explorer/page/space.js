@@ -23,21 +23,21 @@ export class Space {
 
   /** Return the text of a code, as Python's `to_string` writes it. */
   text(code) {
-    return this.form.replace(/\{(\d+)\}/g, (_, k) => (this.words ? this.words[code[k]] : code[k]));
+    return this.form.replace(/\{(\d+)\}/g, (_, k) => (this.words ? this.words[k][code[k]] : code[k]));
   }
 
   /** Return the code that a text means (its written form, or the integers with commas), or null. */
   parse(text) {
     let values = null;
-    const form = this.form.replace(/[|+~]/g, "\\$&").replace(/\{\d+\}/g, this.words ? "([a-z_0-9]+)" : "(\\d+)");
+    const form = this.form.replace(/[|+~]/g, "\\$&").replace(/\{\d+\}/g, this.words ? "([A-Za-z0-9_.+-]+)" : "(\\d+)");
     const found = new RegExp(`^${form}$`).exec(text.trim());
     if (found) {
       const order = [...this.form.matchAll(/\{(\d+)\}/g)].map((match) => Number(match[1]));
       values = [];
       order.forEach((k, i) => {
-        values[k] = this.words ? this.words.indexOf(found[i + 1]) : Number(found[i + 1]);
+        values[k] = this.words ? this.words[k].indexOf(found[i + 1]) : Number(found[i + 1]);
       });
-    } else if (/^[\s[(]*\d+([\s,]+\d+)*[\s\])]*$/.test(text) && text.length <= 400) {
+    } else if (this.integers && /^[\s[(]*\d+([\s,]+\d+)*[\s\])]*$/.test(text) && text.length <= 400) {
       values = text.match(/\d+/g).map(Number);
     }
     return values !== null && this.contains(values) ? values : null;
@@ -50,14 +50,14 @@ export class Space {
     );
   }
 
-  /** Return the steps of the grid from a code to every tabulated one; changed edges where values have no order. */
+  /** Return the steps of the grid from a code to every tabulated one; 1 for another choice, as these have no order. */
   distances(code) {
     const out = new Uint16Array(this.rows);
     for (let k = 0; k < this.dim; k++) {
       const own = (code[k] - this.lower[k]) / this.step[k];
       const column = this.indices.subarray(k * this.rows, (k + 1) * this.rows);
       for (let row = 0; row < this.rows; row++) {
-        out[row] += this.ordered ? Math.abs(column[row] - own) : Number(column[row] !== own);
+        out[row] += this.choices[k] ? Number(column[row] !== own) : Math.abs(column[row] - own);
       }
     }
     return out;
