@@ -27,7 +27,8 @@ from nasbench_mr.objective import Objective
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.predictors.ncp_mlp import NcpMlp
 from nasbench_mr.predictors.surrogates import fit_surrogates
-from nasbench_mr.search.ncp import PAPER_COST_WEIGHT, PAPER_RATE, PAPER_TARGET, fit, fit_paper
+from nasbench_mr.search.editing import Editing
+from nasbench_mr.search.ncp import fit, fit_paper
 
 LIMITS = (1e9, 2e9, 4e9)
 RANDOM, STARTS, STEPS = 100_000, 256, 70
@@ -111,14 +112,14 @@ def published_loop(model: NcpMlp, steps: int) -> np.ndarray:
     code[list(space.CHANNEL_DIMS)] = 64
     low, high = ((torch.tensor(bound) - task.x_mean) / task.x_scale for bound in (space.LOWER, space.UPPER))
     z = ((torch.from_numpy(code) - task.x_mean) / task.x_scale)[None].float()
-    macs = [built_macs(code)]
+    macs, published = [built_macs(code)], Editing()
     for _ in range(steps):
         z.requires_grad_()
-        optimizer = torch.optim.SGD([z], lr=PAPER_RATE)
+        optimizer = torch.optim.SGD([z], lr=published.rate)
         metrics, costs = task(z)
-        loss = nn.functional.smooth_l1_loss(metrics[0, 0], metrics[0, 0].detach() + PAPER_TARGET)
-        loss = loss + PAPER_COST_WEIGHT * nn.functional.smooth_l1_loss(
-            costs[0, 0], costs[0, 0].detach() - PAPER_TARGET
+        loss = nn.functional.smooth_l1_loss(metrics[0, 0], metrics[0, 0].detach() + published.target)
+        loss = loss + published.cost_weight * nn.functional.smooth_l1_loss(
+            costs[0, 0], costs[0, 0].detach() - published.cost_target
         )
         torch.autograd.backward(loss)
         optimizer.step()

@@ -153,7 +153,7 @@ def compare(
 
 
 def parse_searcher(spec: str) -> tuple[str, dict[str, Any]]:
-    """ "evolution:population=20" as a name and options.
+    """Return "evolution:population=20" as a name and options; a preset's settings are written as these are.
 
     Raises:
         InvalidArgumentError: an option has no value.
@@ -163,7 +163,7 @@ def parse_searcher(spec: str) -> tuple[str, dict[str, Any]]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise InvalidArgumentError(f"search {spec!r}: {setting!r} is not an option; expected name=value")
+            raise InvalidArgumentError(f"{spec!r}: {setting!r} is not an option; expected name=value")
         try:
             options[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

@@ -37,6 +37,7 @@ from nasbench_mr.errors import (
 from nasbench_mr.extras import requires
 from nasbench_mr.objective import Goal, Tasks
 from nasbench_mr.predictors.base import Scaler
+from nasbench_mr.search.editing import Editing, Pull, edit
 from nasbench_mr.spaces import Space, Spacious
 from nasbench_mr.tasks import Metric, Task
 
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     from nasbench_mr.predictors.evaluation import Data
 
 PRESETS = ("paper",)
-#: The published algorithm's settings.
-PAPER_RATE, PAPER_TARGET, PAPER_COST_WEIGHT = 3.0, 0.1, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +182,13 @@ def ncp(
     trend: float = 1.0,
     polish: int = 8,
     predictor: Predictor | None = None,
+    rate: float | None = None,
+    target: float | None = None,
+    cost_target: float | None = None,
+    cost_weight: float | None = None,
+    loss: str | None = None,
+    winner: bool | None = None,
+    rounded: bool | None = None,
 ) -> NCPResult:
     """Return the code that a predictor believes best for one task, or for several jointly.
 
@@ -206,6 +212,8 @@ def ncp(
             0 leaves it out.
         polish: rounds of search on the grid around the best codes found.
         predictor: a fitted predictor to use with a benchmark, instead of fitting one.
+        rate, target, cost_target, cost_weight, loss, winner, rounded: settings of the paper's preset, the
+            published ones by default: see `search.editing.Editing`.
 
     Returns:
         The best code within the limits, and all that was seen on the way.
@@ -213,20 +221,34 @@ def ncp(
     Raises:
         InfeasibleError: no code meets the limits.
         UnknownTaskError, UnknownMetricError, UnknownNameError: no such task, metric or preset.
-        InvalidArgumentError: a bad number, or a predictor without gradients.
+        InvalidArgumentError: a bad number, a predictor without gradients, or a setting of the paper's preset
+            without it.
     """
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError(f"no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
     seed, starts = check_seed(seed), at_least(1, "starts", starts)
     steps, polish = at_least(1, "steps", steps), at_least(0, "polish", polish)
     caution, trend = finite("caution", caution), finite("trend", trend, least=0)
+    editing = {
+        "rate": rate,
+        "target": target,
+        "cost_target": cost_target,
+        "cost_weight": cost_weight,
+        "loss": loss,
+        "winner": winner,
+        "rounded": rounded,
+    }
+    settings = Editing.of(editing)
+    idle = [name for name, value in editing.items() if value is not None]
+    if idle and preset is None:
+        raise InvalidArgumentError(f"{', '.join(idle)}: settings of preset='paper', which is not asked for")
     within = {"max_macs": max_macs, "max_params": max_params, "fixed": fixed}
     problem = _problem(source, predictor, tasks, within, seed=seed, preset=preset, caution=caution)
     first = None if start is None else problem.domain.space.check(start)
     if first is not None and len(first) != 1:
         raise InvalidArgumentError(f"start holds {len(first)} codes; expected one")
     if preset == "paper":
-        return _paper(problem, first, steps)
+        return _paper(problem, first, steps, settings)
     rng = np.random.default_rng(seed)
     random = problem.domain.sample(16 * max(starts, 64), rng)
     if trend:
@@ -670,14 +692,12 @@ def _polish(
     return codes, scores
 
 
-def _paper(problem: Problem, first: Codes | None, steps: int) -> NCPResult:
-    """Return the published editing loop, from one code.
+def _paper(problem: Problem, first: Codes | None, steps: int, settings: Editing) -> NCPResult:
+    """Return what the published editing loop finds, from one code.
 
-    SGD on the z-scored code: each task pulls its predicted main metric up and its predicted MACs down, by a
-    tenth of a standard deviation beyond where they are. The published start is every channel 64 and every b
-    and n 2; where that exceeds a limit, the channels are as many as fit.
+    The published start is every channel 64 and every b and n 2; where that exceeds a limit, the channels are
+    as many as fit.
     """
-    torch = _torch()
     from nasbench_mr.predictors.ncp_mlp import NcpMlp
 
     if not isinstance(problem.predictor, NcpMlp):
@@ -687,35 +707,13 @@ def _paper(problem: Problem, first: Codes | None, steps: int) -> NCPResult:
     published = problem.predictor
     problem = replace(problem, caution=0.0)
     domain, space = problem.domain, problem.domain.space
-    low, span, pinned = _box(domain)
     # Each goal's model, and its metric's position among the model's outputs.
-    parts = []
+    pulls = []
     for goal, column in zip(problem.goals, problem.columns, strict=True):
         owner = next(k for k, columns in enumerate(published.columns) if column in columns)
-        where = published.columns[owner].index(column)
-        parts.append((goal, published.models[owner], where))
-    mean, scale = parts[0][1].x_mean, parts[0][1].x_scale
-    x = torch.from_numpy(space.relax(_paper_start(domain) if first is None else first))
-    kept = x[:, pinned].clone()
-    smooth_l1 = torch.nn.functional.smooth_l1_loss
-    codes = [space.project(x.numpy())]
-    for _ in range(steps):
-        z = ((x - mean) / scale).requires_grad_()
-        loss = torch.zeros((), dtype=torch.float32)
-        for goal, model, where in parts:
-            metrics, costs = model(model.standardise(z * scale + mean))
-            main = metrics[:, where]
-            up = PAPER_TARGET * goal.metric.sign
-            loss = loss + goal.weight * smooth_l1(main, main.detach() + up)
-            if costs.shape[1]:
-                macs = costs[:, 0]
-                loss = loss + PAPER_COST_WEIGHT * smooth_l1(macs, macs.detach() - PAPER_TARGET)
-        (gradient,) = torch.autograd.grad(loss, z)
-        x = (z.detach() - PAPER_RATE * gradient) * scale + mean
-        x = torch.minimum(torch.maximum(x, low), low + span)
-        x[:, pinned] = kept
-        codes.append(space.project(x.numpy()))
-    visited = np.stack(codes)
+        pulls.append(Pull(goal, published.models[owner], published.columns[owner].index(column)))
+    start = _paper_start(domain) if first is None else first
+    visited = edit(pulls, start, _box(domain), steps, space=space, settings=settings)
     flat = visited.reshape(-1, space.DIM)
     shape = visited.shape[:2]
     trajectory = Trajectory(

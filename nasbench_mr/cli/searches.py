@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,10 @@ from nasbench_mr.cli.command import (
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.objective import Goal, Objective
+from nasbench_mr.plugins import check_options
 from nasbench_mr.search.base import make, names, run
 from nasbench_mr.search.compare import SOURCES, compare, parse_searcher
+from nasbench_mr.search.editing import Editing
 from nasbench_mr.search.export import check_exportable, export, own_cost
 from nasbench_mr.search.ncp import ncp, transfer
 from nasbench_mr.tasks import Task
@@ -60,6 +63,7 @@ class Search(Command):
       nasbench-mr search seg video --max-macs 2e9
       nasbench-mr search seg --max-macs 1G --fixed i1=16,i2=16 --export net.py
       nasbench-mr search seg --start '#12' --more-macs 10
+      nasbench-mr search seg --preset paper:rate=1:rounded=True
       nasbench-mr search seg seg-4x --transfer
       nasbench-mr search seg --searcher evolution --budget 300
       nasbench-mr search seg video --max-macs 2e9 --explore page.html
@@ -71,7 +75,12 @@ class Search(Command):
         parser.add_argument(
             "--seed", type=whole, default=0, metavar="K", help="seed of the search (default 0)"
         )
-        parser.add_argument("--preset", metavar="P", help='"paper" is the published algorithm')
+        parser.add_argument(
+            "--preset",
+            metavar="P",
+            help='"paper" is the published algorithm; "paper:rate=1:cost_weight=0" changes its settings: '
+            + ", ".join(setting.name for setting in fields(Editing)),
+        )
         parser.add_argument(
             "--start", metavar="CODE", help="a code to improve; #12 is a tabulated code of the first task"
         )
@@ -127,7 +136,7 @@ class Search(Command):
         limits = {"max_macs": _max_macs(args, whole, start), "max_params": args.max_params}
         if args.export:
             check_exportable(terms[0].task if args.head is None else bench.task(args.head))
-        chosen = {"preset": args.preset, "start": start, "starts": args.starts, "steps": args.steps}
+        chosen = {**_preset(args.preset), "start": start, "starts": args.starts, "steps": args.steps}
         options = {"fixed": fixed} | {key: value for key, value in chosen.items() if value is not None}
         if args.transfer:
             with progress.line("searching (the first time, a predictor is fitted and kept)"):
@@ -238,7 +247,7 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         if args.more_macs is None:  # else it is what the limit refers to
             idle.append("start")
     given = [f"--{name}" for name in idle if getattr(args, name) is not None]
-    if args.preset == "paper" and args.starts is not None and not given:
+    if _preset(args.preset)["preset"] == "paper" and args.starts is not None and not given:
         given, why = ["--starts"], "with --preset paper, which has one start"
     if args.head is not None and args.export is None and not args.transfer:
         given, why = ["--head"], "without --export"
@@ -246,6 +255,15 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         raise InvalidArgumentError(
             f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect {why}"
         )
+
+
+def _preset(text: str | None) -> dict[str, Any]:
+    """Return "paper:rate=1" as arguments of `ncp`."""
+    if text is None:
+        return {"preset": None}
+    name, settings = parse_searcher(text)
+    check_options(Editing, settings, f"preset {name!r}", ())
+    return {"preset": name, **settings}
 
 
 def _weights(names: Sequence[str]) -> dict[str, float]:

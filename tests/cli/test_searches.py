@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, nasbench201, space
+from nasbench_mr import cost, nasbench201, search, space
 from nasbench_mr.objective import Objective
 
 Run = Callable[..., tuple[int, str, str]]
@@ -122,6 +122,16 @@ def test_search_prints_the_table_of_every_pair(read: Any, run: Run, tiny_release
     assert f"seg: {found['strings'][0]}" in out
 
 
+def test_the_published_loops_settings_are_part_of_the_preset(read: Any, tiny_release: Path) -> None:
+    asked = ("search", "seg", "--steps", "12", "--release", tiny_release)
+    found = read(*asked, "--preset", "paper:rate=1:rounded=True:loss=l2")
+    bench = nasbench_mr.load(tiny_release)
+    changed = {"rate": 1, "rounded": True, "loss": "l2"}
+    expected = search.ncp(bench, "seg", preset="paper", steps=12, **changed)  # type: ignore[arg-type]
+    assert tuple(found["code"]) == expected.best
+    assert tuple(read(*asked, "--preset", "paper")["code"]) != expected.best
+
+
 def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
     found = read(
         "search",
@@ -170,6 +180,10 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["--tasks", "seg", "--budget", "5"], "--budget has no effect without --searcher"),
         (["--tasks", "seg", "--head", "video"], "--head has no effect without --export"),
         (["--tasks", "seg", "--preset", "papre"], "did you mean 'paper'"),
+        (["--tasks", "seg", "--preset", "paper:rat=1"], "no option 'rat': did you mean 'rate'"),
+        (["--tasks", "seg", "--preset", "paper:rate"], "'rate' is not an option; expected name=value"),
+        (["--tasks", "seg", "--preset", "paper:rate=0"], "rate is 0; expected a positive number"),
+        (["--tasks", "seg", "--preset", "paper:winner=yes"], "winner is 'yes'; expected True or False"),
         (["--tasks", "seg", "--starts", "0"], "starts is 0"),
         (["--tasks", "seg", "--searcher", "evolutoin"], "did you mean 'evolution'"),
         (["--tasks", "seg", "--searcher", "random", "--source", "oracle"], "expected table or surrogate"),

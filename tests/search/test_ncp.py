@@ -385,22 +385,30 @@ def published() -> NcpMlp:
     return model
 
 
-def by_hand(parts: list[tuple[Any, int]], code: np.ndarray, steps: int) -> np.ndarray:
+def by_hand(parts: list[tuple[Any, int]], code: np.ndarray, steps: int, **changed: Any) -> np.ndarray:
     """Return the published loop, as its paper and code have it, with torch's own SGD: `(steps + 1, 27)`."""
     mean, scale = parts[0][0].x_mean, parts[0][0].x_scale
     z = ((torch.from_numpy(code.astype(float)) - mean) / scale)[None].requires_grad_()
     low, high = ((torch.from_numpy(b.astype(float)) - mean) / scale for b in (space.LOWER, space.UPPER))
-    optimizer = torch.optim.SGD([z], lr=3.0)
-    smooth = torch.nn.SmoothL1Loss()
+    optimizer = torch.optim.SGD([z], lr=changed.get("rate", 3.0))
+    apart = {"smooth-l1": torch.nn.SmoothL1Loss(), "l1": torch.nn.L1Loss(), "l2": torch.nn.MSELoss()}
+    distance = apart[changed.get("loss", "smooth-l1")]
     codes = [code]
     for _ in range(steps):
         loss: Any = 0.0
+        # Rounded where it is looked at; the gradient passes straight through.
+        shown = (torch.from_numpy(codes[-1].astype(float)) - mean) / scale if changed.get("rounded") else z
+        seen = z + (shown - z).detach()
         for model, main in parts:
-            metrics, costs = model(((z * scale + mean - model.x_mean) / model.x_scale).float())
-            loss = loss + smooth(metrics[:, main], metrics[:, main].detach() + 0.1)
-            loss = loss + 0.5 * smooth(costs[:, 0], costs[:, 0].detach() - 0.1)
+            metrics, costs = model(((seen * scale + mean - model.x_mean) / model.x_scale).float())
+            loss = loss + distance(metrics[:, main], metrics[:, main].detach() + changed.get("target", 0.1))
+            down = costs[:, 0].detach() - changed.get("cost_target", 0.1)
+            loss = loss + changed.get("cost_weight", 0.5) * distance(costs[:, 0], down)
         optimizer.zero_grad()
         loss.backward()
+        if changed.get("winner"):
+            assert z.grad is not None
+            z.grad *= z.grad.abs() == z.grad.abs().max()
         optimizer.step()
         with torch.no_grad():
             z.copy_(torch.minimum(torch.maximum(z, low), high))
@@ -419,6 +427,43 @@ def test_the_papers_preset_is_the_published_loop(published: NcpMlp) -> None:
     assert out.best == tuple(expected[-1].astype(int).tolist())
     # Of a percentage no more than 100 is told, whatever the predictor makes of a code far from all others.
     assert out.predicted[0, 0] == pytest.approx(min(100.0, published.predict(out.best)[0][0, 0]))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rate": 1.0},
+        {"target": 0.3},
+        {"cost_target": 0.3},
+        {"cost_weight": 2.0},
+        {"cost_weight": 0.0},
+        {"loss": "l1", "rate": 0.5},
+        {"loss": "l2"},
+        {"winner": True, "rate": 20.0},
+        {"rounded": True},
+    ],
+    ids=str,
+)
+def test_each_setting_of_the_published_loop_can_be_changed(
+    published: NcpMlp, changed: dict[str, Any]
+) -> None:
+    as_published = by_hand([(published.models[0], 0)], BASE, 12)
+    expected = by_hand([(published.models[0], 0)], BASE, 12, **changed)
+    # Each of them matters.
+    assert (expected != as_published).any()
+    out = search.ncp(published, "seg", preset="paper", steps=12, **changed)
+    assert (out.trajectory.codes[:, 0] == expected).all()
+
+
+def test_only_the_winner_of_the_free_dimensions_moves(published: NcpMlp) -> None:
+    free = search.ncp(published, "seg", preset="paper", steps=1, winner=True, rate=300.0)
+    (first,) = np.flatnonzero(free.trajectory.codes[1, 0] != BASE)
+    name = space.NAMES[first]
+    kept = search.ncp(
+        published, "seg", preset="paper", steps=1, winner=True, rate=300.0, fixed={name: int(BASE[first])}
+    )
+    (second,) = np.flatnonzero(kept.trajectory.codes[1, 0] != BASE)
+    assert second != first
 
 
 def test_the_papers_joint_loop_adds_the_tasks_up(published: NcpMlp) -> None:
@@ -559,6 +604,21 @@ def test_mistakes_have_names(published: NcpMlp, tiny_release: Path) -> None:
         ((LARGER, "seg"), {"fixed": {"i9": 8}}, InvalidArgumentError, "no dimension 'i9'"),
         ((LARGER, "seg"), {"predictor": LARGER}, InvalidArgumentError, "two predictors"),
         ((ridge, "seg"), {}, InvalidArgumentError, "'ridge' has no gradients"),
+        ((LARGER, "seg"), {"rate": 1.0, "winner": True}, InvalidArgumentError, "rate, winner: settings of"),
+        ((published, "seg"), {"preset": "paper", "rate": 0}, InvalidArgumentError, "rate is 0"),
+        (
+            (published, "seg"),
+            {"preset": "paper", "loss": "l3"},
+            UnknownNameError,
+            "expected one of smooth-l1",
+        ),
+        ((published, "seg"), {"preset": "paper", "winner": 1}, InvalidArgumentError, "winner is 1"),
+        (
+            (published, "seg"),
+            {"preset": "paper", "cost_weight": -1},
+            InvalidArgumentError,
+            "cost_weight is -1",
+        ),
         ((bench, "seg"), {"max_macs": 1}, InfeasibleError, "no code has at most"),
         ((bench, {"seg": -1.0}), {}, InvalidArgumentError, "expected a positive number"),
     ):
