@@ -105,15 +105,17 @@ class Domain(ByValue, spaces.Spacious):
             return code
         for _ in range(self.space.DIM):
             around = np.concatenate([code, self._fix(self._steps(code[0]))])
-            share = [
-                np.log(np.maximum(costs, 1) / (limit if limit < math.inf else 1))
-                for costs, limit in (
-                    (self.macs(around), self.max_macs),
-                    (self.params(around), self.max_params),
-                )
-            ]
+            share = np.stack(
+                [
+                    np.log(np.maximum(costs, 1) / (limit if limit < math.inf else 1))
+                    for costs, limit in (
+                        (self.macs(around), self.max_macs),
+                        (self.params(around), self.max_params),
+                    )
+                ]
+            )
             # What is most beyond its limit counts; then the sum.
-            best = np.lexsort((sum(share), np.max(share, axis=0)))[0]
+            best = np.lexsort((share.sum(axis=0), share.max(axis=0)))[0]
             if best == 0:
                 break
             code = around[best : best + 1]

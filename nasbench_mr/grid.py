@@ -318,7 +318,8 @@ class Grid:
                 f"the formula of {name} gives {found[wrong[0]]:g} for {self.to_string(checked[wrong[0]])}; "
                 "expected a number from 0 to 2^53"
             )
-        return np.rint(found).astype(np.int64)
+        rounded: Ints = np.rint(found).astype(np.int64)
+        return rounded
 
     def cost_tensor(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """Return "macs" or "params" of `(n, R)` relaxed codes, differentiable: `(n,)`; exact on the grid."""

@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = {
     "compare_searches.py": (["--seeds", "3", "--budget", "10"], "regret.svg has the regret"),
     "network_for_two_tasks.py": ([], "MACs of 150,000,000 allowed"),
+    "own_space.py": ([], "NCP of all codes    52."),
     "own_predictor.py": (
         ["--train", "60", "--tasks", "mini-seg"],
         "own_predictor.NearestNeighbours: Kendall",
