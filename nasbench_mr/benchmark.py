@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from nasbench_mr.measured import Cost, Estimate
     from nasbench_mr.spaces import Space
     from nasbench_mr.surrogate import Surrogate
     from nasbench_mr.tasks import Task
@@ -331,9 +332,10 @@ class Benchmark:
         self.tasks: tuple[str, ...] = tuple(self._described)
         self._views: dict[str, _View] = {}
         self._indexes: list[_Index] = []
-        self._surrogates: dict[str, Surrogate] = {}
+        self._surrogates: dict[str, Surrogate | Estimate] = {}
         self._frames: dict[str, pd.DataFrame] = {}
         self._curves: dict[str, _Curves] = {}
+        self._costs: dict[str, Cost] = {}
 
     def __repr__(self) -> str:
         return f"<Benchmark {self}: {', '.join(self.tasks)}>"
@@ -398,7 +400,30 @@ class Benchmark:
         there = {name for each in asked for name in each.tasks if self._sources[name] is each}
         return [name for name in self.tasks if name in there and self._described[name].space == space]
 
+    def cost(self, name: str) -> Cost:
+        """Return a measured cost, such as "latency_ms@cpu".
+
+        It may also be asked for as a task is: `query`, `best` and the others take its name. What is opened is
+        searched first, then all that is installed.
+
+        Raises:
+            UnknownTaskError, UnknownNameError, UnknownMetricError, InvalidArgumentError: there is none of
+                this name (`measured.find`).
+        """
+        if name not in self._costs:
+            from nasbench_mr import measured
+
+            others = [each for each in library.installed() if str(each) not in map(str, self.releases)]
+            found = measured.find(name, [*self.releases, *others])
+            self._costs[name] = found
+            self._sources[name], self._described[name] = found.release, found.task
+            self._views[name] = _View(found.task, found.trials, self._indexes)
+            self._surrogates[name] = found.estimate
+        return self._costs[name]
+
     def _name(self, task: object) -> str:
+        if isinstance(task, str) and "@" in task:
+            return self.cost(task).name
         try:
             return tasks.resolve(task, self._described)
         except UnknownTaskError as error:
@@ -535,7 +560,7 @@ class Benchmark:
         std = {m: moments[m][1] if m in moments else float("nan") for m in view.metrics}
         return Result(values, code, name, "table", std=std, seeds=tuple(curves.seed[rows].tolist()))
 
-    def surrogate(self, task: str) -> Surrogate | None:
+    def surrogate(self, task: str) -> Surrogate | Estimate | None:
         """Return a task's surrogate; None where there is none.
 
         Raises:
@@ -543,7 +568,7 @@ class Benchmark:
         """
         return self._surrogate(self.task(task).name)
 
-    def _surrogate(self, task: str) -> Surrogate | None:
+    def _surrogate(self, task: str) -> Surrogate | Estimate | None:
         if task not in self._surrogates:
             name = f"surrogates/{task}.npz"
             if name not in self._sources[task].files:
@@ -647,6 +672,7 @@ class Benchmark:
         *,
         max_macs: float | None = None,
         max_params: float | None = None,
+        limits: Mapping[str, float] | None = None,
         metric: str | None = None,
         distinct: bool = False,
     ) -> list[Result]:
@@ -655,6 +681,8 @@ class Benchmark:
         Args:
             max_macs, max_params: as in searches (`domain.Domain`). Of the 27 integers they limit
                 `cost.macs` and `cost.params`, also where a table's own columns are others (3ddet).
+            limits: further limits by name: "macs", "params", or measured costs such as "latency_ms@cpu",
+                whose unknown values are within no limit.
             metric: what to rank by; the task's objective by default.
             distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the best.
 
@@ -664,26 +692,28 @@ class Benchmark:
         """
         import numpy as np
 
+        from nasbench_mr import measured
+
         view = self._view(task)
         k = checks.at_least(1, "k", k)
         ranked = view.task.metric(metric)
         score = ranked.sign * view.mean(ranked.name)
         allowed = ~np.isnan(score)
-        limits = {
-            "macs": checks.limit("max_macs", max_macs),
-            "params": checks.limit("max_params", max_params),
-        }
-        for name, limit in limits.items():
-            if limit < float("inf"):
-                allowed &= view.cost(name) <= limit
+        bounds = measured.limits(self, limits, max_macs, max_params)
+        costs = {"macs": bounds.macs, "params": bounds.params}
+        known = {name: view.cost(name) for name, limit in costs.items() if limit < float("inf")}
+        for limit in bounds.measured:
+            costs[limit.cost.name] = limit.most
+            known[limit.cost.name] = limit.cost.known(view.codes.astype("int16"))
+        for name, column in known.items():
+            allowed &= column <= costs[name]
         rows = np.flatnonzero(allowed)
         if not len(rows):
             wanted = f"no tabulated code of {view.task.name!r} has {ranked.name}"
-            for name, limit in limits.items():
-                if limit < float("inf"):
-                    known = view.cost(name)[~np.isnan(view.cost(name))]
-                    least = f"the least is {known.min():,.0f}" if len(known) else "the table has none"
-                    wanted += f", at most {limit:,.0f} {name} ({least})"
+            for name, column in known.items():
+                there = column[~np.isnan(column)]
+                least = f"the least is {there.min():,.6g}" if len(there) else "none of them is known"
+                wanted += f", at most {costs[name]:,.6g} {name} ({least})"
             raise InfeasibleError(wanted)
         top = rows[np.argsort(-score[rows], kind="stable")]
         if distinct:
@@ -699,7 +729,8 @@ class Benchmark:
 
         Args:
             tasks: one or more; only codes tabulated in all of them count.
-            cost: "macs" or "params", to be low, as `best` has them; or None to compare metrics only.
+            cost: "macs" or "params", to be low, as `best` has them; a measured cost such as
+                "latency_ms@cpu"; or None to compare metrics only.
 
         Returns:
             One row for each, by rising cost: "code" (tuple), each task's objective in a column named after
@@ -718,14 +749,20 @@ class Benchmark:
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
             raise InvalidArgumentError("pareto() needs at least one task")
-        if cost not in ("macs", "params", None):
-            raise InvalidArgumentError(f"cost is {cost!r}; expected 'macs', 'params' or None")
+        if cost not in ("macs", "params", None) and "@" not in cost:
+            raise InvalidArgumentError(
+                f"cost is {cost!r}; expected 'macs', 'params', a measured cost such as 'latency_ms@cpu', "
+                "or None"
+            )
         codes, values = self._common(names)
         columns = {self.task(t).name: values[:, i] for i, t in enumerate(names)}
         losses = [-self.task(t).metric().sign * values[:, i] for i, t in enumerate(names)]
         if cost:
             first = self._view(names[0])
-            costs = first.cost(cost)[[first.index[key] for key in arrays.keys(codes)]]
+            if "@" in cost:
+                costs = self.cost(cost).known(codes)
+            else:
+                costs = first.cost(cost)[[first.index[key] for key in arrays.keys(codes)]]
             if len(costs) and np.isnan(costs).all():
                 raise InfeasibleError(f"the table of {first.task.name!r} has no {cost}; give cost=None")
             columns[cost] = costs
@@ -761,7 +798,8 @@ class Benchmark:
         from nasbench_mr.table import read_arrow
 
         name = self.task(task).name
-        frame: pd.DataFrame = read_arrow(self._sources[name].file(f"tables/{name}.parquet")).to_pandas()
+        file = f"costs/{name.split('@')[1].partition(':')[0]}" if "@" in name else f"tables/{name}"
+        frame: pd.DataFrame = read_arrow(self._sources[name].file(f"{file}.parquet")).to_pandas()
         return self._with_values(frame, name)
 
     def _with_values(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:

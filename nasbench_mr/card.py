@@ -35,8 +35,13 @@ def text(release: Release) -> str:
     lines += [
         f"- {key}: {markdown(about[key])}" for key in ("license", "citation", "homepage") if key in about
     ]
-    lines += ["", "## Tables", "", *_tables(release), "", "## Columns", "", *_columns(release)]
-    lines += ["", "## Statistics", "", *_statistics(release), "", "## Collection", "", *_collection(release)]
+    if release.tasks:
+        lines += ["", "## Tables", "", *_tables(release), "", "## Columns", "", *_columns(release)]
+        lines += ["", "## Statistics", "", *_statistics(release)]
+    if any(name.startswith("costs/") for name in release.files):
+        lines += ["", "## Measured costs", "", *_costs(release)]
+    if release.tasks:
+        lines += ["", "## Collection", "", *_collection(release)]
     if flaws := about.get("flaws"):
         lines += ["", "## Known flaws", "", *(f"- {markdown(flaw)}" for flaw in flaws)]
     return "\n".join([*lines, "", _USE])
@@ -56,7 +61,8 @@ count them by different rules, and do not take a surrogate's answer for a measur
 
 def _front_matter(release: Release) -> list[str]:
     """YAML, as JSON values are."""
-    rows = sum(release.files[f"tables/{task}.parquet"]["rows"] for task in release.tasks)
+    kinds = ("tables/", "costs/", "proxies/")
+    rows = sum(entry["rows"] for name, entry in release.files.items() if name.startswith(kinds))
     size = next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")
     problems = [task.problem for task in release.tasks.values()]
     front: dict[str, Any] = {
@@ -71,10 +77,8 @@ def _front_matter(release: Release) -> list[str]:
         *(f"{key}: {terminal(json.dumps(value, ensure_ascii=False))}" for key, value in front.items()),
     ]
     lines += ["configs:"]
-    for folder, suffix in (("tables", ""), ("curves", "-curves")):
-        for task in release.tasks:
-            if (name := f"{folder}/{task}.parquet") in release.files:
-                lines += [f"- config_name: {json.dumps(task + suffix)}", f"  data_files: {json.dumps(name)}"]
+    for config, name in release.configurations.items():
+        lines += [f"- config_name: {json.dumps(config)}", f"  data_files: {json.dumps(name)}"]
     return [*lines, "---"]
 
 
@@ -136,6 +140,38 @@ def _statistics(release: Release) -> list[str]:
             cells += ["-"] * 4
         lines += [f"| {' | '.join(cells)} |"]
     return lines
+
+
+def _costs(release: Release) -> list[str]:
+    """Of each table of measured costs: the device, how it was measured, and the latencies."""
+    import numpy as np
+
+    from nasbench_mr import measured
+
+    lines = [
+        "| costs | device | runtime | batch, size, threads | clock | codes | least | median ms | most |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, file in release.configurations.items():
+        if not file.startswith("costs/"):
+            continue
+        table = measured.read(release.path / file)
+        for runtime in table.runtimes:
+            rows = table.rows(runtime)
+            latency = table.columns["latency_ms"][rows]
+            how = [f"{table.columns[key][rows[0]]:.0f}" for key in ("batch", "size", "threads")]
+            versions = [table.about[key] for key in ("torch", "onnxruntime") if key in table.about]
+            cells = [
+                name.removesuffix("-costs"),
+                markdown(f"{table.device} ({', '.join(versions)})"),
+                runtime,
+                ", ".join(how),
+                str(table.about.get("clock", "wall")),
+                f"{len(rows):,}",
+                *(f"{value:.2f}" for value in (latency.min(), np.median(latency), latency.max())),
+            ]
+            lines += [f"| {' | '.join(cells)} |"]
+    return [*lines, "", *(f"- `{name}`: {unit}" for name, unit in measured.UNITS.items())]
 
 
 def _collection(release: Release) -> list[str]:

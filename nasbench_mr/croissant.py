@@ -52,13 +52,8 @@ _CONTEXT = {
 
 
 def describe(release: Release) -> dict[str, Any]:
-    """Return croissant.json of a release: a record set for every table and every file of curves."""
-    listed = {
-        f"{task}{suffix}": f"{folder}/{task}.parquet"
-        for folder, suffix in (("tables", ""), ("curves", "-curves"))
-        for task in release.tasks
-        if f"{folder}/{task}.parquet" in release.files
-    }
+    """Return croissant.json of a release: a record set for every table and every file of curves or costs."""
+    listed = release.configurations
     about = release.about
     described: dict[str, Any] = {
         "@context": _CONTEXT,
@@ -100,7 +95,9 @@ def _record_set(release: Release, name: str, file: str) -> dict[str, Any]:
             "@id": f"{name}/{field.name}",
             "name": field.name,
             "description": f"column {field.name}",
-            "dataType": {"double": "sc:Float", "string": "sc:Text"}.get(str(field.type), "sc:Integer"),
+            "dataType": {"double": "sc:Float", "float": "sc:Float", "string": "sc:Text"}.get(
+                str(field.type), "sc:Integer"
+            ),
             "source": {"fileObject": {"@id": file}, "extract": {"column": field.name}},
         }
         for field in pq.read_schema(release.path / file)

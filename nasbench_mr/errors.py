@@ -21,6 +21,7 @@
     ├── DownloadError (OSError)                   a download failed after all retries
     ├── StorageError (OSError)                    a file could not be written
     ├── MissingExtraError (ImportError)           an optional dependency is not installed
+    ├── DeviceError (RuntimeError)                a device is missing, busy, or not the expected one
     ├── WorkerError (RuntimeError)                a worker process died or can't start
     └── NotFittedError (RuntimeError)             a predictor was asked before it was fitted
 
@@ -111,6 +112,10 @@ class DatasetError(NasbenchMRError, ValueError):
 
 class RecipeError(NasbenchMRError, ValueError):
     """A training recipe or its override is invalid."""
+
+
+class DeviceError(NasbenchMRError, RuntimeError):
+    """A device is not there, or too busy to be measured, or another one than what it is compared with."""
 
 
 class WorkerError(NasbenchMRError, RuntimeError):

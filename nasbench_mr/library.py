@@ -45,16 +45,23 @@ def opened() -> list[Release]:
     return found
 
 
+def installed() -> list[Release]:
+    """Return the newest version of each installed release, in order; says nothing of damaged ones."""
+    return _newest()[0]
+
+
 def answering() -> dict[str, Release]:
     """Return, by task, the release that the library asks for it; says nothing of damaged ones."""
-    return {task: each for each in reversed(_newest()[0]) for task in each.tasks}
+    return {task: each for each in reversed(installed()) for task in each.tasks}
 
 
 def _newest() -> tuple[list[Release], dict[str, Exception]]:
     """Return the newest version of each release, in order, and by "name@version" what is wrong with it."""
     found: list[Release] = []
     damaged: dict[str, Exception] = {}
-    for name in dict.fromkeys([release.DEFAULT, release.MINI, *(name for name, _ in release.installed())]):
+    for name in dict.fromkeys(
+        [release.DEFAULT, *release.PACKAGED, *(name for name, _ in release.installed())]
+    ):
         place = release.named(name)
         if place is None:
             continue
@@ -66,15 +73,15 @@ def _newest() -> tuple[list[Release], dict[str, Exception]]:
 
 
 def _rank(found: Release) -> tuple[int, str]:
-    official = (release.DEFAULT, release.MINI)
+    official = (release.DEFAULT, *release.PACKAGED)
     if found.name in official:
         return official.index(found.name), ""
-    return (3 if "local" in found.version else 2), found.name
+    return len(official) + ("local" in found.version), found.name
 
 
 def every() -> Iterator[tuple[str, str, Path]]:
     """Yield the name, version and folder of every version of every release; `mini` as if installed."""
-    for name in sorted({release.MINI, *(name for name, _ in release.installed())}):
+    for name in sorted({*release.PACKAGED, *(name for name, _ in release.installed())}):
         for version, folder in release.places(name).items():
             yield name, version, folder
 
@@ -131,7 +138,7 @@ def remove(spec: str) -> Path:
     folder = release.named(spec)
     if folder is None:
         folder = release.find(spec)  # says what is there
-    if folder == release.EMBEDDED:
+    if folder in (release.EMBEDDED, release.EMBEDDED_COSTS):
         raise ReleaseError(f"{spec} is part of the package itself and can't be removed")
     gone = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
     with files.explained(folder):

@@ -37,9 +37,14 @@ if TYPE_CHECKING:
 
 MANIFEST = "release.json"
 DEFAULT = "nasbench-mr"
-#: The release that ships inside the package, and its name.
+#: The releases that ship inside the package: the small benchmark, and the measured costs.
 EMBEDDED = Path(__file__).parent / "mini"
-MINI = "mini"
+EMBEDDED_COSTS = Path(__file__).parent / "costs"
+MINI, MEASURED = "mini", "nasbench-mr-costs"
+PACKAGED = (MINI, MEASURED)
+
+#: Folders of a release whose tables are about codes, whatever the task.
+ABOUT_CODES = ("costs", "proxies")
 
 #: A manifest is read whole, before anything of it can be checked.
 MAX_MANIFEST = 16 << 20
@@ -147,8 +152,8 @@ class Release:
             _know_spaces(data.pop("spaces", {}), manifest)
             for name, entry in listed.items():
                 _check_entry(name, entry, manifest)
-            if not tasks:
-                raise ReleaseError(f"{manifest} lists no tasks")
+            if not tasks and not any(PurePosixPath(name).parts[0] in ABOUT_CODES for name in listed):
+                raise ReleaseError(f"{manifest} lists no tasks, and no table about codes")
             for task in tasks:
                 if "rows" not in listed.get(f"tables/{task}.parquet", {}):
                     raise ReleaseError(f"{manifest} has the task {task!r}, but no table of it")
@@ -183,6 +188,22 @@ class Release:
         except FileNotFoundError:
             raise self._missing(name) from None
         return self.path / name
+
+    @property
+    def configurations(self) -> dict[str, str]:
+        """Its Parquet files by the names that other readers give them: "seg", "seg-curves", "cpu-costs".
+
+        Tables come first, then curves, then what is about codes and not about a task.
+        """
+        found = {task: f"tables/{task}.parquet" for task in self.tasks}
+        found |= {f"{task}-curves": f"curves/{task}.parquet" for task in self.tasks}
+        for kind in ABOUT_CODES:
+            found |= {
+                f"{PurePosixPath(name).stem}-{kind}": name
+                for name in self.files
+                if name.startswith(f"{kind}/")
+            }
+        return {name: file for name, file in found.items() if file in self.files}
 
     def _missing(self, name: str) -> ReleaseError:
         return ReleaseError(
@@ -289,12 +310,12 @@ def find(spec: str | os.PathLike[str]) -> Path:
     if os.sep in text or not isinstance(spec, str) or os.path.exists(spec):
         raise ReleaseNotFoundError(f"no release at {text!r}: expected a folder with {MANIFEST}, or a tarball")
     name = text.partition("@")[0]
-    if name == MINI and not places(MINI):
+    if name in PACKAGED and not places(name):
         raise ReleaseNotFoundError(
             f"no release {text!r}: this build of the package embeds none. "
             "nasbench-mr fetch gets the published tables, nasbench-mr import FOLDER takes a local copy"
         )
-    known = [f"{name}@{v}" for v in places(name)] or [MINI, *dict(installed())]
+    known = [f"{name}@{v}" for v in places(name)] or [*PACKAGED, *dict(installed())]
     hint = "; nasbench-mr fetch gets the published tables" if name == DEFAULT else ""
     raise ReleaseNotFoundError(f"no release {text!r}: {did_you_mean(text, known)}{hint}{_unreadable()}")
 
@@ -326,8 +347,9 @@ def places(name: str) -> dict[str, Path]:
     """Return the folder of each version of a release, oldest first: installed ones, and the embedded one."""
     root = home() / "releases" / name
     places = {version: root / version for version in _versions(name)}
-    if name == MINI and (EMBEDDED / MANIFEST).is_file():
-        places.setdefault(Release.open(EMBEDDED).version, EMBEDDED)
+    embedded = {MINI: EMBEDDED, MEASURED: EMBEDDED_COSTS}.get(name)
+    if embedded is not None and (embedded / MANIFEST).is_file():
+        places.setdefault(Release.open(embedded).version, embedded)
     return dict(sorted(places.items(), key=lambda place: version_key(place[0])))
 
 
@@ -627,6 +649,10 @@ def verify(release: Release, progress: bool = False) -> None:
                 check_cost(rows, task.space, f"{release}: {name}")
         elif task is not None and name == f"curves/{task.name}.parquet":
             table.check_curves(arrow, task, f"{release}: {name}")
+        elif name.startswith("costs/"):
+            from nasbench_mr import measured
+
+            measured.read(release.path / name)
     digest = values.digest(release.tasks.values(), found)
     if digest != release.digest:
         raise IntegrityError(

@@ -12,6 +12,7 @@ from nasbench_mr import errors
 BUILTINS: dict[str, type[Exception]] = {
     "CodeNotFoundError": LookupError,
     "DatasetError": ValueError,
+    "DeviceError": RuntimeError,
     "DownloadError": OSError,
     "InfeasibleError": ValueError,
     "IntegrityError": ValueError,

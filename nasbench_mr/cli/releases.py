@@ -203,8 +203,8 @@ class Pack(Command):
         if args.hf is not None:
             folder = releases.export(release, args.hf)
             if args.json:
-                return print_json({"path": str(folder), "configs": list(release.tasks)})
-            first = next(iter(release.tasks))
+                return print_json({"path": str(folder), "configs": list(release.configurations)})
+            first = next(iter(release.configurations))
             print(f"{folder}: open a table with datasets.load_dataset({str(folder)!r}, {first!r})")
             return None
         with progress.line("packing"):
@@ -273,7 +273,9 @@ class Releases(Command):
                 print(f"{row['release']}\n  damaged: {escape.terminal(row['error'])}\n  in {row['path']}")
                 continue
             print(f"{row['release']}{' *' if row['answers'] else ''}")
-            tasks = ", ".join(f"{t}*" if t in row["answers"] else t for t in row["tasks"])
+            tasks = ", ".join(
+                [*(f"{t}*" if t in row["answers"] else t for t in row["tasks"]), *row["about codes"]]
+            )
             print(f"  {row['rows']:,} rows, {row['bytes'] / 1e6:,.1f} MB: {tasks}")
             print(f"  digest {row['digest']}\n  in {row['path']}")
         return None
@@ -290,13 +292,16 @@ def release_rows() -> list[dict[str, Any]]:
         except NasbenchMRError as error:
             rows.append(row | {"error": str(error)})
             continue
-        tables = [found.files[f"tables/{task}.parquet"]["rows"] for task in found.tasks]
+        kinds = ("tables", *releases.ABOUT_CODES)
+        tables = [entry["rows"] for name, entry in found.files.items() if name.split("/")[0] in kinds]
+        about_codes = [name for name, file in found.configurations.items() if file.startswith(kinds[1:])]
         rows.append(
             row
             | {
                 "rows": sum(tables),
                 "bytes": sum(entry["bytes"] for entry in found.files.values()),
                 "tasks": list(found.tasks),
+                "about codes": about_codes,
                 "answers": [t for t in found.tasks if t in answering and answering[t].path == found.path],
                 "digest": found.digest,
             }

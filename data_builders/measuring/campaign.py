@@ -1,0 +1,222 @@
+"""Measure many codes: in groups, on an engine, resumable; then the table `costs/<label>.parquet`.
+
+    measure(codes, Setting(device="cpu", runtime="torch"), "out")
+
+Every finished group is a file under `out/parts/<label>/<runtime>`; rerun to resume. Parts are of one device,
+setting and set of versions: others are refused, not mixed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasbench_mr import checks, files, measured, space, workers
+from nasbench_mr.arrays import Codes, Floats, key
+from nasbench_mr.data_builders.measuring.measure import (
+    Group,
+    Setting,
+    check_calm,
+    outliers,
+    quartiles,
+)
+from nasbench_mr.errors import DeviceError, InvalidArgumentError
+
+#: Codes measured together, and groups that are looked at together to tell whether the device is busy.
+GROUP, WINDOW = 8, 4
+
+
+def measure(
+    codes: Codes,
+    setting: Setting,
+    out: str | os.PathLike[str],
+    *,
+    label: str | None = None,
+    engine: str = "local",
+    count: int = 1,
+    progress: bool = False,
+    **options: Any,
+) -> Path:
+    """Measure codes that `out` does not have yet; return the path of the table, written anew.
+
+    Args:
+        codes: `(n, 27)`. They are taken in a random order, always the same, so what drifts favours none.
+        out: a folder, which may have parts of an earlier run.
+        label: what the table is called; by default the kind of device, "cpu" or "cuda".
+        engine, options: see `workers.make`.
+        count: processes that measure at once; more than one disturb each other, unless the clock is "cpu".
+            0: this one.
+
+    Raises:
+        DeviceError: this machine lacks the device, it is too busy, or `out` is of another one.
+        InvalidArgumentError: `out` was measured with another setting, or other versions.
+        WorkerError: a group ended its worker, as for want of memory.
+    """
+    label = measured.check_label(label or setting.device.partition(":")[0])
+    parts = Parts(out, label, setting)
+    have = {bytes(row["code"]) for group in parts.groups() for row in group.rows}
+    todo = [tuple(code) for code in space.check(codes).tolist() if bytes(code) not in have]
+    todo = [todo[k] for k in np.random.default_rng(0).permutation(len(todo))]
+    groups = [todo[k : k + GROUP] for k in range(0, len(todo), GROUP)]
+    work = workers.Work(f"{measure.__module__.rpartition('.')[0]}.measure:measurer", (setting,))
+    recent: list[Group] = []
+    first: float | None = None
+    done = workers.run(work, groups, engine=engine, workers=count, **options)
+    for _, group in _bar(done, len(groups), progress):
+        parts.add(group)
+        recent = [*recent[1 - WINDOW :], group]
+        if len(recent) == WINDOW:
+            check_calm(recent, setting, first)
+            first = first or float(np.median([each.reference for each in recent]))
+    return write_table(out, label)
+
+
+def _bar(done: Iterator[Any], total: int, progress: bool) -> Iterable[Any]:
+    from tqdm import tqdm
+
+    return tqdm(done, "groups of codes", total, disable=None if progress else True)
+
+
+class Parts:
+    """The finished groups of a label and runtime, as files in a folder.
+
+    Raises:
+        DeviceError, InvalidArgumentError: see `measure`.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], label: str, setting: Setting):
+        self.folder = Path(out) / "parts" / label / setting.runtime
+        self._about: dict[str, Any] | None = None
+        for folder in sorted(self.folder.parent.glob("*")):
+            for group in read_groups(folder):
+                self._check(group.about, str(folder))
+                break
+        if self._about is not None:
+            self._check({**setting.describe()}, "this run")
+
+    def _check(self, about: dict[str, Any], where: str) -> None:
+        """Raise where a group is of another device or setting than those before."""
+        if self._about is None:
+            self._about = about
+        # Runtimes share a table, and each has its own version.
+        alike = [name for name in self._about if name not in ("runtime", "onnxruntime", "date")]
+        for name in alike:
+            ours, theirs = self._about[name], about.get(name)
+            if ours != theirs:
+                error = DeviceError if name in ("device", "name", "cores") else InvalidArgumentError
+                raise error(
+                    f"{self.folder.parent} was measured with {name} {ours!r}, {where} has {theirs!r}; "
+                    "costs of different settings are not mixed: give another folder or label"
+                )
+
+    def add(self, group: Group) -> None:
+        """Keep a group."""
+        self._check(group.about, "this worker")
+        text = json.dumps(asdict(group) | {"date": datetime.date.today().isoformat()})
+        name = hashlib.sha256(repr([row["code"] for row in group.rows]).encode()).hexdigest()[:16]
+        files.write_text(self.folder / f"{name}.json", text)
+
+    def groups(self) -> list[Group]:
+        """Return the groups so far."""
+        return list(read_groups(self.folder))
+
+
+def read_groups(folder: Path) -> Iterator[Group]:
+    """Yield the groups that are kept in a folder, in order of their names."""
+    for path in sorted(folder.glob("*.json")):
+        data = checks.json_object(path.read_text("utf-8"), str(path), InvalidArgumentError)
+        try:
+            yield Group(
+                data["rows"], data["reference"], {**data["about"], "date": data["date"]}, data["seconds"]
+            )
+        except KeyError as error:
+            raise InvalidArgumentError(f"{path} is not a group of measurements: no {error}") from None
+
+
+def write_table(out: str | os.PathLike[str], label: str) -> Path:
+    """Write `costs/<label>.parquet` from all parts of a label; return its path."""
+    rows: list[dict[str, Any]] = []
+    about: dict[str, Any] = {}
+    dates: set[str] = set()
+    references: dict[str, list[float]] = {}
+    for folder in sorted((Path(out) / "parts" / label).glob("*")):
+        for group in read_groups(folder):
+            dates.add(group.about["date"])
+            about |= group.about
+            references.setdefault(folder.name, []).append(group.reference)
+            rows += [_row(row, group.about) for row in group.rows]
+    if not rows:
+        raise InvalidArgumentError(f"{out} has no measurements of {label!r}")
+    for name in ("runtime", "batch", "size", "threads", "date"):
+        del about[name]
+    about["dates"] = [min(dates), max(dates)]
+    #: Median time of the reference network, and the quartiles' distance over the run, by runtime.
+    about["reference_ms"] = {
+        name: [round(float(x), 4) for x in quartiles(times)] for name, times in sorted(references.items())
+    }
+    return measured.write(Path(out) / "costs" / f"{label}.parquet", rows, about)
+
+
+def _row(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    low, middle, high = quartiles(row["times_ms"])
+    return {
+        "code": row["code"],
+        **{name: about[name] for name in ("runtime", "batch", "size", "threads")},
+        "latency_ms": middle,
+        "latency_q1_ms": low,
+        "latency_q3_ms": high,
+        "repeats": len(row["times_ms"]),
+        "outliers": outliers(row["times_ms"]),
+        "memory_mb": None if row["memory"] is None else row["memory"] / 1e6,
+        "energy_mj": None if row["energy"] is None else row["energy"] * 1e3,
+    }
+
+
+def recheck(
+    table: measured.CostTable, setting: Setting, sample: int = 64, seed: int = 0, *, count: int = 1
+) -> dict[str, Any]:
+    """Measure a random sample of a table's codes again.
+
+    Returns:
+        "runtime", "codes" (how many), "rank" (Spearman's correlation of the old and the new latency),
+        "ratio" (median of new over old).
+
+    Raises:
+        DeviceError: this machine is not the one of the table.
+    """
+    here = setting.describe()
+    for name in ("device", "name", "cores"):
+        if here[name] != table.about[name]:
+            raise DeviceError(
+                f"the table was measured with {name} {table.about[name]!r}, this machine has {here[name]!r}"
+            )
+    known = table.codes[table.rows(setting.runtime)]
+    chosen = known[np.random.default_rng(seed).permutation(len(known))[:sample]]
+    before = table.lookup(chosen, "latency_ms", setting.runtime)
+    work = workers.Work(f"{measure.__module__.rpartition('.')[0]}.measure:measurer", (setting,))
+    groups = [list(map(tuple, chosen[k : k + GROUP].tolist())) for k in range(0, len(chosen), GROUP)]
+    now: dict[bytes, float] = {}
+    for _, group in workers.run(work, groups, workers=count):
+        now |= {bytes(row["code"]): float(np.median(row["times_ms"])) for row in group.rows}
+    after: Floats = np.array([now[key(code)] for code in chosen])
+    return {
+        "runtime": setting.runtime,
+        "codes": len(chosen),
+        "rank": float(np.corrcoef(_ranks(before), _ranks(after))[0, 1]),
+        "ratio": float(np.median(after / before)),
+    }
+
+
+def _ranks(values: Sequence[float] | Floats) -> Floats:
+    import pandas as pd
+
+    ranks: Floats = pd.Series(values).rank().to_numpy()
+    return ranks

@@ -1,0 +1,200 @@
+"""The command `measure`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasbench_mr import measured, release, space
+from nasbench_mr.cli.command import (
+    Command,
+    Names,
+    add_json,
+    check_release,
+    folder_to_write,
+    format_table,
+    number,
+    open_release,
+    print_json,
+    whole,
+)
+from nasbench_mr.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from nasbench_mr.arrays import Codes
+    from nasbench_mr.data_builders.measuring.measure import Setting
+
+
+class Measure(Command):
+    """Measure what codes cost on this device: latency, memory, and energy where the machine tells it.
+
+    Each code's network (full width, 50 classes, as MACs are counted) is run with every --runtime, and
+    --out/costs/LABEL.parquet is written. Finished groups of codes are kept in --out: rerun the command to
+    resume. A run stops where the device is busy or throttles. With --install the table becomes a release, and
+    "latency_ms@LABEL" a limit and an objective: nasbench-mr best seg --limit latency_ms@cpu=20.
+
+    Example:
+      nasbench-mr measure --release mini --out out --install my-costs@1.0.0
+      nasbench-mr measure --codes codes.txt --device cuda --runtime torch compile --batch 8 --out out
+      nasbench-mr measure --check latency_ms@cpu:onnx
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--codes", metavar="FILE", help="a code on each line, or CSV or Parquet with their columns")
+        add("--release", metavar="R", help="measure all codes of this release, such as mini")
+        add("--device", metavar="D", help="cpu (default), cuda or cuda:1")
+        add("--runtime", nargs="+", action=Names, metavar="T", help="torch (default), compile, onnx")
+        add("--batch", type=whole, metavar="N", help="images in the input (default 1)")
+        add("--size", type=whole, metavar="N", help="their sides in pixels (default 128)")
+        add("--threads", type=whole, metavar="N", help="of a CPU (default 1)")
+        add("--repeat", type=whole, metavar="N", help="measured runs of a network, at least (default 4)")
+        add(
+            "--clock",
+            metavar="C",
+            help="wall (default); or cpu, the time that one thread computes, where others use the CPU too",
+        )
+        add(
+            "--max-spread",
+            type=number,
+            metavar="F",
+            help="stop where half of the codes' quartiles lie further apart (default: 0.2 of the median)",
+        )
+        add("--out", type=folder_to_write, metavar="DIR", help="where measurements are kept")
+        add("--label", metavar="L", help="what the table is called (default: cpu or cuda)")
+        add("--install", metavar="NAME@VERSION", help="make and install a release of all tables in --out")
+        add(
+            "--workers", type=whole, default=1, metavar="N", help="processes that measure at once (default 1)"
+        )
+        add("--engine", default="local", metavar="E", help="local (default) or ray")
+        add("--address", metavar="A", help="ray: the cluster's address")
+        add(
+            "--check",
+            metavar="COST",
+            help="measure codes of this cost again, such as latency_ms@cpu, and print the rank correlation",
+        )
+        add("--sample", type=whole, metavar="N", help="how many codes --check measures (default 64)")
+        add_json(parser)
+
+    def resume(self, args: argparse.Namespace) -> str:
+        return f"finished groups are kept in {getattr(args, 'out', '--out')}; rerun the command to resume"
+
+    def run(self, args: argparse.Namespace) -> None:
+        (_check if args.check else _measure)(args)
+
+
+def _measure(args: argparse.Namespace) -> None:
+    if args.sample is not None:
+        raise InvalidArgumentError("--sample has no effect without --check")
+    if args.out is None:
+        raise InvalidArgumentError("measure needs --out DIR, where measurements are kept")
+    name, _, version = (args.install or "").partition("@")
+    if args.install:
+        if not (name and version):
+            raise InvalidArgumentError(f"--install is {args.install!r}; expected NAME@VERSION")
+        check_release(name, version, None)
+    from nasbench_mr.data_builders.measuring import campaign
+
+    codes = _codes(args)
+    options = {"address": args.address} if args.address else {}
+    for runtime in args.runtime or ("torch",):
+        path = campaign.measure(
+            codes,
+            _setting(args, runtime=runtime),
+            args.out,
+            label=args.label,
+            engine=args.engine,
+            count=args.workers,
+            progress=True,
+            **options,
+        )
+    made = None
+    if args.install:
+        made = release.create(
+            lambda folder: shutil.copytree(Path(args.out) / "costs", folder / "costs"),
+            name,
+            version,
+            [],
+            about={"title": f"Costs measured on {measured.read(path).device}"},
+        )
+    _print(path, made, args.json)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Measure a sample of a table again."""
+    from nasbench_mr import load
+    from nasbench_mr.data_builders.measuring import campaign
+
+    given = {"codes": args.codes, "release": args.release, "out": args.out, "install": args.install}
+    if idle := [f"--{name}" for name, value in given.items() if value is not None]:
+        raise InvalidArgumentError(f"{', '.join(idle)} has no effect with --check")
+    cost = load().cost(args.check)
+    first = {key: int(cost.table.columns[key][cost.rows[0]]) for key in ("batch", "size", "threads")}
+    about = {key: cost.table.about[key] for key in ("device", "repeat", "clock")}
+    setting = _setting(args, runtime=cost.runtime, **first, **about)
+    found = campaign.recheck(cost.table, setting, 64 if args.sample is None else args.sample)
+    if args.json:
+        return print_json(found)
+    print(format_table([found]))
+    return None
+
+
+def _setting(args: argparse.Namespace, **known: Any) -> Setting:
+    """Return how to measure: what was typed, else what is known, else the defaults."""
+    from nasbench_mr.data_builders.measuring.measure import Setting
+
+    names = ("device", "batch", "size", "threads", "repeat", "clock", "max_spread")
+    typed = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return Setting(**{**known, **typed})
+
+
+def _codes(args: argparse.Namespace) -> Codes:
+    if (args.codes is None) == (args.release is None):
+        raise InvalidArgumentError("measure needs --codes FILE or --release NAME, one of them")
+    if args.codes is not None:
+        from nasbench_mr.data_builders.building.runner import read_codes
+
+        return read_codes(args.codes)
+    bench = open_release(args)
+    found = [bench.codes(task) for task in bench.tasks if bench.task(task).space == space.NAME]
+    if not found:
+        raise InvalidArgumentError(f"{bench} has no codes of the space {space.NAME!r}")
+    every = np.concatenate(found)
+    return every[np.sort(np.unique(every, axis=0, return_index=True)[1])]
+
+
+def _print(path: Path, made: release.Release | None, as_json: bool) -> None:
+    table = measured.read(path)
+    rows = []
+    for runtime in table.runtimes:
+        at = table.rows(runtime)
+        latency = table.columns["latency_ms"][at]
+        spread = (table.columns["latency_q3_ms"][at] - table.columns["latency_q1_ms"][at]) / latency
+        rows.append(
+            {
+                "runtime": runtime,
+                "codes": len(at),
+                "least ms": float(latency.min()),
+                "median ms": float(np.median(latency)),
+                "most ms": float(latency.max()),
+                "spread": float(np.median(spread)),
+                "outliers": float(table.columns["outliers"][at].mean()),
+                "drift": _drift(table.about["reference_ms"][runtime]),
+            }
+        )
+    if as_json:
+        return print_json({"path": str(path), "release": made and str(made), "runtimes": rows})
+    print(f"{table.device}\n")
+    print(format_table(rows))
+    print(f"\n{path}" if made is None else f"\n{made} in {made.path}")
+    return None
+
+
+def _drift(reference: list[float]) -> float:
+    """Return how far the quartiles of the reference's time over the run lie apart, relative to the median."""
+    low, middle, high = reference
+    return (high - low) / middle

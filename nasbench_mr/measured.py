@@ -1,0 +1,464 @@
+"""Measured costs: latency, memory and energy by code, as a release carries them in `costs/<label>.parquet`.
+
+A cost is named COLUMN@LABEL, such as "latency_ms@cpu". "latency_ms@cpu:onnx" names the runtime as well, which
+is the table's first by default, and "latency_ms@cpu@nasbench-mr-costs" the release. Such names stand where
+"macs" does, as a limit or as the cost of a Pareto front, and where a task does, as its metric is to be low:
+
+    bench.query(code, "latency_ms@cpu")["latency_ms"]
+    bench.best("seg", limits={"latency_ms@cpu": 20})
+
+A code that was not measured is answered by `Estimate`, a line through the logarithms of what was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nasbench_mr import checks, cost, features, files, hosts, space, spaces
+from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys
+from nasbench_mr.errors import (
+    InvalidArgumentError,
+    TableError,
+    UnknownMetricError,
+    UnknownNameError,
+    UnknownTaskError,
+    did_you_mean,
+)
+from nasbench_mr.tasks import Metric, Task
+from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Trials
+
+if TYPE_CHECKING:
+    import torch
+
+    from nasbench_mr.benchmark import Benchmark
+    from nasbench_mr.release import Release
+
+
+class MeasuredElsewhereWarning(UserWarning):
+    """A measured cost is used that is of another machine than this one."""
+
+
+#: What a code can cost, with the unit.
+UNITS = {
+    "latency_ms": "milliseconds for one batch, median",
+    "latency_q1_ms": "milliseconds for one batch, lower quartile",
+    "latency_q3_ms": "milliseconds for one batch, upper quartile",
+    "memory_mb": "10^6 bytes at most, the network's weights included",
+    "energy_mj": "millijoules for one batch, of the whole device",
+}
+_FLOATS = ("latency_ms", "latency_q1_ms", "latency_q3_ms", "outliers", "memory_mb", "energy_mj")
+_INTEGERS = ("batch", "size", "threads", "repeats")
+_LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def check_label(label: str) -> str:
+    """Return a table's label.
+
+    Raises:
+        InvalidArgumentError: it is no name of a file.
+    """
+    if not _LABEL.fullmatch(label):
+        raise InvalidArgumentError(f"label is {label!r}; expected lower-case letters, digits, '.', '_', '-'")
+    return label
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """The measured costs of one device.
+
+    Attributes:
+        codes: `(n, 27)`, one row for each code and runtime.
+        runtime: `(n,)` names.
+        columns: by name `(n,)` float64, NaN where unknown.
+        about: the device, the versions, how it was measured.
+    """
+
+    codes: Codes
+    runtime: Any
+    columns: dict[str, Floats]
+    about: dict[str, Any]
+
+    @property
+    def here(self) -> bool:
+        """Whether it was measured on a machine like this one: of its processor and number of cores.
+
+        A GPU counts by the machine it is in.
+        """
+        ours = hosts.this_machine()
+        theirs = {
+            "name": self.about.get("processor", self.about.get("name")),
+            "cores": self.about.get("cores"),
+        }
+        return all(ours[name] == value for name, value in theirs.items())
+
+    @property
+    def device(self) -> str:
+        """The device, for people."""
+        return f"{self.about.get('name', 'unknown')}, {self.about.get('cores', '?')} cores"
+
+    @cached_property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes, the default one first."""
+        found = sorted(set(self.runtime.tolist()), key=lambda name: (name != "torch", name))
+        return tuple(found)
+
+    def rows(self, runtime: str) -> Ints:
+        """Return the rows of a runtime.
+
+        Raises:
+            UnknownNameError: there are none.
+        """
+        if runtime not in self.runtimes:
+            raise UnknownNameError(
+                f"no costs with the runtime {runtime!r}: {did_you_mean(runtime, self.runtimes)}"
+            )
+        return np.flatnonzero(self.runtime == runtime)
+
+    def lookup(self, codes: Codes, column: str, runtime: str | None = None) -> Floats:
+        """Return the costs of codes, `(m,)`; NaN where they are not in the table."""
+        rows = self.rows(runtime or self.runtimes[0])
+        at = dict(zip(keys(self.codes[rows]), rows, strict=True))
+        values = np.append(self.columns[column], np.nan)
+        return values[[at.get(code, -1) for code in keys(codes)]]
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Path:
+    """Write a table of costs; floats keep four significant digits, which is more than repeats agree in.
+
+    Args:
+        rows: each with "code", "runtime" and the other columns; None where unknown.
+        about: what its metadata say besides the units.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = sorted(rows, key=lambda row: (row["runtime"] != "torch", row["runtime"], *row["code"]))
+    codes = np.array([row["code"] for row in rows], np.int16)
+    columns = {name: pa.array(codes[:, k]) for k, name in enumerate(space.NAMES)}
+    columns["runtime"] = pa.array([row["runtime"] for row in rows])
+    for name in _INTEGERS:
+        columns[name] = pa.array([row[name] for row in rows], pa.int32())
+    for name in _FLOATS:
+        values = np.array([row[name] for row in rows], np.float64)
+        columns[name] = pa.array(short(values), from_pandas=True)
+    metadata = {"schema_version": SCHEMA_VERSION, "units": UNITS, **about}
+    table = pa.table(columns).replace_schema_metadata({"nasbench_mr": json.dumps(metadata)})
+    with files.atomic(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[name for name in columns if name not in _FLOATS],
+            column_encoding=dict.fromkeys(_FLOATS, "BYTE_STREAM_SPLIT"),
+            write_statistics=False,
+        )
+    return path
+
+
+def short(values: Floats) -> Any:
+    """Return values as float32 of 13 significant bits, which compress well: within 1/8192 of the value."""
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    # Round half up in the bits that stay; NaN stays NaN.
+    rounded = ((bits + np.uint32(1 << 10)) & ~np.uint32((1 << 11) - 1)).view(np.float32)
+    return np.where(np.isnan(values), np.float32("nan"), rounded)
+
+
+def read(path: Path) -> CostTable:
+    """Read a table of costs.
+
+    Raises:
+        TableError: it is not one, or a cost is not positive.
+        OutOfSpaceError: a code is malformed.
+    """
+    from nasbench_mr.table import read_arrow
+
+    arrow = read_arrow(path)
+    missing = [n for n in (*space.NAMES, "runtime", *_FLOATS, *_INTEGERS) if n not in arrow.column_names]
+    if missing:
+        raise TableError(f"{path} has no column {missing[0]!r}; expected a table of measured costs")
+    frame = arrow.to_pandas(ignore_metadata=True)
+    columns: dict[str, Floats] = {}
+    for name in (*_FLOATS, *_INTEGERS):
+        columns[name] = frame[name].to_numpy("float64")
+        if name in UNITS and (columns[name] <= 0).any():
+            raise TableError(
+                f"{path}: {name} has {columns[name].min():g}; expected positive numbers, or none"
+            )
+    try:
+        about = json.loads((arrow.schema.metadata or {})[b"nasbench_mr"])
+    except (KeyError, ValueError):
+        raise TableError(f"{path} does not say what it was measured on (metadata 'nasbench_mr')") from None
+    codes = space.check(frame[list(space.NAMES)].to_numpy())
+    return CostTable(codes, frame["runtime"].to_numpy(str), columns, about)
+
+
+# --- By name ------------------------------------------------------------------------------------------
+
+
+class Name(NamedTuple):
+    """The parts of a cost's name; None where the name does not say."""
+
+    column: str
+    label: str
+    runtime: str | None
+    release: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Name:
+        """Return the parts of "latency_ms@cpu:onnx@release".
+
+        Raises:
+            UnknownMetricError: there is no such column.
+            InvalidArgumentError: it is not of this form.
+        """
+        column, _, rest = text.partition("@")
+        where, _, release = rest.partition("@")
+        label, _, runtime = where.partition(":")
+        if not label:
+            raise InvalidArgumentError(f"{text!r} names no device; expected a name such as {column}@cpu")
+        if column not in UNITS:
+            raise UnknownMetricError(f"no measured cost {column!r}: {did_you_mean(column, UNITS)}")
+        return cls(column, label, runtime or None, release or None)
+
+
+class CostTask(Task):
+    """A measured cost as a task: its name is the cost's, its objective the column, to be low."""
+
+    def __post_init__(self) -> None:
+        """Accept a name that is no file's."""
+
+
+class Cost(ByValue):
+    """A measured cost, found by its name.
+
+    Attributes:
+        name: as it was asked for.
+        release: that has it.
+        table: with the costs of its device.
+        column, runtime: which of them.
+    """
+
+    CACHES = frozenset({"release", "table"})
+
+    def __init__(self, name: str, release: Release, table: CostTable):
+        self.name, self.release, self.table = name, release, table
+        parsed = Name.parse(name)
+        self.column = parsed.column
+        self.runtime = parsed.runtime or table.runtimes[0]
+        self.rows = table.rows(self.runtime)
+        self.digest = release.files[f"costs/{parsed.label}.parquet"]["sha256"]
+        if np.isnan(self.values).all():
+            raise UnknownMetricError(f"{name!r}: the device did not tell its {self.column.partition('_')[0]}")
+
+    @property
+    def codes(self) -> Codes:
+        """`(n, 27)` the codes that were measured."""
+        return self.table.codes[self.rows]
+
+    @property
+    def values(self) -> Floats:
+        """`(n,)` their costs, NaN where unknown."""
+        return self.table.columns[self.column][self.rows]
+
+    @cached_property
+    def task(self) -> Task:
+        """The cost as a task."""
+        about = self.table.about
+        metrics = tuple(Metric(name, unit, "min", upper=None) for name, unit in UNITS.items())
+        return CostTask(
+            self.name,
+            f"{self.column} on {about.get('name', 'an unknown device')}, {self.runtime}",
+            dataset="",
+            problem="unknown",
+            metrics=metrics,
+            objective=self.column,
+            provenance=f"measured, {self.release}",
+        )
+
+    @cached_property
+    def trials(self) -> Trials:
+        """The costs as trials, one a code."""
+        codes = np.ascontiguousarray(self.codes, np.uint8)
+        values = {name: self.table.columns[name][self.rows] for name in UNITS}
+        values |= {"macs": cost.macs(codes), "params": cost.params(codes)}
+        values |= {name: np.full(len(codes), np.nan) for name in COSTS if name not in values}
+        floats = {name: np.ascontiguousarray(column, np.float64) for name, column in values.items()}
+        columns = {
+            "codes": codes.data.cast("B"),
+            "seed": np.zeros(len(codes), np.int32).data,
+            "ok": np.ones(len(codes), np.bool_).data,
+            **{name: column.data for name, column in floats.items()},
+        }
+        unknown = {name: int(np.isnan(column).sum()) for name, column in floats.items()}
+        return Trials(space.DIM, columns, unknown)
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """What answers for codes that were not measured."""
+        known = ~np.isnan(self.values)
+        return Estimate(self.column, self.codes[known], self.values[known])
+
+    def known(self, codes: Codes) -> Floats:
+        """Return the measured costs of codes, `(n,)`; NaN where they were not measured."""
+        return self.table.lookup(codes, self.column, self.runtime)
+
+    def __call__(self, codes: Codes) -> Floats:
+        """Return the costs of codes, `(n,)`: measured, or else estimated."""
+        values = self.known(codes)
+        rest = np.isnan(values)
+        if rest.any():
+            values[rest] = self.estimate.predict(codes[rest])[0][:, 0]
+        return values
+
+
+class Estimate(ByValue):
+    """A cost of any code, from measured ones: ridge regression of its logarithm on the features of codes.
+
+    It has the interface of `surrogate.Surrogate`, and `tensor` for gradients.
+
+    Args:
+        name: of the cost.
+        codes, values: `(n, 27)` and `(n,)` what was measured.
+    """
+
+    #: Of the ridge regression, in codes.
+    PENALTY = 0.1
+
+    def __init__(self, name: str, codes: Codes, values: Floats):
+        self.names = (name,)
+        x, y = features.of_codes(codes, _SPACE), np.log(values)
+        self._mean, self._scale = x.mean(axis=0), x.std(axis=0)
+        self._scale[self._scale == 0] = 1.0
+        z = (x - self._mean) / self._scale
+        matrix = z.T @ z + self.PENALTY * np.eye(z.shape[1])
+        self._offset = float(y.mean())
+        self._slope = np.linalg.solve(matrix, z.T @ (y - self._offset))
+        self._error = float(np.std(y - self._offset - z @ self._slope))
+        self._codes = codes
+
+    def predict(self, codes: object) -> tuple[Floats, Floats]:
+        """Return the expected cost and its standard deviation: `(n, 1)` each."""
+        x = (features.of_codes(space.check(codes), _SPACE) - self._mean) / self._scale
+        mean = np.exp(self._offset + x @ self._slope)[:, None]
+        return mean, mean * self._error
+
+    def tensor(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the expected cost of `(n, 27)` relaxed codes, differentiable: `(n,)`."""
+        import torch
+
+        mean, scale, slope = (torch.from_numpy(a).to(x) for a in (self._mean, self._scale, self._slope))
+        value: torch.Tensor = torch.exp(
+            self._offset + ((features.of_tensor(x, _SPACE) - mean) / scale) @ slope
+        )
+        return value
+
+    def distance(self, codes: object) -> Floats:
+        """Return the grid steps from each code to the nearest measured one: `(n,)`."""
+        table = self._codes // space.STEP
+        asked = space.check(codes) // space.STEP
+        return np.array([np.abs(table - code).sum(axis=1).min() for code in asked], np.float64)
+
+
+def find(text: str, opened: Iterable[Release]) -> Cost:
+    """Return the cost of a name.
+
+    Where the name says no release, those measured on this machine come first, then the order of `opened`.
+
+    Raises:
+        UnknownTaskError: no release has costs of this label.
+        UnknownNameError: the release's table has no such runtime.
+        InvalidArgumentError, UnknownMetricError: see `Name.parse`.
+
+    Warns:
+        MeasuredElsewhereWarning: they are of another machine, and the name does not say the release.
+    """
+    name = Name.parse(text)
+    path = f"costs/{name.label}.parquet"
+    there = [release for release in opened if path in release.files]
+    if name.release is not None:
+        there = [release for release in there if name.release in (release.name, str(release))]
+    tables = [(release, read(release.file(path))) for release in there]
+    if not tables:
+        labels = sorted(
+            {file[6:-8] for release in opened for file in release.files if file.startswith("costs/")}
+        )
+        of = f" in {name.release}" if name.release else ""
+        raise UnknownTaskError(
+            f"no measured costs of {name.label!r}{of}: {did_you_mean(name.label, labels)}; "
+            "nasbench-mr measure makes them"
+        )
+    release, table = min(tables, key=lambda found: not found[1].here)
+    if not table.here and name.release is None:
+        warnings.warn(
+            f"{text!r} was measured on another machine: {table.device} (this one is "
+            f"{hosts.this_machine()['name']}); {text}@{release.name} says so, and "
+            "nasbench-mr measure makes costs of this machine",
+            MeasuredElsewhereWarning,
+            stacklevel=4,
+        )
+    return Cost(text, release, table)
+
+
+_SPACE = spaces.get(space.NAME)
+
+
+class Limit(NamedTuple):
+    """The most that a cost may be, inclusive."""
+
+    cost: Cost
+    most: float
+
+    def __str__(self) -> str:
+        return f"at most {self.most:g} {self.cost.name}"
+
+
+class Limits(NamedTuple):
+    """Limits on exact costs, infinite where there are none, and on measured ones."""
+
+    macs: float
+    params: float
+    measured: tuple[Limit, ...]
+
+
+def limits(
+    bench: Benchmark | None,
+    given: Mapping[str, float] | None = None,
+    max_macs: float | None = None,
+    max_params: float | None = None,
+) -> Limits:
+    """Return what a user's limits mean.
+
+    Args:
+        bench: that knows the measured costs.
+        given: by name, "macs", "params" or measured costs.
+
+    Raises:
+        InvalidArgumentError: a limit is no positive number, or one is given twice.
+        UnknownTaskError, UnknownMetricError: there is no such cost.
+    """
+    rest = dict(given or {})
+    exact = {"macs": max_macs, "params": max_params}
+    for name, other in exact.items():
+        if name in rest:
+            if other is not None:
+                raise InvalidArgumentError(f"limits has {name!r}, and max_{name} is given too; expected one")
+            exact[name] = rest.pop(name)
+    found = []
+    for name, most in rest.items():
+        if "@" not in name or bench is None:
+            options = [*exact, "latency_ms@cpu"] if bench is not None else exact
+            raise UnknownMetricError(f"no cost {name!r} to limit: {did_you_mean(name, options)}")
+        most = checks.positive(f"the limit of {name!r}", most)
+        found.append(Limit(bench.cost(name), most))
+    of = {name: checks.limit(f"max_{name}", value) for name, value in exact.items()}
+    return Limits(of["macs"], of["params"], tuple(found))

@@ -1,0 +1,213 @@
+"""Measured costs: their table, their names, and where they stand for MACs or for a task."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import nasbench_mr
+from nasbench_mr import cost, hosts, measured, release, space
+from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.errors import (
+    InfeasibleError,
+    InvalidArgumentError,
+    TableError,
+    UnknownMetricError,
+    UnknownNameError,
+    UnknownTaskError,
+)
+from nasbench_mr.measured import MeasuredElsewhereWarning
+
+#: Those of `tiny_release`, of which the last has only a failed trial; costs are known of the first 50.
+CODES = space.sample(61, seed=0)
+#: One millisecond for each 10^8 MACs with torch, half of that with onnx.
+LATENCY = cost.macs(CODES[:50]) / 1e8
+
+
+def rows(latency: Any = LATENCY) -> list[dict[str, Any]]:
+    return [
+        {
+            "code": code.tolist(),
+            "runtime": runtime,
+            "batch": 1,
+            "size": 128,
+            "threads": 1,
+            "repeats": 4,
+            "outliers": 0.0,
+            "latency_ms": ms * share,
+            "latency_q1_ms": ms * share * 0.9,
+            "latency_q3_ms": ms * share * 1.1,
+            "memory_mb": 2.0 if k else None,
+            "energy_mj": None,
+        }
+        for k, (code, ms) in enumerate(zip(CODES, latency, strict=False))
+        for runtime, share in (("onnx", 0.5), ("torch", 1.0))
+    ]
+
+
+def install(name: str, about: Mapping[str, Any] | None = None, label: str = "cpu", **options: Any) -> None:
+    described = {**hosts.this_machine(), "clock": "cpu", **(about or {})}
+
+    def fill(folder: Path) -> None:
+        measured.write(folder / "costs" / f"{label}.parquet", rows(**options), described)
+
+    release.create(fill, name, "1.0.0", [])
+
+
+@pytest.fixture
+def bench(tiny_release: Path) -> Benchmark:
+    install("here")
+    return nasbench_mr.load(tiny_release)
+
+
+def test_a_table_is_written_and_read(tmp_path: Path) -> None:
+    path = measured.write(tmp_path / "cpu.parquet", rows(), {"name": "Z80", "cores": 1})
+    table = measured.read(path)
+    assert table.runtimes == ("torch", "onnx")
+    assert np.allclose(table.lookup(CODES[:50], "latency_ms"), LATENCY, rtol=1 / 8192)
+    assert np.allclose(table.lookup(CODES[:50], "latency_ms", "onnx"), LATENCY / 2, rtol=1 / 8192)
+    assert np.isnan(table.lookup(CODES[50:], "latency_ms")).all()
+    assert np.isnan(table.columns["energy_mj"]).all()
+    assert (table.about["name"], table.device, table.here) == ("Z80", "Z80, 1 cores", False)
+    # Unknown is null for every reader.
+    assert pq.read_table(path)["energy_mj"].null_count == 100
+    with pytest.raises(UnknownNameError, match="did you mean 'torch'"):
+        table.rows("tors")
+
+
+def test_short_values_keep_four_digits() -> None:
+    values = np.array([1.0, 123.456, 0.000987654, 3e9])
+    short = measured.short(np.append(values, np.nan))
+    assert np.allclose(short[:-1], values, rtol=1 / 8192)
+    assert np.isnan(short[-1])
+    # The last 11 of the 23 stored bits are 0.
+    assert not (short[:-1].view(np.uint32) & 0x7FF).any()
+
+
+def test_costs_are_positive(tmp_path: Path) -> None:
+    path = measured.write(tmp_path / "cpu.parquet", rows([0.0, 1.0]), {})
+    with pytest.raises(TableError, match="latency_ms has 0; expected positive numbers"):
+        measured.read(path)
+
+
+def test_a_cost_is_asked_as_a_task_is(bench: Benchmark) -> None:
+    code = tuple(CODES[3].tolist())
+    answer = bench.query(code, "latency_ms@cpu")
+    assert answer.source == "table"
+    assert answer["latency_ms"] == pytest.approx(LATENCY[3], rel=1e-3)
+    assert answer["macs"] == cost.macs(code)[0]
+    assert bench.query(code, "latency_ms@cpu:onnx")["latency_ms"] == pytest.approx(LATENCY[3] / 2, rel=1e-3)
+    assert "latency_ms@cpu" not in bench.tasks
+    assert bench.task("latency_ms@cpu").metric().sign == -1
+    assert [r.code for r in bench.best("latency_ms@cpu", 1)] == [tuple(CODES[LATENCY.argmin()].tolist())]
+    assert len(bench.to_pandas("latency_ms@cpu")) == 100
+    correlation = bench.correlation(tasks=("seg", "latency_ms@cpu"))
+    assert correlation.loc["seg", "latency_ms@cpu"] < -0.5  # mIoU of `tiny_release` grows with MACs
+
+
+def test_codes_that_were_not_measured_are_estimated(bench: Benchmark) -> None:
+    asked = CODES[50:]
+    found = bench.query_many(asked, "latency_ms@cpu", ("latency_ms",))
+    assert (found["source"] == "surrogate").all()
+    # A power law of MACs is a line between logarithms.
+    assert np.abs(np.log(found["latency_ms"] / (cost.macs(asked) / 1e8))).max() < 0.35
+    one = bench.query(asked[0], "latency_ms@cpu")
+    assert one["latency_ms"] == pytest.approx(found["latency_ms"][0])
+    assert one.distance >= 1
+    both = bench.cost("latency_ms@cpu")(CODES[49:51])
+    assert both == pytest.approx([LATENCY[49], found["latency_ms"][0]], rel=1e-3)
+
+
+def test_the_estimate_is_differentiable(bench: Benchmark) -> None:
+    torch = pytest.importorskip("torch")
+    estimate = bench.cost("latency_ms@cpu").estimate
+    x = torch.tensor(CODES, dtype=torch.float64, requires_grad=True)
+    values = estimate.tensor(x)
+    assert values.detach().numpy() == pytest.approx(estimate.predict(CODES)[0][:, 0])
+    (gradient,) = torch.autograd.grad(values.sum(), x)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+
+
+def test_limits(bench: Benchmark) -> None:
+    middle = float(np.median(LATENCY))
+    within = bench.best("seg", 100, limits={"latency_ms@cpu": middle})
+    expected = {tuple(code) for code in CODES[:50][middle * (1 + 1e-3) >= LATENCY].tolist()}
+    assert {r.code for r in within} == expected
+    onnx = bench.best("seg", 100, limits={"latency_ms@cpu:onnx": middle})
+    assert len(onnx) > len(within)
+    macs = float(np.median(cost.macs(CODES)))
+    assert bench.best("seg", limits={"macs": macs}) == bench.best("seg", max_macs=macs)
+    with pytest.raises(InfeasibleError, match=r"at most 0.001 latency_ms@cpu \(the least is"):
+        bench.best("seg", limits={"latency_ms@cpu": 0.001})
+    with pytest.raises(InvalidArgumentError, match="'macs', and max_macs is given too"):
+        bench.best("seg", limits={"macs": 1e9}, max_macs=1e9)
+    with pytest.raises(InvalidArgumentError, match="limit of 'latency_ms@cpu' is -1; expected a positive"):
+        bench.best("seg", limits={"latency_ms@cpu": -1})
+    with pytest.raises(UnknownMetricError, match="no cost 'latency' to limit: did you mean 'latency_ms@cpu'"):
+        bench.best("seg", limits={"latency": 1})
+
+
+def test_pareto_fronts_of_a_measured_cost(bench: Benchmark) -> None:
+    front = bench.pareto("seg", cost="latency_ms@cpu")
+    assert front["latency_ms@cpu"].is_monotonic_increasing
+    assert front["seg"].is_monotonic_increasing
+    # Latency is a multiple of MACs here, and only the measured codes count.
+    known = {tuple(code) for code in CODES[:50].tolist()}
+    assert set(front["code"]) <= known
+    same = bench.pareto(("seg", "latency_ms@cpu"), cost=None)
+    assert set(same["code"]) == set(front["code"])
+
+
+def test_which_release_answers(bench: Benchmark, tiny_release: Path) -> None:
+    install("elsewhere", {"name": "Z80", "cores": 1}, latency=LATENCY * 10)
+    fresh = nasbench_mr.load(tiny_release)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Those of this machine come first, and a release that is named is meant.
+        assert fresh.cost("latency_ms@cpu").release.name == "here"
+        assert fresh.cost("latency_ms@cpu@elsewhere").values[0] > 5 * fresh.cost("latency_ms@cpu").values[0]
+    install("only-there", {"name": "Z80", "cores": 1}, label="phone")
+    with pytest.warns(
+        MeasuredElsewhereWarning, match="'latency_ms@phone' was measured on another machine: Z80"
+    ):
+        nasbench_mr.load(tiny_release).cost("latency_ms@phone")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        (
+            "latency_ms@gpu",
+            UnknownTaskError,
+            "no measured costs of 'gpu': did you mean 'cpu'.*nasbench-mr measure",
+        ),
+        ("latency_ms@cpu:onx", UnknownNameError, "no costs with the runtime 'onx': did you mean 'onnx'"),
+        ("lateny_ms@cpu", UnknownMetricError, "no measured cost 'lateny_ms': did you mean 'latency_ms'"),
+        ("latency_ms@", InvalidArgumentError, "names no device"),
+        ("energy_mj@cpu", UnknownMetricError, "the device did not tell its energy"),
+        ("latency_ms@cpu@nowhere", UnknownTaskError, "of 'cpu' in nowhere"),
+    ],
+)
+def test_names_that_mean_nothing(bench: Benchmark, name: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        bench.query(CODES[0], name)
+
+
+def test_a_release_of_costs_is_verified_and_packed(tmp_path: Path) -> None:
+    install("here")
+    made = release.Release.open(release.find("here"))
+    release.verify(made)
+    assert made.configurations == {"cpu-costs": "costs/cpu.parquet"}
+    again = release.unpack(release.pack(made, tmp_path), tmp_path / "unpacked")
+    assert again.digest == made.digest
+    card = (made.path / "DATASET_CARD.md").read_text()
+    assert "| cpu | " in card
+    kept = measured.short(LATENCY)
+    assert f"| torch | 1, 128, 1 | cpu | 50 | {kept.min():.2f} | {np.median(kept):.2f} |" in card
