@@ -14,6 +14,7 @@ make sense of them alone. `trials.py` holds them in memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -22,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import files, spaces
+from nasbench_mr import files, parquet_sizes, spaces
 from nasbench_mr.arrays import Floats, keys
 from nasbench_mr.errors import TableError
 from nasbench_mr.tasks import Task
@@ -30,13 +31,22 @@ from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Trials
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 #: Limits for Parquet files: a few bytes can claim any number of rows.
 MAX_ROWS = 100_000_000
 MAX_COLUMNS = 1000
 MAX_BYTES = 1 << 30
-#: Rows read at once: few, as each may hold a long text.
-_BATCH = 1024
+#: A file of fewer bytes than rows has no more rows than this: trials differ, so each takes some bytes.
+_ALIKE = 100_000
+#: Numbers that a row's list may have, on average; a code has some 30.
+_LISTED = 64
+#: Rows read at once.
+_BATCH = 1 << 16
+#: Arrow's types of values of any length.
+_TEXTS = ("string", "binary", "large_string", "large_binary")
+#: Bytes of a value of Parquet's types, where all have as many.
+_WIDTHS = {"BYTE_ARRAY": 0, "BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8}
 STATUSES = ("ok", "diverged", "failed")
 TEXTS = ("device", "status", "error")
 
@@ -306,30 +316,114 @@ def read_arrow(path: str | os.PathLike[str] | IO[bytes], where: str | None = Non
 
     where = str(path) if where is None else where
     try:
-        with pq.ParquetFile(path) as file:
-            rows, columns = file.metadata.num_rows, file.metadata.num_columns
-            if rows > MAX_ROWS or columns > MAX_COLUMNS:
-                raise TableError(
-                    f"{where} says it has {rows:,} rows and {columns:,} columns; "
-                    f"expected at most {MAX_ROWS:,} and {MAX_COLUMNS:,}"
-                )
-            # A few bytes can stand for any number of equal values, so the size shows as they are read.
-            batches, size = [], 0
-            for batch in file.iter_batches(_BATCH):
-                size += batch.nbytes
-                if size > MAX_BYTES:
+        about, columns = _check_claims(path, where)
+        leaves = [about.schema.column(k) for k in range(about.num_columns)]
+        # Texts come as one of each and where it stands: what they unpack to is known before they do.
+        texts = [
+            leaf.path
+            for leaf, size in zip(leaves, columns, strict=False)
+            if leaf.physical_type == "BYTE_ARRAY" and size.plain
+        ]
+        # Of the others a few rows at once.
+        longest = max([1, *(size.largest for size in columns if not size.plain)])
+        rows = min(_BATCH, MAX_BYTES // (4 * longest) + 1)
+        with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
+            batches, left = [], MAX_BYTES
+            for batch in file.iter_batches(rows):
+                batch.validate(full=True)  # texts that a hostile file makes up
+                plain = _plain(batch, left)
+                left -= left + 1 if plain is None else plain.nbytes
+                if plain is None or left < 0:
                     raise TableError(f"{where} unpacks to more than {MAX_BYTES:,} bytes; refused")
-                batches.append(batch)
-            arrow = pa.Table.from_batches(batches, file.schema_arrow)
-        # Lengths and text that a hostile file makes up would only be noticed later, and worse.
-        arrow.validate(full=True)
-        if arrow.num_rows != rows:
-            raise TableError(f"{where} has {arrow.num_rows:,} rows, and says that it has {rows:,}")
+                batches.append(plain)
+            arrow = pa.Table.from_batches(batches, _plain_schema(file.schema_arrow))
+        if arrow.num_rows != about.num_rows:
+            raise TableError(f"{where} has {arrow.num_rows:,} rows, and says that it has {about.num_rows:,}")
         return arrow
     except (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise TableError(f"{where} is not a complete Parquet file: {error}") from None
+
+
+def _check_claims(
+    path: str | os.PathLike[str] | IO[bytes], where: str
+) -> tuple[pq.FileMetaData, list[parquet_sizes.Size]]:
+    """Return what a Parquet file says of itself, and of its columns' sizes.
+
+    Raises:
+        TableError: it is none, or says that it holds too much.
+    """
+    import pyarrow.parquet as pq
+
+    about = pq.read_metadata(path)
+    if about.num_rows > MAX_ROWS or about.num_columns > MAX_COLUMNS:
+        raise TableError(
+            f"{where} says it has {about.num_rows:,} rows and {about.num_columns:,} columns; "
+            f"expected at most {MAX_ROWS:,} and {MAX_COLUMNS:,}"
+        )
+    _check_types(about.schema.to_arrow_schema(), where)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(path, "rb")) if isinstance(path, (str, os.PathLike)) else path
+        try:
+            columns = parquet_sizes.of_columns(file)
+        except TableError as error:
+            raise TableError(f"{where} {error}") from None
+        length = file.seek(0, os.SEEK_END)
+        file.seek(0)
+    values, most = max((column.values for column in columns), default=0), max(length, _ALIKE)
+    if about.num_rows > most or values > most * _LISTED:
+        raise TableError(
+            f"{where} says it has {about.num_rows:,} rows, with {values:,} values in a column, in {length:,} "
+            "bytes; expected a byte for each row"
+        )
+    leaves = [about.schema.column(k) for k in range(about.num_columns)]
+    widths = [_WIDTHS.get(leaf.physical_type, leaf.length) for leaf in leaves]
+    sizes = [max(c.unpacked, width * c.values) for c, width in zip(columns, widths, strict=False)]
+    if sum(sizes) > MAX_BYTES:
+        raise TableError(f"{where} unpacks to more than {MAX_BYTES:,} bytes; refused")
+    return about, columns
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with the values' types where it has dictionaries of them."""
+    from pyarrow import types
+
+    for k, field in enumerate(schema):
+        if types.is_dictionary(field.type):
+            schema = schema.set(k, field.with_type(field.type.value_type))
+    return schema
+
+
+def _check_types(schema: pa.Schema, where: str) -> None:
+    """Raise `TableError` where a column is nested, but a list of numbers."""
+    from pyarrow import types
+
+    for field in schema:
+        inner = getattr(field.type, "value_type", field.type)
+        if types.is_nested(field.type) and not types.is_primitive(inner):
+            raise TableError(
+                f"{where}: column {field.name!r} is {field.type}; expected numbers, text or lists of numbers"
+            )
+
+
+def _plain(batch: pa.RecordBatch, most: int) -> pa.RecordBatch | None:
+    """Return rows with values in the place of dictionaries; None where texts take more than `most` bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    schema, columns = _plain_schema(batch.schema), []
+    for column, field in zip(batch.columns, schema, strict=True):
+        if types.is_dictionary(column.type):
+            if str(field.type) in _TEXTS:
+                lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+                most -= pc.sum(lengths.take(column.indices)).as_py() or 0
+                if most < 0:
+                    return None
+            column = column.dictionary_decode()
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def write_arrow(arrow: pa.Table, path: str | os.PathLike[str]) -> None:

@@ -78,8 +78,6 @@ def _column(column: pa.ChunkedArray) -> tuple[str, list[bytes]]:
     import pyarrow.compute as pc
     from pyarrow import types
 
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     known = column.is_valid().to_numpy().astype("u1").tobytes()
     if types.is_boolean(column.type) or types.is_integer(column.type):
         numbers = pc.fill_null(column.cast(pa.int64()), 0).to_numpy().astype("<i8")

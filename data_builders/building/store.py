@@ -195,14 +195,11 @@ class Store:
     def succeeded(self, name: str) -> bool:
         """Whether the table that was made here has a trial that succeeded."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         data = self.read(f"tables/{name}.parquet")
-        return (
-            data is not None
-            and "ok"
-            in pq.read_table(pa.BufferReader(data), columns=["status"])["status"].unique().to_pylist()
-        )
+        if data is None:
+            return False
+        return "ok" in table.read_arrow(pa.BufferReader(data), "it")["status"].unique().to_pylist()
 
     def add(self, task: Task, outcomes: Sequence[Outcome]) -> None:
         """Write outcomes as one new part.

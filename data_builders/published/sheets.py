@@ -74,7 +74,7 @@ def read(path: Path) -> Sheet:
         start = file.read(8)
         file.seek(0)
         if start.startswith(b"PAR1") or path.suffix == ".parquet":
-            return Sheet(_plain(table.read_arrow(file, str(path))), "Parquet")
+            return Sheet(table.read_arrow(file, str(path)), "Parquet")
         data = file.read(table.MAX_BYTES + 1)
     form = []
     if data.startswith(b"\x1f\x8b"):
@@ -83,16 +83,6 @@ def read(path: Path) -> Sheet:
         raise TableError(f"it has more than {table.MAX_BYTES:,} bytes; write it as Parquet")
     text, encoding = _decoded(data)
     return _text(text, [*encoding, *form])
-
-
-def _plain(arrow: pa.Table) -> pa.Table:
-    """Categories as the text they stand for."""
-    import pyarrow as pa
-
-    for k, field in enumerate(arrow.schema):
-        if pa.types.is_dictionary(field.type):
-            arrow = arrow.set_column(k, field.name, arrow.column(k).cast(field.type.value_type))
-    return arrow
 
 
 def _unpacked(data: bytes) -> bytes:
