@@ -712,8 +712,8 @@ class Benchmark:
             wanted = f"no tabulated code of {view.task.name!r} has {ranked.name}"
             for name, column in known.items():
                 there = column[~np.isnan(column)]
-                least = f"the least is {there.min():,.6g}" if len(there) else "none of them is known"
-                wanted += f", at most {costs[name]:,.6g} {name} ({least})"
+                least = f"the least is {_amount(there.min())}" if len(there) else "the table has none"
+                wanted += f", at most {_amount(costs[name])} {name} ({least})"
             raise InfeasibleError(wanted)
         top = rows[np.argsort(-score[rows], kind="stable")]
         if distinct:
@@ -914,6 +914,11 @@ class Benchmark:
                 "max": float(np.nanmax(means)),
             }
         return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _amount(value: float) -> str:
+    """Return a cost for people: "938,136,674", or "7.188"."""
+    return f"{value:,.0f}" if value >= 1e4 or value == int(value) else f"{value:.4g}"
 
 
 def _integer(name: str, value: object) -> int | None:
