@@ -19,8 +19,10 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
@@ -36,6 +38,10 @@ def main() -> int:
     if sys.argv[1:2] == ["--child"]:
         child(sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]))
     from parsers import PARSERS
+
+    if sys.argv[1:2] == ["--check"]:
+        PARSERS[sys.argv[2]](Path(sys.argv[3]).read_bytes())
+        return 0
 
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("names", nargs="*", metavar="PARSER", help=", ".join(PARSERS))
@@ -55,7 +61,8 @@ def main() -> int:
             command = [sys.executable, __file__, "--child", name, str(out), str(left)]
             with open(out / "log", "a") as log:
                 began = time.monotonic()
-                crashes += subprocess.run(command, stdout=log, stderr=log, check=False).returncode != 0
+                ended = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+                crashes += ended != 0 and not contained(name, out)
                 log.write(f"\n{AFTER} {time.monotonic() - began:.1f} s\n")
         done = Fuzzed.read(out)
         print(f"{name:16} {done.seconds:6.0f} s {done.inputs:11,} inputs", end=" ")
@@ -64,6 +71,25 @@ def main() -> int:
             print(f"    {file}", flush=True)
         found += len(done.finds)
     return 1 if found else 0
+
+
+def contained(name: str, out: Path) -> bool:
+    """Return whether the readers' own processes hold all that ended the fuzzing; then these are no finds."""
+    stopped = [file for kind in FINDS[1:] for file in out.glob(f"{kind}*")]
+    for file in stopped:
+        check = [sys.executable, __file__, "--check", name, str(file)]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if subprocess.run(check, capture_output=True, check=False, timeout=10 * SLOW).returncode == 0:
+                file.rename(out / f"contained-{file.name}")
+    return bool(stopped) and not any(file.exists() for file in stopped)
+
+
+@contextlib.contextmanager
+def at_once(_: Path, maker: str, arguments: tuple[Any, ...], **__: object) -> Iterator[Callable[[Any], Any]]:
+    """Read as `opening.apart` does, in this process: a thousand times as fast, and seen by the fuzzer."""
+    from nasbench_mr import workers
+
+    yield workers.Work(maker, arguments).load()
 
 
 @dataclass(frozen=True)
@@ -94,6 +120,9 @@ def child(name: str, out: Path, seconds: float) -> None:
     with atheris.instrument_imports(include=["nasbench_mr"]):
         from parsers import PARSERS
 
+        from nasbench_mr.data_builders.datasets import opening
+
+        opening.apart = at_once  # type: ignore[assignment]
         parser = PARSERS[name]
         for seed in parser.seeds():  # What it imports is instrumented as it is imported.
             with contextlib.suppress(Exception):
