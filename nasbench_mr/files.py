@@ -25,6 +25,8 @@ _ELSEWHERE = "give a place that you can write (for the package's own folder: NAS
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _SWEPT: set[Path] = set()
+#: Seconds that a process waits for a lock of another: longer than any download or import takes.
+MAX_WAIT = 4 * 3600.0
 #: What the system says when a file can't be written, and what to do then.
 _ADVICE = {
     errno.ENOSPC: f"the disk is full; {_FULL}",
@@ -221,7 +223,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     log. The lock is a small file at `path`, removed at the end.
 
     Raises:
-        StorageError: the file can't be made.
+        StorageError: the file can't be made, or another process has had the lock for `MAX_WAIT` seconds.
     """
     import platform
 
@@ -241,7 +243,13 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
                 file=sys.stderr,
                 flush=True,
             )
-            lock.acquire()
+            try:
+                lock.acquire(timeout=MAX_WAIT)
+            except filelock.Timeout:
+                raise StorageError(
+                    f"can't get {path}: {_holder(path)} has held it for {MAX_WAIT / 60:.3g} minutes; run the "
+                    "same command again when it has ended, or end it"
+                ) from None
             print(f"nasbench-mr: got {path}", file=sys.stderr, flush=True)
     try:
         with contextlib.suppress(OSError):  # where a locked file can't be written

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nasbench_mr import files, progress
+from nasbench_mr.errors import StorageError
 
 
 class Terminal(io.StringIO):
@@ -71,3 +72,21 @@ def test_waiting_for_a_lock_names_it_and_its_holder(terminal: Terminal, tmp_path
         assert not entered.is_set()
     thread.join(10)
     assert entered.is_set()
+
+
+def test_no_lock_is_waited_for_without_end(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a process that hangs on a network drive: the error names it."""
+    monkeypatch.setattr(files, "MAX_WAIT", 0.06)
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    message = rf"can't get .*lock: process {os.getpid()} on .* has held it for 0.001 minutes; run the same"
+    with (
+        redirect_stderr(terminal),
+        files.locked(tmp_path / "lock"),
+        pytest.raises(StorageError, match=message),
+        files.locked(tmp_path / "lock"),
+    ):
+        pytest.fail("two are in")
+    with files.locked(tmp_path / "lock"):
+        pass

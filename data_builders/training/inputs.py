@@ -83,7 +83,10 @@ class Plan:
         used = min(samples or count, count)
         self.batch = min(size, used) // share.world * share.world
         if not self.batch:
-            raise RecipeError(f"a batch of {min(size, used)} can't be shared by {share.world} processes")
+            raise RecipeError(
+                f"a batch of {min(size, used)} can't be shared by {share.world} processes; start at most "
+                f"{min(size, used)}, or give more samples a batch"
+            )
         self.count, self.steps, self.share = count, used // self.batch, share
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

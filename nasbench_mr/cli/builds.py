@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasbench_mr import escape
 from nasbench_mr import release as releases
 from nasbench_mr.cli.command import (
     Command,
@@ -219,7 +220,7 @@ def without_bad(recipe: Recipe, data: str | None) -> Recipe:
 
     screened, why = screen(recipe, data, progress=True)
     for error in list(why.values())[:MAX_FAILURES]:
-        print(f"left out: {error}", file=sys.stderr)
+        print(f"left out: {escape.terminal(error)}", file=sys.stderr)
     if len(why) > MAX_FAILURES:
         print(f"... and {len(why) - MAX_FAILURES} more; the recipe in --out has all", file=sys.stderr)
     return screened

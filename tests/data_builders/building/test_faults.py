@@ -1,6 +1,7 @@
 """Builds by the real trainer, on data sets that are each damaged in another way."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from nasbench_mr import cli
 from nasbench_mr.data_builders import build, generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.datasets.images import Cifar10
@@ -95,6 +97,23 @@ def test_unreadable_files_are_left_out_for_all_trials_alike(data: Path, tmp_path
     # A data set without unreadable files keeps its recipe.
     well = recipes.override(recipes.get("cls-10-1000"), FOLDERS)
     assert screen(well, data) == (well, {})
+
+
+def test_skip_bad_on_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it the build stops and trains nothing; with it all trials train without the file."""
+    out = tmp_path / "out"
+    command = ["build", "--tasks", "mini-seg", "--codes", "2", "--data", str(data), "--out", str(out)]
+    command += ["--workers", "1", *(f"--set={name}={value}" for name, value in TINY.items())]
+    assert cli.main(command) == 2
+    assert re.search(r"camvid/train/1\.jpg: not a readable image", capsys.readouterr().err)
+    assert not list(out.glob("parts/*/*"))
+    assert cli.main([*command, "--skip-bad"]) == 0
+    assert re.search(r"^left out: .*camvid/train/1\.jpg: not a readable image", capsys.readouterr().err, re.M)
+    assert json.loads((out / "recipes/mini-seg.json").read_text())["skip"] == {"train": ["1"]}
+    assert pd.read_parquet(out / "tables/mini-seg.parquet")["status"].tolist() == ["ok", "ok"]
+    # More trials of that build train alike, and those of another recipe are refused.
+    assert cli.main(command) == 2
+    assert "recipe" in capsys.readouterr().err
 
 
 def test_no_readable_sample_is_an_error(data: Path) -> None:

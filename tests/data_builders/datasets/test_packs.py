@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def test_anything_that_reads_safetensors_reads_a_pack(packed: Path, kitti: datas
     assert json.loads(about["options"]) == {"in_image": True}
     assert list(json.loads(about["keys"])) == list(kitti[0])
     assert json.loads(about["sha256"])["data"] == hashlib.sha256(found["data"].tobytes()).hexdigest()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of other systems")
+def test_a_lock_of_another_process_is_no_obstacle(packed: Path, kitti: datasets.Dataset) -> None:
+    """Packs are mapped and never change, so nothing locks them, and no lock of a backup keeps anyone out."""
+    import fcntl
+
+    with open(packed, "rb+") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = datasets.Pack(packed)
+        found.verify()
+        assert np.array_equal(found[1]["points"], kitti[1]["points"])
 
 
 def test_single_numbers_lie_together(trees: Trees, tmp_path: Path) -> None:

@@ -370,31 +370,38 @@ def test_divergence_is_recorded(data, loss, tmp_path, monkeypatch):
 _SHARED = """
 import json, sys
 from nasbench_mr.data_builders.training import recipes, train as training
-for path in sys.argv[2:]:
+for path, data in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
     recipe = recipes.from_dict(recipes.read(path))
-    result = training.train({code}, recipe, 0, "cpu", data=sys.argv[1])
+    result = training.train({code}, recipe, 0, "cpu", data=data)
     curve = {{k: v.tolist() for k, v in result.curve.items()}}
     open(f"{{path}}.{{training.Share.here().rank}}", "w").write(json.dumps(curve))
 """
 
 
 def test_two_processes_equal_one(data, tmp_path):
-    paths = []
-    for problem in ("segmentation", "detection"):
+    """Also where there are fewer samples to validate on than processes, and one to train on for each."""
+    few = tmp_path / "few"
+    for kind, names in (("train", "01"), ("trainannot", "01"), ("val", "0"), ("valannot", "0")):
+        (few / "camvid" / kind).mkdir(parents=True)
+        for name in names:
+            shutil.copy(data / "camvid" / kind / f"{name}.png", few / "camvid" / kind)
+    runs = {}
+    for problem, folder in (("segmentation", data), ("detection", data), ("segmentation", few)):
         # Plain SGD, as Adam turns rounding errors of tiny gradients into whole steps.
         changes = {"epochs": 2, "batch_size": 4, "eval_every": 1, "optimizer": "sgd", "lr": 0.02}
-        paths.append(tmp_path / f"{problem}.json")
-        recipes.override(RECIPES[problem], changes).save(paths[-1])
+        path = tmp_path / f"{problem}-{folder.name}.json"
+        recipes.override(RECIPES[problem], changes).save(path)
+        runs[path] = folder
     script = tmp_path / "script.py"
     script.write_text(_SHARED.format(code=CODE))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(script), str(data), *map(str, paths)]
+    command += [str(script), *(str(part) for run in runs.items() for part in run)]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
     )
     assert done.returncode == 0, done.stderr
-    for path in paths:
-        alone = training.train(CODE, recipes.from_dict(recipes.read(path)), 0, "cpu", data=data)
+    for path, folder in runs.items():
+        alone = training.train(CODE, recipes.from_dict(recipes.read(path)), 0, "cpu", data=folder)
         for rank in (0, 1):
             curve = json.loads(Path(f"{path}.{rank}").read_text())
             assert curve["loss"] == pytest.approx(alone.curve["loss"], rel=1e-4)
@@ -522,7 +529,7 @@ def test_processes_share_every_batch():
         assert index[1::2].tolist() == odd.tolist()
         assert torch.equal(u[0::2], u_even)
         assert torch.equal(u[1::2], u_odd)
-    with pytest.raises(RecipeError, match="shared by 4"):
+    with pytest.raises(RecipeError, match="a batch of 3 can't be shared by 4 processes; start at most 3"):
         inputs.Plan(3, 8, inputs.Share(0, 4))
 
 
