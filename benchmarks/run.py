@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("query.py", "predictors.py", "search.py", "builders.py", "auxnas.py")
+SCRIPTS = ("query.py", "predictors.py", "search.py", "simulation.py", "builders.py", "auxnas.py")
 
 
 def main() -> None:

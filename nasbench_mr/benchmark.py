@@ -116,6 +116,11 @@ class Result(Mapping[str, float]):
         self.seeds = seeds
         self.distance = distance
 
+    @property
+    def seconds(self) -> float:
+        """The training's seconds up to this point; NaN where no one knows them."""
+        return float(self._values.get("seconds", self._values.get("train_seconds", float("nan"))))
+
     def __getitem__(self, name: str) -> float:
         try:
             return self._values[name]
@@ -556,6 +561,10 @@ class Benchmark:
         moments = {column: _mean_std(values[rows]) for column, values in curves.values.items()}
         values = {column: mean for column, (mean, _) in moments.items()}
         final = view.result(k, code)
+        if "seconds" not in values:
+            # Every epoch takes as long as any other.
+            trained = float(view.table.values["train_seconds"][view.trials(k, seed)].mean())
+            values["seconds"] = trained * epoch / int(curves.epoch[points].max())
         values |= {name: final[name] for name in ("macs", "params") if name in final}
         std = {m: moments[m][1] if m in moments else float("nan") for m in view.metrics}
         return Result(values, code, name, "table", std=std, seeds=tuple(curves.seed[rows].tolist()))
@@ -832,6 +841,23 @@ class Benchmark:
 
             self._frames[name] = read_arrow(source.file(file)).to_pandas()
         return self._frames[name]
+
+    def fidelities(self, task: str) -> tuple[int, ...]:
+        """Return the epochs at which codes of a task were evaluated, rising; empty without learning curves.
+
+        `query(code, task, epoch=...)` answers for them, and searches such as `halving` ask for them.
+
+        Raises:
+            UnknownTaskError: no such task.
+        """
+        described = self.task(task)
+        if f"curves/{described.name}.parquet" not in self._sources[described.name].files:
+            return ()
+        frame = self._curve_frame(described.name)
+        if described.objective not in frame:
+            return ()
+        epochs = frame.loc[frame[described.objective].notna(), "epoch"].unique()
+        return tuple(sorted(int(epoch) for epoch in epochs))
 
     def correlation(self, method: str = "kendall", tasks: Sequence[str] | None = None) -> pd.DataFrame:
         """Correlation of the tasks' objectives over the codes each pair shares: tasks x tasks.

@@ -412,8 +412,10 @@ class TableSource(ByValue, spaces.Spacious):
         column: Floats = bench.query_many(codes, task, metrics=(name,), source="table", missing="nan")[name]
         return column
 
-    def _read_curves(self, bench: Benchmark, terms: Sequence[Goal]) -> dict[int, tuple[Floats, Floats]]:
-        """By epoch of the first term: `(n, m)` values, and `(m,)` shares of the terms' full trainings."""
+    def _read_curves(
+        self, bench: Benchmark, terms: Sequence[Goal]
+    ) -> dict[int, tuple[Floats, Floats, Floats]]:
+        """By epoch of the first term: `(n, m)` values and seconds, `(m,)` shares of full trainings."""
         curves = [self._read_curve(bench, goal) for goal in terms]
         if not all(curves):
             return {}
@@ -422,12 +424,15 @@ class TableSource(ByValue, spaces.Spacious):
         for epoch in curves[0]:
             own = [epoch_alike(epoch, totals[0], total) for total in totals]
             if all(e in curve for e, curve in zip(own, curves, strict=True)):
-                values = np.stack([curve[e] for e, curve in zip(own, curves, strict=True)], axis=1)
-                found[epoch] = values, np.array(own) / totals
+                points = [curve[e] for e, curve in zip(own, curves, strict=True)]
+                values, seconds = np.stack(points, axis=-1)
+                shares = np.array(own) / totals
+                # A curve without seconds: every epoch takes as long as any other.
+                found[epoch] = values, np.where(np.isnan(seconds), self._seconds * shares, seconds), shares
         return found
 
     def _read_curve(self, bench: Benchmark, goal: Goal) -> dict[int, Floats]:
-        """`(n,)` values by epoch, for the epochs at which every code has been measured."""
+        """By epoch at which every code has been measured: `(2, n)` values and seconds, NaN where unknown."""
         try:
             curves = bench.curves(goal.task.name)
         except CodeNotFoundError:
@@ -435,18 +440,20 @@ class TableSource(ByValue, spaces.Spacious):
         if goal.metric.name not in curves:
             return {}
         names = list(spaces.get(goal.task.space).NAMES)
-        means = curves.groupby([*names, "epoch"])[goal.metric.name].mean().reset_index()
+        curves = curves if "seconds" in curves else curves.assign(seconds=np.nan)
+        columns = [goal.metric.name, "seconds"]
+        means = curves.groupby([*names, "epoch"])[columns].mean().reset_index()
         rows = np.array(
             [self._rows.get(key, -1) for key in keys(spaces.get(goal.task.space).check(means[names]))]
         )
-        epochs, column = means["epoch"].to_numpy(), means[goal.metric.name].to_numpy()
+        epochs, found = means["epoch"].to_numpy(), means[columns].to_numpy(np.float64).T
         by_epoch = {}
         for epoch in np.unique(epochs).tolist():
             here = (epochs == epoch) & (rows >= 0)
-            values = np.full(len(self.codes), np.nan)
-            values[rows[here]] = column[here]
-            if np.isfinite(values).all():
-                by_epoch[epoch] = values
+            points = np.full((2, len(self.codes)), np.nan)
+            points[:, rows[here]] = found[:, here]
+            if np.isfinite(points[0]).all():
+                by_epoch[epoch] = points
         return by_epoch
 
     @property
@@ -455,10 +462,10 @@ class TableSource(ByValue, spaces.Spacious):
 
     def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
         rows = [self._rows[key] for key in keys(codes)]
-        whole = self._values, np.ones(len(goals))
-        values, shares = whole if epoch is None else self._curves[epoch]
-        if np.isfinite(self._seconds).all():
-            return Measured(values[rows], self._seconds[rows] @ shares, "seconds", float(shares.mean()))
+        whole = self._values, self._seconds, np.ones(len(goals))
+        values, seconds, shares = whole if epoch is None else self._curves[epoch]
+        if np.isfinite(seconds).all():
+            return Measured(values[rows], seconds[rows].sum(axis=1), "seconds", float(shares.mean()))
         share = float(shares.mean())
         if np.isfinite(self.macs).all():
             return Measured(values[rows], self.macs[rows] / 1e9 * shares.sum(), "GMACs", share)

@@ -16,6 +16,7 @@ from nasbench_mr.search.base import Searcher, Trace, make, names, run
 from nasbench_mr.search.compare import compare
 from nasbench_mr.search.comparison import Comparison
 from nasbench_mr.search.ncp import NCPResult, ncp, transfer
+from nasbench_mr.search.simulation import Simulation, simulate
 
 __all__ = [
     "AuxConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "Comparison",
     "NCPResult",
     "Searcher",
+    "Simulation",
     "Trace",
     "aux_nas",
     "compare",
@@ -31,5 +33,6 @@ __all__ = [
     "ncp",
     "rank_auxiliary",
     "run",
+    "simulate",
     "transfer",
 ]

@@ -5,8 +5,8 @@
     trace = run(search, objective, budget=300)
 
 A search knows the domain and what it was told, nothing else, so it runs on tables, surrogates and live
-training, on any space, for one task or several. It never asks for a code twice (`halving` does, for longer
-trainings). A new search subclasses `Searcher` and gets a row in `SEARCHES`.
+training, on any space, for one task or several. It never asks for a code twice (`halving` and
+`hyperband` do, for longer trainings). A new search subclasses `Searcher` and gets a row in `SEARCHES`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ SEARCHES = Registry["type[Searcher]"](
         "guided": "nasbench_mr.search.guided:GuidedEvolution",
         "ncp": "nasbench_mr.search.ncp_in_loop:NCPSearch",
         "halving": "nasbench_mr.search.halving:SuccessiveHalving",
+        "hyperband": "nasbench_mr.search.halving:Hyperband",
     },
 )
 
@@ -60,7 +61,8 @@ class Searcher(ByValue, abc.ABC):
     Args:
         domain: the codes it may ask for.
         seed: of all its randomness; the same seed and the same values told give the same codes.
-        epochs: the points of the learning curves that may be asked for; only `halving` uses them.
+        epochs: the points of the learning curves that may be asked for; only `halving` and
+            `hyperband` use them.
 
     Attributes:
         name: its name in the registry.

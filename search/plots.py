@@ -1,8 +1,8 @@
-"""A comparison of searches, drawn: regret curves and mean ranks. Needs the extra `plot`."""
+"""Searches, drawn: a comparison's regret curves and mean ranks, simulated runs. Needs the extra `plot`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from nasbench_mr.plot import PAGE, across, figure, panels, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
     from nasbench_mr.search.comparison import Comparison
+    from nasbench_mr.search.simulation import Simulation
 
 
 def comparison(found: Comparison, band: str = "quartiles") -> Figure:
@@ -33,29 +34,62 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
         here = curves[curves["task"] == task]
         for name in found.searchers:
             own = here[here["searcher"] == name]
-            # A curve at regret 0 lies on the axis: it must not be cut in half.
-            panel.plot(
-                own["evaluations"], own["median"], label=name, linewidth=1.2, clip_on=False, **looks[name]
-            )
-            panel.fill_between(
-                own["evaluations"],
-                own["low"],
-                own["high"],
-                color=looks[name]["color"],
-                alpha=0.15,
-                linewidth=0,
-            )
+            lines = own[["median", "low", "high"]].to_numpy().T
+            _draw_regret(panel, own["evaluations"].to_numpy(), lines, name, looks[name])
         _scale_regret(panel, here[["median", "low", "high"]].to_numpy())
         panel.set_title(task, fontsize=8)
         panel.set_xlim(1, found.grid[-1])
     units = sorted(set(found.about["unit"].values()))
     upper.supxlabel(f"evaluations; bands: {band}", fontsize=8)
     upper.supylabel(f"median regret ({', '.join(units)})", fontsize=8)
-    handles, labels = upper.axes[0].get_legend_handles_labels()
-    upper.legend(handles, labels, loc="outside upper center", ncols=7, fontsize=7, frameon=False)
+    _legend(upper)
     for lower in below:
         _draw_ranks(lower.subplots(), found, looks)
     return drawn
+
+
+def simulations(runs: Mapping[str, Mapping[str, Sequence[Simulation]]], best: Mapping[str, float]) -> Figure:
+    """Regret over simulated time, a panel for each task: medians over the runs, and their quartiles.
+
+    Args:
+        runs: by task and search, what `simulate` returned for each seed.
+        best: by task, the best value within reach.
+    """
+    drawn = figure(PAGE, 0.5 + 1.75 * -(-len(runs) // across(len(runs))))
+    looks = styles(list(dict.fromkeys(name for found in runs.values() for name in found)))
+    for panel, (task, found) in zip(panels(drawn, len(runs)), runs.items(), strict=True):
+        end = max(float(run.finish[-1]) for traces in found.values() for run in traces)
+        times = np.linspace(0, end, 400)
+        seen = []
+        for name, traces in found.items():
+            # Nothing trained to the end yet is worse than anything that is.
+            regret = np.nan_to_num([best[task] - run.at(times) for run in traces], nan=np.inf)
+            ranked = np.quantile(regret, (0.5, 0.25, 0.75), axis=0, method="nearest")
+            lines = np.where(np.isfinite(ranked), ranked, np.nan)
+            _draw_regret(panel, times, lines, name, looks[name])
+            seen.append(lines)
+        _scale_regret(panel, np.array(seen))
+        panel.set_title(task, fontsize=8)
+        panel.set_xlim(0, end)
+    units = sorted({run.unit for found in runs.values() for traces in found.values() for run in traces})
+    drawn.supxlabel(f"simulated {', '.join(units)}; bands: quartiles", fontsize=8)
+    drawn.supylabel("median regret", fontsize=8)
+    _legend(drawn)
+    return drawn
+
+
+def _draw_regret(
+    panel: Axes, at: np.ndarray[Any, Any], lines: np.ndarray[Any, Any], name: str, look: dict[str, Any]
+) -> None:
+    """Draw a search's median over a band: `lines` are `(3, n)` medians, low and high ends."""
+    # A curve at regret 0 lies on the axis: it must not be cut in half.
+    panel.plot(at, lines[0], label=name, linewidth=1.2, clip_on=False, **look)
+    panel.fill_between(at, lines[1], lines[2], color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _legend(drawn: FigureBase) -> None:
+    handles, labels = drawn.axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside upper center", ncols=7, fontsize=7, frameon=False)
 
 
 def _scale_regret(panel: Axes, values: np.ndarray[Any, Any]) -> None:

@@ -114,7 +114,7 @@ def test_a_point_of_the_curves(bench: Benchmark) -> None:
     for k, epoch in itertools.product((0, 9, 10, 59), range(1, 5)):
         result = bench.query(CODES[k], "seg", epoch=epoch)
         final = bench.query(CODES[k], "seg")
-        assert list(result) == [*METRICS, "loss", "macs", "params"]
+        assert list(result) == [*METRICS, "loss", "seconds", "macs", "params"]
         for name in METRICS:
             assert result[name] == pytest.approx(final[name] * epoch / 4)
             assert result.std[name] == pytest.approx(final.std[name] * epoch / 4, nan_ok=True)

@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "guided": {"initial": 6, "refit": 4, "predictor": "ridge"},
     "ncp": {"initial": 6, "refit": 4, "starts": 8, "steps": 4},
     "halving": {"epochs": (1, 3, 9)},
+    "hyperband": {"epochs": (1, 3, 9)},
 }
 COPIES: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda made: pickle.loads(pickle.dumps(made)),
