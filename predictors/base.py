@@ -21,6 +21,7 @@ import numpy as np
 from nasbench_mr import npz, plugins, spaces
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import ByValue, Codes, Floats
+from nasbench_mr.checks import finite
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, NotFittedError
 from nasbench_mr.npz import State
@@ -45,6 +46,8 @@ PREDICTORS = Registry["type[Predictor]"](
 )
 
 _FORMAT = "nasbench-mr predictor"
+#: The least and the largest possible value of each column; None where there is none.
+Bounds = Sequence[tuple[float | None, float | None]]
 #: Codes that are predicted at once.
 _AT_ONCE = 2048
 
@@ -72,6 +75,7 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
     Attributes:
         kind: its name in the registry; of a user's own class, the dotted one.
         names: the columns' names, once fitted.
+        bounds: what no value of a column can be below or above, as `fit` was told; no pair where it was not.
     """
 
     kind: ClassVar[str] = _Kind()  # type: ignore[assignment]
@@ -101,17 +105,28 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
     def __init__(self, seed: int = 0, space: Space = multi_resolution):
         self.seed, self.space = check_seed(seed), space
         self.names: tuple[str, ...] = ()
+        self.bounds: tuple[tuple[float | None, float | None], ...] = ()
 
-    def fit(self, codes: object, values: object, names: Sequence[str] | None = None) -> Self:
+    def fit(
+        self,
+        codes: object,
+        values: object,
+        names: Sequence[str] | None = None,
+        *,
+        bounds: Bounds | None = None,
+    ) -> Self:
         """Fits all columns, forgetting what was fitted before.
 
         Args:
             codes: `(n, DIM)`, anything the space's `check` reads; n >= 2.
             values: `(n, m)` floats, or `(n,)` for one column; NaN where a value is missing.
             names: the m columns' names; "y0", "y1", ... by default.
+            bounds: each column's least and largest possible value, such as `[(0, 100), (0, None)]`; means
+                that are told stay within them. `evaluation.Data.bounds` has those of a table's metrics.
 
         Raises:
-            InvalidArgumentError: shapes do not agree, a value is infinite, a column has fewer than 2 values.
+            InvalidArgumentError: shapes do not agree, a value is infinite, a column has fewer than 2 values,
+                or bounds are not a pair for each column, the least first.
         """
         checked = self.space.check(codes)
         table = _check_values(values, len(checked))
@@ -123,15 +138,18 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
         for label, count in zip(labels, np.isfinite(table).sum(axis=0), strict=True):
             if count < 2:
                 raise InvalidArgumentError(f"column {label!r} has {count} values; expected at least 2")
-        self.names = labels
+        pairs = _check_bounds(bounds, len(labels))
+        self.names, self.bounds = labels, pairs
         self._fit(checked, table)
         return self
 
-    def predict(self, codes: object) -> tuple[Floats, Floats]:
+    def predict(self, codes: object, *, bounded: bool = True) -> tuple[Floats, Floats]:
         """Mean and standard deviation of a new measurement of each code, in the units of the values.
 
         Args:
             codes: `(n, DIM)`, or one code.
+            bounded: whether means stay within `bounds`. Beyond these all codes are alike, so a search that
+                ranks codes wants the others.
 
         Returns:
             `(n, m)` and `(n, m)` float64, one column for each of `names`.
@@ -145,7 +163,15 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
         for start in range(0, len(checked), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)
             mean[rows], std[rows] = self._predict(checked[rows])
-        return mean, std
+        return (np.clip(mean, *self.limits) if bounded else mean), std
+
+    @property
+    def limits(self) -> Floats:
+        """The bounds as `(2, m)` numbers, infinite where there is none."""
+        pairs = self.bounds or ((None, None),) * len(self.names)
+        return np.array(
+            [(-np.inf if low is None else low, np.inf if high is None else high) for low, high in pairs]
+        ).T.reshape(2, len(pairs))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted predictor to one file; `load` reads it back.
@@ -168,13 +194,15 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
             "seed": self.seed,
             "options": {key: _plain(value) for key, value in self.options.items()},
             "names": self.names,
+            "bounds": self.bounds,
         }
         npz.write(path, _FORMAT, header, self._state())
 
     def _compared(self) -> dict[str, Any]:
         """Return what it was made of, and what it has learnt."""
-        made = {"seed": self.seed, "space": self.space, "options": self.options, "names": self.names}
-        return {**made, **(self._state() if self.names else {})}
+        made = {"seed": self.seed, "space": self.space, "options": self.options}
+        learnt = {"names": self.names, "bounds": self.bounds}
+        return {**made, **learnt, **(self._state() if self.names else {})}
 
     def _check_fitted(self) -> None:
         if not self.names:
@@ -205,7 +233,7 @@ class GradientPredictor(Predictor):
             x: `(n, R)` floating, as the space's `relax` gives them; on any device.
 
         Returns:
-            `(n, m)` and `(n, m)` of the same dtype; on the grid equal to `predict`.
+            `(n, m)` and `(n, m)` of the same dtype; on the grid equal to `predict(codes, bounded=False)`.
         """
 
 
@@ -257,6 +285,7 @@ def load(path: str | os.PathLike[str]) -> Predictor:
             header["kind"], header["seed"], spaces.of(header["space"]), **_plain_options(header["options"])
         )
         predictor.names = tuple(header["names"])
+        predictor.bounds = _check_bounds(header.get("bounds") or None, len(predictor.names))
         for key, array in state.items():
             if not np.isfinite(array).all():
                 raise ValueError(f"{key} is not finite")
@@ -314,6 +343,29 @@ def _check_values(values: object, n: int) -> Floats:
         row = int(np.flatnonzero(np.isinf(table).any(axis=1))[0])
         raise InvalidArgumentError(f"values[{row}] is infinite; expected finite numbers, NaN where missing")
     return table
+
+
+def _check_bounds(bounds: Bounds | None, m: int) -> tuple[tuple[float | None, float | None], ...]:
+    if bounds is None:
+        return ()
+    try:
+        pairs = tuple((low, high) for low, high in bounds)
+    except (TypeError, ValueError):
+        pairs = ()
+    if len(pairs) != m:
+        raise InvalidArgumentError(
+            f"bounds are {bounds!r}; expected {m} pairs, one for each column of values"
+        )
+    checked = tuple(
+        (None if low is None else finite("a bound", low), None if high is None else finite("a bound", high))
+        for low, high in pairs
+    )
+    for low, high in checked:
+        if low is not None and high is not None and low >= high:
+            raise InvalidArgumentError(
+                f"the bounds of a column are {low:g} and {high:g}; expected (least, largest)"
+            )
+    return checked
 
 
 class Scaler:

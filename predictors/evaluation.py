@@ -186,6 +186,13 @@ class Data(spaces.Spacious):
     names: tuple[str, ...]
     values: Floats
 
+    @property
+    def bounds(self) -> tuple[tuple[float | None, float | None], ...]:
+        """Each column's least and largest possible value, as its task's metric has them."""
+        tasks = {task.name: task for task in self.tasks}
+        metrics = [tasks[name.partition("/")[0]].metric(name.partition("/")[2]) for name in self.names]
+        return tuple((metric.lower, metric.upper) for metric in metrics)
+
     def objectives(self) -> list[int]:
         """Each task's column of its objective."""
         return [self.names.index(f"{task.name}/{task.objective}") for task in self.tasks]
@@ -329,7 +336,8 @@ def _run(
         known = np.isfinite(targets[train]).sum(axis=0)
         columns = [k for k in range(len(data.names)) if k in objectives or known[k] > 1]
     start = time.perf_counter()
-    predictor.fit(data.codes[train], targets[train][:, columns], [data.names[k] for k in columns])
+    names, bounds = zip(*((data.names[k], data.bounds[k]) for k in columns), strict=True)
+    predictor.fit(data.codes[train], targets[train][:, columns], names, bounds=bounds)
     fitted = time.perf_counter()
     mean, std = predictor.predict(data.codes[test])
     done = time.perf_counter()

@@ -163,7 +163,7 @@ class GaussianProcess(ByColumn, GradientPredictor):
         self._check_fitted()
         self._kernel = self.columns[0].kernel
         try:
-            self.fit(codes, values, self.names)
+            self.fit(codes, values, self.names, bounds=self.bounds or None)
         finally:
             self._kernel = None
 

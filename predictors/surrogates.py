@@ -148,7 +148,8 @@ def _prepare(release: str, seed: int, options: dict[str, Any]) -> Callable[[_Job
             frame = evaluation.evaluate("ensemble", bench, names, seeds=[split], options=options)
             return frame.to_dict("records")
         data = evaluation.gather(bench, names)
-        ensemble = Ensemble(seed, data.space, **options).fit(data.codes, data.values, data.names)
+        ensemble = Ensemble(seed, data.space, **options)
+        ensemble.fit(data.codes, data.values, data.names, bounds=data.bounds)
         return {task.name: reduce(ensemble, task, bench.codes(task.name)) for task in data.tasks}
 
     return do

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import __version__, cost, features, objective, plugins, release, spaces
+from nasbench_mr import __version__, cost, directions, features, objective, plugins, release, spaces
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import tasks as registry
 from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys
@@ -146,11 +146,13 @@ def _fit(
     """Return a predictor fitted on some of the columns, or the same one from the cache."""
     from nasbench_mr import predictors
 
+    columns = [data.names.index(name) for name in names]
+    bounds = [data.bounds[k] for k in columns]
     described = {
         "tables": [
             bench.release_of(task.name).files[f"tables/{task.name}.parquet"]["sha256"] for task in data.tasks
         ],
-        "columns": names,
+        "columns": [names, bounds],
         "predictor": [kind, int(seed), repr(sorted(options.items())), plugins.digest(kind)],
         "versions": [__version__, _torch().__version__],
     }
@@ -160,7 +162,7 @@ def _fit(
         with contextlib.suppress(InvalidArgumentError):  # Damaged: fitted again.
             return predictors.load(path)
     model = predictors.make(kind, seed=seed, space=data.space, **options)
-    model.fit(data.codes, data.values[:, [data.names.index(name) for name in names]], names=names)
+    model.fit(data.codes, data.values[:, columns], names, bounds=bounds)
     with contextlib.suppress(StorageError):  # A cache that can't be written costs time, not the answer.
         model.save(path)
     return model
@@ -263,7 +265,10 @@ class Model(Protocol):
 
     names: tuple[str, ...]
 
-    def predict(self, codes: Codes) -> tuple[Floats, Floats]: ...
+    @property
+    def limits(self) -> Floats: ...
+
+    def predict(self, codes: Codes, *, bounded: bool = ...) -> tuple[Floats, Floats]: ...
     def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
@@ -344,9 +349,14 @@ class Problem:
         return objective.affine(self.goals)
 
     def predict(self, codes: Codes) -> tuple[Floats, Floats]:
-        """Return the goals' means and standard deviations: `(n, m)` each."""
-        mean, std = self.predictor.predict(codes)
+        """Return the goals' means, beyond their bounds too, and standard deviations: `(n, m)` each."""
+        mean, std = self.predictor.predict(codes, bounded=False)
         return mean[:, self.columns], std[:, self.columns]
+
+    def told(self, mean: Floats) -> Floats:
+        """Return means as they are told, within bounds; what is climbed has no flat parts."""
+        limits = np.array([goal.metric.limits for goal in self.goals]).T
+        return np.asarray(np.clip(np.clip(mean, *self.predictor.limits[:, self.columns]), *limits))
 
     def score(self, codes: Codes) -> Floats:
         """Return what is maximised: `(n,)`."""
@@ -372,13 +382,10 @@ class Problem:
         """All that is known of codes of the domain."""
         predicted, std = self.predict(codes)
         score = self._score(codes, predicted, std)
-        # What is told of a metric stays within its bounds; what is climbed has no flat parts.
-        lower, upper = zip(*(goal.metric.limits for goal in self.goals), strict=True)
-        predicted = np.clip(predicted, lower, upper)
         return Candidates(
             codes=codes,
             score=score,
-            predicted=predicted,
+            predicted=self.told(predicted),
             std=std,
             macs=self.domain.macs(codes),
             params=self.domain.params(codes),
@@ -429,15 +436,18 @@ def _column(names: tuple[str, ...], goal: Goal) -> int:
 def _predicted_goals(predictor: Predictor, tasks: Tasks, seed: int) -> tuple[Goal, ...]:
     """Goals for a predictor without a benchmark: its columns, standardised over random codes.
 
-    Registered tasks tell whether smaller is better; other names are maximised.
+    Registered tasks tell whether smaller is better; of others, names such as "latency" (`directions.usual`).
+    What these do not tell is maximised.
     """
-    mean, _ = predictor.predict(predictor.space.sample(2000, seed))
+    mean, _ = predictor.predict(predictor.space.sample(2000, seed), bounded=False)
     terms = []
     for key, weight in objective.parse_tasks(tasks).items():
         name, _, metric = key.partition("/")
         task = registry.get(name) if name in registry.names() else None
         if task is None:
-            measured = Metric(metric or "value", "unknown", "max", None, None)
+            measured = Metric(
+                metric or "value", "unknown", directions.usual(metric or name) or "max", None, None
+            )
             task = Task(
                 name=name,
                 title=name,
@@ -796,7 +806,7 @@ def transfer(
         codes=codes,
         macs=shared.domain.macs(codes),
         params=shared.domain.params(codes),
-        predicted=predicted,
+        predicted=shared.told(predicted),
         regret=(np.diag(predicted) - predicted) * unit,
     )
 

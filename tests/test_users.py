@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -199,6 +200,10 @@ def own_import(
         ({"latency_ms": LATENCY, "acc": ACC}, "--objective acc", "Say --minimize latency_ms or --maximize"),
         *(({name: LATENCY}, "", f"Say --minimize {name} or")
           for name in ("error", "err", "val_loss", "testLoss", "time", "perplexity", "rmse")),
+        *(({name: LATENCY}, "", f"is less or more of '{name}' better? Say --minimize {name} or --maximize")
+          for name in ("score", "foo", "value", "y")),
+        ({"foo": ACC, "acc": ACC, "bar": ACC}, "--objective acc",
+         "is less or more of 'foo', 'bar' better? Say --minimize foo --minimize bar, with --maximize"),
         ({"id": [1, 2, 3, 4]}, "", "there is no metric"),
         ({"id": [1, 2, 3, 4], "acc": ACC}, "--objective id", "column 'id' numbers the rows"),
         ({"acc": ACC}, "--minimize acc --maximize acc", "both to minimize and to maximize"),
@@ -330,6 +335,26 @@ def test_a_table_is_read_in_any_form(
     bench = nasbench_mr.load("local")
     assert [m.name for m in bench.task("t").metrics] == ["acc"]
     assert [bench.query(code, "t")["acc"] for code in OWN_CODES] == ACC
+
+
+def test_an_index_without_a_name_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({"code": list(map(space.to_string, OWN_CODES)), "acc": ACC})
+    frame.to_csv("once.csv")
+    pd.read_csv("once.csv").to_csv("twice.csv")
+    frame.set_index(np.array([3, 1, 2, 0])).to_parquet("kept.parquet")
+    for file, skipped in (
+        ("once.csv", "column 1 (an index without a name)"),
+        ("twice.csv", "column 1 (an index without a name), Unnamed: 0 (an index without a name)"),
+        ("kept.parquet", "__index_level_0__ (an index without a name)"),
+    ):
+        assert main(["import", "--task", Path(file).stem, file]) == 0
+        assert f"  skipped: {skipped}" in capsys.readouterr().out.splitlines()
+        task = nasbench_mr.load("local").task(Path(file).stem)
+        assert [m.name for m in task.metrics] == ["acc"]
+    assert main(["import", "--task", "again", "twice.csv", "--ignore", "Unnamed: 0"]) == 0
 
 
 def test_codes_may_be_lists_in_parquet(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import cost, files, nasbench201, release, space, spaces, table, tasks
+from nasbench_mr import cost, directions, files, nasbench201, release, space, spaces, table, tasks
 from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.published import costs, sheets
 from nasbench_mr.data_builders.published.common import locked, reading
@@ -48,12 +48,6 @@ _TAKEN = ("codes", "source")
 _INDEX = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
 #: A column that numbers the rows: never a metric.
 _ID = re.compile(r"(.*_)?(id|idx|index)|row|#", re.IGNORECASE)
-#: Words of names of which less is usually better.
-_LESS = re.compile(
-    "err|lat|time|ms|us|ns|sec|seconds|delay|energy|joules|mj|power|watts|mem|memory|mib|gib|ppl|nll|bpd|bpc"
-    "|rmse|mae|mse|mape|mre|epe|wer|cer|fid|eer|regret|rank"
-)
-_LESS_ENDS = ("error", "err", "loss", "latency", "time", "perplexity", "rmse")
 #: What the other columns are taken as.
 _ROLES = {
     "seed": "the training's seed",
@@ -157,12 +151,13 @@ def understand(
     its `NAMES`, or cell strings.
 
     For a task that this package knows, the metrics are the task's; those that the file lacks are unknown. For
-    another, every other column of numbers is a metric, but one that numbers the rows (`id`, `index`). A
-    column `error` of numbers is a metric as well, kept as `error_rate`. Other columns of text are kept as
-    text. Where the file says nothing of the costs, they are those of the codes.
+    another, every other column of numbers is a metric, but one that numbers the rows (`id`, `index`, or
+    without a name). A column `error` of numbers is a metric as well, kept as `error_rate`. Other columns of
+    text are kept as text. Where the file says nothing of the costs, they are those of the codes.
 
     Args:
-        minimize, maximize: metrics of which less, or more, is better; needed for names such as "loss".
+        minimize, maximize: metrics of which less, or more, is better; needed for all but names of which
+            more is known to be better, such as "acc".
         units: of metrics; else "unknown". Percent is bounded by 0 and 100.
         bounds: the least and the largest possible value of metrics; None where there is none.
         ignore: columns to leave out.
@@ -192,18 +187,19 @@ def understand(
     reserved = _reserved(space_name)
     with reading(path):
         sheet = sheets.read(path)
-        arrow, renamed = _named(sheet.arrow, reserved)
+        arrow, unnamed = _without_index(sheet.arrow)
+        arrow, renamed = _named(arrow, reserved)
         back = {new: old for old, new in renamed.items()}
-        directions = {renamed.get(m, m): "min" for m in minimize}
-        if both := directions.keys() & (most := {renamed.get(m, m) for m in maximize}):
+        less = {renamed.get(m, m): "min" for m in minimize}
+        if both := less.keys() & (most := {renamed.get(m, m) for m in maximize}):
             raise InvalidArgumentError(f"{min(both)!r} is both to minimize and to maximize")
         said = _Said(
             renamed.get(objective, objective) if objective else None,
-            directions | dict.fromkeys(most, "max"),
+            less | dict.fromkeys(most, "max"),
             {renamed.get(m, m): unit for m, unit in (units or {}).items()},
             {renamed.get(m, m): pair for m, pair in (bounds or {}).items()},
         )
-        skipped = _skipped(arrow, known, reserved, [renamed.get(n, n) for n in ignore])
+        skipped = _skipped(arrow, known, reserved, [renamed.get(n, n) for n in ignore if n not in unnamed])
         if said.objective in skipped:
             raise InvalidArgumentError(
                 f"{path}: column {said.objective!r} {skipped[said.objective]}; --objective takes a metric"
@@ -242,7 +238,7 @@ def understand(
                 described = replace(described, cost="table")
             trials = table.to_arrow(described, columns, extra)
     roles = {back.get(n, n): _role(n, described, given, back) for n in arrow.column_names}
-    skipped = {back.get(n, n): why for n, why in skipped.items()}
+    skipped = unnamed | {back.get(n, n): why for n, why in skipped.items()}
     return Understood(described, trials, roles, skipped, source, sheet.form)
 
 
@@ -287,14 +283,6 @@ def _role(name: str, task: Task, costs: set[str], back: Mapping[str, str]) -> st
     if name == "params" and "flops" in costs:
         return "parameters in units of 1e6"
     return _ROLES.get(name, "text, kept")
-
-
-def _less_is_better(name: str) -> bool:
-    """Whether less is usually better of what has this name."""
-    words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower()
-    return any(
-        _LESS.fullmatch(w) or w.endswith(_LESS_ENDS) for w in re.split(r"[^a-z0-9]+|(?<=\D)\d+", words) if w
-    )
 
 
 def _check_plausible(metric: Metric, values: Floats, task: Task) -> None:
@@ -360,14 +348,20 @@ def _placed(arrow: pa.Table, space_name: str | None) -> dict[str, Any]:
     return {"space": nasbench201.NAME if second else space.NAME}
 
 
+def _without_index(arrow: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """Return a file's table without the columns that have no name, which number the rows; and these."""
+    names = [name.strip() for name in arrow.column_names]
+    unnamed = [k for k, name in enumerate(names) if _INDEX.fullmatch(name)]
+    kept = arrow.select([k for k in range(len(names)) if k not in unnamed])
+    return kept, {names[k] or f"column {k + 1}": "an index without a name" for k in unnamed}
+
+
 def _named(arrow: pa.Table, reserved: Sequence[str]) -> tuple[pa.Table, dict[str, str]]:
     """Return a file's table, its names checked, and which names were replaced by which."""
     spelled = [name.strip() for name in arrow.column_names]
-    for k, name in enumerate(spelled):
+    for name in spelled:
         if spelled.count(name) > 1 or name in _TAKEN:
             raise TableError(f"column {name!r} is there twice, or its name has another use; rename it")
-        if _INDEX.fullmatch(name):
-            raise TableError(f"column {k} ({name!r}) is an unnamed index; write the file without it")
         if name not in reserved and name.lower() in reserved:
             raise TableError(f"no column may be called {name!r}: did you mean {name.lower()!r}?")
     if not len(arrow):
@@ -475,7 +469,7 @@ def _metric(arrow: pa.Table, name: str, said: _Said, percent: bool) -> Metric:
     unit = said.units.get(name, "percent" if percent else "unknown")
     direction = said.directions.get(name, "max")
     lower, upper = said.bounds.get(name, (0.0, 100.0) if unit == "percent" else (None, None))
-    usual = name not in said.bounds and direction == "min" and _less_is_better(name)
+    usual = name not in said.bounds and direction == "min" and directions.usual(name) == "min"
     if usual and np.nanmin(_numbers(arrow, name)) >= 0:
         lower = 0.0  # an error or a time: no prediction is below it
     if lower is not None and upper is not None and lower >= upper:
@@ -516,12 +510,7 @@ def _new_task(
         raise InvalidArgumentError(
             f"it has the metrics {', '.join(shown.values())}: say which one to optimise, --objective METRIC"
         )
-    for metric in names:
-        if metric not in said.directions and _less_is_better(metric):
-            quoted = shlex.quote(shown[metric])
-            raise InvalidArgumentError(
-                f"is less or more of {shown[metric]!r} better? Say --minimize {quoted} or --maximize {quoted}"
-            )
+    _check_directions([shown[m] for m in names if m not in said.directions and directions.usual(m) != "max"])
     return Task(
         name=task,
         title=task,
@@ -529,6 +518,22 @@ def _new_task(
         problem="unknown",
         metrics=tuple(_metric(arrow, name, said, name in percent) for name in names),
         objective=names[0] if said.objective is None else said.objective,
+    )
+
+
+def _check_directions(names: Sequence[str]) -> None:
+    """Raise `InvalidArgumentError` that asks for the directions of metrics whose names do not tell them."""
+    if not names:
+        return
+    listed = ", ".join(map(repr, names))
+    quoted = [shlex.quote(name) for name in names]
+    answers = " ".join(f"--minimize {name}" for name in quoted)
+    if len(names) == 1:
+        answers = f"{answers} or --maximize {quoted[0]}"
+    else:
+        answers = f"{answers}, with --maximize for those of which more is"
+    raise InvalidArgumentError(
+        f"is less or more of {listed} better? Say {answers}; --ignore leaves a column out"
     )
 
 

@@ -356,6 +356,47 @@ def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path: Path) -> Non
         predictors.load(tmp_path / "bomb.npz")
 
 
+# --- Bounds -------------------------------------------------------------------------------------------
+
+
+def test_no_mean_is_told_beyond_its_bounds_nor_is_any_ranking_flattened(kind: str, tmp_path: Path) -> None:
+    codes, values = data()
+    free = make(kind).fit(codes, values, ["a", "b"])
+    mean, std = free.predict(codes)
+    # Half of the first column's means are above its bound; the second has a lower one alone.
+    bounds = ((None, float(np.median(mean[:, 0]))), (float(np.median(mean[:, 1])), None))
+    model = make(kind).fit(codes, values, ["a", "b"], bounds=bounds)
+    assert model.bounds == bounds
+    assert model != free
+    model.save(tmp_path / "model.npz")
+    for kept in (model, copy.deepcopy(model), predictors.load(tmp_path / "model.npz")):
+        told, doubt = kept.predict(codes)
+        np.testing.assert_array_equal(told[:, 0], np.minimum(mean[:, 0], bounds[0][1]))
+        np.testing.assert_array_equal(told[:, 1], np.maximum(mean[:, 1], bounds[1][0]))
+        np.testing.assert_array_equal(doubt, std)
+        np.testing.assert_array_equal(kept.predict(codes, bounded=False)[0], mean)
+    if isinstance(model, GradientPredictor):
+        x = torch.from_numpy(space.relax(codes))
+        np.testing.assert_allclose(model.tensor(x)[0].detach().numpy(), mean, rtol=1e-4, atol=1e-4)
+    assert model.fit(codes, values, ["a", "b"]) == free
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ([(0, 100)], r"expected 2 pairs, one for each column"),
+        ([(0, 1, 2), (0, 1)], r"expected 2 pairs"),
+        (7, r"expected 2 pairs"),
+        ([(0, 100), (5, 5)], r"the bounds of a column are 5 and 5; expected \(least, largest\)"),
+        ([(0, float("nan")), (0, 1)], r"a bound is nan; expected a finite number"),
+    ],
+)
+def test_bounds_that_are_none_are_refused_before_the_fit(bounds: Any, message: str) -> None:
+    codes, values = data(n=20)
+    with pytest.raises(InvalidArgumentError, match=message):
+        Ridge().fit(codes, values, bounds=bounds)
+
+
 # --- Copies, seeds, memory ----------------------------------------------------------------------------
 
 

@@ -255,11 +255,13 @@ def test_transfer_is_a_table_of_every_pair() -> None:
     assert found.codes.shape == (2, 27)
     assert tuple(found.codes[1].tolist()) == SMALLEST
     assert (found.macs <= 1e9).all()
-    assert found.predicted == pytest.approx(OPPOSED.predict(found.codes)[0][:, :2])
+    mean = OPPOSED.predict(found.codes)[0][:, :2]
+    assert mean.min() < 0
+    assert found.predicted == pytest.approx(np.clip(mean, 0, 100))  # both are percentages
     assert np.diag(found.regret) == pytest.approx([0, 0])
     # Rows: the code's task. The code for seg is bad for video, by video's standard deviations.
     spread = OPPOSED.predict(space.sample(2000, 0))[0][:, 1].std()
-    assert found.regret[0, 1] == pytest.approx((found.predicted[1, 1] - found.predicted[0, 1]) / spread)
+    assert found.regret[0, 1] == pytest.approx((mean[1, 1] - mean[0, 1]) / spread)
     assert found.regret[0, 1] > 0
 
 
@@ -637,3 +639,21 @@ def test_a_metric_to_be_small_is_made_small() -> None:
 def test_the_function_is_not_hidden_by_its_module() -> None:
     assert search.ncp is function
     assert callable(function)
+
+
+def test_a_predictors_bounds_are_told_but_not_climbed() -> None:
+    free, bounded = Linear(("speed",), 1.0), Linear(("speed",), 1.0)
+    bounded.bounds = ((None, 5.0),)
+    one, other = (search.ncp(model, "speed", max_macs=2e9, **QUICK) for model in (free, bounded))
+    np.testing.assert_array_equal(one.codes, other.codes)
+    np.testing.assert_array_equal(one.score, other.score)
+    assert one.predicted[0, 0] > 10
+    np.testing.assert_array_equal(other.predicted, np.minimum(one.predicted, 5))
+    table, told = (search.transfer(model, "speed", max_macs=2e9, **QUICK) for model in (free, bounded))
+    np.testing.assert_array_equal(told.predicted, np.minimum(table.predicted, 5))
+
+
+def test_of_a_predictors_latency_less_is_better() -> None:
+    """No registered task says so; the column's name does."""
+    found = search.ncp(Linear(("phone/latency_ms",), 1.0), "phone/latency_ms", **QUICK)
+    assert found.best == SMALLEST

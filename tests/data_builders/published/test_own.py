@@ -60,7 +60,7 @@ LESS = {"minimize": ["error_rate"]}
 def own(**columns: Any) -> pd.DataFrame:
     """Six trials with one metric; `columns` are added or replaced, or dropped where they are None."""
     frame = pd.DataFrame(CODES, columns=list(space.NAMES))
-    frame["score"] = [1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
+    frame["acc"] = [1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
     for name, values in columns.items():
         if values is None:
             frame.pop(name)
@@ -79,16 +79,16 @@ def save(frame: pd.DataFrame, name: str = "mine.csv") -> str:
 
 @pytest.mark.parametrize("name", ["mine.csv", "mine.parquet", "mine.txt"])
 def test_a_file_becomes_a_task(name: str) -> None:
-    made = published.import_table(save(own(error_rate=ERRORS), name), "mine", "local", "score", **LESS)
+    made = published.import_table(save(own(error_rate=ERRORS), name), "mine", "local", "acc", **LESS)
     assert str(made) == "local@1.0.0-local.1"
     bench = nasbench_mr.load("local")
     task = bench.task("mine")
     assert [(m.name, m.direction, m.unit) for m in task.metrics] == [
-        ("score", "max", "unknown"),
+        ("acc", "max", "unknown"),
         ("error_rate", "min", "unknown"),
     ]
     assert (task.objective, task.dataset, task.space, task.cost) == (
-        "score",
+        "acc",
         "unknown",
         "nasbench-mr",
         "code",
@@ -97,7 +97,7 @@ def test_a_file_becomes_a_task(name: str) -> None:
     assert (bench.codes("mine") == CODES).all()
     result = bench.query(CODES[2], "mine")
     assert dict(result) == {
-        "score": 3.5,
+        "acc": 3.5,
         "error_rate": 40.0,
         "macs": cost.macs(CODES[2])[0],
         "params": cost.params(CODES[2])[0],
@@ -113,13 +113,13 @@ def test_what_is_known_of_a_trial_is_kept() -> None:
     frame["device"] = ["H100"] * 8
     frame["status"] = ["ok"] * 5 + ["failed", "ok", "diverged"]
     frame["error"] = [None] * 5 + ["out of memory", None, None]
-    frame.loc[5, "score"] = None
+    frame.loc[5, "acc"] = None
     frame["stratum"] = list("aabbccdd")
     frame["note"] = [None] * 8
     published.import_table(save(frame), "mine")
     bench = nasbench_mr.load("local")
     kept = bench.to_pandas("mine")
-    for name in ("seed", "score", "epochs", "train_seconds", "device", "status", "error", "stratum", "note"):
+    for name in ("seed", "acc", "epochs", "train_seconds", "device", "status", "error", "stratum", "note"):
         expected = frame[name].astype(object).where(frame[name].notna(), None).tolist()
         assert kept[name].astype(object).where(kept[name].notna(), None).tolist() == expected
     assert bench.query(CODES[0], "mine").seeds == (0, 1)
@@ -128,7 +128,7 @@ def test_what_is_known_of_a_trial_is_kept() -> None:
 
 @pytest.mark.parametrize("form", [space.to_string, lambda code: ", ".join(map(str, code))])
 def test_codes_may_be_one_column(form: Callable[[Any], str]) -> None:
-    frame = pd.DataFrame({"score": [1.0, 2.0, 3.0], "code": [form(code) for code in CODES[:3].tolist()]})
+    frame = pd.DataFrame({"acc": [1.0, 2.0, 3.0], "code": [form(code) for code in CODES[:3].tolist()]})
     published.import_table(save(frame), "mine")
     assert (nasbench_mr.load("local").codes("mine") == CODES[:3]).all()
 
@@ -139,7 +139,7 @@ def test_codes_of_the_second_space(form: str) -> None:
     frame = pd.DataFrame(cells, columns=list(nasbench201.NAMES))
     if form == "cells":
         frame = pd.DataFrame({"code": [nasbench201.to_string(cell) for cell in cells]})
-    frame["score"] = [1.0, 2.0, 3.0, 4.0]
+    frame["acc"] = [1.0, 2.0, 3.0, 4.0]
     made = published.import_table(save(frame), "cells")
     assert (made.tasks["cells"].space, made.tasks["cells"].cost) == ("nas-bench-201", "code")
     assert (nasbench_mr.load("local").codes("cells") == cells).all()
@@ -191,7 +191,7 @@ def test_the_recovered_table_of_3ddet(shared: Path | None) -> None:
 
 
 def test_a_known_task_keeps_what_is_known_of_it() -> None:
-    frame = own(score=None, mIoU=[70.0, 71, 72, 73, 74, 75], mAcc=[80.0] * 6)
+    frame = own(acc=None, mIoU=[70.0, 71, 72, 73, 74, 75], mAcc=[80.0] * 6)
     made = published.import_table(save(frame), "seg", objective="mIoU")
     seg = made.tasks["seg"]
     assert (seg.metrics, seg.dataset) == (tasks.get("seg").metrics, tasks.get("seg").dataset)
@@ -200,7 +200,7 @@ def test_a_known_task_keeps_what_is_known_of_it() -> None:
     assert kept["mIoU"].tolist() == frame["mIoU"].tolist()
     assert kept["aAcc"].isna().all()
     assert kept["macs"].tolist() == cost.macs(CODES).tolist()
-    made = published.import_table(save(own(score=None, moderate=50.0)), "kitti")
+    made = published.import_table(save(own(acc=None, moderate=50.0)), "kitti")
     assert "3ddet" in made.tasks
     assert nasbench_mr.load("local").to_pandas("3ddet")["macs"].isna().all()
 
@@ -215,12 +215,12 @@ def test_names_that_are_almost_the_same_are_one_tasks() -> None:
 def test_every_import_is_a_new_version(tiny_release: Path, home: Path) -> None:
     first = published.import_table(save(own()), "mine")
     before = snapshot(home)
-    second = published.import_table(save(own(score=[9.0] * 6)), "mine", replace_trials=True)
-    third = published.import_table(save(own(score=[8.0] * 6)), "other")
+    second = published.import_table(save(own(acc=[9.0] * 6)), "mine", replace_trials=True)
+    third = published.import_table(save(own(acc=[8.0] * 6)), "other")
     assert [r.version for r in (first, second, third)] == [f"1.0.0-local.{k}" for k in (1, 2, 3)]
     assert list(third.tasks) == ["mine", "other"]
     assert {k: v for k, v in snapshot(home).items() if k in before} == before
-    assert nasbench_mr.load("local").query(CODES[0], "mine")["score"] == 9.0
+    assert nasbench_mr.load("local").query(CODES[0], "mine")["acc"] == 9.0
     tiny = release.install(tiny_release)
     into = published.import_table(save(own()), "mine", into="tiny")
     assert into.version == "1.0.1-local.1"
@@ -284,16 +284,10 @@ def put(row: int, column: str, value: Any) -> pd.DataFrame:
 TWICE = pd.concat([own(), own()[2:3]], ignore_index=True)
 WRONG: dict[str, tuple[pd.DataFrame, type[NasbenchMRError], str]] = {
     "no b2": (own(b2=None), TableError, r"no column 'b2'; expected i1, .*, o1, or one column 'code'"),
-    "no code": (own()[["score"]], TableError, "no column 'i1'"),
-    "no metric": (own(score=None), TableError, "there is no metric"),
+    "no code": (own()[["acc"]], TableError, "no column 'i1'"),
+    "no metric": (own(acc=None), TableError, "there is no metric"),
     "no rows": (own()[:0], TableError, "it has no rows"),
     "a name in other case": (own(Seed=0), TableError, "no column may be called 'Seed': did you mean 'seed'"),
-    "an index": (
-        own(**{"Unnamed: 0": range(6)}),
-        TableError,
-        "is an unnamed index; write the file without it",
-    ),
-    "no name": (own(**{"": range(6)}), TableError, "is an unnamed index"),
     "a name that is used": (
         own(source=1.0),
         TableError,
@@ -307,17 +301,17 @@ WRONG: dict[str, tuple[pd.DataFrame, type[NasbenchMRError], str]] = {
     "outside": (put(3, "c1_1", 12), OutOfSpaceError, r"row 3: code\[4\] \(c1_1\) is 12; expected a multiple"),
     "far outside": (put(3, "c1_1", 1e300), OutOfSpaceError, r"row 3: code\[4\] \(c1_1\) is 2147483648"),
     "text in a metric": (
-        put(3, "score", "low"),
+        put(3, "acc", "low"),
         TableError,
-        "row 3: score is 'low'; expected a number",
+        "row 3: acc is 'low'; expected a number",
     ),
     "infinite": (
-        put(3, "score", float("inf")),
+        put(3, "acc", float("inf")),
         TableError,
-        "row 3: score is inf; expected a number, or nothing",
+        "row 3: acc is inf; expected a number, or nothing",
     ),
-    "nan": (put(3, "score", "nan"), TableError, "row 3: score is nan; expected a number, or nothing"),
-    "nothing": (put(3, "score", None), TableError, "row 3: status is 'ok' but score is null"),
+    "nan": (put(3, "acc", "nan"), TableError, "row 3: acc is nan; expected a number, or nothing"),
+    "nothing": (put(3, "acc", None), TableError, "row 3: status is 'ok' but acc is null"),
     "an unknown status": (
         put(3, "status", "fine"),
         TableError,
@@ -337,12 +331,12 @@ WRONG: dict[str, tuple[pd.DataFrame, type[NasbenchMRError], str]] = {
     ),
     "negative time": (own(train_seconds=-1.0), TableError, r"row 0: train_seconds is -1\.0"),
     "a bad string": (
-        pd.DataFrame({"code": [space.to_string(CODES[0]), "48_48"], "score": 1.0}),
+        pd.DataFrame({"code": [space.to_string(CODES[0]), "48_48"], "acc": 1.0}),
         OutOfSpaceError,
         "row 1: not a code: '48_48'",
     ),
     "no string": (
-        pd.DataFrame({"code": [space.to_string(CODES[0]), None], "score": 1.0}),
+        pd.DataFrame({"code": [space.to_string(CODES[0]), None], "acc": 1.0}),
         TableError,
         "row 1: code is empty",
     ),
@@ -357,17 +351,17 @@ def test_a_table_that_is_wrong_changes_nothing(name: str, home: Path) -> None:
     with pytest.raises(error, match=rf"^mine\.csv: .*{message}"):
         published.import_table(save(frame), "mine")
     assert snapshot(home) == before
-    assert nasbench_mr.load("local").query(CODES[2], "good")["score"] == 3.5
+    assert nasbench_mr.load("local").query(CODES[2], "good")["acc"] == 3.5
 
 
-HEADER = ",".join((*space.NAMES, "score"))
+HEADER = ",".join((*space.NAMES, "acc"))
 LINE = ",".join(map(str, CODES[0])) + ",1.5"
 FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not a CSV file: Empty CSV file"),
     "a header alone": (HEADER.encode(), "not a CSV file: .*Empty CSV file"),
     "a header and a line end": (f"{HEADER}\n".encode(), "it has no rows"),
     "a short line": (f"{HEADER}\n{LINE}\n1,2\n".encode(), r"not a CSV file: .*Expected 28 columns, got 2"),
-    "two names": (f"{HEADER},score\n{LINE},2\n".encode(), "column 'score' is there twice"),
+    "two names": (f"{HEADER},acc\n{LINE},2\n".encode(), "column 'acc' is there twice"),
     "half a UTF-16 letter": (
         f"{HEADER}\n{LINE}\n".encode("utf-16")[:-1],
         "not a CSV file: line 2 is not text in UTF-16",
@@ -395,7 +389,7 @@ def test_a_file_that_is_no_table_changes_nothing(name: str, home: Path) -> None:
 def test_a_csv_from_a_spreadsheet(start: str, end: str) -> None:
     Path("mine.csv").write_bytes(f"{start}{HEADER}{end}{LINE}{end}".encode())
     published.import_table("mine.csv", "mine")
-    assert nasbench_mr.load("local").query(CODES[0], "mine")["score"] == 1.5
+    assert nasbench_mr.load("local").query(CODES[0], "mine")["acc"] == 1.5
 
 
 def test_a_parquet_file_that_is_wrong_changes_nothing(home: Path) -> None:
@@ -409,8 +403,8 @@ def test_a_parquet_file_that_is_wrong_changes_nothing(home: Path) -> None:
 
     for wrong, message in (
         (arrow.drop_columns(["o1"]), "there is no column 'o1'"),
-        (arrow.drop_columns(["score"]), "there is no metric"),
-        (arrow.append_column("score", arrow["score"]), "column 'score' is there twice"),
+        (arrow.drop_columns(["acc"]), "there is no metric"),
+        (arrow.append_column("acc", arrow["acc"]), "column 'acc' is there twice"),
         (replaced("i1", pa.array(["8"] * 6)), "column 'i1' is string; expected numbers"),
         (replaced("i1", pa.array([True] * 6)), "column 'i1' is bool; expected numbers"),
         (replaced("i1", pa.array([8, 8, None, 8, 8, 8])), "row 2: i1 is empty"),
@@ -418,9 +412,9 @@ def test_a_parquet_file_that_is_wrong_changes_nothing(home: Path) -> None:
             replaced("i1", pa.array([2**63] * 6, pa.uint64())),
             "column 'i1': Integer value 92233",
         ),
-        (replaced("score", pa.array(["1.5"] * 6)), "column 'score' is string; expected numbers"),
-        (replaced("score", pa.array([1.0, float("nan")] * 3)), "row 1: score is nan; expected a number"),
-        (replaced("score", pa.array([1.0, float("-inf")] * 3)), "row 1: score is -inf; expected a number"),
+        (replaced("acc", pa.array(["1.5"] * 6)), "column 'acc' is string; expected numbers"),
+        (replaced("acc", pa.array([1.0, float("nan")] * 3)), "row 1: acc is nan; expected a number"),
+        (replaced("acc", pa.array([1.0, float("-inf")] * 3)), "row 1: acc is -inf; expected a number"),
         (replaced("status", pa.array([["ok"]] * 6)), "column 'status' is list<.*; expected numbers, text or"),
         (replaced("status", pa.array(["ok", "done"] * 3)), "row 1: status is 'done'"),
         (pa.concat_tables([arrow, arrow]), "rows 0 and 6 are the same trial"),
@@ -439,7 +433,7 @@ def test_a_parquet_file_that_is_wrong_changes_nothing(home: Path) -> None:
 
 
 def test_a_known_task_has_its_columns() -> None:
-    frame = own(score=None, mIoU=70.0)
+    frame = own(acc=None, mIoU=70.0)
     for wrong, error, message in (
         (
             frame.rename(columns={"mIoU": "miou"}),
@@ -462,8 +456,8 @@ def test_what_is_asked_for_is_checked() -> None:
     save(own())
     with pytest.raises(InvalidArgumentError, match=r"no file at nowhere\.csv"):
         published.import_table("nowhere.csv", "mine")
-    with pytest.raises(UnknownMetricError, match="has no metric 'scor': did you mean 'score'"):
-        published.import_table("mine.csv", "mine", objective="scor")
+    with pytest.raises(UnknownMetricError, match="has no metric 'ac': did you mean 'acc'"):
+        published.import_table("mine.csv", "mine", objective="ac")
     with pytest.raises(UnknownMetricError, match="has no metric 'loss'"):
         published.import_table("mine.csv", "mine", minimize=["loss"])
     for name in ("../mine", "", "a b"):
@@ -484,7 +478,7 @@ def test_what_is_asked_for_is_checked() -> None:
 
 def test_import_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     save(own())
-    assert cli.main(["import", "--task", "mine", "mine.csv", "--maximize", "score", "--json"]) == 0
+    assert cli.main(["import", "--task", "mine", "mine.csv", "--maximize", "acc", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     understood = told.pop("understood")
     assert told == {
@@ -495,11 +489,11 @@ def test_import_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         "next": "nasbench-mr best mine --release local",
     }
     assert (understood["rows"], understood["codes"], understood["seeds"]) == (6, 6, 1)
-    assert (understood["objective"], understood["direction"]) == ("score", "max")
+    assert (understood["objective"], understood["direction"]) == ("acc", "max")
     assert understood["columns"]["i1"] == "the code"
     assert (understood["costs"], understood["skipped"]) == ("computed from the codes", {})
     assert cli.main(["best", "mine", "-k", "1", "--release", "local", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["values"]["score"] == 6.5
+    assert json.loads(capsys.readouterr().out)[0]["values"]["acc"] == 6.5
 
 
 @pytest.mark.parametrize(
@@ -509,8 +503,8 @@ def test_import_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         (["mine.csv"], "'mine.csv' is a file: say which task it is about, --task NAME"),
         (["."], "has no data/<setting>/trainval.pkl"),
         (["--task", "mine", "."], "no file at ."),
-        (["--task", "mine", "bad.csv"], "bad.csv: row 3: score is 'high'; expected a number"),
-        (["--task", "mine", "mine.csv", "--objective", "scor"], "did you mean 'score'"),
+        (["--task", "mine", "bad.csv"], "bad.csv: row 3: acc is 'high'; expected a number"),
+        (["--task", "mine", "mine.csv", "--objective", "ac"], "did you mean 'acc'"),
         (["--task", "seg", "mine.csv"], "mine.csv: there is no column 'mIoU', the task's objective"),
         (["--task", "mine", "mine.csv", "--into", "nasbench-mr"], "nasbench-mr fetch"),
     ],
@@ -519,7 +513,7 @@ def test_import_explains_mistakes_in_one_line(
     arguments: list[str], message: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(own())
-    save(put(3, "score", "high"), "bad.csv")
+    save(put(3, "acc", "high"), "bad.csv")
     assert cli.main(["import", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
