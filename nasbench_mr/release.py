@@ -398,10 +398,12 @@ def seal(
         card: the text of DATASET_CARD.md; one made from the manifest by default.
 
     Raises:
-        ReleaseError: the name or version is malformed, or a task has no table.
+        ReleaseError: the name, the version or `about` does not fit the schema of `release.json`, or a task
+            has no table.
     """
     from nasbench_mr import card as dataset_card
     from nasbench_mr import croissant, values
+    from nasbench_mr import manifest as manifests
 
     check_name(name, version)
     tasks = list(tasks)
@@ -420,6 +422,17 @@ def seal(
         if f"tables/{task.name}.parquet" not in listed:
             raise ReleaseError(f"the task {task.name!r} has no tables/{task.name}.parquet in {folder}")
     digest = values.digest(tasks, arrows)
+    manifest = {
+        "name": name,
+        "version": version,
+        "schema_version": trials.SCHEMA_VERSION,
+        "digest": digest,
+        **about,
+        **_described_spaces(tasks),
+        "tasks": [t.to_dict() for t in tasks],
+        "files": listed,
+    }
+    manifests.check(manifest, folder / MANIFEST)
     release = Release(
         folder, name, version, {t.name: t for t in tasks}, files=listed, about=about, digest=digest
     )
@@ -431,16 +444,7 @@ def seal(
         files.write_text(folder / document, text)
         path = folder / document
         listed[document] = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
-    manifest = {
-        "name": name,
-        "version": version,
-        "schema_version": trials.SCHEMA_VERSION,
-        "digest": digest,
-        **about,
-        **_described_spaces(tasks),
-        "tasks": [t.to_dict() for t in tasks],
-        "files": dict(sorted(listed.items())),
-    }
+    manifest["files"] = dict(sorted(listed.items()))
     files.write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return Release.open(folder)
 
@@ -616,13 +620,15 @@ def verify(release: Release, progress: bool = False) -> None:
     """Re-hash every file, re-check every row, and derive `macs`, `params` and the digest from them again.
 
     Raises:
+        ReleaseError: `release.json` does not fit its schema.
         IntegrityError: a file is missing, altered or not listed, or the values have another digest.
         TableError: a row is malformed, or its cost is not its code's.
     """
     from tqdm import tqdm
 
-    from nasbench_mr import table, values
+    from nasbench_mr import manifest, table, values
 
+    manifest.check(json.loads((release.path / MANIFEST).read_text("utf-8")), release.path / MANIFEST)
     present = {p.relative_to(release.path).as_posix() for p in release.path.rglob("*") if p.is_file()}
     for name in sorted(present - set(release.files) - {MANIFEST}):
         raise IntegrityError(f"{release}: {name} is not listed in {MANIFEST}")
