@@ -9,10 +9,8 @@ never sees; those folds calibrate the uncertainty.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from nasbench_mr.extras import requires
 from nasbench_mr.npz import State
 from nasbench_mr.predictors.base import GradientPredictor, Scaler, noise_of, share
 from nasbench_mr.spaces import Space
+from nasbench_mr.threads import torch_threads
 
 with requires("search", "the predictor 'ensemble'"):
     import torch
@@ -85,7 +84,7 @@ class Ensemble(GradientPredictor):
         generator = torch.Generator().manual_seed(self.seed)
         # Member k never sees fold k.
         fold = torch.arange(len(x))[torch.randperm(len(x), generator=generator)] % self.members
-        with _one_thread():
+        with torch_threads():  # the steps are too small to share
             self._train(x, y, fold, generator)
             self._calibrate(x, y, fold)
 
@@ -193,17 +192,6 @@ def _kept(shape: torch.Size, dropout: float, generator: torch.Generator) -> Tens
     least = round(256 * dropout)
     keep = draws.view(torch.uint8)[: shape.numel()].view(shape) >= least
     return keep * (256 / (256 - least))
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute in one thread: its steps are too small to share, and numbers depend on no machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _schedule(progress: float) -> float:

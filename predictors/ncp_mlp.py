@@ -27,6 +27,7 @@ from nasbench_mr.extras import requires
 from nasbench_mr.npz import State
 from nasbench_mr.predictors.base import GradientPredictor, Scaler, share
 from nasbench_mr.spaces import Space
+from nasbench_mr.threads import torch_threads
 
 with requires("search", "the predictor 'ncp-mlp'"):
     import torch
@@ -53,6 +54,7 @@ class NcpMlp(GradientPredictor):
         self.models: list[TaskModel] = []
         self.columns: list[list[int]] = []
 
+    @torch_threads()
     def _fit(self, codes: Codes, values: Floats) -> None:
         x = self.space.relax(codes)
         costs = _costs(codes, self.space)

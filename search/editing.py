@@ -16,6 +16,7 @@ from nasbench_mr.checks import finite
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
 from nasbench_mr.extras import requires
 from nasbench_mr.spaces import Space
+from nasbench_mr.threads import torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +78,7 @@ class Pull:
     where: int
 
 
+@torch_threads()
 def edit(
     pulls: Sequence[Pull],
     start: Codes,

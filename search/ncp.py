@@ -40,6 +40,7 @@ from nasbench_mr.predictors.base import Scaler
 from nasbench_mr.search.editing import Editing, Pull, edit
 from nasbench_mr.spaces import Space, Spacious
 from nasbench_mr.tasks import Metric, Task
+from nasbench_mr.threads import torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -515,6 +516,7 @@ def _extreme(domain: Domain, largest: bool) -> Codes:
     return tried[row : row + 1]
 
 
+@torch_threads()
 def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, *, rate: float = 0.08) -> Trajectory:
     """Follows the score's gradient from many codes at once, on the grid and within the limits.
 

@@ -20,6 +20,7 @@ from nasbench_mr.data_builders.measuring import meters
 from nasbench_mr.data_builders.measuring.runtimes import RUNTIMES, open_device
 from nasbench_mr.errors import DeviceError, InvalidArgumentError
 from nasbench_mr.extras import requires
+from nasbench_mr.threads import torch_threads
 
 with requires("search", "measuring"):
     import torch
@@ -111,7 +112,7 @@ def measurer(setting: Setting) -> Callable[[Sequence[space.Code]], Group]:
 
     def measure(codes: Sequence[space.Code]) -> Group:
         begin = time.perf_counter()
-        with meters.threads(setting.threads):
+        with torch_threads(setting.threads):
             reference, rows = _Visits(setting, codes).all()
         return Group(rows, reference, about, time.perf_counter() - begin)
 

@@ -5,11 +5,10 @@ Each meter answers None where the machine does not tell; nothing is estimated.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,19 +89,6 @@ class Peak:
 def _resident(field: str) -> int:
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let PyTorch compute with so many threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def describe(device: torch.device, runtime: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.data_builders.training.scans import Scans
 from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
 from nasbench_mr.network import ResidualUnit
+from nasbench_mr.threads import torch_threads
 
 #: An epoch whose mean loss is this many times the first batch's has diverged.
 EXPLODED = 100.0
@@ -297,13 +298,8 @@ class _Run:
     def _settings(self) -> Iterator[None]:
         """Yield settings of torch that training wants, put back afterwards."""
         if self.device.type != "cuda":
-            # Sums depend on how they are shared out, so numbers would on the machine.
-            threads = torch.get_num_threads()
-            torch.set_num_threads(THREADS)
-            try:
+            with torch_threads(THREADS):
                 yield
-            finally:
-                torch.set_num_threads(threads)
             return
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high")

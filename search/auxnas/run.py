@@ -24,6 +24,7 @@ from nasbench_mr.errors import IntegrityError, InvalidArgumentError
 from nasbench_mr.extras import requires
 from nasbench_mr.search.auxnas.config import AuxConfig
 from nasbench_mr.search.auxnas.result import AuxResult
+from nasbench_mr.threads import torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,8 @@ def aux_nas(
         read = {"name": data.name, "digest": data.digest, "pixels": data.train.size, **data.about}
         read["outputs"] = tasks[0].channels(data.train.classes.get(primary))
         _write(folder / CONFIG, {**about, "data": read, "config": dataclasses.asdict(config)})
-    result = training.run(progress)
+    with contextlib.nullcontext() if chosen.type == "cuda" else torch_threads():
+        result = training.run(progress)
     if folder is not None:
         save_weights(folder / WEIGHTS, result.export())
         _write(folder / RESULT, result.to_dict())
