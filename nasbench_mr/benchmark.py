@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
@@ -743,11 +744,11 @@ class Benchmark:
 
         Returns:
             One row for each, by rising cost: "code" (tuple), each task's objective in a column named after
-            the task, and the cost.
+            the task, and the cost. Where no code's cost is known, only the metrics count: a warning says so,
+            and the cost is NaN.
 
         Raises:
             InvalidArgumentError: no task, tasks of different search spaces, or no such cost.
-            InfeasibleError: the table has no costs.
         """
         import numpy as np
         import pandas as pd
@@ -772,10 +773,15 @@ class Benchmark:
                 costs = self.cost(cost).known(codes)
             else:
                 costs = first.cost(cost)[[first.index[key] for key in arrays.keys(codes)]]
-            if len(costs) and np.isnan(costs).all():
-                raise InfeasibleError(f"the table of {first.task.name!r} has no {cost}; give cost=None")
             columns[cost] = costs
-            losses.append(costs)
+            if np.isfinite(costs).any():
+                losses.append(costs)
+            elif len(costs):
+                warnings.warn(
+                    f"no one knows {cost} of the codes of {first.task.name!r}: only metrics are compared "
+                    "(cost=None does so without this warning)",
+                    stacklevel=2,
+                )
         rows = non_dominated(np.stack(losses, axis=1))
         frame = pd.DataFrame({"code": list(map(tuple, codes[rows].tolist()))})
         for name, column in columns.items():

@@ -333,9 +333,12 @@ def test_a_table_without_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(nasbench201, "macs")
     cells = dataclasses.replace(tasks.get("nas-bench-201"), name="cells", cost="table")
     bench = small(cells, codes=nasbench201.sample(3, seed=0), Acc=[1.0, 2.0, 3.0])
-    with pytest.raises(InfeasibleError, match="has no macs; give cost=None"):
-        bench.pareto("cells")
-    assert len(bench.pareto("cells", cost=None)) == 1
+    with pytest.warns(
+        UserWarning, match="no one knows macs of the codes of 'cells': only metrics are compared"
+    ):
+        front = bench.pareto("cells")
+    assert (front["cells"].tolist(), front["macs"].isna().all()) == ([3.0], True)
+    assert bench.pareto("cells", cost=None)["cells"].tolist() == [3.0]
     with pytest.raises(InfeasibleError, match=r"at most 5 macs \(the table has none\)"):
         bench.best("cells", max_macs=5)
     with pytest.raises(InfeasibleError, match=r"no code of the table has at most.*costs are unknown"):

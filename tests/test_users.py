@@ -545,6 +545,14 @@ def test_unknown_costs_stop_nothing_without_limits(
     assert main(split) == 0
 
 
+def test_a_network_of_another_space_is_refused_before_the_search(
+    costless: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "cells", "--steps", "100000000", "--export", str(tmp_path / "net.py")]
+    assert main([*words, "--release", costless]) == 2
+    assert "'cells' has no multi-resolution networks to export" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_trainers
 import pandas as pd
@@ -15,13 +16,15 @@ import pytest
 import torch
 
 import nasbench_mr
-from nasbench_mr import search, space, tasks
+from nasbench_mr import predictors, search, space, tasks
 from nasbench_mr import workers as engines
+from nasbench_mr.arrays import same
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Job, Outcome, Trial
 from nasbench_mr.data_builders.generate import imagenet
 from nasbench_mr.data_builders.training import inputs, recipes
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, UnknownNameError, WorkerError
+from nasbench_mr.objective import Objective
 
 CODES = [tuple(code) for code in runner.draw_codes(4).tolist()]
 
@@ -449,6 +452,21 @@ def test_ray_runs_the_same_trials_and_survives_what_local_does(cluster: object, 
     assert errors[fake_trainers.HANGS_IN_C] == {"ran past its time limit of 1 s and was killed"}
     [died] = errors[fake_trainers.KILLED]
     assert "the worker or its node died" in died
+
+
+def test_what_a_search_is_made_of_goes_through_ray(cluster: object, known_release: Path) -> None:
+    import ray
+
+    asked = Objective.table(nasbench_mr.load(known_release), "seg", max_macs=2e9)
+    searcher = search.make("evolution", asked, 0)
+    model = predictors.make("ridge").fit(asked.domain.codes, asked.domain.codes.sum(axis=1))
+
+    def work(asked: Objective, searcher: search.Searcher, model: predictors.Predictor) -> tuple[Any, ...]:
+        trace = search.run(searcher, asked, 20)
+        return trace, asked, searcher, searcher.domain, model, model.predict(trace.codes)[0]
+
+    there = ray.get(ray.remote(work).remote(asked, searcher, model))
+    assert all(map(same, work(asked, searcher, model), there))
 
 
 def test_a_ray_worker_that_met_a_gpu_error_is_replaced(cluster: object) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from joblib.externals import loky
 
 import nasbench_mr
 from nasbench_mr import cost, predictors, search, space
@@ -118,17 +119,27 @@ def test_domains_are_equal_by_what_they_allow() -> None:
 
 def answer(asked: Objective, model: predictors.Predictor, codes: np.ndarray) -> tuple[Any, ...]:
     """Return what another process says, and what it was sent."""
-    trace = search.run(search.make("evolution", asked, 0), asked, 12)
-    return trace, asked, model, asked.evaluate(codes), model.predict(codes)[0]
+    searcher = search.make("evolution", asked, 0)
+    trace = search.run(searcher, asked, 12)
+    return trace, asked, model, searcher, searcher.domain, asked.evaluate(codes), model.predict(codes)[0]
 
 
-def test_objectives_predictors_and_traces_go_to_a_fresh_process_and_back(known_release: Path) -> None:
+POOLS: dict[str, Callable[[], Any]] = {
+    "spawn": lambda: ProcessPoolExecutor(1, multiprocessing.get_context("spawn")),
+    "joblib": lambda: loky.ProcessPoolExecutor(1),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_objectives_predictors_and_traces_go_to_a_fresh_process_and_back(
+    pool: str, known_release: Path
+) -> None:
     asked = Objective.table(nasbench_mr.load(known_release), {"seg": 1.0, "video": 1.0}, max_macs=2e9)
     codes = asked.domain.codes[:5]  # type: ignore[index]
     model = predictors.make("ridge").fit(codes, codes.sum(axis=1))
     here = answer(copy.deepcopy(asked), model, codes)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        there = pool.submit(answer, asked, model, codes).result()
+    with POOLS[pool]() as workers:
+        there = workers.submit(answer, asked, model, codes).result()
     assert all(map(same, here, there))
     assert there[1] != asked  # It was asked there.
     assert here[0] != search.run(search.make("random", asked, 0), asked, 12)
