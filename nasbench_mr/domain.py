@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ import numpy.typing as npt
 from nasbench_mr import checks, cost, spaces
 from nasbench_mr.arrays import Bools, ByValue, Codes, Costs, Floats, Ints, key, keys
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError, OutOfSpaceError, did_you_mean
+
+if TYPE_CHECKING:
+    from nasbench_mr.measured import Limit
 
 #: A whole space of at most this many codes is searched as a list of them.
 LISTED = 1 << 15
@@ -46,11 +49,14 @@ class Domain(ByValue, spaces.Spacious):
         macs, params: `(n,)` of `codes`, NaN where unknown; by default by the space's formula (`cost.of`).
         max_macs, max_params: limits, both inclusive. MACs of the 27 integers always mean `cost.macs`: those
             of the 50-class classification network for a 1x3x128x128 input, whatever the task.
+        limits: on measured costs, by what was measured; where that is not known, of a list of codes none,
+            and of a whole space the estimated cost counts (`measured.limits` makes them).
         fixed: values that some dimensions must have, by name.
 
     Raises:
         InfeasibleError: no code meets the limits.
-        InvalidArgumentError: a limit is not a positive number, or a fixed dimension does not exist.
+        InvalidArgumentError: a limit is not a positive number, or of another space; or a fixed dimension does
+            not exist.
     """
 
     CACHES = frozenset({"_near"})
@@ -64,9 +70,15 @@ class Domain(ByValue, spaces.Spacious):
         params: Costs | None = None,
         max_macs: float | None = None,
         max_params: float | None = None,
+        limits: Sequence[Limit] = (),
         fixed: Mapping[str, Any] | None = None,
     ):
         self.space = spaces.get("nasbench-mr") if space is None else space
+        self.limits = tuple(limits)
+        if self.limits and self.space.NAME != "nasbench-mr":
+            raise InvalidArgumentError(
+                f"{self.limits[0].cost.name!r} is a cost of 'nasbench-mr' codes, not of {self.space.NAME!r}"
+            )
         self.max_macs = checks.limit("max_macs", max_macs)
         self.max_params = checks.limit("max_params", max_params)
         self.fixed = self._parse_fixed(fixed or {})
@@ -87,6 +99,7 @@ class Domain(ByValue, spaces.Spacious):
             raise InfeasibleError(
                 f"no code {self._describe()}: the smallest has {self.macs(self._smallest)[0] / 1e9:.3g} "
                 f"GMACs and {self.params(self._smallest)[0] / 1e6:.3g} M parameters"
+                + "".join(f", {limit.cost.name} {limit.cost(self._smallest)[0]:.3g}" for limit in self.limits)
             )
 
     @cached_property
@@ -142,6 +155,8 @@ class Domain(ByValue, spaces.Spacious):
         for costs, limit in ((macs, self.max_macs), (params, self.max_params)):
             if limit < math.inf:
                 keep &= costs <= limit
+        for each in self.limits:
+            keep &= each.cost.known(codes) <= each.most
         for k, value in self.fixed.items():
             keep &= codes[:, k] == value
         if not keep.any():
@@ -160,6 +175,7 @@ class Domain(ByValue, spaces.Spacious):
             limits.append(f"has at most {self.max_macs / 1e9:.3g} GMACs")
         if self.max_params < math.inf:
             limits.append(f"has at most {self.max_params / 1e6:.3g} M parameters")
+        limits += [f"has {limit}" for limit in self.limits]
         limits += [f"has {self.space.NAMES[k]} = {value}" for k, value in self.fixed.items()]
         return " and ".join(limits) or "is there"
 
@@ -211,6 +227,8 @@ class Domain(ByValue, spaces.Spacious):
             inside &= self._formula.macs(codes) <= self.max_macs
         if self.max_params < math.inf:
             inside &= self._formula.params(codes) <= self.max_params
+        for each in self.limits:
+            inside[inside] = each.cost(codes[inside]) <= each.most
         return inside
 
     def _fix(self, codes: Codes) -> Codes:

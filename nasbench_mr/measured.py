@@ -37,6 +37,7 @@ from nasbench_mr.tasks import Metric, Task
 from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Trials
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
     from nasbench_mr.benchmark import Benchmark
@@ -139,7 +140,6 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any
         about: what its metadata say besides the units.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows = sorted(rows, key=lambda row: (row["runtime"] != "torch", row["runtime"], *row["code"]))
     codes = np.array([row["code"] for row in rows], np.int16)
@@ -150,16 +150,24 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any
     for name in _FLOATS:
         values = np.array([row[name] for row in rows], np.float64)
         columns[name] = pa.array(short(values), from_pandas=True)
-    metadata = {"schema_version": SCHEMA_VERSION, "units": UNITS, **about}
-    table = pa.table(columns).replace_schema_metadata({"nasbench_mr": json.dumps(metadata)})
+    return write_compact(path, columns, {"schema_version": SCHEMA_VERSION, "units": UNITS, **about})
+
+
+def write_compact(path: Path, columns: Mapping[str, pa.Array], about: Mapping[str, Any]) -> Path:
+    """Write columns as a small Parquet file, with what its metadata say."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(dict(columns)).replace_schema_metadata({"nasbench_mr": json.dumps(about)})
+    floats = [name for name, column in columns.items() if pa.types.is_floating(column.type)]
     with files.atomic(path) as temporary:
         pq.write_table(
             table,
             temporary,
             compression="zstd",
             compression_level=19,
-            use_dictionary=[name for name in columns if name not in _FLOATS],
-            column_encoding=dict.fromkeys(_FLOATS, "BYTE_STREAM_SPLIT"),
+            use_dictionary=[name for name in columns if name not in floats],
+            column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
             write_statistics=False,
         )
     return path
@@ -329,6 +337,9 @@ class Estimate(ByValue):
     Args:
         name: of the cost.
         codes, values: `(n, 27)` and `(n,)` what was measured.
+
+    Attributes:
+        error: standard deviation, as a share of the cost.
     """
 
     #: Of the ridge regression, in codes.
@@ -343,14 +354,14 @@ class Estimate(ByValue):
         matrix = z.T @ z + self.PENALTY * np.eye(z.shape[1])
         self._offset = float(y.mean())
         self._slope = np.linalg.solve(matrix, z.T @ (y - self._offset))
-        self._error = float(np.std(y - self._offset - z @ self._slope))
+        self.error = float(np.std(y - self._offset - z @ self._slope))
         self._codes = codes
 
     def predict(self, codes: object) -> tuple[Floats, Floats]:
         """Return the expected cost and its standard deviation: `(n, 1)` each."""
         x = (features.of_codes(space.check(codes), _SPACE) - self._mean) / self._scale
         mean = np.exp(self._offset + x @ self._slope)[:, None]
-        return mean, mean * self._error
+        return mean, mean * self.error
 
     def tensor(self, x: torch.Tensor) -> torch.Tensor:
         """Return the expected cost of `(n, 27)` relaxed codes, differentiable: `(n,)`."""
@@ -428,6 +439,10 @@ class Limits(NamedTuple):
     macs: float
     params: float
     measured: tuple[Limit, ...]
+
+    def of_domain(self) -> dict[str, Any]:
+        """Return them as arguments of `Domain`."""
+        return {"max_macs": self.macs, "max_params": self.params, "limits": self.measured}
 
 
 def limits(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import cost, spaces
+from nasbench_mr import cost, measured, spaces
 from nasbench_mr.arrays import ByValue, Codes, Costs, Floats, keys
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
@@ -196,12 +196,14 @@ class Objective(ByValue):
         *,
         max_macs: float | None = None,
         max_params: float | None = None,
+        limits: Mapping[str, float] | None = None,
         fixed: Mapping[str, Any] | None = None,
         distinct: bool = False,
     ) -> Objective:
         """Return the tabulated values; the domain is the codes that have one for every task.
 
         Args:
+            max_macs, max_params, limits, fixed: as `Benchmark.best` and `Domain` have them.
             distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the first.
 
         Raises:
@@ -217,8 +219,7 @@ class Objective(ByValue):
             source.codes[rows],
             macs=source.macs[rows],
             params=source.params[rows],
-            max_macs=max_macs,
-            max_params=max_params,
+            **measured.limits(bench, limits, max_macs, max_params).of_domain(),
             fixed=fixed,
         )
         return cls(source, domain, terms, source.epochs)
@@ -231,6 +232,7 @@ class Objective(ByValue):
         *,
         max_macs: float | None = None,
         max_params: float | None = None,
+        limits: Mapping[str, float] | None = None,
         fixed: Mapping[str, Any] | None = None,
     ) -> Objective:
         """Return the release's surrogates; the domain is the whole space.
@@ -242,7 +244,7 @@ class Objective(ByValue):
         terms = goals(bench, tasks)
         return cls(
             SurrogateSource(bench, terms),
-            whole_space(bench, terms, max_macs=max_macs, max_params=max_params, fixed=fixed),
+            whole_space(bench, terms, max_macs=max_macs, max_params=max_params, limits=limits, fixed=fixed),
             terms,
         )
 
@@ -345,22 +347,16 @@ def whole_space(
     *,
     max_macs: float | None = None,
     max_params: float | None = None,
+    limits: Mapping[str, float] | None = None,
     fixed: Mapping[str, Any] | None = None,
 ) -> Domain:
     """Return the whole space of the terms' tasks; one without a cost formula is as its table lists it."""
     space = spaces.get(terms[0].task.space)
+    bounds = measured.limits(bench, limits, max_macs, max_params).of_domain()
     if cost.of(space) is not None:
-        return Domain(space, max_macs=max_macs, max_params=max_params, fixed=fixed)
+        return Domain(space, **bounds, fixed=fixed)
     table = TableSource(bench, terms[:1])
-    return Domain(
-        space,
-        table.codes,
-        macs=table.macs,
-        params=table.params,
-        max_macs=max_macs,
-        max_params=max_params,
-        fixed=fixed,
-    )
+    return Domain(space, table.codes, macs=table.macs, params=table.params, **bounds, fixed=fixed)
 
 
 def _whole(column: Floats) -> Costs:

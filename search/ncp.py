@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import __version__, cost, directions, features, objective, plugins, release, spaces
+from nasbench_mr import (
+    __version__,
+    cost,
+    directions,
+    features,
+    measured,
+    objective,
+    plugins,
+    release,
+    spaces,
+)
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import tasks as registry
 from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys
@@ -175,6 +185,7 @@ def ncp(
     *,
     max_macs: float | None = None,
     max_params: float | None = None,
+    limits: Mapping[str, float] | None = None,
     seed: int = 0,
     preset: str | None = None,
     start: object = None,
@@ -198,8 +209,10 @@ def ncp(
     Args:
         source: a benchmark, on whose tables a predictor is fitted (`fit`), or a predictor already fitted,
             whose names are the tasks.
-        tasks: a name, several, or names with weights.
+        tasks: a name, several, or names with weights; measured costs such as "latency_ms@cpu" among them.
         max_macs, max_params: limits on the code's exact cost, inclusive. MACs always mean `cost.macs`.
+        limits: further limits by name, such as `{"latency_ms@cpu": 20}`. Gradients follow an estimate of the
+            cost; a code that was measured must be within the limit as measured.
         seed: of the starts and of the predictor that is fitted.
         preset: None, or "paper": the published algorithm, with its predictor and its one start.
         start: a code to improve; the default begins at random codes.
@@ -245,7 +258,7 @@ def ncp(
     idle = [name for name, value in editing.items() if value is not None]
     if idle and preset is None:
         raise InvalidArgumentError(f"{', '.join(idle)}: settings of preset='paper', which is not asked for")
-    within = {"max_macs": max_macs, "max_params": max_params, "fixed": fixed}
+    within = {"max_macs": max_macs, "max_params": max_params, "limits": limits, "fixed": fixed}
     problem = _problem(source, predictor, tasks, within, seed=seed, preset=preset, caution=caution)
     first = None if start is None else problem.domain.space.check(start)
     if first is not None and len(first) != 1:
@@ -271,6 +284,27 @@ class Model(Protocol):
 
     def predict(self, codes: Codes, *, bounded: bool = ...) -> tuple[Floats, Floats]: ...
     def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class _WithCosts:
+    """A predictor with a column for each measured cost that is to be low as well."""
+
+    def __init__(self, predictor: Model, costs: Mapping[str, measured.Cost]):
+        self.names = (*predictor.names, *costs)
+        self._predictor, self._costs = predictor, list(costs.values())
+
+    def predict(self, codes: Codes) -> tuple[Floats, Floats]:
+        mean, std = self._predictor.predict(codes)
+        own = [cost.estimate.predict(codes) for cost in self._costs]
+        means, stds = ([columns[k] for columns in own] for k in (0, 1))
+        return np.concatenate([mean, *means], 1), np.concatenate([std, *stds], 1)
+
+    def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        torch = _torch()
+        mean, std = self._predictor.tensor(x)
+        own = [cost.estimate.tensor(x)[:, None] for cost in self._costs]
+        errors = [column * cost.estimate.error for column, cost in zip(own, self._costs, strict=True)]
+        return torch.cat([mean, *own], 1), torch.cat([std, *errors], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,24 +440,34 @@ def _problem(
     """Return what to optimise; `within` has the limits and fixed values of its domain."""
     from nasbench_mr.predictors import GradientPredictor, Predictor
 
+    costs: dict[str, measured.Cost] = {}
     if isinstance(source, Predictor):
         if predictor is not None:
             raise InvalidArgumentError(
                 "two predictors are given; expected a benchmark and a predictor, or one"
             )
         predictor = source
-        domain = Domain(predictor.space, **within)
+        bounds = measured.limits(None, *map(within.get, ("limits", "max_macs", "max_params")))
+        domain = Domain(predictor.space, **bounds.of_domain(), fixed=within.get("fixed"))
         terms = _predicted_goals(predictor, tasks, seed)
     else:
         terms = objective.goals(source, tasks)
+        costs = {goal.key: source.cost(goal.task.name) for goal in terms if "@" in goal.task.name}
         domain = objective.whole_space(source, terms, **within)
         if predictor is None:
-            predictor = fit_paper(source, terms, seed) if preset == "paper" else fit(source, tasks, seed)
+            own = [goal for goal in terms if goal.key not in costs]
+            if not own:
+                raise InvalidArgumentError(
+                    f"{', '.join(costs)} alone: expected a task to optimise beside it; "
+                    "a cost alone is least for the smallest code"
+                )
+            weights = {goal.key: goal.weight for goal in own}
+            predictor = fit_paper(source, own, seed) if preset == "paper" else fit(source, weights, seed)
     if not isinstance(predictor, GradientPredictor):
         raise InvalidArgumentError(
             f"the predictor {predictor.kind!r} has no gradients; NCP needs 'ensemble', 'gp' or 'ncp-mlp'"
         )
-    return Problem(predictor, terms, domain, caution)
+    return Problem(_WithCosts(predictor, costs) if costs else predictor, terms, domain, caution)
 
 
 def _column(names: tuple[str, ...], goal: Goal) -> int:
@@ -601,6 +645,9 @@ class _RelaxedCost:
             if not np.isinf(limit).all():
                 function = _linear(domain, listed) if formula is None else formula
                 self.parts.append((function, torch.from_numpy(limit)))
+        for each in domain.limits:
+            most = torch.full((len(limits),), each.most, dtype=torch.float64)
+            self.parts.append((each.cost.estimate.tensor, most))
 
     def __call__(self, grid: Tensor, span: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         torch = _torch()
@@ -777,6 +824,7 @@ def transfer(
     *,
     max_macs: float | None = None,
     max_params: float | None = None,
+    limits: Mapping[str, float] | None = None,
     seed: int = 0,
     predictor: Predictor | None = None,
     **options: Any,
@@ -797,8 +845,9 @@ def transfer(
         else:
             predictor = fit(source, names, seed)
     given = None if predictor is source else predictor
-    shared = _problem(source, given, names, {"max_macs": max_macs, "max_params": max_params}, seed=seed)
-    options |= {"max_macs": max_macs, "max_params": max_params}
+    within = {"max_macs": max_macs, "max_params": max_params, "limits": limits}
+    shared = _problem(source, given, names, within, seed=seed)
+    options |= within
     best = [ncp(source, name, seed=seed, predictor=given, **options) for name in names]
     codes = np.concatenate([result.codes[:1] for result in best])
     predicted, _ = shared.predict(codes)

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, hosts, measured, release, space
+from nasbench_mr import cost, hosts, measured, predictors, release, search, space, spaces
 from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     InfeasibleError,
     InvalidArgumentError,
@@ -23,6 +24,7 @@ from nasbench_mr.errors import (
     UnknownTaskError,
 )
 from nasbench_mr.measured import MeasuredElsewhereWarning
+from nasbench_mr.objective import Objective
 
 #: Those of `tiny_release`, of which the last has only a failed trial; costs are known of the first 50.
 CODES = space.sample(61, seed=0)
@@ -211,3 +213,47 @@ def test_a_release_of_costs_is_verified_and_packed(tmp_path: Path) -> None:
     assert "| cpu | " in card
     kept = measured.short(LATENCY)
     assert f"| torch | 1, 128, 1 | cpu | 50 | {kept.min():.2f} | {np.median(kept):.2f} |" in card
+
+
+def test_objectives_and_domains_under_limits(bench: Benchmark) -> None:
+    middle = float(np.median(LATENCY))
+    tabulated = Objective.table(bench, "seg", limits={"latency_ms@cpu": middle})
+    known = bench.cost("latency_ms@cpu").known(tabulated.domain.codes)
+    assert 0 < len(known) < 50
+    assert (known <= middle).all()
+    # As an objective it is to be low.
+    cheapest = Objective.table(bench, "latency_ms@cpu").best_measured()
+    assert cheapest is not None
+    assert cheapest[0] == tuple(CODES[LATENCY.argmin()].tolist())
+    limit = measured.limits(bench, {"latency_ms@cpu": middle}).measured
+    whole = Domain(limits=limit)
+    drawn = whole.sample(20, np.random.default_rng(0))
+    assert (bench.cost("latency_ms@cpu")(drawn) <= middle).all()
+    assert whole.contains(CODES[:50]).tolist() == (known_costs(bench, CODES[:50]) <= middle).tolist()
+    with pytest.raises(InfeasibleError, match=r"at most 0.01 latency_ms@cpu: the smallest has"):
+        Domain(limits=measured.limits(bench, {"latency_ms@cpu": 0.01}).measured)
+    with pytest.raises(InvalidArgumentError, match="is a cost of 'nasbench-mr' codes, not of"):
+        Domain(spaces.get("nas-bench-201"), limits=limit)
+
+
+def known_costs(bench: Benchmark, codes: Any) -> Any:
+    return bench.cost("latency_ms@cpu").known(codes)
+
+
+def test_ncp_under_a_measured_limit(bench: Benchmark) -> None:
+    pytest.importorskip("torch")
+    options: dict[str, Any] = {"starts": 8, "steps": 10, "polish": 1}
+    model = predictors.make("ensemble", members=2, hidden=(8,), epochs=5)
+    model.fit(CODES[:60], bench.query_many(CODES[:60], "seg", ("mIoU",))["mIoU"], names=("seg",))
+    most = float(np.quantile(LATENCY, 0.3))
+    cost_ = bench.cost("latency_ms@cpu")
+    found = search.ncp(bench, "seg", limits={"latency_ms@cpu": most}, predictor=model, **options)
+    assert cost_(found.codes).max() <= most
+    joint = search.ncp(bench, {"seg": 1.0, "latency_ms@cpu": 5.0}, predictor=model, **options)
+    assert joint.names == ("seg", "latency_ms@cpu")
+    alone = search.ncp(bench, "seg", predictor=model, **options)
+    assert cost_(joint.codes[:1]) < cost_(alone.codes[:1])
+    with pytest.raises(InvalidArgumentError, match="expected a task to optimise beside it"):
+        search.ncp(bench, "latency_ms@cpu", **options)
+    with pytest.raises(UnknownMetricError, match="no cost 'latency_ms@cpu' to limit"):
+        search.ncp(model, "seg", limits={"latency_ms@cpu": most})

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from nasbench_mr import checks, files, measured, space, workers
-from nasbench_mr.arrays import Codes, Floats, key
+from nasbench_mr.arrays import Codes, Floats, keys
 from nasbench_mr.data_builders.measuring.measure import (
     Group,
     Setting,
@@ -32,6 +32,7 @@ from nasbench_mr.errors import DeviceError, InvalidArgumentError
 
 #: Codes measured together, and groups that are looked at together to tell whether the device is busy.
 GROUP, WINDOW = 8, 4
+_HERE = __name__.rpartition(".")[0]
 
 
 def measure(
@@ -66,7 +67,7 @@ def measure(
     todo = [tuple(code) for code in space.check(codes).tolist() if bytes(code) not in have]
     todo = [todo[k] for k in np.random.default_rng(0).permutation(len(todo))]
     groups = [todo[k : k + GROUP] for k in range(0, len(todo), GROUP)]
-    work = workers.Work(f"{measure.__module__.rpartition('.')[0]}.measure:measurer", (setting,))
+    work = workers.Work(f"{_HERE}.measure:measurer", (setting,))
     recent: list[Group] = []
     first: float | None = None
     done = workers.run(work, groups, engine=engine, workers=count, **options)
@@ -180,35 +181,55 @@ def _row(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def recheck(
-    table: measured.CostTable, setting: Setting, sample: int = 64, seed: int = 0, *, count: int = 1
-) -> dict[str, Any]:
-    """Measure a random sample of a table's codes again.
-
-    Returns:
-        "runtime", "codes" (how many), "rank" (Spearman's correlation of the old and the new latency),
-        "ratio" (median of new over old).
+def remeasure(codes: Codes, cost: measured.Cost, *, count: int = 1) -> Floats:
+    """Measure codes now, as they were measured for a cost: `(n,)`, of its column.
 
     Raises:
-        DeviceError: this machine is not the one of the table.
+        DeviceError: this machine is not the one of the cost, or too busy.
+        InvalidArgumentError: the cost is not a latency.
     """
+    if not cost.column.startswith("latency"):
+        raise InvalidArgumentError(f"{cost.name!r} can't be measured alone; expected a latency")
+    quartile = ("latency_q1_ms", "latency_ms", "latency_q3_ms").index(cost.column)
+    setting = setting_of(cost)
     here = setting.describe()
     for name in ("device", "name", "cores"):
-        if here[name] != table.about[name]:
+        if here[name] != cost.table.about[name]:
             raise DeviceError(
-                f"the table was measured with {name} {table.about[name]!r}, this machine has {here[name]!r}"
+                f"{cost.name!r} was measured with {name} {cost.table.about[name]!r}, "
+                f"this machine has {here[name]!r}"
             )
-    known = table.codes[table.rows(setting.runtime)]
-    chosen = known[np.random.default_rng(seed).permutation(len(known))[:sample]]
-    before = table.lookup(chosen, "latency_ms", setting.runtime)
-    work = workers.Work(f"{measure.__module__.rpartition('.')[0]}.measure:measurer", (setting,))
-    groups = [list(map(tuple, chosen[k : k + GROUP].tolist())) for k in range(0, len(chosen), GROUP)]
-    now: dict[bytes, float] = {}
+    work = workers.Work(f"{_HERE}.measure:measurer", (setting,))
+    groups = [list(map(tuple, codes[k : k + GROUP].tolist())) for k in range(0, len(codes), GROUP)]
+    found: dict[bytes, float] = {}
     for _, group in workers.run(work, groups, workers=count):
-        now |= {bytes(row["code"]): float(np.median(row["times_ms"])) for row in group.rows}
-    after: Floats = np.array([now[key(code)] for code in chosen])
+        found |= {bytes(row["code"]): float(quartiles(row["times_ms"])[quartile]) for row in group.rows}
+    return np.array([found[code] for code in keys(codes)])
+
+
+def setting_of(cost: measured.Cost) -> Setting:
+    """Return how a cost was measured."""
+    row, table = cost.rows[0], cost.table
+    whole = {name: int(table.columns[name][row]) for name in ("batch", "size", "threads")}
+    about = {name: table.about[name] for name in ("device", "repeat", "clock")}
+    return Setting(runtime=cost.runtime, **whole, **about)
+
+
+def recheck(cost: measured.Cost, sample: int = 64, seed: int = 0, *, count: int = 1) -> dict[str, Any]:
+    """Measure a random sample of a cost's codes again.
+
+    Returns:
+        "cost", "codes" (how many), "rank" (Spearman's correlation of the old and the new values), "ratio"
+        (median of new over old).
+
+    Raises:
+        DeviceError, InvalidArgumentError: see `remeasure`.
+    """
+    checks.at_least(2, "sample", sample)
+    chosen = np.random.default_rng(seed).permutation(len(cost.codes))[:sample]
+    before, after = cost.values[chosen], remeasure(cost.codes[chosen], cost, count=count)
     return {
-        "runtime": setting.runtime,
+        "cost": cost.name,
         "codes": len(chosen),
         "rank": float(np.corrcoef(_ranks(before), _ranks(after))[0, 1]),
         "ratio": float(np.median(after / before)),

@@ -231,6 +231,31 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Add --limit, see `limits_of`."""
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="COST=N",
+        help="at most N of a measured cost, such as latency_ms@cpu=20; may be given again",
+    )
+
+
+def limits_of(args: argparse.Namespace) -> dict[str, float]:
+    """Return the limits of --limit by the cost's name."""
+    found: dict[str, float] = {}
+    for text in args.limit:
+        name, equals, most = text.partition("=")
+        if not equals or not name or name in found:
+            raise InvalidArgumentError(f"--limit {text!r}: expected COST=N once, such as latency_ms@cpu=20")
+        try:
+            found[name] = amount(most)
+        except argparse.ArgumentTypeError as error:
+            raise InvalidArgumentError(f"--limit {text!r}: {error}") from None
+    return found
+
+
 def add_distinct(parser: argparse.ArgumentParser) -> None:
     """Add --distinct."""
     parser.add_argument(

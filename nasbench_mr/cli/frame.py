@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
@@ -98,7 +99,7 @@ def run(registry: Mapping[str, tuple[str, str, str]], argv: Sequence[str] | None
     argv = list(sys.argv[1:] if argv is None else argv)
     command, args = Command(), argparse.Namespace(typed=argv)
     try:
-        with _terminable():
+        with _terminable(), _warnings_in_a_line():
             parser, command = make_parser(registry, argv)
             parser.parse_args(argv, args)
             status = command.run(args) or 0
@@ -122,6 +123,22 @@ def run(registry: Mapping[str, tuple[str, str, str]], argv: Sequence[str] | None
         how = "terminated" if ended else "interrupted"
         print(f"nasbench-mr: {how}: {command.resume(args)}", file=sys.stderr)
         return 128 + (signal.SIGTERM if ended else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Print the package's own warnings as its other messages, without where they were raised."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:
+            if category.__module__.startswith("nasbench_mr."):
+                print(f"nasbench-mr: {escape.terminal(str(message))}", file=sys.stderr)
+            else:
+                usual(message, category, *where, **how)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _refuse(message: str, args: argparse.Namespace) -> int:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from nasbench_mr.data_builders.measuring.measure import Setting
 
 
+#: Options that say how to measure.
+_SETTING = ("device", "batch", "size", "threads", "repeat", "clock", "max_spread")
+
+
 class Measure(Command):
     """Measure what codes cost on this device: latency, memory, and energy where the machine tells it.
 
@@ -129,14 +133,11 @@ def _check(args: argparse.Namespace) -> None:
     from nasbench_mr import load
     from nasbench_mr.data_builders.measuring import campaign
 
-    given = {"codes": args.codes, "release": args.release, "out": args.out, "install": args.install}
-    if idle := [f"--{name}" for name, value in given.items() if value is not None]:
-        raise InvalidArgumentError(f"{', '.join(idle)} has no effect with --check")
-    cost = load().cost(args.check)
-    first = {key: int(cost.table.columns[key][cost.rows[0]]) for key in ("batch", "size", "threads")}
-    about = {key: cost.table.about[key] for key in ("device", "repeat", "clock")}
-    setting = _setting(args, runtime=cost.runtime, **first, **about)
-    found = campaign.recheck(cost.table, setting, 64 if args.sample is None else args.sample)
+    others = ("codes", "release", "runtime", "out", "label", "install", *_SETTING)
+    if idle := [f"--{name.replace('_', '-')}" for name in others if getattr(args, name) is not None]:
+        raise InvalidArgumentError(f"{', '.join(idle)}: no effect with --check, which measures as before")
+    sample = 64 if args.sample is None else args.sample
+    found = campaign.recheck(load().cost(args.check), sample, count=args.workers)
     if args.json:
         return print_json(found)
     print(format_table([found]))
@@ -144,12 +145,11 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _setting(args: argparse.Namespace, **known: Any) -> Setting:
-    """Return how to measure: what was typed, else what is known, else the defaults."""
+    """Return how to measure: what was typed, else the defaults."""
     from nasbench_mr.data_builders.measuring.measure import Setting
 
-    names = ("device", "batch", "size", "threads", "repeat", "clock", "max_spread")
-    typed = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return Setting(**{**known, **typed})
+    typed = {name: getattr(args, name) for name in _SETTING if getattr(args, name) is not None}
+    return Setting(**known, **typed)
 
 
 def _codes(args: argparse.Namespace) -> Codes:

@@ -12,11 +12,13 @@ from nasbench_mr.cli.command import (
     Command,
     add_distinct,
     add_json,
+    add_limit,
     add_limits,
     add_release,
     add_tasks,
     code_of_row,
     format_table,
+    limits_of,
     open_release,
     print_json,
     split_names,
@@ -159,6 +161,7 @@ class Best(Command):
 
     Example:
       nasbench-mr best seg -k 3 --max-macs 1G
+      nasbench-mr best seg --limit latency_ms@cpu=20
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -166,23 +169,37 @@ class Best(Command):
         parser.add_argument("-k", type=whole, metavar="N", default=5, help="how many (default 5)")
         parser.add_argument("--metric", metavar="M", help="what to rank by (default: the task's objective)")
         add_limits(parser)
+        add_limit(parser)
         add_distinct(parser)
         add_release(parser)
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
+        import numpy as np
+
         bench = open_release(args)
+        limits = limits_of(args)
         best = bench.best(
             args.task,
             args.k,
             max_macs=args.max_macs,
             max_params=args.max_params,
+            limits=limits,
             metric=args.metric,
             distinct=args.distinct,
         )
+        codes = np.array([r.code for r in best], np.int16)
+        costs = {name: bench.cost(name).known(codes) for name in limits if "@" in name}
         if args.json:
-            return print_json([result_json(r) for r in best])
-        print(format_table(best_rows(bench, args.task, best)))
+            rows = [result_json(r) for r in best]
+            for k, row in enumerate(rows):
+                row["values"] |= {name: float(values[k]) for name, values in costs.items()}
+            return print_json(rows)
+        shown = best_rows(bench, args.task, best)
+        for k, row in enumerate(shown):
+            code = row.pop("code")
+            row |= {name: float(values[k]) for name, values in costs.items()} | {"code": code}
+        print(format_table(shown))
         return None
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import cost, explorer, objective, progress, spaces
+from nasbench_mr import cost, explorer, measured, objective, progress, spaces
 from nasbench_mr.arrays import Codes
 from nasbench_mr.cli.command import (
     Command,
     Names,
     add_distinct,
     add_json,
+    add_limit,
     add_limits,
     add_release,
     add_tasks,
@@ -25,6 +26,7 @@ from nasbench_mr.cli.command import (
     file_to_write,
     folder_to_write,
     format_table,
+    limits_of,
     number,
     open_release,
     print_json,
@@ -50,6 +52,10 @@ if TYPE_CHECKING:
     from nasbench_mr.search.ncp import NCPResult, Transfer
 
 
+#: How many of the best codes found `search --measure` measures at most.
+MEASURED = 16
+
+
 class Search(Command):
     """Find a network for one task, or for several jointly.
 
@@ -61,6 +67,7 @@ class Search(Command):
 
     Example:
       nasbench-mr search seg video --max-macs 2e9
+      nasbench-mr search seg --limit latency_ms@cpu=20
       nasbench-mr search seg --max-macs 1G --fixed i1=16,i2=16 --export net.py
       nasbench-mr search seg --start '#12' --more-macs 10
       nasbench-mr search seg --preset paper:rate=1:rounded=True
@@ -72,6 +79,12 @@ class Search(Command):
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         add_tasks(parser, 'the tasks; "seg=2 video" weighs them, "seg/mAcc" names another metric', first=True)
         add_limits(parser)
+        add_limit(parser)
+        parser.add_argument(
+            "--measure",
+            action="store_true",
+            help="measure the networks found on this machine, the best first, until one is within --limit",
+        )
         parser.add_argument(
             "--seed", type=whole, default=0, metavar="K", help="seed of the search (default 0)"
         )
@@ -133,7 +146,11 @@ class Search(Command):
         terms = objective.goals(bench, weights)
         whole = objective.whole_space(bench, terms)
         start = None if args.start is None else _start(bench, terms[0].task, args.start)
-        limits = {"max_macs": _max_macs(args, whole, start), "max_params": args.max_params}
+        limits: dict[str, Any] = {
+            "max_macs": _max_macs(args, whole, start),
+            "max_params": args.max_params,
+            "limits": limits_of(args),
+        }
         if args.export:
             check_exportable(terms[0].task if args.head is None else bench.task(args.head))
         chosen = {**_preset(args.preset), "start": start, "starts": args.starts, "steps": args.steps}
@@ -145,18 +162,22 @@ class Search(Command):
         if args.searcher is None:
             with progress.line("searching (the first time, a predictor is fitted and kept)"):
                 result = ncp(bench, weights, **limits, seed=args.seed, **options)
-            code, said = result.best, _predicted(result)
+            bounds = measured.limits(bench, limits["limits"]).measured
+            row, fresh = _measured(result.codes, bounds) if args.measure else (0, {})
+            code, said = tuple(result.codes[row].tolist()), _predicted(result, row)
             if args.explore:
                 path = result.trajectory
                 climb = explorer.Climb(path.codes, path.score, code, result.names, limits["max_macs"])
                 explorer.write(bench, args.explore, climb=climb)
         else:
+            fresh = {}
             with progress.line("searching"):
                 code, said = _ask(bench, weights, limits, fixed, args)
         about: dict[str, Any] = {
             "code": list(code),
             "string": whole.space.to_string(code),
             **_costs(whole, code),
+            "measured": _measured_costs(bench, limits["limits"], code) | fresh,
             "tasks": [
                 {"task": goal.key, "metric": goal.metric.name, **own, **_known(bench, goal, code, limits)}
                 for goal, own in zip(terms, said, strict=True)
@@ -176,7 +197,10 @@ class Search(Command):
         if args.json:
             return print_json(about)
         print(about["string"])
-        print(f"{_cost(about)}\n")
+        print(_cost(about))
+        for name, entry in about["measured"].items():
+            print(f"{entry['value']:.4g} {name} ({entry['source']})")
+        print()
         print(format_table(about["tasks"]))
         if joint is not None:
             print(f"\nbest joint, tabulated: {joint['string']}\n{_cost(joint)}")
@@ -247,6 +271,10 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         if args.more_macs is None:  # else it is what the limit refers to
             idle.append("start")
     given = [f"--{name}" for name in idle if getattr(args, name) is not None]
+    if args.measure and (args.transfer or args.searcher is not None or not args.limit):
+        raise InvalidArgumentError(
+            "--measure has no effect without --limit, or with --transfer or --searcher"
+        )
     if _preset(args.preset)["preset"] == "paper" and args.starts is not None and not given:
         given, why = ["--starts"], "with --preset paper, which has one start"
     if args.head is not None and args.export is None and not args.transfer:
@@ -316,18 +344,54 @@ def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> f
     return float(macs * (1 + args.more_macs / 100))
 
 
-def _predicted(result: NCPResult) -> list[dict[str, float]]:
-    """Return what NCP expects of its best code, by task."""
+def _predicted(result: NCPResult, row: int) -> list[dict[str, float]]:
+    """Return what NCP expects of one of its codes, by task."""
     return [
         {"predicted": float(mean), "std": float(std)}
-        for mean, std in zip(result.predicted[0], result.std[0], strict=True)
+        for mean, std in zip(result.predicted[row], result.std[row], strict=True)
     ]
+
+
+def _measured(codes: Codes, limits: Sequence[measured.Limit]) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return the first row of codes that is within limits when it is measured now, and what it costs.
+
+    Raises:
+        DeviceError: a limit is on a cost of another machine.
+        InfeasibleError: none of the first ones is.
+    """
+    from nasbench_mr.data_builders.measuring.campaign import remeasure
+
+    for row, code in enumerate(codes[:MEASURED]):
+        costs = [float(remeasure(code[None], each.cost, count=0)[0]) for each in limits]
+        if all(cost <= each.most for cost, each in zip(costs, limits, strict=True)):
+            return row, {
+                each.cost.name: {"value": cost, "source": "measured now"}
+                for cost, each in zip(costs, limits, strict=True)
+            }
+    raise InfeasibleError(
+        f"none of the {min(len(codes), MEASURED)} best codes found is within --limit when it is measured; "
+        "give a lower limit to --limit than the one you need, or more --starts"
+    )
+
+
+def _measured_costs(
+    bench: Benchmark, limits: Mapping[str, float], code: tuple[int, ...]
+) -> dict[str, dict[str, Any]]:
+    """Return what a code costs, by the name of each measured cost that is limited, and who says so."""
+    one, found = np.array([code], np.int16), {}
+    for limit in measured.limits(bench, limits).measured:
+        known = bool(np.isfinite(limit.cost.known(one)[0]))
+        found[limit.cost.name] = {
+            "value": float(limit.cost(one)[0]),
+            "source": f"measured, {limit.cost.release}" if known else "estimated",
+        }
+    return found
 
 
 def _ask(
     bench: Benchmark,
     weights: dict[str, float],
-    limits: dict[str, float | None],
+    limits: Mapping[str, Any],
     fixed: dict[str, int | str],
     args: argparse.Namespace,
 ) -> tuple[tuple[int, ...], list[dict[str, float]]]:
@@ -350,7 +414,7 @@ def _ask(
 
 
 def _known(
-    bench: Benchmark, goal: Goal, code: tuple[int, ...], limits: dict[str, float | None]
+    bench: Benchmark, goal: Goal, code: tuple[int, ...], limits: Mapping[str, Any]
 ) -> dict[str, float | None]:
     """Return what a task's table says of the nearest code, and of the best one within the limits."""
     own = spaces.get(goal.task.space)
@@ -370,8 +434,7 @@ def _known(
         best = bench.best(
             goal.task.name,
             1,
-            max_macs=limits["max_macs"],
-            max_params=limits["max_params"],
+            **limits,
             metric=goal.metric.name,
         )
         known["best trained"] = best[0][goal.metric.name]

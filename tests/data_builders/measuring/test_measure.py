@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from nasbench_mr import measured, space
+import nasbench_mr
+from nasbench_mr import measured, release, space
 from nasbench_mr.data_builders.measuring import campaign, measure, meters
 from nasbench_mr.data_builders.measuring.graphs import onnx_model
 from nasbench_mr.data_builders.measuring.measure import Group, Setting
@@ -131,14 +133,19 @@ def test_a_device_that_slows_down_is_refused() -> None:
 
 
 def test_the_check_measures_a_sample_again(tmp_path: Path) -> None:
-    table = measured.read(campaign.measure(CODES, QUICK, tmp_path, count=0))
-    found = campaign.recheck(table, QUICK, sample=2, count=0)
+    campaign.measure(CODES, QUICK, tmp_path, count=0)
+    release.create(lambda to: shutil.copytree(tmp_path / "costs", to / "costs"), "mine", "1.0.0", [])
+    cost = nasbench_mr.load().cost("latency_ms@cpu")
+    assert campaign.setting_of(cost) == replace(QUICK, max_spread=0.2)
+    found = campaign.recheck(cost, sample=2, count=0)
     assert found["codes"] == 2
     assert -1 <= found["rank"] <= 1
     assert found["ratio"] > 0
-    table.about["name"] = "Z80"
+    with pytest.raises(InvalidArgumentError, match="can't be measured alone"):
+        campaign.remeasure(CODES, nasbench_mr.load().cost("memory_mb@cpu"))
+    cost.table.about["name"] = "Z80"
     with pytest.raises(DeviceError, match="'Z80'"):
-        campaign.recheck(table, QUICK)
+        campaign.recheck(cost)
 
 
 def test_devices_and_settings_are_checked() -> None:
