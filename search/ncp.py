@@ -293,8 +293,14 @@ class _WithCosts:
         self.names = (*predictor.names, *costs)
         self._predictor, self._costs = predictor, list(costs.values())
 
-    def predict(self, codes: Codes) -> tuple[Floats, Floats]:
-        mean, std = self._predictor.predict(codes)
+    @property
+    def limits(self) -> Floats:
+        """Bounds of what is predicted: `(2, m)`; costs are positive."""
+        own = np.array([[0.0], [np.inf]])
+        return np.concatenate([self._predictor.limits, np.repeat(own, len(self._costs), axis=1)], axis=1)
+
+    def predict(self, codes: Codes, *, bounded: bool = True) -> tuple[Floats, Floats]:
+        mean, std = self._predictor.predict(codes, bounded=bounded)
         own = [cost.estimate.predict(codes) for cost in self._costs]
         means, stds = ([columns[k] for columns in own] for k in (0, 1))
         return np.concatenate([mean, *means], 1), np.concatenate([std, *stds], 1)
