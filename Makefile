@@ -3,7 +3,7 @@
 # make docs   writes the documentation site to site/; warnings are errors
 # make release builds and checks what is published: sdist, wheel, tarballs of the tables, in dist/
 # make bench  prints the speed figures (quiet machine, please)
-# make chaos  kills builds, comparisons, imports and data generation for two minutes, and checks what is left
+# make chaos  kills commands that write for two minutes, and checks what is left (tests/chaos.py --help)
 # make fuzz   fuzzes the parsers of outside input, ten minutes each (FUZZ="--seconds 60 table csv" for others)
 # make lowest the tests with the oldest versions that setup.cfg allows (downloads gigabytes)
 # make newest the tests with the newest versions there are (downloads gigabytes)

@@ -163,10 +163,10 @@ def _costs(release: Release) -> list[str]:
             versions = [table.about[key] for key in ("torch", "onnxruntime") if key in table.about]
             cells = [
                 name.removesuffix("-costs"),
-                markdown(f"{table.device} ({', '.join(versions)})"),
-                runtime,
+                markdown(f"{table.device} ({', '.join(map(str, versions))})"),
+                markdown(runtime),
                 ", ".join(how),
-                str(table.about.get("clock", "wall")),
+                markdown(str(table.about.get("clock", "wall"))),
                 f"{len(rows):,}",
                 *(f"{value:.2f}" for value in (latency.min(), np.median(latency), latency.max())),
             ]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasbench_mr.errors import IntegrityError, StorageError
+from nasbench_mr.errors import IntegrityError, StorageError, UnsafeFileError
 
 #: Where files of a user without a home folder would go: nothing is there, and nothing can be written there.
 NOWHERE = Path(os.devnull) / "nasbench-mr"
@@ -27,6 +27,8 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _SWEPT: set[Path] = set()
 #: Seconds that a process waits for a lock of another: longer than any download or import takes.
 MAX_WAIT = 4 * 3600.0
+#: Bytes of a file that is read as a whole, before anything of it can be checked.
+MAX_SMALL = 64 << 20
 #: What the system says when a file can't be written, and what to do then.
 _ADVICE = {
     errno.ENOSPC: f"the disk is full; {_FULL}",
@@ -162,6 +164,20 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a whole file atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_small(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file that people or this package write: a recipe, a list of codes, a result.
+
+    Raises:
+        UnsafeFileError: it is larger than `MAX_SMALL`.
+        OSError: there is none, or it can't be read.
+    """
+    with open(path, "rb") as file:
+        data = file.read(MAX_SMALL + 1)
+    if len(data) > MAX_SMALL:
+        raise UnsafeFileError(f"{path} has more than {MAX_SMALL:,} bytes; refused")
+    return data
 
 
 def create(path: str | os.PathLike[str], data: bytes) -> bool:

@@ -126,8 +126,6 @@ def remove(spec: str) -> Path:
         ReleaseError: no version is given, or it is the embedded release.
         StorageError: the folder can't be written.
     """
-    import shutil
-
     name, at, _ = spec.partition("@")
     if not at:
         versions = [f"{name}@{version}" for version in release.places(name)]
@@ -140,10 +138,8 @@ def remove(spec: str) -> Path:
         folder = release.find(spec)  # says what is there
     if folder in (release.EMBEDDED, release.EMBEDDED_COSTS):
         raise ReleaseError(f"{spec} is part of the package itself and can't be removed")
-    gone = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
-    with files.explained(folder):
-        os.rename(folder, gone)  # at once; those who have it open may miss files from here on
-        shutil.rmtree(gone)
+    with files.explained(folder), files.scratch_folder(release.home() / "releases") as scratch:
+        os.rename(folder, scratch / "removed")  # at once; those who have it open may miss files from here on
         if not os.listdir(folder.parent):
             folder.parent.rmdir()
     return folder

@@ -196,18 +196,23 @@ def read(path: Path) -> CostTable:
         raise TableError(f"{path} has no column {missing[0]!r}; expected a table of measured costs")
     frame = arrow.to_pandas(ignore_metadata=True)
     columns: dict[str, Floats] = {}
+    for name in (*space.NAMES, *_FLOATS, *_INTEGERS):
+        if frame[name].dtype.kind not in "iuf":
+            raise TableError(f"{path}: column {name!r} is {arrow.schema.field(name).type}; expected numbers")
     for name in (*_FLOATS, *_INTEGERS):
-        columns[name] = frame[name].to_numpy("float64")
-        if name in UNITS and (columns[name] <= 0).any():
-            raise TableError(
-                f"{path}: {name} has {columns[name].min():g}; expected positive numbers, or none"
-            )
-    try:
-        about = json.loads((arrow.schema.metadata or {})[b"nasbench_mr"])
-    except (KeyError, ValueError):
-        raise TableError(f"{path} does not say what it was measured on (metadata 'nasbench_mr')") from None
+        columns[name] = values = frame[name].to_numpy("float64")
+        if np.isinf(values).any() or (name in UNITS and (values <= 0).any()):
+            wrong = values[np.isinf(values) | (values <= 0)][0]
+            raise TableError(f"{path}: {name} has {wrong:g}; expected positive numbers, or none")
+    runtimes = arrow["runtime"].to_pylist()
+    if not all(isinstance(name, str) and _LABEL.fullmatch(name) for name in runtimes):
+        raise TableError(f"{path}: column 'runtime' has other values than names of letters, digits and '-'")
+    text = (arrow.schema.metadata or {}).get(b"nasbench_mr")
+    if text is None:
+        raise TableError(f"{path} does not say what it was measured on (metadata 'nasbench_mr')")
+    about = checks.json_object(text, f"{path}: its metadata", TableError)
     codes = space.check(frame[list(space.NAMES)].to_numpy())
-    return CostTable(codes, frame["runtime"].to_numpy(str), columns, about)
+    return CostTable(codes, np.array(runtimes, str), columns, about)
 
 
 # --- By name ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nasbench_mr import files
-from nasbench_mr.errors import IntegrityError, StorageError
+from nasbench_mr.errors import IntegrityError, StorageError, UnsafeFileError
 
 
 def listing(folder: Path) -> list[str]:
@@ -244,6 +244,15 @@ def test_files_have_the_permissions_that_open_gives(tmp_path: Path) -> None:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {"file": 0o640, "created": 0o640, "folder": 0o750, "private": 0o600}
+
+
+def test_files_that_are_read_whole_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_SMALL", 10)
+    (tmp_path / "small").write_bytes(b"0123456789")
+    assert files.read_small(tmp_path / "small") == b"0123456789"
+    (tmp_path / "large").write_bytes(b"0123456789x")
+    with pytest.raises(UnsafeFileError, match="large has more than 10 bytes; refused"):
+        files.read_small(tmp_path / "large")
 
 
 # --- Hashes -------------------------------------------------------------------------------------------

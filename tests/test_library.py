@@ -316,6 +316,23 @@ def test_releases_remove(capsys: pytest.CaptureFixture[str], home: Path) -> None
         library.remove("local@1.0.0")
 
 
+def test_what_a_killed_removal_leaves_goes_with_the_next_command(home: Path) -> None:
+    install("local", {"mine": 5.0})
+    program = (
+        "import os; from nasbench_mr import library; rename = os.rename\n"
+        "os.rename = lambda *paths: (rename(*paths), os._exit(9))\n"
+        "library.remove('local@1.0.0')"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    assert release.installed() == []
+    assert len([path for path in (home / "releases").iterdir() if path.name.startswith(".")]) == 1
+    files._SWEPT.clear()  # as in another process
+    install("other", {"mine": 5.0})
+    with files.scratch_folder(home / "releases"):
+        pass
+    assert sorted(os.listdir(home / "releases")) == ["local", "other"]
+
+
 def test_removing_refuses_what_it_must_not() -> None:
     install("local", {"mine": 5.0})
     with pytest.raises(ReleaseError, match=r"'local' names no version; expected NAME@VERSION: local@1.0.0"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -96,6 +97,41 @@ def test_costs_are_positive(tmp_path: Path) -> None:
     path = measured.write(tmp_path / "cpu.parquet", rows([0.0, 1.0]), {})
     with pytest.raises(TableError, match="latency_ms has 0; expected positive numbers"):
         measured.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("latency_ms", pa.array([1.0, float("inf")]), "latency_ms has inf; expected positive numbers"),
+        ("latency_ms", pa.array(["1", "2"]), "column 'latency_ms' is string; expected numbers"),
+        ("i1", pa.array(["8", "8"]), "column 'i1' is string; expected numbers"),
+        ("runtime", pa.array(["torch", None]), "column 'runtime' has other values than names"),
+        ("runtime", pa.array(["torch", "a|b"]), "column 'runtime' has other values than names"),
+    ],
+)
+def test_tables_of_others_are_checked(name: str, column: pa.Array, message: str, tmp_path: Path) -> None:
+    arrow = pq.read_table(measured.write(tmp_path / "cpu.parquet", rows([1.0])[:2], {}))
+    pq.write_table(arrow.set_column(arrow.column_names.index(name), name, column), tmp_path / "x.parquet")
+    with pytest.raises(TableError, match=message):
+        measured.read(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("about", [b"[]", b"3", b"{", b"[" * 100_000])
+def test_what_a_table_says_of_itself_is_checked(about: bytes, tmp_path: Path) -> None:
+    arrow = pq.read_table(measured.write(tmp_path / "cpu.parquet", rows([1.0]), {}))
+    pq.write_table(arrow.replace_schema_metadata({"nasbench_mr": about}), tmp_path / "x.parquet")
+    with pytest.raises(TableError, match="its metadata"):
+        measured.read(tmp_path / "x.parquet")
+
+
+def test_devices_of_hostile_names_are_escaped_in_the_card() -> None:
+    install("here", {"name": "a | b", "clock": "<i>\x1b", "torch": ["`"]})
+    card = (release.find("here") / "DATASET_CARD.md").read_text()
+    (row,) = [line for line in card.splitlines() if line.startswith("| cpu |") and "torch" in line]
+    assert row.replace("\\|", "").count("|") == 10
+    assert "a \\| b" in row
+    assert "\\<i\\>" in row
+    assert row.isprintable()
 
 
 def test_a_cost_is_asked_as_a_task_is(bench: Benchmark) -> None:

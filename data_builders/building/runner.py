@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from nasbench_mr import cost, space, table, tasks
+from nasbench_mr import cost, files, space, table, tasks
 from nasbench_mr import release as releases
 from nasbench_mr import workers as engines
 from nasbench_mr.arrays import Codes, Floats, key
@@ -231,10 +231,10 @@ def read_codes(path: str | os.PathLike[str]) -> Codes:
             if path.suffix == ".parquet":
                 frame = table.read_arrow(path).to_pandas(ignore_metadata=True)
             else:
-                frame = pd.read_csv(path)
+                frame = pd.read_csv(io.BytesIO(files.read_small(path)))
             codes = space.check(frame[list(space.NAMES)].to_numpy())
         else:
-            lines = enumerate(path.read_text("utf-8").splitlines(), 1)
+            lines = enumerate(files.read_small(path).decode("utf-8").splitlines(), 1)
             codes = np.array([_parse_line(path, n, t) for n, t in lines if t.strip() and t.strip()[0] != "#"])
     except OutOfSpaceError:
         raise

@@ -133,13 +133,19 @@ class Parts:
 def read_groups(folder: Path) -> Iterator[Group]:
     """Yield the groups that are kept in a folder, in order of their names."""
     for path in sorted(folder.glob("*.json")):
-        data = checks.json_object(path.read_text("utf-8"), str(path), InvalidArgumentError)
+        data = checks.json_object(files.read_small(path), str(path), InvalidArgumentError)
         try:
-            yield Group(
-                data["rows"], data["reference"], {**data["about"], "date": data["date"]}, data["seconds"]
-            )
-        except KeyError as error:
-            raise InvalidArgumentError(f"{path} is not a group of measurements: no {error}") from None
+            for row in data["rows"]:
+                space.check(row["code"])
+                quartiles(row["times_ms"])
+                checks.finite("memory", row["memory"] or 0)
+                checks.finite("energy", row["energy"] or 0)
+            about, reference = {**data["about"], "date": str(data["date"])}, float(data["reference"])
+            yield Group(data["rows"], reference, about, float(data["seconds"]))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InvalidArgumentError(
+                f"{path} is not a group of measurements ({error!r}); delete it and run again"
+            ) from None
 
 
 def write_table(out: str | os.PathLike[str], label: str) -> Path:

@@ -208,9 +208,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     try:
         if path.suffix == ".toml":
-            return tomllib.loads(path.read_text("utf-8"))
+            return tomllib.loads(files.read_small(path).decode("utf-8"))
         if path.suffix == ".json":
-            data = json.loads(path.read_text("utf-8"))
+            data = json.loads(files.read_small(path))
             if isinstance(data, dict):
                 return data
             raise RecipeError(f"{path}: expected an object of fields, got {type(data).__name__}")

@@ -152,10 +152,10 @@ def converged(folder: Path) -> dict[str, Any]:
 def finished(folder: Path) -> dict[str, Any] | None:
     """Return what the finished run of a folder found, as `AuxResult.to_dict`; None where there is none."""
     try:
-        run: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
-    except (OSError, ValueError):
+        run: dict[str, Any] = json.loads(files.read_small(folder / RESULT))
+    except (OSError, ValueError, RecursionError):
         return None
-    return run
+    return run if isinstance(run, dict) else None
 
 
 def load_primary(folder: str | os.PathLike[str]) -> nn.Module:
@@ -169,11 +169,11 @@ def load_primary(folder: str | os.PathLike[str]) -> nn.Module:
 
     place = Path(folder)
     try:
-        about = json.loads((place / CONFIG).read_text("utf-8"))
+        about = json.loads(files.read_small(place / CONFIG))
         config, data = AuxConfig.of(about["config"]), about["data"]
         dense = tasks.get(about["primary"]).dense
         outputs, size = int(data["outputs"]), (int(data["pixels"][0]), int(data["pixels"][1]))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{place} has no {CONFIG} of a run ({error})") from error
     options = dict(config.options)
     if config.backbone == "multi-resolution":

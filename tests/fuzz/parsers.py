@@ -251,6 +251,61 @@ def read_pickle(data: bytes, folder: Path) -> None:
     pickles.load(file(data, folder, "x.pkl"))
 
 
+@functools.cache
+def costs() -> bytes:
+    from nasbench_mr import measured
+
+    about = {"device": "cpu", "name": "a CPU", "cores": 2, "torch": "2.5", "clock": "wall"}
+    row = {"runtime": "torch", "batch": 1, "size": 32, "threads": 1, "repeats": 4, "outliers": 0.0}
+    row |= {
+        "latency_ms": 2.0,
+        "latency_q1_ms": 1.0,
+        "latency_q3_ms": 3.0,
+        "memory_mb": 5.0,
+        "energy_mj": None,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [row | {"code": code.tolist()} for code in CODES]
+        return measured.write(Path(folder) / "costs/cpu.parquet", rows, about).read_bytes()
+
+
+def costs_read(path: Path) -> None:
+    from nasbench_mr import measured
+
+    found = measured.read(path)
+    str(found.here), found.device
+    for runtime in found.runtimes:
+        found.lookup(CODES, "latency_ms", runtime)
+
+
+@parser(lambda: iter([costs()]))
+def read_costs(data: bytes, folder: Path) -> None:
+    costs_read(file(data, folder, "cpu.parquet"))
+
+
+@parser(lambda: iter([b'{"name": "a CPU", "cores": 2, "processor": "x"}']))
+def read_costs_about(data: bytes, folder: Path) -> None:
+    import pyarrow.parquet as pq
+
+    arrow = pq.read_table(io.BytesIO(costs())).replace_schema_metadata({"nasbench_mr": data})
+    costs_read(file(parquet(arrow), folder, "cpu.parquet"))
+
+
+@parser(lambda: iter([json.dumps(GROUP).encode()]))
+def read_measurements(data: bytes, folder: Path) -> None:
+    from nasbench_mr.data_builders.measuring import campaign
+
+    file(data, folder, "parts/cpu/torch/1.json")
+    costs_read(campaign.write_table(folder, "cpu"))
+
+
+GROUP = {
+    "rows": [{"code": CODES[0].tolist(), "times_ms": [1.0, 2.0], "memory": 5, "energy": None}],
+    "reference": 1.0, "seconds": 2.0, "date": "2026-01-01",
+    "about": {"runtime": "torch", "batch": 1, "size": 32, "threads": 1, "name": "x", "cores": 2},
+}  # fmt: skip
+
+
 # --- Predictors ---------------------------------------------------------------------------------------
 
 
