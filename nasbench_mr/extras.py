@@ -12,14 +12,14 @@ class requires:
             from sklearn.linear_model import BayesianRidge
 
     Args:
-        extra: the extra of this package that installs what the block imports.
+        extra: the extra of this package that installs what the block imports; None: none does.
         purpose: what needs it, as the subject of a sentence.
 
     Raises:
         MissingExtraError: on leaving the block, if an import in it failed.
     """
 
-    def __init__(self, extra: str, purpose: str):
+    def __init__(self, extra: str | None, purpose: str):
         self.extra, self.purpose = extra, purpose
 
     def __enter__(self) -> None:
@@ -31,6 +31,7 @@ class requires:
         module = (error.name or "a library").partition(".")[0]
         missing = isinstance(error, ModuleNotFoundError)
         why = "which is not installed" if missing else f"which can't be imported ({error})"
-        raise MissingExtraError(
-            f"{self.purpose} needs {module!r}, {why}: pip install 'nasbench-mr[{self.extra}]'"
-        ) from (None if missing else error)
+        package = module if self.extra is None else f"'nasbench-mr[{self.extra}]'"
+        raise MissingExtraError(f"{self.purpose} needs {module!r}, {why}: pip install {package}") from (
+            None if missing else error
+        )

@@ -1,17 +1,22 @@
 """The network a code stands for, in PyTorch.
 
-`build(code, "seg")` gives the network a task trains, head included; `MultiResolutionNet` is the module
-itself, with its parts (`stem`, `stages`, `head`) in reach for what links or wraps them. The architecture
-is that of NAS-Bench-MR (Ding et al., ICLR 2022), a generalised HRNet: parallel branches at 1/4 ... 1/32
-resolution, with repeated fusion between neighbouring ones. Needs the extra `search` or `build`.
+`build(code, "seg")` gives the network a task trains, head included, `build(code, ("seg", "video"))` one trunk
+with several heads, and `load_pretrained("mini", code, "mini-cls")` one that is trained. `MultiResolutionNet`
+is the module itself, with its parts (`stem`, `stages`, `head`) in reach for what links or wraps them. The
+architecture is that of NAS-Bench-MR (Ding et al., ICLR 2022), a generalised HRNet: parallel branches at 1/4
+... 1/32 resolution, with repeated fusion between neighbouring ones. Needs the extra `search` or `build`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from nasbench_mr import cost, space, tasks
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr import cost, space, tasks, tensors
+from nasbench_mr import weights as trained
+from nasbench_mr.errors import InvalidArgumentError, did_you_mean
 from nasbench_mr.extras import requires
 
 with requires("search", "nasbench_mr.network"):
@@ -198,6 +203,8 @@ class MultiResolutionNet(nn.Module):
             Stage(c_in, *stage) for c_in, stage in zip(inputs, parts.stages, strict=True)
         )
         self.head = None if head is None else Head(self.channels[-1], parts.head, num_classes, head)
+        #: Of a network built with `features_only`.
+        self.feature_info: FeatureInfo | None = None
         initialize(self)
 
     def branches(self, x: Tensor) -> list[Tensor]:
@@ -224,26 +231,194 @@ class MultiResolutionNet(nn.Module):
         return self.head(self.branches(x), x.shape[-2:])  # type: ignore[no-any-return]
 
 
-def build(code: object, task: str | tasks.Task, width_mult: float | None = None) -> MultiResolutionNet:
-    """Return the network that a classification, segmentation or video task trains, head included.
+class FeatureInfo:
+    """What the maps of a trunk are, as libraries that put their own heads on it ask.
 
     Args:
-        width_mult: scales the channels; None: as the task does.
+        channels: of each map, the highest resolution first.
+        strides: of the stem's two convolutions.
+    """
+
+    def __init__(self, channels: Sequence[int], strides: tuple[int, int]):
+        first = strides[0] * strides[1]
+        #: One entry a map: "num_chs", "reduction" (input pixels for each of the map's), and "module".
+        self.info: list[dict[str, Any]] = [
+            {"num_chs": c, "reduction": first * 2**k, "module": f"stages.{len(channels) - 1}.branch.{k}"}
+            for k, c in enumerate(channels)
+        ]
+
+    def channels(self) -> list[int]:
+        """Return the channels of each map."""
+        return [entry["num_chs"] for entry in self.info]
+
+    def reduction(self) -> list[int]:
+        """Return by how much each map is smaller than the input."""
+        return [entry["reduction"] for entry in self.info]
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+    def __getitem__(self, k: int) -> dict[str, Any]:
+        return self.info[k]
+
+
+class MultiHeadNet(MultiResolutionNet):
+    """One trunk with a head for each of several tasks.
+
+    Args:
+        code: anything `space.parse` reads.
+        heads: by name, the kind of head (see `Head`) and its number of classes.
+        width_mult: see `MultiResolutionNet`.
+    """
+
+    def __init__(self, code: object, heads: Mapping[str, tuple[str, int]], width_mult: float = 1.0):
+        super().__init__(code, head=None, width_mult=width_mult)
+        for name, (kind, classes) in heads.items():
+            if kind not in HEADS or classes < 1:
+                raise InvalidArgumentError(
+                    f"the head {name!r} is {kind!r} with {classes} classes; expected one of "
+                    f"{', '.join(HEADS)}, with at least one"
+                )
+        joined = cost.scaled_parts(self.code, width_mult).head
+        self.heads = nn.ModuleDict(
+            {name: Head(self.channels[-1], joined, classes, kind) for name, (kind, classes) in heads.items()}
+        )
+        initialize(self.heads)
+
+    def forward(self, x: Tensor, heads: Iterable[str] | None = None) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the output of some heads, by name, from one pass through the trunk.
+
+        Args:
+            x: `(B, 3, H, W)`, or `(B, T, 3, H, W)` for video heads alone; H and W at least 32. A video head
+                takes an image as a clip of one frame.
+            heads: their names; by default all.
+        """
+        names = list(self.heads) if heads is None else list(heads)
+        if unknown := [name for name in names if name not in self.heads]:
+            raise InvalidArgumentError(f"no head {unknown[0]!r}: {did_you_mean(unknown[0], self.heads)}")
+        clips = x.ndim == 5
+        if clips and (still := [name for name in names if self.heads[name].kind != "video"]):
+            raise InvalidArgumentError(
+                f"input has shape {tuple(x.shape)}, a clip; the head {still[0]!r} takes images (B, C, H, W). "
+                "Name the heads that the input is for"
+            )
+        if x.ndim not in (4, 5) or min(x.shape[-2:]) < 32:
+            raise InvalidArgumentError(
+                f"input has shape {tuple(x.shape)}; expected (B, C, H, W), or (B, T, C, H, W) for video, "
+                "with H and W at least 32"
+            )
+        maps = self.branches(x.flatten(0, 1) if clips else x)
+        outputs = {name: self.heads[name](maps, x.shape[-2:]) for name in names}
+        if clips:
+            return {name: y.unflatten(0, tuple(x.shape[:2])).mean(1) for name, y in outputs.items()}
+        return outputs
+
+
+def build(
+    code: object,
+    task: str | tasks.Task | Sequence[str | tasks.Task],
+    width_mult: float | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    features_only: bool = False,
+) -> MultiResolutionNet:
+    """Return the network that a classification, segmentation or video task trains, head included.
+
+        build(code, "seg")                            # logits (B, 19, H, W)
+        build(code, ("seg", "video"))                 # a `MultiHeadNet`: {"seg": ..., "video": ...}
+        build(code, "mini-cls", weights="net.safetensors")
+        build(code, "seg", features_only=True)        # four maps; .feature_info says which
+
+    Args:
+        task: a task, or several for one trunk with a head each.
+        width_mult: scales the channels; None: as the task, or the weights' recipe, does.
+        weights: a file that `train(..., weights=...)` or `build --keep-weights` wrote, of this code and task.
+        features_only: without the head: the output is the last stage's maps, highest resolution first, and
+            `feature_info` has their channels and reductions.
 
     Raises:
         UnknownTaskError: no such task.
         InvalidArgumentError: the task's head is not one of this module's (3D detection), or its networks are
-            of another search space.
+            of another search space; the weights are of another code or task; the tasks have different widths.
+        IntegrityError: the weights are damaged.
     """
+    if isinstance(task, (str, tasks.Task)):
+        return _single(code, _with_head(task), width_mult, weights=weights, features_only=features_only)
+    several = [_with_head(each) for each in task]
+    if not several or len({each.name for each in several}) < len(several):
+        raise InvalidArgumentError("expected distinct tasks, at least one")
+    if weights is not None or features_only:
+        raise InvalidArgumentError(
+            "weights and features_only are for one task; a network for several has a head for each, and "
+            "trained weights are of one"
+        )
+    widths = {each.width_mult for each in several} if width_mult is None else {width_mult}
+    if len(widths) > 1:
+        each = ", ".join(f"{t.name} {t.width_mult:g}" for t in several)
+        raise InvalidArgumentError(f"the tasks' networks have different widths ({each}); give width_mult")
+    return MultiHeadNet(code, {t.name: (t.problem, t.num_classes or 1) for t in several}, widths.pop())
+
+
+def _with_head(task: str | tasks.Task) -> tasks.Task:
+    """Return a task whose networks this module makes."""
     task = tasks.get(task) if isinstance(task, str) else task
     if task.space != space.NAME:
         raise InvalidArgumentError(f"the networks of task {task.name!r} are of the space {task.space!r}")
     if task.problem not in HEADS or task.num_classes is None:
         raise InvalidArgumentError(
             f"task {task.name!r} is {task.problem}; expected one of {', '.join(HEADS)}"
+            + ("; data_builders.training.train.load reads a detector" if task.problem == "detection" else "")
         )
-    width = task.width_mult if width_mult is None else width_mult
-    return MultiResolutionNet(code, task.num_classes, task.problem, width)
+    return task
+
+
+def _single(
+    code: object,
+    task: tasks.Task,
+    width_mult: float | None,
+    *,
+    weights: str | os.PathLike[str] | None,
+    features_only: bool,
+) -> MultiResolutionNet:
+    width, strides = task.width_mult if width_mult is None else width_mult, (2, 2)
+    if weights is not None:
+        told = trained.read(weights)
+        told.check(code, task.name, weights)
+        if width_mult not in (None, told.width_mult):
+            raise InvalidArgumentError(
+                f"{weights} has weights of a network of width {told.width_mult:g}; width_mult is {width_mult}"
+            )
+        width, strides = told.width_mult, told.stem_strides
+    head = None if features_only and weights is None else task.problem
+    net = MultiResolutionNet(code, task.num_classes or 1, head, width, stem_strides=strides)
+    if weights is not None:
+        tensors.load_weights(weights, net)
+    if features_only:
+        net.head = None
+        net.feature_info = FeatureInfo(net.channels[-1], strides)
+    return net
+
+
+def load_pretrained(
+    release: str | os.PathLike[str], code: object, task: str, *, features_only: bool = False
+) -> MultiResolutionNet:
+    """Return the network of a code with the weights that a release has of it, in evaluation mode.
+
+    Args:
+        release: "name" or "name@version", whose weights are installed (nasbench-mr weights), or their folder.
+        task: its name.
+        features_only: see `build`.
+
+    Raises:
+        ReleaseNotFoundError: no weights of the release are installed.
+        CodeNotFoundError, UnknownTaskError: there are none of this code or task.
+        IntegrityError: the file is damaged.
+        InvalidArgumentError: see `build`.
+    """
+    described = _with_head(task)
+    file: Path = trained.find(release).file(code, described.name)
+    net = build(code, described, weights=file, features_only=features_only)
+    return net.eval()
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -33,6 +33,7 @@ from nasbench_mr import workers as engines
 from nasbench_mr.arrays import Codes, Floats, key
 from nasbench_mr.checks import at_least
 from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders.building import logs
 from nasbench_mr.data_builders.building.store import CURVE, Store, parse_curve, to_bytes, to_part
 from nasbench_mr.data_builders.building.trial import TRAINER, Job, Outcome, Trial, address
 from nasbench_mr.data_builders.training import recipes
@@ -275,6 +276,10 @@ class Builder:
         data, device, checkpoints, time_limit: see `trial.Job`.
         trainer: what trains, with the signature of `training.train`; a function of a module, or its address.
         retries: how often a failed trial is tried again, over all runs.
+        keep_weights: whether the trained networks are kept, in `weights/` of `out`, a folder.
+        on_epoch: a function of a module, or its address, called in the workers after each epoch of a trial
+            with the `Trial` and the point of its learning curve (see `training.train`).
+        log: "csv", "tensorboard", "mlflow" or "wandb": where those points go as well; files are in `logs/`.
         unregistered: tasks of the recipes that are not in the registry.
         options: of the engine.
 
@@ -297,6 +302,9 @@ class Builder:
         time_limit: float | None = None,
         checkpoints: str | os.PathLike[str] | None = None,
         trainer: str | Callable[..., Any] = TRAINER,
+        keep_weights: bool = False,
+        on_epoch: str | Callable[..., Any] | None = None,
+        log: str | None = None,
         filesystem: FileSystem | None = None,
         unregistered: Iterable[Task] = (),
         **options: Any,
@@ -315,6 +323,13 @@ class Builder:
         }
         self.store = Store(out, filesystem)
         self.retries = retries
+        if log is not None:
+            logs.check(log)
+        if self.store.local is None and (keep_weights or log is not None):
+            raise InvalidArgumentError(
+                f"weights and logs are kept in a folder; --out is {self.store}. Build there, and copy it"
+            )
+        folder = str(self.store.local)
         self.job = Job(
             self.recipes,
             tuple(self.tasks.values()),
@@ -323,6 +338,10 @@ class Builder:
             device,
             None if checkpoints is None else os.path.abspath(os.path.expanduser(checkpoints)),
             time_limit,
+            weights=os.path.join(folder, "weights") if keep_weights else None,
+            on_epoch=None if on_epoch is None else address(on_epoch, "on_epoch"),
+            log=log,
+            logs=os.path.join(folder, "logs"),
         )
         self._check_recipes()
         self._make: Callable[[], engines.Engine] = functools.partial(

@@ -7,20 +7,21 @@ trains is named by its address and imported in the workers only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import glob
-import hashlib
 import importlib
 import inspect
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import tasks, workers
+from nasbench_mr.data_builders.building import logs
 from nasbench_mr.errors import (
     DatasetError,
     IntegrityError,
@@ -30,6 +31,7 @@ from nasbench_mr.errors import (
     StorageError,
 )
 from nasbench_mr.extras import requires
+from nasbench_mr.weights import code_name
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders.training.recipes import Recipe
@@ -57,8 +59,7 @@ class Trial:
     @property
     def key(self) -> str:
         """A short file name of its own."""
-        digest = hashlib.sha256(repr(self.code).encode()).hexdigest()[:16]
-        return f"{self.task}-{digest}-{self.seed}"
+        return f"{self.task}-{code_name(self.code)}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,9 @@ class Job:
         data, device: handed to it.
         checkpoints: a folder where trials in progress are kept, so that a killed one resumes; None: nowhere.
         time_limit: seconds after which a trial is killed; None: never.
+        weights: a folder where the trained networks are kept (`train(..., weights=...)`); None: nowhere.
+        on_epoch: the address of a function called with the trial and each point of its learning curve.
+        log: a log of `logs.LOGS` that each point goes to, in the folder `logs`.
     """
 
     recipes: Mapping[str, Recipe]
@@ -81,6 +85,10 @@ class Job:
     device: str | None = None
     checkpoints: str | None = None
     time_limit: float | None = None
+    weights: str | None = None
+    on_epoch: str | None = None
+    log: str | None = None
+    logs: str = "logs"
 
     @property
     def work(self) -> workers.Work:
@@ -107,24 +115,39 @@ class Job:
         """
         for task in self.tasks:
             tasks.register(task)
-        module, _, name = self.trainer.partition(":")
+        module = self.trainer.partition(":")[0]
         if self.trainer == TRAINER:
             with requires("build", "training"):
                 importlib.import_module(module)
-        try:
-            function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        except (AttributeError, ValueError) as error:
-            raise InvalidArgumentError(
-                f"no trainer {self.trainer!r}: {error}; expected MODULE:FUNCTION"
-            ) from None
-        except Exception as error:  # of whatever a module of the user's does when it is imported
-            raise InvalidArgumentError(
-                f"no trainer {self.trainer!r}: {type(error).__name__}: {error}"
-            ) from None
+        function = loaded(self.trainer, "trainer")
+        # Now, and not as an error of every trial.
         if self.trainer == TRAINER:
-            # Now, and not as an error of every trial.
             sys.modules[module].choose_device(self.device)
+        if self.on_epoch is not None:
+            loaded(self.on_epoch, "on_epoch")
+        if self.log is not None:
+            logs.check(self.log)
         return function
+
+    @contextlib.contextmanager
+    def options(self, trial: Trial) -> Iterator[dict[str, Any]]:
+        """Yield what the trainer is told beside the trial: only what was asked for."""
+        found: dict[str, Any] = {}
+        if self.weights is not None:
+            found["weights"] = Path(self.weights) / f"{trial.key}.safetensors"
+        own = None if self.on_epoch is None else loaded(self.on_epoch, "on_epoch")
+        log = None if self.log is None else logs.open_log(self.log, Path(self.logs), trial)
+
+        def tell(point: dict[str, float]) -> None:
+            if log is not None:
+                log(point)
+            if own is not None:
+                own(trial, point)
+
+        if own is not None or log is not None:
+            found["on_epoch"] = tell
+        with contextlib.closing(log) if log is not None else contextlib.nullcontext():
+            yield found
 
     def checkpoint(self, trial: Trial) -> Path | None:
         """Return where a trial in progress is kept; files whose names begin with this one belong to it."""
@@ -184,8 +207,31 @@ class Outcome:
         return self.no_space or (self.status == "failed" and (self.error or "").startswith(NO_DATA))
 
 
-def address(trainer: str | Callable[..., Any]) -> str:
+def loaded(place: str, kind: str) -> Callable[..., Any]:
+    """Return the function at an address.
+
+    Args:
+        place: "module:function".
+        kind: what it is, for the error.
+
+    Raises:
+        InvalidArgumentError: there is no such function.
+    """
+    module, _, name = place.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (AttributeError, ValueError) as error:
+        raise InvalidArgumentError(f"no {kind} {place!r}: {error}; expected MODULE:FUNCTION") from None
+    except Exception as error:  # of whatever a module of the user's does when it is imported
+        raise InvalidArgumentError(f"no {kind} {place!r}: {type(error).__name__}: {error}") from None
+    return function
+
+
+def address(trainer: str | Callable[..., Any], kind: str = "trainer") -> str:
     """Return the address of what trains; a function must be importable from a module by its name.
+
+    Args:
+        kind: what it is, for the error.
 
     Raises:
         InvalidArgumentError: it is not.
@@ -195,7 +241,7 @@ def address(trainer: str | Callable[..., Any]) -> str:
     module, name = inspect.getmodule(trainer), getattr(trainer, "__qualname__", "")
     if module is None or module.__name__ == "__main__" or getattr(module, name, None) is not trainer:
         raise InvalidArgumentError(
-            f"the trainer {trainer!r} can't be imported by workers; expected a function of a module"
+            f"the {kind} {trainer!r} can't be imported by workers; expected a function of a module"
         )
     return f"{module.__name__}:{name}"
 
@@ -215,15 +261,17 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
     start = time.perf_counter()
     fatal: Exception | None = None
     try:
-        result = train(
-            trial.code,
-            recipe,
-            trial.seed,
-            job.device,
-            data=job.data,
-            checkpoint=checkpoint,
-            progress=False,
-        )
+        with job.options(trial) as options:
+            result = train(
+                trial.code,
+                recipe,
+                trial.seed,
+                job.device,
+                data=job.data,
+                checkpoint=checkpoint,
+                progress=False,
+                **options,
+            )
         return Outcome(
             trial,
             result.status,

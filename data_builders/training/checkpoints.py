@@ -2,32 +2,28 @@
 
     parts = {"network": net, "optimizer": optimizer}
     checkpoints.save(path, parts, run={"seed": 0}, progress={"epoch": 3})
-    with checkpoints.intact(path):
+    with tensors.intact(path):
         epoch = int(checkpoints.resume(path, parts, run={"seed": 0})["epoch"])
 
 `run` says which training a checkpoint is of: another one refuses it. `progress` is whatever else a training
-needs to continue, as JSON. Beside it: `save_weights` and `load_weights` for a network alone. Needs the extra
-`build`.
+needs to continue, as JSON. `nasbench_mr.tensors` is for a network's weights alone. Needs the extra `build`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nasbench_mr import files
-from nasbench_mr.errors import IntegrityError, InvalidArgumentError, NasbenchMRError
-from nasbench_mr.extras import requires
+from nasbench_mr import tensors as stored
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.tensors import Path, intact
 
 #: What a training consists of, by names without "/".
 Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
-Path = str | os.PathLike[str]
 
 
 def save(path: Path, parts: Parts, run: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
@@ -44,7 +40,7 @@ def save(path: Path, parts: Parts, run: Mapping[str, Any], progress: Mapping[str
         for weight, state in own.state_dict()["state"].items():
             found = {f"{part}/{weight}/{name}": value for name, value in state.items()}
             tensors |= {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    _write(path, tensors, {"run": json.dumps(run, sort_keys=True), "progress": json.dumps(progress)})
+    stored.write(path, tensors, {"run": json.dumps(run, sort_keys=True), "progress": json.dumps(progress)})
 
 
 def resume(path: Path, parts: Parts, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +51,7 @@ def resume(path: Path, parts: Parts, run: Mapping[str, Any]) -> dict[str, Any]:
         IntegrityError: it is missing, damaged, or does not fit the parts.
     """
     with intact(path):
-        tensors, about = _read(path)
+        tensors, about = stored.read(path)
         # Compared as text, as a value may be NaN, and tuples are read back as lists.
         expected, found = (
             json.dumps(run, sort_keys=True),
@@ -95,75 +91,3 @@ def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) ->
         own = torch.empty_like(like).copy_(value) if value.ndim else value
         state.setdefault(int(index), {})[name] = own
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-
-
-@contextlib.contextmanager
-def intact(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged checkpoint makes the block raise into an `IntegrityError`."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except NasbenchMRError:
-        raise
-    # Of a file that is cut, of values of other types, and of tensors that do not fit.
-    except (
-        SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError,
-    ) as error:  # fmt: skip
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise IntegrityError(f"{path} is not a complete checkpoint ({text}); delete it") from error
-
-
-def save_weights(path: Path, network: nn.Module) -> None:
-    """Write a network's weights alone.
-
-    Raises:
-        StorageError: the disk is full or the folder can't be written.
-    """
-    _write(path, network.state_dict(), None)
-
-
-def load_weights(path: Path, network: nn.Module) -> None:
-    """Load weights that `save_weights` wrote.
-
-    Raises:
-        IntegrityError: there is no such file, or it holds the weights of another network.
-    """
-    try:
-        with intact(path):
-            tensors, _ = _read(path)
-            if why := _misfit(network, tensors):
-                raise ValueError(why)
-            network.load_state_dict(tensors)
-    except IntegrityError as error:
-        text = str(error.__cause__).splitlines()[0]
-        raise IntegrityError(f"{path} does not hold the weights of this network ({text})") from error
-
-
-def _misfit(network: nn.Module, tensors: Mapping[str, Tensor]) -> str:
-    """Say why tensors are not a network's; "" where they are."""
-    own = network.state_dict()
-    wrong = [
-        f"{name} is {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the network"
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    wrong += [f"the file lacks {name}" for name in own if name not in tensors]
-    wrong += [f"the network lacks {name}" for name in tensors if name not in own]
-    more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-    return wrong[0] + more if wrong else ""
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None) -> None:
-    with requires("build", "saving checkpoints"):
-        from safetensors.torch import save as to_bytes
-    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    # Not by save_file, whose errors do not say that the disk is full.
-    files.write_bytes(path, to_bytes(flat, about))
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -26,7 +26,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nasbench_mr import space, tasks
+from nasbench_mr import __version__, space, tasks, tensors, weights
+from nasbench_mr.data_builders.detection.network import DetectionNet
 from nasbench_mr.data_builders.training import checkpoints, recipes
 from nasbench_mr.data_builders.training.distributed import SyncBatchNorm
 from nasbench_mr.data_builders.training.inputs import Folder, Share
@@ -34,9 +35,9 @@ from nasbench_mr.data_builders.training.optimization import optimizer, schedule,
 from nasbench_mr.data_builders.training.pictures import Pictures
 from nasbench_mr.data_builders.training.problem import Problem
 from nasbench_mr.data_builders.training.recipes import Recipe
-from nasbench_mr.data_builders.training.scans import Scans
+from nasbench_mr.data_builders.training.scans import Scans, configure
 from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
-from nasbench_mr.network import ResidualUnit
+from nasbench_mr.network import ResidualUnit, build
 from nasbench_mr.threads import torch_threads
 
 #: An epoch whose mean loss is this many times the first batch's has diverged.
@@ -45,6 +46,8 @@ EXPLODED = 100.0
 LONG = 10_000
 #: Threads of a trial on a CPU, whatever the machine has.
 THREADS = 1
+#: What is called after an epoch, with its point of the learning curve.
+OnEpoch = Callable[[dict[str, float]], object]
 #: Columns of a learning curve beside the metrics.
 CURVE = ("epoch", "loss", "lr", "seconds")
 
@@ -85,6 +88,8 @@ def train(
     *,
     data: Folder = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    on_epoch: OnEpoch | None = None,
     progress: bool = False,
 ) -> TrainResult:
     """Trains one network.
@@ -99,6 +104,10 @@ def train(
         device: where to train; by default a GPU where there is one.
         data: the folder of the data sets (see `datasets.locate`).
         checkpoint: a file, written after every epoch; where it is there, training resumes from it.
+        weights: a safetensors file for the trained network, with what it is of (`weights.Trained`); none is
+            written where training diverged. `network.build(code, task, weights=...)` reads it.
+        on_epoch: is called after every epoch with its point of the learning curve: "epoch" (from 1), the
+            metrics (NaN where the recipe does not evaluate), "loss", "lr" and "seconds".
         progress: show a bar over epochs on stderr, if that is a terminal.
 
     Raises:
@@ -110,7 +119,10 @@ def train(
     code, recipe, where = space.parse(code), recipes.get(recipe), choose_device(device)
     _join(where)
     run = _Run(code, recipe, int(seed), where, data)
-    return run.train(None if checkpoint is None else Path(checkpoint), progress)
+    result = run.train(None if checkpoint is None else Path(checkpoint), progress, on_epoch)
+    if weights is not None and result.status == "ok" and run.share.rank == 0:
+        run.save_weights(weights, result)
+    return result
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -179,6 +191,32 @@ def network(work: Problem, code: object, seed: int) -> nn.Module:
     return net
 
 
+def load(path: str | os.PathLike[str], recipe: str | Recipe | None = None) -> nn.Module:
+    """Return the trained network of a file of weights, of any task, in evaluation mode.
+
+    Args:
+        path: what `train(..., weights=...)` wrote.
+        recipe: what it was trained by; None: the recipe of that name. Only detection's matters.
+
+    Raises:
+        IntegrityError: the file is damaged, or holds the weights of another network.
+        RecipeError: there is no such recipe, or it has changed since.
+    """
+    told = weights.read(path)
+    task = tasks.get(told.task)
+    if task.problem != "detection":
+        return build(told.code, task, weights=path).eval()
+    found = recipes.get(told.recipe if recipe is None else recipe)
+    if found.digest != told.digest:
+        raise RecipeError(
+            f"{path} was trained by another recipe {told.recipe!r} than there is now; give the recipe, which "
+            "is in recipes/ of its build"
+        )
+    net: nn.Module = DetectionNet(told.code, configure(found), told.width_mult)
+    tensors.load_weights(path, net)
+    return net.eval()
+
+
 class _Graph:
     """Forward and backward pass of a batch as one CUDA graph.
 
@@ -237,7 +275,7 @@ class _Run:
         self._graph: _Graph | None = None
         self.error: str | None = None
 
-    def train(self, checkpoint: Path | None, progress: bool) -> TrainResult:
+    def train(self, checkpoint: Path | None, progress: bool, on_epoch: OnEpoch | None = None) -> TrainResult:
         from tqdm import tqdm
 
         before = 0.0
@@ -265,6 +303,8 @@ class _Run:
                 self.rows.append(row)
                 if checkpoint is not None and self.share.rank == 0:
                     self._save(checkpoint)
+                if on_epoch is not None and self.share.rank == 0:
+                    on_epoch({"epoch": epoch + 1, **row})
                 bar.set_postfix(loss=f"{row['loss']:.3g}")
                 bar.update()
         return self._result()
@@ -422,6 +462,21 @@ class _Run:
             self.error,
         )
 
+    def save_weights(self, path: str | os.PathLike[str], result: TrainResult) -> None:
+        """Write the network's weights with what they are of."""
+        trained = weights.Trained(
+            code=self.code,
+            task=self.recipe.task,
+            seed=self.seed,
+            recipe=self.recipe.name,
+            digest=self.recipe.digest,
+            metrics=result.metrics,
+            width_mult=self.recipe.width_mult,
+            stem_strides=self.recipe.stem_strides,
+            version=__version__,
+        )
+        weights.save(path, self.net, trained)
+
     # Checkpoints: network, optimiser and curve; the rest follows from the seed and the epoch.
 
     def _parts(self) -> checkpoints.Parts:
@@ -435,7 +490,7 @@ class _Run:
         checkpoints.save(path, self._parts(), self._trial(), progress)
 
     def _resume(self, path: Path) -> None:
-        with checkpoints.intact(path):
+        with tensors.intact(path):
             progress = checkpoints.resume(path, self._parts(), self._trial())
             names = [*(m.name for m in self.work.task.metrics), *CURVE[1:]]
             self.rows = [{name: float(row[name]) for name in names} for row in progress["rows"]]

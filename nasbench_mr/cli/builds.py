@@ -127,6 +127,17 @@ class Build(Command):
         )
         add("--trainer", metavar="M:F", help="a function of yours that trains like data_builders.train")
         add(
+            "--keep-weights",
+            action="store_true",
+            help="keep the trained networks, as safetensors in weights/ of --out",
+        )
+        add("--on-epoch", metavar="M:F", help="a function of yours, called with each trial's epochs")
+        add(
+            "--log",
+            metavar="L",
+            help="log each epoch with csv (logs/ of --out), tensorboard, mlflow or wandb",
+        )
+        add(
             "--skip-bad",
             action="store_true",
             help="read all samples first, and leave those out that can't be read; the recipe records them",
@@ -170,7 +181,7 @@ class Build(Command):
             )
         else:
             codes = runner.read_codes(args.codes)
-        optional = ("address", "gpus", "cpus", "trainer")
+        optional = ("address", "gpus", "cpus", "trainer", "on_epoch", "log")
         options = {k: getattr(args, k) for k in optional if getattr(args, k) is not None}
         chosen = [recipes.override(recipes.get(n), *changes) for n in names]
         if args.skip_bad:
@@ -185,6 +196,7 @@ class Build(Command):
             retries=args.retries,
             time_limit=args.time_limit,
             checkpoints=args.checkpoints,
+            keep_weights=args.keep_weights,
             **options,
         ) as builder:
             trials = runner.plan(builder.tasks, codes, runner.as_seeds(args.seeds))

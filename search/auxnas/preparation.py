@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from nasbench_mr.data_builders.training.checkpoints import load_weights
 from nasbench_mr.errors import DatasetError, IntegrityError, InvalidArgumentError
 from nasbench_mr.search.auxnas import links, networks
 from nasbench_mr.search.auxnas.config import AuxConfig
 from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.search.auxnas.tasks import LabelTask, check, get
+from nasbench_mr.tensors import load_weights
 
 
 def prepare(

@@ -78,10 +78,10 @@ def aux_nas(
         config = AuxConfig.of(vars(config), changes)
     with requires("auxnas", "Aux-NAS"):
         import torch  # noqa: F401
-    from nasbench_mr.data_builders.training.checkpoints import save_weights
     from nasbench_mr.data_builders.training.train import choose_device
     from nasbench_mr.search.auxnas import preparation
     from nasbench_mr.search.auxnas.training import Training
+    from nasbench_mr.tensors import save_weights
 
     chosen = choose_device(device)
     # All that is wrong with the input comes to light before stage 1.
@@ -164,8 +164,8 @@ def load_primary(folder: str | os.PathLike[str]) -> nn.Module:
     Raises:
         IntegrityError: the folder has no finished run, or is damaged.
     """
-    from nasbench_mr.data_builders.training.checkpoints import load_weights
     from nasbench_mr.search.auxnas import links, networks, tasks
+    from nasbench_mr.tensors import load_weights
 
     place = Path(folder)
     try:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nasbench_mr import cost, space
+from nasbench_mr import cost, space, tensors
 from nasbench_mr.data_builders.training import checkpoints
 from nasbench_mr.data_builders.training.optimization import schedule, set_rate
 from nasbench_mr.data_builders.training.recipes import Recipe
@@ -121,7 +121,7 @@ class Training:
         self._parts: checkpoints.Parts = {"network": self.network, "balance": self.balance, **self.optimizers}
         if out is not None and (out / self.CHECKPOINT).is_file():
             path = out / self.CHECKPOINT
-            with checkpoints.intact(path):
+            with tensors.intact(path):
                 progress = checkpoints.resume(path, self._parts, self._run())
                 for key in self.PROGRESS:
                     setattr(self, key, progress[key])

@@ -767,6 +767,6 @@ def checkpoints() -> Iterator[bytes]:
 def read_weights(data: bytes, folder: Path) -> None:
     from torch import nn
 
-    from nasbench_mr.data_builders.training import checkpoints as kept
+    from nasbench_mr import tensors as kept
 
     kept.load_weights(file(data, folder, "x.safetensors"), nn.Linear(2, 2))

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from nasbench_mr import tensors
 from nasbench_mr.data_builders.training import checkpoints
 from nasbench_mr.errors import IntegrityError, InvalidArgumentError
 
@@ -107,16 +108,16 @@ def test_a_checkpoint_cut_anywhere_is_refused(path: Path) -> None:
 
 def test_a_block_that_trips_over_progress_says_that_the_checkpoint_is_damaged(path: Path) -> None:
     for trip in (lambda: {}["rows"], lambda: float([]), lambda: [].get, lambda: json.loads("{")):
-        with pytest.raises(IntegrityError, match="not a complete checkpoint"), checkpoints.intact(path):
+        with pytest.raises(IntegrityError, match="not a complete checkpoint"), tensors.intact(path):
             trip()
 
 
 def test_weights_alone(tmp_path: Path) -> None:
     first, second = training(2)["network"], training(0)["network"]
-    checkpoints.save_weights(tmp_path / "w", first)
-    checkpoints.load_weights(tmp_path / "w", second)
+    tensors.save_weights(tmp_path / "w", first)
+    tensors.load_weights(tmp_path / "w", second)
     assert torch.equal(first.state_dict()["0.weight"], second.state_dict()["0.weight"])
     with pytest.raises(IntegrityError, match="w does not hold the weights of this network"):
-        checkpoints.load_weights(tmp_path / "w", nn.Linear(2, 2))
+        tensors.load_weights(tmp_path / "w", nn.Linear(2, 2))
     with pytest.raises(IntegrityError, match="none does not hold the weights"):
-        checkpoints.load_weights(tmp_path / "none", first)
+        tensors.load_weights(tmp_path / "none", first)

@@ -25,7 +25,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nasbench_mr import space, tasks
+from nasbench_mr import space, tasks, weights
 from nasbench_mr.data_builders import generate
 from nasbench_mr.data_builders.datasets.images import Cifar10
 from nasbench_mr.data_builders.training import inputs, recipes
@@ -96,6 +96,26 @@ def same(a, b):
     for name in a.curve:
         if name != "seconds":
             assert np.array_equal(a.curve[name], b.curve[name], equal_nan=True), name
+
+
+@pytest.mark.parametrize("problem", ["classification", "detection"])
+def test_kept_weights_are_of_the_last_epoch(data, problem, tmp_path):
+    recipe, told = RECIPES[problem], []
+    result = training.train(
+        CODE, recipe, 1, "cpu", data=data, weights=tmp_path / "w.safetensors", on_epoch=told.append
+    )
+    found = weights.read(tmp_path / "w.safetensors")
+    assert (found.code, found.task, found.seed) == (CODE, recipe.task, 1)
+    assert (found.metrics, found.digest) == (result.metrics, recipe.digest)
+    net = training.load(tmp_path / "w.safetensors", recipe)
+    assert training.problem(recipe, data).evaluate(net) == {
+        **training.problem(recipe, data).evaluate(net), **result.metrics
+    }  # fmt: skip
+    assert [point["epoch"] for point in told] == result.curve["epoch"].tolist()
+    assert [point["loss"] for point in told] == result.curve["loss"].tolist()
+    if problem == "detection":
+        with pytest.raises(RecipeError, match="was trained by another recipe 'mini-det3d' than there is now"):
+            training.load(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("device", DEVICES)

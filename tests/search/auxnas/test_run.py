@@ -14,7 +14,6 @@ import torch
 
 import nasbench_mr
 from nasbench_mr import cost, files, release, space, table, tasks
-from nasbench_mr.data_builders.training.checkpoints import load_weights
 from nasbench_mr.errors import (
     DatasetError,
     IntegrityError,
@@ -36,6 +35,7 @@ from nasbench_mr.search.auxnas.links import Linked
 from nasbench_mr.search.auxnas.preparation import prepare, search_network
 from nasbench_mr.search.auxnas.run import aux_nas, load_primary
 from nasbench_mr.search.auxnas.training import Training, penalty, ramp
+from nasbench_mr.tensors import load_weights
 
 CODE = [8, 8, 1, 1, 8, 1, 1, 1, 8, 8, 1, 1, 1, 1, 8, 8, 8, 1, 1, 1, 1, 1, 8, 8, 8, 8, 8]
 TINY = {

@@ -1,0 +1,431 @@
+"""Trained weights: one safetensors file a network, and the part of a release that has many of them.
+
+    weights.read("net.safetensors").code, ....metrics      # what a file is of; loads no torch
+    weights.find("mini").file(code, "mini-cls")            # the file of a code, checked
+
+A file says in its metadata what was trained: code, task, recipe, seed, metrics. Those of a release's trials
+are a part of their own, a folder or tarball with `weights.json` that lists each file's hash and says which
+release they belong to; so tables stay small. Installed parts live in
+`$NASBENCH_MR_HOME/weights/<release>/<version>`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from nasbench_mr import files, release, space
+from nasbench_mr.checks import json_object
+from nasbench_mr.errors import (
+    CodeNotFoundError,
+    IntegrityError,
+    InvalidArgumentError,
+    NasbenchMRError,
+    ReleaseError,
+    ReleaseNotFoundError,
+    UnknownTaskError,
+    did_you_mean,
+)
+from nasbench_mr.release import Release
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MANIFEST = "weights.json"
+#: The entry of a file's metadata that says what was trained.
+ENTRY = "nasbench_mr"
+#: Bytes of a part's manifest.
+MAX_MANIFEST = 16 << 20
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What weights are of.
+
+    Attributes:
+        code, task, seed: the trial.
+        recipe, digest: the recipe's name, and its digest.
+        metrics: what the network achieves.
+        width_mult, stem_strides: of its network, see `network.MultiResolutionNet`.
+        version: of this package, when they were written.
+    """
+
+    code: tuple[int, ...]
+    task: str
+    seed: int
+    recipe: str
+    digest: str
+    metrics: Mapping[str, float]
+    width_mult: float
+    stem_strides: tuple[int, int]
+    version: str
+
+    @property
+    def key(self) -> str:
+        """The name of its file in a part, without the folder of the task."""
+        return f"{code_name(self.code)}-{self.seed}.safetensors"
+
+    def to_text(self) -> str:
+        """Return it as JSON."""
+        told = asdict(self)
+        # JSON has no NaN, and a metric may be unknown.
+        told["metrics"] = {k: v if math.isfinite(v) else None for k, v in self.metrics.items()}
+        return json.dumps(told, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_text(cls, text: str, where: str) -> Trained:
+        """Return what `to_text` wrote.
+
+        Raises:
+            IntegrityError: the text is malformed.
+        """
+        told = json_object(text, where, IntegrityError)
+        try:
+            first, second = map(int, told["stem_strides"])
+            metrics = {str(k): math.nan if v is None else float(v) for k, v in dict(told["metrics"]).items()}
+            texts = {name: str(told[name]) for name in ("task", "recipe", "digest", "version")}
+            return cls(
+                code=space.parse(told["code"]),
+                seed=int(told["seed"]),
+                metrics=metrics,
+                width_mult=float(told["width_mult"]),
+                stem_strides=(first, second),
+                **texts,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{where} does not say what was trained ({error!r})") from None
+
+    def check(self, code: object, task: str, where: object) -> None:
+        """Raise `InvalidArgumentError` where these are the weights of another code or task."""
+        code = space.parse(code)
+        if self.task != task:
+            raise InvalidArgumentError(
+                f"{where} has weights of task {self.task!r}; expected those of {task!r}"
+            )
+        if self.code != code:
+            raise InvalidArgumentError(
+                f"{where} has weights of code {space.to_string(self.code)}; expected those of "
+                f"{space.to_string(code)}"
+            )
+
+
+def code_name(code: Iterable[int]) -> str:
+    """Return a short name of a code for files."""
+    import hashlib
+
+    return hashlib.sha256(repr(tuple(code)).encode()).hexdigest()[:16]
+
+
+def save(path: str | os.PathLike[str], network: nn.Module, trained: Trained) -> None:
+    """Write a network's weights with what they are of.
+
+    Raises:
+        StorageError: the disk is full or the folder can't be written.
+    """
+    from nasbench_mr import tensors
+
+    tensors.save_weights(path, network, {ENTRY: trained.to_text()})
+
+
+def read(path: str | os.PathLike[str]) -> Trained:
+    """Return what a file's weights are of, from its header.
+
+    Raises:
+        IntegrityError: there is no such file, it is damaged, or it does not say.
+    """
+    return _header(_head(path), path)
+
+
+def _head(path: str | os.PathLike[str]) -> bytes:
+    """Return a safetensors file's header.
+
+    Raises:
+        IntegrityError: there is none.
+    """
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(size - 8, release.MAX_MANIFEST):
+                raise ValueError(f"its header has {length:,} bytes, the file {size:,}")
+            return file.read(length)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{path} is not a complete file of weights ({error})") from None
+
+
+def _header(head: bytes, path: str | os.PathLike[str]) -> Trained:
+    told = json_object(head, f"the header of {path}", IntegrityError).get("__metadata__")
+    if not isinstance(told, dict) or not isinstance(told.get(ENTRY), str):
+        raise IntegrityError(
+            f"{path} does not say what was trained; expected a file that train(..., weights=...) or "
+            "nasbench-mr build --keep-weights wrote"
+        )
+    return Trained.from_text(told[ENTRY], str(path))
+
+
+# --- The part of a release ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """An opened part: the trained weights of some trials of a release.
+
+    Attributes:
+        path: its folder.
+        release, version: whose trials they are.
+        digest: of that release's values (`Release.digest`).
+        files: by file name: {"sha256", "bytes", "code", "task", "seed", "metrics"}.
+    """
+
+    path: Path
+    release: str
+    version: str
+    digest: str
+    files: Mapping[str, Mapping[str, Any]]
+
+    def __str__(self) -> str:
+        return f"the weights of {self.release}@{self.version}"
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Weights:
+        """Read `weights.json`; checks no hashes (see `verify`).
+
+        Raises:
+            ReleaseNotFoundError: the folder has none.
+            ReleaseError: it is malformed.
+        """
+        path = Path(os.path.abspath(folder))
+        manifest = path / MANIFEST
+        try:
+            if (size := manifest.stat().st_size) > MAX_MANIFEST:
+                raise ReleaseError(f"{manifest} has {size:,} bytes; expected at most {MAX_MANIFEST:,}")
+            data = json_object(manifest.read_bytes(), str(manifest), ReleaseError)
+        except OSError:
+            raise ReleaseNotFoundError(f"{path} has no weights: it has no {MANIFEST}") from None
+        try:
+            release.check_name(data["release"], data["version"])
+            listed = {}
+            for name, entry in data["files"].items():
+                inside = PurePosixPath(name)
+                if len(inside.parts) != 2 or ".." in inside.parts or "\\" in name or inside.is_absolute():
+                    raise ReleaseError(f"{manifest} lists {name!r}, which is not TASK/FILE")
+                if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]) or type(entry["bytes"]) is not int:
+                    raise ReleaseError(f"{manifest}: malformed entry for {name!r}")
+                listed[name] = {**entry, "code": space.parse(entry["code"]), "task": str(entry["task"])}
+            return cls(path, data["release"], data["version"], str(data["digest"]), listed)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ReleaseError):
+                raise
+            raise ReleaseError(f"{manifest} is malformed: {error!r}") from None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it has weights for."""
+        return tuple(dict.fromkeys(entry["task"] for entry in self.files.values()))
+
+    def codes(self, task: str) -> list[tuple[int, ...]]:
+        """Return the codes that it has weights of, for a task."""
+        return list(dict.fromkeys(e["code"] for e in self.files.values() if e["task"] == task))
+
+    def file(self, code: object, task: str) -> Path:
+        """Return the checked file of a code's weights for a task: those of the smallest seed there is.
+
+        Raises:
+            UnknownTaskError: it has none for this task.
+            CodeNotFoundError: it has none of this code.
+            IntegrityError: the file is missing, altered, or of another trial than listed.
+        """
+        code = space.parse(code)
+        if task not in self.tasks:
+            raise UnknownTaskError(f"{self}: none for task {task!r}: {did_you_mean(task, self.tasks)}")
+        found = [n for n, e in self.files.items() if (e["code"], e["task"]) == (code, task)]
+        if not found:
+            raise CodeNotFoundError(
+                f"{self}: none of {space.to_string(code)} for task {task!r}; it has those of "
+                f"{len(self.codes(task))} codes (nasbench-mr weights {self.release})"
+            )
+        return self._checked(min(found, key=lambda name: self.files[name].get("seed", 0)))
+
+    def _checked(self, name: str) -> Path:
+        place, entry = self.path / name, self.files[name]
+        if not place.is_file():
+            raise IntegrityError(f"{self}: {name} is missing; install them again (nasbench-mr weights fetch)")
+        files.check_sha256(place, entry["sha256"], f"{self}: {name}")
+        read(place).check(entry["code"], entry["task"], f"{self}: {name}")
+        return place
+
+
+def verify(part: Weights) -> None:
+    """Re-hash every file, and check that it is of the trial that it is listed as.
+
+    Raises:
+        IntegrityError: a file is missing, altered, not listed, or of another trial.
+    """
+    present = {p.relative_to(part.path).as_posix() for p in part.path.rglob("*") if p.is_file()}
+    for name in sorted(present - set(part.files) - {MANIFEST}):
+        raise IntegrityError(f"{part}: {name} is not listed in {MANIFEST}")
+    for name in part.files:
+        part._checked(name)
+
+
+def make(sources: Iterable[str | os.PathLike[str]], of: Release, target: Path) -> Weights:
+    """Make the part of a release from files of weights, whose metrics must be those of its tables.
+
+    Args:
+        sources: files that `save` wrote.
+        of: the release.
+        target: the new folder; it is there whole or not at all.
+
+    Raises:
+        InvalidArgumentError: there is no file, or one is of a trial that the release does not have.
+        IntegrityError: a file is damaged, or its metrics are not those of the release's trial.
+    """
+    import shutil
+
+    listed: dict[str, dict[str, Any]] = {}
+    with files.atomic_folder(target) as folder:
+        for source in sources:
+            told = read(source)
+            check_trial(told, of, source)
+            name = f"{told.task}/{told.key}"
+            (folder / told.task).mkdir(exist_ok=True)
+            shutil.copyfile(source, folder / name)
+            entry = {"sha256": files.sha256(folder / name), "bytes": (folder / name).stat().st_size}
+            about = {"code": list(told.code), "task": told.task, "seed": told.seed}
+            listed[name] = {**entry, **about, "metrics": dict(told.metrics)}
+        if not listed:
+            raise InvalidArgumentError("there are no files of weights; expected some of build --keep-weights")
+        manifest = {"release": of.name, "version": of.version, "digest": of.digest}
+        text = json.dumps({**manifest, "files": dict(sorted(listed.items()))}, indent=2) + "\n"
+        files.write_text(folder / MANIFEST, text)
+    return Weights.open(target)
+
+
+def check_trial(told: Trained, of: Release, where: object) -> None:
+    """Raise where weights are not of a release's trial, or their metrics are not those of its table."""
+    import numpy as np
+
+    if told.task not in of.tasks:
+        raise InvalidArgumentError(
+            f"{where} is of task {told.task!r}, which {of} does not have: {did_you_mean(told.task, of.tasks)}"
+        )
+    table = of.table(told.task)
+    same = (table.codes == np.array(told.code)).all(axis=1) & (table.seed == told.seed)
+    rows = np.flatnonzero(same & table.ok)
+    if not len(rows):
+        raise InvalidArgumentError(
+            f"{where} is of code {space.to_string(told.code)}, seed {told.seed}; {of} has no such trial of "
+            f"{told.task!r}"
+        )
+    for name, value in told.metrics.items():
+        expected = float(table.values[name][rows[0]])
+        if value != expected and not (math.isnan(value) and math.isnan(expected)):
+            raise IntegrityError(
+                f"{where}: {name} is {value!r}; the trial in {of} has {expected!r}. Train on a machine and "
+                "with versions that reproduce the table"
+            )
+
+
+def pack(part: Weights, target: str | os.PathLike[str]) -> Path:
+    """Write a part as a tarball and, beside it, its `.sha256`; the same files give the same bytes.
+
+    Args:
+        target: a file name ending in .tar.gz, or a folder, where it becomes NAME-weights-VERSION.tar.gz.
+    """
+    from nasbench_mr import archives
+
+    verify(part)
+    top = f"{part.release}-weights-{part.version}"
+    path = Path(target)
+    if path.is_dir() or not path.name.endswith(".tar.gz"):
+        path = path / f"{top}.tar.gz"
+    names = sorted([*part.files, MANIFEST])
+    archives.write_tar(path, [(f"{top}/{name}", part.path / name) for name in names])
+    files.write_text(f"{path}.sha256", f"{files.sha256(path)}  {path.name}\n")
+    return path
+
+
+def install(source: str | os.PathLike[str], sha256: str | None = None) -> Weights:
+    """Install a part from its folder or tarball; afterwards `find` knows it.
+
+    Raises:
+        ReleaseNotFoundError: there is no such file, or no part in it.
+        IntegrityError, UnsafeFileError, ReleaseError: it is not whole, or unsafe; nothing changes.
+    """
+    import shutil
+
+    from nasbench_mr import archives
+
+    root = release.home() / "weights"
+    with files.scratch_folder(root) as scratch:
+        staged = scratch / "part"
+        if os.path.isdir(source):
+            given = Weights.open(source)
+            for name in [*given.files, MANIFEST]:
+                if not (given.path / name).is_file():
+                    raise IntegrityError(f"{given}: {name} is missing")
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(given.path / name, staged / name)
+        elif not os.path.isfile(source):
+            raise ReleaseNotFoundError(f"no weights at {os.fspath(source)!r}: expected a folder or a tarball")
+        else:
+            if sha256 is not None:
+                files.check_sha256(source, sha256)
+            staged.mkdir(parents=True)
+            archives.extract_tar(
+                source, staged, max_members=release.MAX_FILES, largest=lambda name: archives.MAX_UNPACKED
+            )
+            tops = list(staged.iterdir())
+            staged = tops[0] if len(tops) == 1 and tops[0].is_dir() else staged
+        part = Weights.open(staged)
+        verify(part)
+        moved = [*part.path.iterdir()]
+        target = root / part.release / part.version
+        with files.atomic_folder(target) as folder:
+            for made in moved:
+                made.rename(folder / made.name)
+    found = Weights.open(target)
+    if found.files != part.files:
+        raise ReleaseError(
+            f"other {found} are already in {target}; nothing was changed. Remove that folder first"
+        )
+    return found
+
+
+def installed() -> list[Weights]:
+    """Return the parts that are installed, by release and version; damaged ones are left out."""
+    found = []
+    for manifest in sorted((release.home() / "weights").glob(f"*/*/{MANIFEST}")):
+        try:
+            found.append(Weights.open(manifest.parent))
+        except NasbenchMRError:
+            continue
+    return found
+
+
+def find(spec: str | os.PathLike[str]) -> Weights:
+    """Return the weights of a release.
+
+    Args:
+        spec: "name" (its newest version) or "name@version" of a release, or a part's folder.
+
+    Raises:
+        ReleaseNotFoundError: none are installed; says how to get them.
+    """
+    if os.path.isfile(os.path.join(spec, MANIFEST)):
+        return Weights.open(spec)
+    name, at, version = os.fspath(spec).partition("@")
+    parts = [p for p in installed() if p.release == name and (not at or p.version == version)]
+    if not parts:
+        there = ", ".join(f"{p.release}@{p.version}" for p in installed()) or "none"
+        raise ReleaseNotFoundError(
+            f"no weights of {os.fspath(spec)!r} are installed (there are: {there}); "
+            "nasbench-mr weights fetch FILE|URL installs some"
+        )
+    return max(parts, key=lambda part: release.version_key(part.version))
