@@ -7,6 +7,7 @@ struct is a list of fields, each with its number: https://github.com/apache/parq
 
 from __future__ import annotations
 
+import io
 import os
 from typing import IO, Any, NamedTuple
 
@@ -18,10 +19,14 @@ MAX_FOOTER, _MAX_HEADER = 4 << 20, 1 << 20
 MAX_CHUNKS, MAX_PAGES = 50_000, 250_000
 #: Bytes of a page's header that are read at once; nearly all are shorter.
 _USUAL = 1 << 10
+#: Files up to this size are read at once.
+_WHOLE = 1 << 20
 _MAX_DEPTH = 16
 #: Thrift's types, and the fields of Parquet's structs, by their numbers.
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 _INTEGERS = (4, 5, 6)
+#: Bytes of values of one length.
+_LENGTHS = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}
 _GROUPS, _CHUNKS, _META = 4, 1, 3
 _VALUES, _DATA, _DICTIONARY = 5, 9, 11
 _UNPACKED, _PACKED = 2, 3
@@ -67,6 +72,8 @@ def of_columns(file: IO[bytes]) -> list[Size]:
         TableError: it is not a complete Parquet file, or has too many parts; says so without its name.
     """
     length = file.seek(0, os.SEEK_END)
+    if length <= _WHOLE:
+        file = io.BytesIO(_read(file, 0, length))
     tail = _read(file, max(0, length - 8), 8)
     footer = int.from_bytes(tail[:4], "little")
     if tail[4:] != b"PAR1" or footer > length - 12:
@@ -144,6 +151,8 @@ def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
         kind = head & 15
         if kind in (_TRUE, _FALSE):
             fields[number] = kind == _TRUE
+        elif kind in _INTEGERS and (byte := data[at]) < 128:  # what most are, without a call
+            fields[number], at = byte >> 1 ^ -(byte & 1), at + 1
         else:
             fields[number], at = _value(data, at, kind, depth)
     return fields, at + 1
@@ -153,14 +162,13 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     """Return a value and where it ends; None in the place of texts and numbers that are not whole."""
     if kind in _INTEGERS:
         return _integer(data, at)
-    if kind == _STRUCT:
-        return _struct(data, at, depth + 1)
-    if kind in (_LIST, _SET):
-        return _list(data, at, depth + 1)
-    length = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}.get(kind)
     if kind == _BINARY:
         length, at = _varint(data, at)
-    if length is None:
+    elif kind == _STRUCT:
+        return _struct(data, at, depth + 1)
+    elif kind in (_LIST, _SET):
+        return _list(data, at, depth + 1)
+    elif (length := _LENGTHS.get(kind, -1)) < 0:
         raise ValueError(f"a field of the unknown type {kind}")
     if at + length > len(data):
         raise IndexError("it ends too early")
@@ -180,6 +188,8 @@ def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    if (number := data[at]) < 128:
+        return number, at + 1
     number = shift = 0
     while True:
         byte = data[at]
