@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -15,7 +16,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+import nasbench_mr
+from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
+from nasbench_mr.predictors import evaluation
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -89,3 +95,64 @@ def cold_many(commands: Sequence[tuple[str, ...]], rounds: int = 11) -> list[flo
             times[k].append(time.perf_counter() - start)
     # The first round warms the disk cache.
     return [statistics.median(t[1:]) for t in times]
+
+
+# --- Experiments: parts that are kept, and results in the repository -------------------------------------
+
+RESULTS = REPOSITORY / "docs" / "results"
+
+
+def options(description: str | None, name: str) -> argparse.ArgumentParser:
+    """Return the arguments that every experiment has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=Path("runs") / name,
+        metavar="FOLDER",
+        help=f"the parts done, which a rerun resumes from (default runs/{name})",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=RESULTS / f"{name}.parquet",
+        metavar="FILE",
+        help=f"all rows (default docs/results/{name}.parquet)",
+    )
+    return parser
+
+
+def kept(folder: Path, name: str, work: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Return a part's rows: those kept in the folder, or else the work's, which are kept there."""
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        evaluation.write(work(), path)
+    return pd.read_parquet(path)
+
+
+def versions() -> dict[str, str | int]:
+    """Return what numbers depend on beside seeds, as columns of an experiment's rows."""
+    import torch
+
+    return {
+        "version": nasbench_mr.__version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def tables() -> Benchmark:
+    """Return all published tables at hand; 3ddet may be there as rebuilt from a copy."""
+    from nasbench_mr.data_builders import published
+
+    path = published_release()
+    folder = published_folder()
+    assert folder is not None
+    rebuilt = folder / "3ddet_recovered.csv"
+    if rebuilt.is_file() and "3ddet" not in nasbench_mr.load(path).tasks:
+        path = published.import_table(rebuilt, "3ddet", into="nasbench-mr").path
+    return nasbench_mr.load(path)

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from common import Figure, in_parallel, published_folder, published_release, report
+from common import Figure, in_parallel, report, tables
 
 import nasbench_mr
 from nasbench_mr import predictors
 from nasbench_mr.benchmark import Benchmark
-from nasbench_mr.data_builders import published
 from nasbench_mr.predictors import evaluation
 from nasbench_mr.predictors.surrogates import fit_surrogates
 
@@ -70,17 +69,6 @@ def main() -> None:
     report(
         f"Predictors, means over {args.splits} splits", [*quality(frame), *speed(frame), *surrogate(bench)]
     )
-
-
-def tables() -> Benchmark:
-    """All published tables at hand; 3ddet may be there as rebuilt from a copy."""
-    path = published_release()
-    folder = published_folder()
-    assert folder is not None
-    rebuilt = folder / "3ddet_recovered.csv"
-    if rebuilt.is_file() and "3ddet" not in nasbench_mr.load(path).tasks:
-        path = published.import_table(rebuilt, "3ddet", into="nasbench-mr").path
-    return nasbench_mr.load(path)
 
 
 def scored(release: Path, keep: Path | None, part: Part) -> pd.DataFrame:
