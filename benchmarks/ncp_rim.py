@@ -51,7 +51,7 @@ def main() -> None:
     bench = nasbench_mr.load(published_release())
     names = [task for task in bench.tasks if bench.task(task).space == space.NAME]
     data = gather(bench, names)
-    parts = [(split, task) for split in args.splits for task in args.tasks or names]
+    parts = [(split, task) for task in args.tasks or names for split in args.splits]
     frame = pd.concat(
         [kept(args.keep, f"{s}-{t}", partial(part, data, s, t, args.keep / "models")) for s, t in parts],
         ignore_index=True,
