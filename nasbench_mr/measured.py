@@ -303,7 +303,10 @@ class Cost(ByValue):
         """The costs as trials, one a code."""
         codes = np.ascontiguousarray(self.codes, np.uint8)
         values = {name: self.table.columns[name][self.rows] for name in UNITS}
-        values |= {"macs": cost.macs(codes), "params": cost.params(codes)}
+        values |= {
+            name: exact.astype(np.float64)
+            for name, exact in (("macs", cost.macs(codes)), ("params", cost.params(codes)))
+        }
         values |= {name: np.full(len(codes), np.nan) for name in COSTS if name not in values}
         floats = {name: np.ascontiguousarray(column, np.float64) for name, column in values.items()}
         columns = {

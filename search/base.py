@@ -85,9 +85,9 @@ class Searcher(ByValue, abc.ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Ray and joblib lend what they share, unwritable; a search writes into its arrays.
-        for key, value in state.items():
+        for name, value in state.items():
             lent = isinstance(value, np.ndarray) and not value.flags.writeable
-            self.__dict__[key] = value.copy() if lent else value
+            self.__dict__[name] = value.copy() if lent else value
 
     def ask(self, n: int = 1) -> Codes:
         """Return the next `n` codes to measure, distinct and within the domain: `(n, DIM)`.

@@ -11,7 +11,7 @@ from nasbench_mr.plot import PAGE, across, figure, panels, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.figure import Figure, SubFigure
 
     from nasbench_mr.search.comparison import Comparison
     from nasbench_mr.search.simulation import Simulation
@@ -87,7 +87,7 @@ def _draw_regret(
     panel.fill_between(at, lines[1], lines[2], color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _legend(drawn: FigureBase) -> None:
+def _legend(drawn: Figure | SubFigure) -> None:
     handles, labels = drawn.axes[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside upper center", ncols=7, fontsize=7, frameon=False)
 

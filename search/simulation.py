@@ -53,7 +53,7 @@ class Simulation(Trace):
     @property
     def utilisation(self) -> float:
         """Share of the workers' time, until the last training ended, that trainings took."""
-        return float((self.finish - self.start).sum()) / (self.workers * self.finish[-1])
+        return float((self.finish - self.start).sum() / (self.workers * self.finish[-1]))
 
 
 def simulate(

@@ -86,7 +86,7 @@ class TensorBoardLog(Log):
         self.check()
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard" / trial.key))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard" / trial.key))
 
     def __call__(self, point: Mapping[str, float]) -> None:
         for name, value in known(point).items():

@@ -95,18 +95,17 @@ class Parts:
 
     def __init__(self, out: str | os.PathLike[str], label: str, setting: Setting):
         self.folder = Path(out) / "parts" / label / setting.runtime
-        self._about: dict[str, Any] | None = None
+        self._about: dict[str, Any] = {}
         for folder in sorted(self.folder.parent.glob("*")):
             for group in read_groups(folder):
                 self._check(group.about, str(folder))
                 break
-        if self._about is not None:
+        if self._about:
             self._check({**setting.describe()}, "this run")
 
     def _check(self, about: dict[str, Any], where: str) -> None:
         """Raise where a group is of another device or setting than those before."""
-        if self._about is None:
-            self._about = about
+        self._about = self._about or about
         # Runtimes share a table, and each has its own version.
         alike = [name for name in self._about if name not in ("runtime", "onnxruntime", "date")]
         for name in alike:
@@ -216,9 +215,9 @@ def remeasure(codes: Codes, cost: measured.Cost, *, count: int = 1) -> Floats:
 def setting_of(cost: measured.Cost) -> Setting:
     """Return how a cost was measured."""
     row, table = cost.rows[0], cost.table
-    whole = {name: int(table.columns[name][row]) for name in ("batch", "size", "threads")}
-    about = {name: table.about[name] for name in ("device", "repeat", "clock")}
-    return Setting(runtime=cost.runtime, **whole, **about)
+    options: dict[str, Any] = {name: int(table.columns[name][row]) for name in ("batch", "size", "threads")}
+    options |= {name: table.about[name] for name in ("device", "repeat", "clock")}
+    return Setting(runtime=cost.runtime, **options)
 
 
 def recheck(cost: measured.Cost, sample: int = 64, seed: int = 0, *, count: int = 1) -> dict[str, Any]:
@@ -245,5 +244,4 @@ def recheck(cost: measured.Cost, sample: int = 64, seed: int = 0, *, count: int 
 def _ranks(values: Sequence[float] | Floats) -> Floats:
     import pandas as pd
 
-    ranks: Floats = pd.Series(values).rank().to_numpy()
-    return ranks
+    return np.asarray(pd.Series(values).rank(), np.float64)

@@ -127,7 +127,9 @@ class _Recorder(TorchFunctionMode):
     ) -> str:
         import numpy as np
 
-        height, width = size if size is not None else (int(side * scale_factor) for side in x.shape[-2:])
+        height, width = (
+            size if size is not None else (int(side * (scale_factor or 1)) for side in x.shape[-2:])
+        )
         shape = self.constant(f"size{len(self.nodes)}", np.array([*x.shape[:2], height, width], np.int64))
         options = (
             {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}

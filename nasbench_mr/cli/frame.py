@@ -137,7 +137,7 @@ def _warnings_in_a_line() -> Iterator[None]:
             else:
                 usual(message, category, *where, **how)
 
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
         yield
 
 

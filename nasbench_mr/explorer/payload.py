@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from nasbench_mr import __version__, nasbench201, spaces
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.surrogate import layers
+from nasbench_mr.surrogate import Surrogate, layers
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
@@ -235,7 +235,7 @@ def _surrogates(bench: Benchmark, tasks: Sequence[Task], arrays: _Arrays) -> dic
     heads: dict[str, Any] = {}
     for task in tasks:
         surrogate = bench.surrogate(task.name)
-        if surrogate is None:
+        if not isinstance(surrogate, Surrogate):
             continue
         state = surrogate.state
         last = layers(state) - 1
