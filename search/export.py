@@ -18,8 +18,16 @@ _HEADER = '''\
 Code: {code}{scaled}
 As limits such as max_macs count (full width, {reference} classes): {macs:,} MACs for a 1x3x128x128 input
 and {params:,} parameters.{own}
-`build()` gives the network with random weights; its parameters are named as those of
-nasbench_mr.network.MultiResolutionNet, so weights go from one to the other. Written by nasbench-mr {version}.
+
+`build()` gives the network with random weights, `build("FILE.safetensors")` with trained ones (this needs the
+package safetensors). Files of weights come from
+
+    nasbench-mr build {name} --codes CODES --out OUT --keep-weights     # CODES: a file with the code above
+    nasbench-mr weights RELEASE                                         # those that a release has
+
+{train}
+Its parameters are named as those of nasbench_mr.network.MultiResolutionNet: weights go from one to the other.
+Written by nasbench-mr {version}.
 """
 
 from collections.abc import Sequence
@@ -61,15 +69,49 @@ class Network(nn.Module):
 {forward}
 
 
-def build():
-    """The network, randomly initialised."""
-    return Network()
+def build(weights=None):
+    """The network: randomly initialised, or with the weights of a safetensors file."""
+    network = Network()
+    if weights is not None:
+        from safetensors.torch import load_file
+
+        network.load_state_dict({trained})
+    return network
 
 
+{train}
 if __name__ == "__main__":
-    network = build()
+    import sys
+
+    network = build(*sys.argv[1:2])
     print(f"{{sum(p.numel() for p in network.parameters()):,}} parameters")
 '''
+
+_OWN_DATA = "`train(network, batches)` trains it on data of your own."
+_DETECTOR = "The first command trains a detector around this trunk; `build` picks the trunk from its file."
+
+_TRAIN = '''\
+def train(network, batches, epochs=1, lr=0.003):
+    """Trains in place, by AdamW whose rate falls to 0; `batches` is a list of (inputs, labels).
+
+    Labels are {labels}.
+    """
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(batches))
+    for _ in range(epochs):
+        for inputs, labels in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(network(inputs), labels{ignored}).backward()
+            optimizer.step()
+            rates.step()
+    return network.eval()
+
+
+'''
+
+#: The trunk's tensors in the file of a detector.
+_TRUNK = '{name: load_file(weights)["trunk." + name] for name in network.state_dict()}'
 
 #: By kind of problem: what comes in and goes out, and the body of `forward`.
 _FORWARD = {
@@ -128,6 +170,9 @@ def source(code: object, task: Task) -> str:
     trunk = task.problem == "detection"
     classes = _classes(task)
     shapes, forward = _FORWARD[task.problem]
+    labels, ignored = "(B,) class numbers", ""
+    if task.problem == "segmentation":
+        labels, ignored = "(B, H, W) class numbers, 255 where a pixel does not count", ", ignore_index=255"
     parts = [
         _HEADER.format(
             title=f"A multi-resolution network for {escape.python(task.title)}.",
@@ -140,6 +185,8 @@ def source(code: object, task: Task) -> str:
             reference=cost.NUM_CLASSES,
             own="" if trunk else _OWN.format(**own_cost(code, task)),
             version=__version__,
+            name=task.name,
+            train=_DETECTOR if trunk else _OWN_DATA,
         )
     ]
     used = ["ConvBNReLU", "ResidualUnit", "Fusion", "ParallelModule", "Stage", "Head", "resize", "initialize"]
@@ -154,6 +201,8 @@ def source(code: object, task: Task) -> str:
             strides=(2, 1) if trunk else (2, 2),
             head="None" if trunk else f"Head(STAGES[-1][2], {head}, {classes}, {task.problem!r})",
             forward=textwrap.indent(forward, " " * 8),
+            trained=_TRUNK if trunk else "load_file(weights)",
+            train="" if trunk else _TRAIN.format(labels=labels, ignored=ignored),
         )
     )
     return "\n\n".join(part.rstrip("\n") + "\n" for part in parts)

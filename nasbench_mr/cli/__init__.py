@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("nasbench_mr.cli.data", "Data", "make, fetch, pack or describe data sets"),
     "build": ("nasbench_mr.cli.builds", "Build", "train codes and write their tables"),
     "measure": ("nasbench_mr.cli.measure", "Measure", "measure latency, memory and energy of codes"),
+    "weights": ("nasbench_mr.cli.weights", "Weights", "list, install or pack trained networks"),
     "auxnas": ("nasbench_mr.cli.auxnas", "AuxNAS", "train a primary network with auxiliary labels"),
     "explore": ("nasbench_mr.cli.explore", "Explore", "write a page to look at the tables in a browser"),
     "plot": ("nasbench_mr.cli.plots", "Plot", "draw a comparison, an evaluation or a release"),

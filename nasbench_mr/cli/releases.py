@@ -75,6 +75,19 @@ def fetch_release(url: str, sha256: str | None) -> releases.Release:
     """Download and install a packed release; the tarball stays in the cache."""
     if os.path.isfile(url):
         return releases.install(url, sha256)
+    url, sha256 = checked_url(url, sha256)
+    from nasbench_mr.download import download
+
+    path = releases.home() / "cache" / "downloads" / f"{sha256}.tar.gz"
+    return releases.install(download(url, path, sha256=sha256), sha256)
+
+
+def checked_url(url: str, sha256: str | None) -> tuple[str, str]:
+    """Return the address of a tarball and its expected hash.
+
+    Raises:
+        InvalidArgumentError: it is not an address, or the hash is missing or malformed.
+    """
     if not url.startswith(("https://", "http://")):
         raise InvalidArgumentError(f"{escape.address(url)!r} is neither a file nor an http(s) address")
     if sha256 is None:
@@ -82,10 +95,7 @@ def fetch_release(url: str, sha256: str | None) -> releases.Release:
     sha256 = sha256.lower()
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise InvalidArgumentError(f"--sha256 is {sha256!r}; expected 64 hexadecimal digits")
-    from nasbench_mr.download import download
-
-    path = releases.home() / "cache" / "downloads" / f"{sha256}.tar.gz"
-    return releases.install(download(url, path, sha256=sha256), sha256)
+    return url, sha256
 
 
 def add_surrogates(parser: argparse.ArgumentParser) -> None:

@@ -228,6 +228,7 @@ def _exported(about: Mapping[str, Any]) -> str:
     """Describe what was exported: its cost as limits count it, and as a task trains it."""
     own = about["exported"]
     lines = [f"{about['export']} builds the network found, with the head of {own['task']}"]
+    lines.append("its first lines say how to train it, and how to load trained weights")
     lines += [
         f"as limits count it: {about['macs']:,} MACs, {about['params']:,} parameters "
         f"(full width, {cost.NUM_CLASSES} classes, a 128x128 image)"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from nasbench_mr import cost, space, tasks
+from nasbench_mr import cost, space, tasks, tensors
+from nasbench_mr.data_builders.detection.network import DetectionNet
 from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError
 from nasbench_mr.network import MultiResolutionNet, build
 from nasbench_mr.search.export import export, source
@@ -67,12 +68,43 @@ def test_it_needs_nothing_but_torch(tmp_path: Path) -> None:
     assert int(done.stdout) == cost.params(CODE, num_classes=19)[0]
 
 
+@pytest.mark.parametrize("name", ["mini-cls", "mini-seg", "mini-video"])
+def test_the_file_trains_and_loads(name: str, tmp_path: Path) -> None:
+    scope: dict[str, Any] = {"__name__": "net"}
+    exec(compile(source(CODE, tasks.get(name)), "net.py", "exec"), scope)
+    torch.manual_seed(0)
+    network = scope["build"]()
+    inputs = torch.randn(2, *((2,) if name == "mini-video" else ()), 3, 32, 32)
+    labels = torch.tensor([1, 2])
+    if name == "mini-seg":
+        labels = torch.ones(2, 32, 32, dtype=torch.long)
+        labels[:, 0] = 255
+    loss = torch.nn.CrossEntropyLoss(ignore_index=255)
+    before = loss(network.train()(inputs), labels)
+    scope["train"](network, [(inputs, labels)], epochs=8)
+    assert loss(network.train()(inputs), labels) < before
+    tensors.save_weights(tmp_path / "w.safetensors", network)
+    again = scope["build"](tmp_path / "w.safetensors").eval()
+    assert torch.equal(again(inputs), network.eval()(inputs))
+
+
+def test_a_detectors_file_gives_its_trunk(tmp_path: Path) -> None:
+    scope: dict[str, Any] = {"__name__": "net"}
+    exec(compile(source(CODE, tasks.get("mini-det3d")), "net.py", "exec"), scope)
+    assert "train" not in scope
+    detector = DetectionNet(CODE, width_mult=0.5)
+    tensors.save_weights(tmp_path / "w.safetensors", detector)
+    trunk = scope["build"](str(tmp_path / "w.safetensors"))
+    assert torch.equal(trunk.stem[0][0].weight, detector.trunk.stem[0][0].weight)
+
+
 def test_it_says_what_it_is() -> None:
     text = source(CODE, tasks.get("seg"))
     assert space.to_string(CODE) in text
     assert f"{cost.macs(CODE)[0]:,} MACs" in text
     assert f"{cost.params(CODE)[0]:,} parameters" in text
     assert "scaled" not in text
+    assert "nasbench-mr build seg --codes CODES --out OUT --keep-weights" in text
     narrow = source(CODE, tasks.get("mini-seg"))
     assert "All its channels are scaled by 0.5" in narrow
     # CamVid has 11 classes; limits count the full width and 50 classes for every task.

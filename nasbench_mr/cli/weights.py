@@ -1,0 +1,126 @@
+"""The command `weights`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nasbench_mr import escape, space, weights
+from nasbench_mr import release as releases
+from nasbench_mr.cli.command import Command, add_json, folder_to_write, format_table, print_json
+from nasbench_mr.cli.releases import checked_url
+from nasbench_mr.errors import InvalidArgumentError
+
+
+class Weights(Command):
+    """List, install or pack the trained networks of a release.
+
+    Without an action, lists what is installed; with a release, the networks of it. "fetch" installs a packed
+    part from a file or an address; give the --sha256 that stands in the .sha256 beside it. "pack" makes one
+    from the folder of a build with --keep-weights (or from files), and checks that the metrics of every
+    network are those of the release's tables. In Python, network.load_pretrained("mini", code, "mini-cls")
+    gives the network.
+
+    Example:
+      nasbench-mr weights
+      nasbench-mr weights mini
+      nasbench-mr weights fetch mini-weights-1.0.0.tar.gz
+      nasbench-mr weights pack out mini --out dist
+    """
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "what", nargs="*", metavar="RELEASE", help="a release; or: fetch FILE|URL; or: pack DIR RELEASE"
+        )
+        parser.add_argument("--sha256", metavar="HASH", help="the expected hash of what is fetched")
+        parser.add_argument(
+            "--out", type=folder_to_write, default=".", metavar="DIR", help="where to pack (default: .)"
+        )
+        add_json(parser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        match args.what:
+            case ["fetch", source]:
+                part = weights.install(_fetched(source, args.sha256), args.sha256)
+                said = {"release": f"{part.release}@{part.version}", "files": len(part.files)}
+                if args.json:
+                    return print_json({**said, "path": str(part.path)})
+                print(f"{part}: {len(part.files)} networks, installed in {part.path}")
+            case ["pack", folder, name]:
+                path = _packed(Path(folder), name, Path(args.out))
+                digest = Path(f"{path}.sha256").read_text().split()[0]
+                if args.json:
+                    return print_json({"path": str(path), "sha256": digest})
+                print(f"{path}\nsha256 {digest}")
+            case []:
+                self._print(
+                    [_row(part) for part in weights.installed()], args.json, "no weights are installed"
+                )
+            case [name] if name not in ("fetch", "pack"):
+                self._print(_networks(weights.find(name)), args.json, "")
+            case _:
+                raise InvalidArgumentError(
+                    f"weights {' '.join(args.what)!r}: expected nothing, a RELEASE, fetch FILE|URL, or "
+                    "pack DIR RELEASE"
+                )
+        return None
+
+    @staticmethod
+    def _print(rows: list[dict[str, Any]], as_json: bool, none: str) -> None:
+        if as_json:
+            print_json(rows)
+        else:
+            print(format_table(rows) if rows else none)
+
+
+def _row(part: weights.Weights) -> dict[str, Any]:
+    size = sum(entry["bytes"] for entry in part.files.values())
+    return {
+        "release": f"{part.release}@{part.version}",
+        "networks": len(part.files),
+        "MB": round(size / 1e6, 1),
+        "tasks": ", ".join(part.tasks),
+        "in": str(part.path),
+    }
+
+
+def _networks(part: weights.Weights) -> list[dict[str, Any]]:
+    rows = []
+    for entry in part.files.values():
+        metrics = entry.get("metrics", {})
+        rows.append(
+            {
+                "task": entry["task"],
+                "seed": entry.get("seed", 0),
+                "metrics": ", ".join(f"{name} {value:.2f}" for name, value in metrics.items()),
+                "kB": entry["bytes"] // 1000,
+                "code": space.to_string(entry["code"]),
+            }
+        )
+    return rows
+
+
+def _fetched(source: str, sha256: str | None) -> str | Path:
+    """Return the file of a part: itself, or downloaded."""
+    if Path(source).exists():
+        return source
+    address, digest = checked_url(source, sha256)
+    from nasbench_mr.download import download
+
+    return download(address, releases.home() / "cache" / "downloads" / f"{digest}.tar.gz", sha256=digest)
+
+
+def _packed(folder: Path, name: str, out: Path) -> Path:
+    """Make the part of a release from the files in a folder, and pack it."""
+    from nasbench_mr import files
+
+    place = folder / "weights" if (folder / "weights").is_dir() else folder
+    sources = sorted(place.rglob("*.safetensors"))
+    if not sources:
+        raise InvalidArgumentError(
+            f"no weights in {escape.address(str(place))}; nasbench-mr build --keep-weights writes some"
+        )
+    with files.scratch_folder(out) as scratch:
+        part = weights.make(sources, releases.load(name), scratch / "part")
+        return weights.pack(part, out)
