@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import nasbench_mr
-from nasbench_mr import space
+from nasbench_mr import cost, space
 
 
 def test_rounds_grow_the_table_by_codes_it_does_not_have(
@@ -54,6 +54,17 @@ def test_codes_are_trained_with_seeds_the_table_lacks(tmp_path: Path) -> None:
     expected = [[(int(code.sum()) + seed) % 100 for seed in (100, 101)] for code in codes]
     assert trials(codes).tolist() == expected
     assert trials(codes[:1]).tolist() == expected[:1]
+
+
+def test_a_live_run_trains_what_the_search_asks_for(tmp_path: Path) -> None:
+    where = {"data": tmp_path, "workers": 1, "trainer": "fake_trainers:instant"}
+    frame = script.Live("mini-cls", 150e6, "random", 0, 4)(tmp_path / "out", where)
+    assert frame["evaluations"].tolist() == [1, 2, 3, 4]
+    codes = np.array([space.parse(code) for code in frame["code"]])
+    assert (cost.macs(codes) <= 150e6).all()
+    assert frame["value"].tolist() == (codes.sum(axis=1) % 100).tolist()
+    assert frame["best"].tolist() == frame["value"].cummax().tolist()
+    assert set(frame["method"]) == {"random"}
 
 
 def test_the_best_code_of_a_round_is_its_best_mean() -> None:
