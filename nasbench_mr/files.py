@@ -29,6 +29,8 @@ _SWEPT: set[Path] = set()
 MAX_WAIT = 4 * 3600.0
 #: Bytes of a file that is read as a whole, before anything of it can be checked.
 MAX_SMALL = 64 << 20
+#: How temporary folders begin, and the file in each that is locked as long as it is in use.
+_SCRATCH, _MARK = "nasbench-mr-", "in-use"
 #: What the system says when a file can't be written, and what to do then.
 _ADVICE = {
     errno.ENOSPC: f"the disk is full; {_FULL}",
@@ -294,16 +296,19 @@ class Scratch:
         source: what it was made from, as an absolute path.
     """
 
-    def __init__(self, source: str | os.PathLike[str]):
+    def __init__(self, source: str | os.PathLike[str] = os.curdir):
         import tempfile
         import weakref
 
         self.source = os.path.abspath(source)
-        self.folder = Path(tempfile.mkdtemp(prefix="nasbench-mr-"))
-        mark = self.folder / "in-use"
+        _sweep_scratch()
+        self.folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))
+        mark = self.folder / "new"
         # Forks share what is open, and with it the lock: the last one that closes it removes the folder.
         handle = os.open(mark, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         _try_lock(handle, shared=True)
+        with contextlib.suppress(OSError):  # Windows renames no open file
+            os.rename(mark, self.folder / _MARK)
         weakref.finalize(self, _remove_scratch, self.folder, handle)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -312,21 +317,40 @@ class Scratch:
 
 
 def _remove_scratch(folder: Path, handle: int) -> None:
-    import shutil
-
     with contextlib.suppress(OSError):
         os.close(handle)
-        handle = os.open(folder / "in-use", os.O_RDWR)
-        try:
-            unused = _try_lock(handle, shared=False)
-        finally:
-            os.close(handle)
-        if unused:
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove_unused(folder, ours=True)
 
 
-def _try_lock(handle: int, shared: bool) -> bool:
-    """Lock an open file; False where another process has it. Systems without forks need no lock."""
+def _remove_unused(folder: Path, ours: bool) -> None:
+    """Remove a temporary folder unless a process has it in use; one of others only where that is sure."""
+    import shutil
+
+    mark = folder / _MARK
+    handle = os.open(mark if mark.exists() else folder / "new", os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        unused = _try_lock(handle, shared=False, without=ours)
+    finally:
+        os.close(handle)
+    if unused:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep_scratch() -> None:
+    """Remove this user's temporary folders whose processes were killed."""
+    import tempfile
+
+    if sys.platform == "win32":
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):  # it is someone else's, or has just gone
+            # The mark is there once its lock is.
+            if folder.lstat().st_uid == os.geteuid() and (folder / _MARK).exists():
+                _remove_unused(folder, ours=False)
+
+
+def _try_lock(handle: int, shared: bool, without: bool = True) -> bool:
+    """Lock an open file; False where another process has it, `without` where the file system has no locks."""
     if sys.platform == "win32":
         return True
     import fcntl
@@ -335,8 +359,8 @@ def _try_lock(handle: int, shared: bool) -> bool:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
-        return True
+    except OSError:
+        return without
     return True
 
 

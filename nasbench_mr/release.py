@@ -753,7 +753,7 @@ def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = N
     if sha256 is not None:
         files.check_sha256(tarball, sha256)
     target.mkdir(parents=True, exist_ok=True)
-    archives.extract_tar(tarball, target, max_members=MAX_FILES, largest=_largest)
+    archives.extract_tar(tarball, target, max_members=MAX_FILES, largest=largest)
     tops = list(target.iterdir())
     folder = tops[0] if len(tops) == 1 and tops[0].is_dir() else target
     try:
@@ -764,7 +764,7 @@ def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = N
     return release
 
 
-def _largest(name: str) -> int:
+def largest(name: str) -> int:
     """Return how many bytes a file of a release may have: those that are read whole, few."""
     from nasbench_mr import archives
 

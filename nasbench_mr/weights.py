@@ -98,7 +98,7 @@ class Trained:
                 stem_strides=(first, second),
                 **texts,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise IntegrityError(f"{where} does not say what was trained ({error!r})") from None
 
     def check(self, code: object, task: str, where: object) -> None:
@@ -215,11 +215,12 @@ class Weights:
                 inside = PurePosixPath(name)
                 if len(inside.parts) != 2 or ".." in inside.parts or "\\" in name or inside.is_absolute():
                     raise ReleaseError(f"{manifest} lists {name!r}, which is not TASK/FILE")
-                if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]) or type(entry["bytes"]) is not int:
+                numbers = entry["bytes"], entry.get("seed", 0)
+                if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]) or {*map(type, numbers)} != {int}:
                     raise ReleaseError(f"{manifest}: malformed entry for {name!r}")
                 listed[name] = {**entry, "code": space.parse(entry["code"]), "task": str(entry["task"])}
             return cls(path, data["release"], data["version"], str(data["digest"]), listed)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             if isinstance(error, ReleaseError):
                 raise
             raise ReleaseError(f"{manifest} is malformed: {error!r}") from None
@@ -378,9 +379,7 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Weight
             if sha256 is not None:
                 files.check_sha256(source, sha256)
             staged.mkdir(parents=True)
-            archives.extract_tar(
-                source, staged, max_members=release.MAX_FILES, largest=lambda name: archives.MAX_UNPACKED
-            )
+            archives.extract_tar(source, staged, max_members=release.MAX_FILES, largest=release.largest)
             tops = list(staged.iterdir())
             staged = tops[0] if len(tops) == 1 and tops[0].is_dir() else staged
         part = Weights.open(staged)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +246,46 @@ def test_files_have_the_permissions_that_open_gives(tmp_path: Path) -> None:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {"file": 0o640, "created": 0o640, "folder": 0o750, "private": 0o600}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+def test_the_next_scratch_folder_removes_those_of_killed_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But none in use, here or elsewhere, nor what only has such a name."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = (
+        "import os, sys; from nasbench_mr.files import Scratch; s = Scratch()\n"
+        "(s.folder / 'file').touch(); print(s.folder, flush=True); sys.stdin.read(); os._exit(9)"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+        )
+        for _ in range(2)
+    ]
+    folders = []
+    for process in processes:
+        assert process.stdout is not None
+        folders.append(Path(process.stdout.readline().strip()))
+    processes[0].kill()
+    processes[0].wait()
+    (tmp_path / "nasbench-mr-page").mkdir()
+    first, second = files.Scratch(), files.Scratch()
+    try:
+        assert [folder.exists() for folder in folders] == [False, True]
+        assert (tmp_path / "nasbench-mr-page").is_dir()
+        assert first.folder.is_dir()
+        assert second.folder.is_dir()
+    finally:
+        processes[1].communicate()
+    del first, second
+    gc.collect()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["nasbench-mr-page", folders[1].name])
 
 
 def test_files_that_are_read_whole_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

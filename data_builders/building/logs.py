@@ -62,6 +62,9 @@ class CsvLog(Log):
     def __init__(self, folder: Path, trial: Trial):
         place = folder / "csv" / f"{trial.key}.csv"
         place.parent.mkdir(parents=True, exist_ok=True)
+        with open(place, "ab+") as file:  # a killed trial may have left a part of a row
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
         self._file = place.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
 

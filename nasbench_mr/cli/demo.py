@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasbench_mr import progress, spaces
+from nasbench_mr import files, progress, spaces
 from nasbench_mr import release as releases
 from nasbench_mr.cli.command import Command, format_table
 from nasbench_mr.cli.queries import best_rows, print_results, result_rows, task_rows
@@ -110,8 +110,6 @@ def _trained_in_seconds(bench: Benchmark) -> str | None:
 
 def _demo_training(task: str, codes: Mapping[str, tuple[int, ...]]) -> None:
     """Train codes for a task, side by side, and print what they achieve."""
-    import tempfile
-
     from nasbench_mr.data_builders import generate
     from nasbench_mr.data_builders.building import runner
     from nasbench_mr.data_builders.building.trial import Trial
@@ -125,7 +123,8 @@ def _demo_training(task: str, codes: Mapping[str, tuple[int, ...]]) -> None:
         generate.make(recipe.dataset, data / recipe.dataset, **generate.mini(recipe.dataset))
     trials = {label: Trial(code, task, seed=100) for label, code in codes.items()}
     rows = []
-    with tempfile.TemporaryDirectory() as out, runner.Builder(recipe, out, data=data) as builder:
+    scratch = files.Scratch()
+    with runner.Builder(recipe, scratch.folder / "out", data=data) as builder:
         builder.run(list(trials.values()), progress=True)
         for label, trial in trials.items():
             outcome = builder.records[trial].outcome

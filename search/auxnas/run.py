@@ -16,7 +16,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import files
@@ -87,20 +86,18 @@ def aux_nas(
     # All that is wrong with the input comes to light before stage 1.
     tasks, network = preparation.prepare(primary, auxiliary, data, config, seed=seed)
     folder = None if out is None else Path(out)
-    with contextlib.ExitStack() as stack:
-        starts = preparation.starts_of(config, seed)
-        if config.begin == "single":
-            given = singles or (folder and folder / "single")
-            kept = Path(given or stack.enter_context(TemporaryDirectory()))
-            for place, task, own in stage_1([t.name for t in tasks], data, config, seed):
-                starts[task] = kept / place / WEIGHTS
-                if not (kept / place / RESULT).is_file():
-                    aux_nas(
-                        task, (), data, own, seed=seed, device=device, out=kept / place, progress=progress
-                    )
-                converged(kept / place)
-            tasks, network = preparation.prepare(primary, auxiliary, data, config, seed=seed, starts=starts)
-        begun = config.digests(starts)
+    starts = preparation.starts_of(config, seed)
+    if config.begin == "single":
+        given = singles or (folder and folder / "single")
+        scratch = None if given else files.Scratch()
+        kept = Path(given) if scratch is None else scratch.folder / "single"
+        for place, task, own in stage_1([t.name for t in tasks], data, config, seed):
+            starts[task] = kept / place / WEIGHTS
+            if not (kept / place / RESULT).is_file():
+                aux_nas(task, (), data, own, seed=seed, device=device, out=kept / place, progress=progress)
+            converged(kept / place)
+        tasks, network = preparation.prepare(primary, auxiliary, data, config, seed=seed, starts=starts)
+    begun = config.digests(starts)
     training = Training(network, tasks, data, config, seed=seed, device=chosen, out=folder, begun=begun)
     if folder is not None:
         about = {"primary": primary, "auxiliary": [task.name for task in tasks[1:]], "seed": seed}

@@ -251,6 +251,60 @@ def read_pickle(data: bytes, folder: Path) -> None:
     pickles.load(file(data, folder, "x.pkl"))
 
 
+TRAINED = {
+    "code": CODES[0].tolist(), "task": "seg", "seed": 0, "recipe": "seg", "digest": "0" * 12,
+    "metrics": {"mIoU": 50.0, "mAcc": None}, "width_mult": 1.0, "stem_strides": [2, 2], "version": "1.0.0",
+}  # fmt: skip
+
+
+@parser(lambda: iter([json.dumps(TRAINED).encode()]))
+def read_trained(data: bytes, folder: Path) -> None:
+    from nasbench_mr.weights import Trained
+
+    told = Trained.from_text(text(data), "x")
+    assert Trained.from_text(told.to_text(), "x").code == told.code
+
+
+def headers_of_weights() -> Iterator[bytes]:
+    from safetensors.numpy import save
+
+    yield save({"x": np.zeros(3, np.float32)}, {"nasbench_mr": json.dumps(TRAINED)})
+
+
+@parser(headers_of_weights)
+def read_header(data: bytes, folder: Path) -> None:
+    from nasbench_mr import weights
+
+    weights.read(file(data, folder, "x.safetensors"))
+
+
+def parts_of_weights() -> Iterator[bytes]:
+    entry = {
+        "sha256": "0" * 64,
+        "bytes": 5,
+        "code": CODES[0].tolist(),
+        "task": "seg",
+        "seed": 0,
+        "metrics": {},
+    }
+    about = {"release": "mini", "version": "1.0.0", "digest": "0" * 64}
+    yield json.dumps({**about, "files": {"seg/x.safetensors": entry}}).encode()
+
+
+@parser(parts_of_weights)
+def read_part_of_weights(data: bytes, folder: Path) -> None:
+    from nasbench_mr.errors import IntegrityError
+    from nasbench_mr.weights import Weights
+
+    part = Weights.open(file(data, folder, "weights.json").parent)
+    for task in part.tasks:
+        for code in part.codes(task):
+            try:
+                part.file(code, task)
+            except IntegrityError:
+                continue
+
+
 @functools.cache
 def costs() -> bytes:
     from nasbench_mr import measured

@@ -137,3 +137,13 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="no on_epoch 'no_module:f': ModuleNotFoundError"):
         builder.job.load()
     assert json.dumps(logs.about(TRIAL))
+
+
+def test_a_row_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
+    place = tmp_path / "csv" / f"{TRIAL.key}.csv"
+    place.parent.mkdir()
+    place.write_bytes(b"epoch,loss\r\n1,2.5\r\n2,1.")
+    log = logs.CsvLog(tmp_path, TRIAL)
+    log({"epoch": 2, "loss": 1.5})
+    log.close()
+    assert place.read_bytes() == b"epoch,loss\r\n1,2.5\r\n2,1.5\r\n"
