@@ -27,7 +27,7 @@ test: lint types unit base
 $(VENV)/deps: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	rm -rf build nasbench_mr.egg-info
-	$(BIN)/pip install -q -c constraints.txt '.[all,test,docs,readers]'
+	$(BIN)/pip install -q -c constraints.txt '.[all,test,docs,readers,botorch,smac]'
 	touch $@
 
 # An ordinary install, which is what users have and what mypy reads.
@@ -98,7 +98,7 @@ lowest:
 newest:
 	$(PYTHON) -m venv .venv-newest
 	rm -rf build nasbench_mr.egg-info
-	.venv-newest/bin/pip install -q --upgrade '.[all,test,docs,readers]'
+	.venv-newest/bin/pip install -q --upgrade '.[all,test,docs,readers,botorch,smac]'
 	$(TEST_ENV) .venv-newest/bin/pytest -n 2 --dist worksteal
 
 dev: $(VENV)/deps

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from nasbench_mr.errors import MissingExtraError
 
 
@@ -14,24 +17,52 @@ class requires:
     Args:
         extra: the extra of this package that installs what the block imports; None: none does.
         purpose: what needs it, as the subject of a sentence.
+        oldest: by distribution, the oldest version that will do.
 
     Raises:
-        MissingExtraError: on leaving the block, if an import in it failed.
+        MissingExtraError: on leaving the block, if an import in it failed, or a distribution is too old.
     """
 
-    def __init__(self, extra: str | None, purpose: str):
-        self.extra, self.purpose = extra, purpose
+    def __init__(self, extra: str | None, purpose: str, oldest: Mapping[str, str] | None = None):
+        self.extra, self.purpose, self.oldest = extra, purpose, oldest or {}
 
     def __enter__(self) -> None:
         """Begin the imports."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if not isinstance(error, ImportError) or isinstance(error, MissingExtraError):
+        if (error is not None and not isinstance(error, ImportError)) or isinstance(error, MissingExtraError):
+            return
+        # Before what was raised, which an old version may explain.
+        self._check_versions()
+        if error is None:
             return
         module = (error.name or "a library").partition(".")[0]
         missing = isinstance(error, ModuleNotFoundError)
         why = "which is not installed" if missing else f"which can't be imported ({error})"
-        package = module if self.extra is None else f"'nasbench-mr[{self.extra}]'"
-        raise MissingExtraError(f"{self.purpose} needs {module!r}, {why}: pip install {package}") from (
-            None if missing else error
-        )
+        raise MissingExtraError(
+            f"{self.purpose} needs {module!r}, {why}: pip install {self._package(module)}"
+        ) from (None if missing else error)
+
+    def _package(self, name: str) -> str:
+        """Return what pip installs: the extra, or where none has it the package itself."""
+        return name if self.extra is None else f"'nasbench-mr[{self.extra}]'"
+
+    def _check_versions(self) -> None:
+        from importlib import metadata
+
+        for name, oldest in self.oldest.items():
+            try:
+                found = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue  # The import says so.
+            if _numbers(found) < _numbers(oldest):
+                raise MissingExtraError(
+                    f"{self.purpose} needs {name} {oldest} or newer, and {found} is installed: "
+                    f"pip install -U {self._package(name)}"
+                )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with: (2, 13, 0) of "2.13.0rc1+cpu"."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()

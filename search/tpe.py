@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from nasbench_mr.checks import at_least, short_seed
 from nasbench_mr.domain import Domain
 from nasbench_mr.extras import requires
 from nasbench_mr.search.base import Searcher
+
+if TYPE_CHECKING:
+    import optuna
 
 
 class TPE(Searcher):
@@ -35,15 +39,7 @@ class TPE(Searcher):
         self.initial = at_least(1, "initial", initial)
         with requires("search", "the search 'tpe'"):
             import optuna
-        space = domain.space
-        self._distributions: dict[str, optuna.distributions.BaseDistribution] = {}
-        columns = (a.tolist() for a in (space.LOWER, space.UPPER, space.STEP, space.CHOICES))
-        for name, low, high, step, choice in zip(space.NAMES, *columns, strict=True):
-            self._distributions[name] = (
-                optuna.distributions.CategoricalDistribution(range(low, high + 1, step))
-                if choice
-                else optuna.distributions.IntDistribution(low, high, step=step)
-            )
+        self._distributions = distributions(domain)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
@@ -70,3 +66,17 @@ class TPE(Searcher):
         for code, value in zip(codes.tolist(), values.tolist(), strict=True):
             params = dict(zip(self._distributions, code, strict=True))
             self._study.add_trial(self._trial(params=params, distributions=self._distributions, value=value))
+
+
+def distributions(domain: Domain) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Return a domain's dimensions as Optuna knows them: integers with steps, or categories."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    space = domain.space
+    columns = (each.tolist() for each in (space.LOWER, space.UPPER, space.STEP, space.CHOICES))
+    return {
+        name: CategoricalDistribution(range(low, high + 1, step))
+        if choice
+        else IntDistribution(low, high, step=step)
+        for name, low, high, step, choice in zip(space.NAMES, *columns, strict=True)
+    }

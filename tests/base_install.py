@@ -18,10 +18,13 @@ import nasbench_mr
 from nasbench_mr import cli, cost, load, release, space, table, tasks
 from nasbench_mr.errors import MissingExtraError
 
-EXTRAS = ("torch", "sklearn", "lightgbm", "optuna", "h5py", "PIL", "av", "ray", "matplotlib", "ConfigSpace")
+EXTRAS = (
+    "torch", "sklearn", "lightgbm", "optuna", "h5py", "PIL", "av", "ray", "matplotlib", "ConfigSpace",
+    "botorch", "smac", "syne_tune",
+)  # fmt: skip
 
 # Modules outside these import without extras.
-HEAVY = ("data_builders", "predictors", "search", "network")
+HEAVY = ("data_builders", "predictors", "search", "network", "integrations")
 
 
 def imports(name: str) -> bool:

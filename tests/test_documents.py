@@ -6,6 +6,7 @@ published tables (if they are at hand).
     ```console   each `$ nasbench-mr ...` is run; lines below it, if there are any, are its output
 "..." in an output stands for anything. A comment before a block says what it needs:
     <!-- needs the published tables -->   is run where they are at hand
+    <!-- needs the package NAME -->       is run where it is installed
     <!-- not run: REASON -->              is not run
 Every command is parsed at least, wherever it stands: in blocks of shells, in running text, in the
 help of the commands themselves. Every recipe in docs/ is read by a command that a document shows.
@@ -26,6 +27,7 @@ import subprocess
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +122,14 @@ def run_python(text: str, variables: dict[str, Any], name: str, line: int) -> It
 
 
 def run_document(document: str, name: str, with_tables: bool) -> tuple[list[str], list[int]]:
-    """Return what was wrong, block by block, and the lines of the blocks that lacked the published tables."""
+    """Return what was wrong, block by block, and the lines of the blocks that lacked what they need."""
     variables: dict[str, Any] = {"__name__": "__main__"}
     wrong, lacking = [], []
     for block in blocks(document):
         if block.language not in ("python", "console") or re.match(r"not run: \w", block.comment):
             continue
-        if block.comment == NEEDS_TABLES and not with_tables:
+        package = re.fullmatch(r"needs the package (\w+)", block.comment)
+        if (block.comment == NEEDS_TABLES and not with_tables) or (package and not find_spec(package[1])):
             lacking.append(block.line)
             continue
         if block.language == "python":
@@ -153,7 +156,7 @@ def test_document(path: Path, installed: bool, tmp_path: Path, monkeypatch: pyte
     wrong, lacking = run_document(path.read_text(encoding="utf-8"), path.name, installed)
     assert not wrong, "\n\n".join(wrong)
     if lacking:
-        print(f"{path.name}: the blocks of lines {lacking} need the published tables, which are not at hand")
+        print(f"{path.name}: what the blocks of lines {lacking} need is not at hand")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
@@ -362,3 +365,9 @@ def test_blocks_that_need_the_tables_say_so() -> None:
     text = f"<!-- {NEEDS_TABLES} -->\n```python\nraise RuntimeError\n```\n"
     assert run_document(text, "sample", with_tables=False) == ([], [2])
     assert len(run_document(text, "sample", with_tables=True)[0]) == 1
+
+
+def test_blocks_that_need_a_package_run_where_it_is() -> None:
+    text = "<!-- needs the package {} -->\n```python\nraise RuntimeError\n```\n"
+    assert run_document(text.format("no_such_package"), "sample", with_tables=True) == ([], [2])
+    assert len(run_document(text.format("numpy"), "sample", with_tables=False)[0]) == 1

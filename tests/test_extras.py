@@ -37,3 +37,22 @@ def test_other_errors_pass() -> None:
     with pytest.raises(MissingExtraError) as caught, requires("plot", "a test"):
         raise inner
     assert caught.value is inner
+
+
+def test_a_version_that_is_too_old_is_named() -> None:
+    import numpy
+
+    with requires("search", "a test", {"numpy": "1.0", "no-such-distribution": "9"}):
+        pass
+    with pytest.raises(MissingExtraError) as caught, requires("search", "a test", {"numpy": "99.1"}):
+        pass
+    assert str(caught.value) == (
+        f"a test needs numpy 99.1 or newer, and {numpy.__version__} is installed: "
+        "pip install -U 'nasbench-mr[search]'"
+    )
+    # What an old version lacks is explained by its age.
+    with (
+        pytest.raises(MissingExtraError, match=r"99\.1 or newer"),
+        requires("search", "a test", {"numpy": "99.1"}),
+    ):
+        from numpy import nothing_of_this_name  # type: ignore[attr-defined]  # noqa: F401

@@ -318,8 +318,13 @@ def test_every_module_of_the_wheel_imports(wheel: Path) -> None:
     script = (
         "import importlib, sys\n"
         "sys.path.insert(0, sys.argv[1])\n"
+        "from nasbench_mr.errors import MissingExtraError\n"
         "for name in sys.argv[2:]:\n"
-        "    module = importlib.import_module(name)\n"
+        "    try:\n"
+        "        module = importlib.import_module(name)\n"
+        "    except MissingExtraError:\n"
+        "        assert name.startswith('nasbench_mr.integrations.')  # of a tool that is not installed\n"
+        "        continue\n"
         "    assert module.__file__.startswith(sys.argv[1]), module.__file__\n"
         "    assert module.__doc__, f'{name} has no docstring'\n"
     )

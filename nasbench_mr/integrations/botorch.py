@@ -1,0 +1,78 @@
+"""BoTorch: a domain as points of the unit cube, and objectives as a test problem on it.
+
+    problem = adapter.Problem(Objective.table(bench, "seg"))
+    X = problem.points(codes)
+    model = SingleTaskGP(X, problem(X).unsqueeze(-1))
+    optimize_acqf_discrete(LogExpectedImprovement(model, best), 1, choices=problem.choices)
+
+A choice without an order is a coordinate for each of its values (`space.relax`).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from nasbench_mr.arrays import Codes
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.extras import requires
+from nasbench_mr.integrations.target import Target, nearest
+from nasbench_mr.objective import Objective
+
+with requires("botorch", "the adapter of BoTorch", {"botorch": "0.15"}):
+    import torch
+    from botorch.test_functions.base import BaseTestProblem
+
+
+class Problem(BaseTestProblem):  # type: ignore[misc]
+    """Objectives as a test problem of BoTorch, to be maximised.
+
+    Args:
+        objectives: one for a value a point, `(n,)`, or m on the same domain for `(n, m)`.
+
+    Attributes:
+        dim, bounds: of the cube: `(2, dim)` zeros and ones.
+        choices: `(n, dim)` the points of every code of a domain that is a list.
+    """
+
+    _is_minimization_by_default = False
+
+    def __init__(self, *objectives: Objective):
+        self._target = Target(objectives)
+        self.domain = self._target.domain
+        space = self.domain.space
+        # A coordinate for each dimension; for a choice one for each value, from 0 to 1.
+        widths = np.where(space.CHOICES, (space.UPPER - space.LOWER) // space.STEP + 1, 1)
+        self._low = np.repeat(np.where(space.CHOICES, 0, space.LOWER), widths).astype(np.float64)
+        self._scale = np.repeat(np.where(space.CHOICES, 1, space.UPPER), widths) - self._low
+        self.dim = len(self._low)
+        self.num_objectives = len(objectives)
+        self.continuous_inds = list(range(self.dim))
+        self._bounds = [(0.0, 1.0)] * self.dim
+        super().__init__()
+
+    def points(self, codes: object) -> torch.Tensor:
+        """Return codes as points of the cube: `(n, dim)` float64."""
+        relaxed = self.domain.space.relax(self.domain.space.check(codes))
+        return torch.from_numpy((relaxed - self._low) / self._scale)
+
+    def codes(self, X: torch.Tensor) -> Codes:
+        """Return the nearest code to each of `(n, dim)` points that may be asked for: `(n, DIM)`."""
+        points = X.detach().cpu().numpy().astype(np.float64) * self._scale + self._low
+        found = self.domain.space.project(points)
+        return np.array([nearest(self.domain, code) for code in found.tolist()], np.int16)
+
+    @cached_property
+    def choices(self) -> torch.Tensor:
+        if self.domain.codes is None:
+            raise InvalidArgumentError(
+                "this domain is a whole space, not a list of codes; optimise over the cube, or over "
+                "points(domain.sample(n, rng))"
+            )
+        return self.points(self.domain.codes)
+
+    def _evaluate_true(self, X: torch.Tensor) -> torch.Tensor:
+        values = [self._target.values(code) for code in self.codes(X.reshape(-1, self.dim)).tolist()]
+        found = torch.tensor(values, dtype=X.dtype, device=X.device).reshape(*X.shape[:-1], -1)
+        return found.squeeze(-1) if self.num_objectives == 1 else found

@@ -1,0 +1,66 @@
+"""Ray Tune: a domain as a search space, an objective as a trainable that reports its learning curve.
+
+    tuner = tune.Tuner(
+        adapter.trainable(where), param_space=adapter.param_space(where.domain),
+        tune_config=tune.TuneConfig(metric="value", mode="max", num_samples=50, scheduler=ASHAScheduler()),
+    )
+
+Each report has the "value", the "epoch" (also Ray's "training_iteration" where every epoch was measured) and,
+in the last one, the "code". A trial that its scheduler stops ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nasbench_mr.domain import Domain
+from nasbench_mr.extras import requires
+from nasbench_mr.integrations.target import Target, dimensions, nearest
+from nasbench_mr.objective import Objective
+
+with requires("cluster", "the adapter of Ray Tune", {"ray": "2.54.1"}):
+    from ray import tune
+
+
+def param_space(domain: Domain) -> dict[str, Any]:
+    """Return a domain's dimensions as Ray Tune knows them: integers with steps, or categories."""
+    found: dict[str, Any] = {}
+    for dimension in dimensions(domain):
+        values = list(dimension.values)
+        found[dimension.name] = (
+            tune.choice(values)
+            if dimension.choice or len(values) == 1
+            else tune.qrandint(values[0], values[-1], dimension.step)
+        )
+    return found
+
+
+def trainable(*objectives: Objective) -> Callable[[dict[str, Any]], None]:
+    """Return a function for `tune.Tuner`; a worker process has a copy of the objectives.
+
+    Args:
+        objectives: one, reported as "value" after each epoch of its learning curve, where there is one; or
+            several on the same domain, reported once, as "value0", "value1", ...
+
+    Raises:
+        InvalidArgumentError: the domains differ.
+    """
+    target = Target(objectives)
+    curve = len(objectives) == 1 and bool(objectives[0].epochs)
+
+    def run(config: dict[str, Any]) -> None:
+        code = nearest(target.domain, config)
+        for epoch, value in target.points(code) if curve else ():
+            tune.report({"value": value, "epoch": epoch})
+        values = target.values(code)
+        last: dict[str, Any] = {"code": list(code)}
+        if len(values) == 1:
+            last["value"] = values[0]
+        else:
+            last |= {f"value{k}": value for k, value in enumerate(values)}
+        if curve:
+            last["epoch"] = objectives[0].epochs[-1]
+        tune.report(last)
+
+    return run

@@ -1,0 +1,117 @@
+"""`Target`: objectives on one domain, as a tuner asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasbench_mr.arrays import same
+from nasbench_mr.domain import Domain
+from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError
+from nasbench_mr.objective import Objective
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One of a domain's integers.
+
+    Attributes:
+        name: of the dimension.
+        values: the integers it may have, rising.
+        choice: whether they have no order (`Space.CHOICES`).
+    """
+
+    name: str
+    values: tuple[int, ...]
+    choice: bool
+
+    @property
+    def step(self) -> int:
+        return self.values[1] - self.values[0] if len(self.values) > 1 else 1
+
+
+def dimensions(domain: Domain) -> list[Dimension]:
+    """Return a domain's dimensions; one that is fixed has one value."""
+    space, found = domain.space, []
+    for k, name in enumerate(space.NAMES):
+        low, high, step = int(space.LOWER[k]), int(space.UPPER[k]), int(space.STEP[k])
+        values = (domain.fixed[k],) if k in domain.fixed else tuple(range(low, high + 1, step))
+        found.append(Dimension(name, values, bool(space.CHOICES[k])))
+    return found
+
+
+def nearest(domain: Domain, config: object) -> tuple[int, ...]:
+    """Return the code nearest to a configuration that may be asked for; the code itself where it may.
+
+    Args:
+        config: integers by name, as `dimensions` has them, or a sequence of them.
+
+    Raises:
+        OutOfSpaceError: it is not a code of the space.
+    """
+    space = domain.space
+    if isinstance(config, Mapping):
+        if missing := [name for name in space.NAMES if name not in config]:
+            raise OutOfSpaceError(f"the configuration lacks {missing[0]}; expected {', '.join(space.NAMES)}")
+        config = [config[name] for name in space.NAMES]
+    code = np.array([space.parse(config)], np.int16)
+    inside = bool(domain.contains(code)[0])
+    return tuple((code if inside else domain.repair(code))[0].tolist())
+
+
+class Target:
+    """Objectives on one domain, asked code by code.
+
+    Args:
+        objectives: one, or several for as many values.
+
+    Raises:
+        InvalidArgumentError: there is none, or their domains differ.
+    """
+
+    def __init__(self, objectives: Sequence[Objective]):
+        if not objectives:
+            raise InvalidArgumentError("an adapter needs at least one objective; got none")
+        self.objectives = tuple(objectives)
+        self.domain = objectives[0].domain
+        for other in objectives[1:]:
+            if not same(other.domain, self.domain):
+                raise InvalidArgumentError(
+                    "the objectives have different domains; expected the same codes and limits for all"
+                )
+
+    @property
+    def curve(self) -> Objective:
+        """The objective whose learning curve is asked for.
+
+        Raises:
+            InvalidArgumentError: there are several objectives, or it has no curves.
+        """
+        if len(self.objectives) > 1:
+            raise InvalidArgumentError(
+                f"learning curves are followed for one objective; got {len(self.objectives)}"
+            )
+        if not self.objectives[0].epochs:
+            raise InvalidArgumentError("the objective has no learning curves to prune or stop by")
+        return self.objectives[0]
+
+    def values(self, code: Sequence[int]) -> list[float]:
+        """Return each objective's value of a code trained to the end, and charge it."""
+        codes = np.array([code], np.int16)
+        return [float(objective.evaluate(codes)[0]) for objective in self.objectives]
+
+    def points(self, code: Sequence[int]) -> Iterator[tuple[int, float]]:
+        """Yield the epochs of the learning curve before its last, with their values; charge nothing.
+
+        `stop` charges what was looked at where a training ends early, `values` where it does not.
+        """
+        where = self.curve
+        shadow = Objective(where.source, where.domain, where.goals, where.epochs)
+        for epoch in where.epochs[:-1]:
+            yield epoch, float(shadow.evaluate(np.array([code], np.int16), epoch)[0])
+
+    def stop(self, code: Sequence[int], epoch: int) -> float:
+        """Return the value of a code whose training is stopped at an epoch, and charge that."""
+        return float(self.curve.evaluate(np.array([code], np.int16), epoch)[0])
