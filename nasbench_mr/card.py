@@ -40,6 +40,8 @@ def text(release: Release) -> str:
         lines += ["", "## Statistics", "", *_statistics(release)]
     if any(name.startswith("costs/") for name in release.files):
         lines += ["", "## Measured costs", "", *_costs(release)]
+    if any(name.startswith("comparisons/") for name in release.files):
+        lines += ["", "## Comparisons", "", *_comparisons(release)]
     if release.tasks:
         lines += ["", "## Collection", "", *_collection(release)]
     if flaws := about.get("flaws"):
@@ -61,8 +63,8 @@ count them by different rules, and do not take a surrogate's answer for a measur
 
 def _front_matter(release: Release) -> list[str]:
     """YAML, as JSON values are."""
-    kinds = ("tables/", "costs/", "proxies/")
-    rows = sum(entry["rows"] for name, entry in release.files.items() if name.startswith(kinds))
+    files = [file for file in release.configurations.values() if not file.startswith("curves/")]
+    rows = sum(release.files[file]["rows"] for file in files)
     size = next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")
     problems = [task.problem for task in release.tasks.values()]
     front: dict[str, Any] = {
@@ -172,6 +174,20 @@ def _costs(release: Release) -> list[str]:
             ]
             lines += [f"| {' | '.join(cells)} |"]
     return [*lines, "", *(f"- `{name}`: {unit}" for name, unit in measured.UNITS.items())]
+
+
+def _comparisons(release: Release) -> list[str]:
+    """Return, of each task's results of searches, which table they are of, and the seeds of each search."""
+    import pyarrow.parquet as pq
+
+    lines = ["| task | searches, and their runs | of the table | its digest |", "|---|---|---|---|"]
+    for file in release.configurations.values():
+        if file.startswith("comparisons/"):
+            told = json.loads(pq.read_schema(release.path / file).metadata[b"nasbench_mr"])
+            searches = ", ".join(f"{name} {seeds}" for name, seeds in told["seeds"].items())
+            cells = [told["task"], searches, told["release"], told["table"][:16]]
+            lines += [f"| {' | '.join(map(markdown, cells))} |"]
+    return lines
 
 
 def _collection(release: Release) -> list[str]:

@@ -136,7 +136,7 @@ def remove(spec: str) -> Path:
     folder = release.named(spec)
     if folder is None:
         folder = release.find(spec)  # says what is there
-    if folder in (release.EMBEDDED, release.EMBEDDED_COSTS):
+    if folder in release.PACKAGED.values():
         raise ReleaseError(f"{spec} is part of the package itself and can't be removed")
     with files.explained(folder), files.scratch_folder(release.home() / "releases") as scratch:
         os.rename(folder, scratch / "removed")  # at once; those who have it open may miss files from here on

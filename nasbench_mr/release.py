@@ -37,14 +37,17 @@ if TYPE_CHECKING:
 
 MANIFEST = "release.json"
 DEFAULT = "nasbench-mr"
-#: The releases that ship inside the package: the small benchmark, and the measured costs.
-EMBEDDED = Path(__file__).parent / "mini"
-EMBEDDED_COSTS = Path(__file__).parent / "costs"
-MINI, MEASURED = "mini", "nasbench-mr-costs"
-PACKAGED = (MINI, MEASURED)
+MINI, MEASURED, REFERENCE = "mini", "nasbench-mr-costs", "nasbench-mr-reference"
+#: The releases that ship inside the package: the small benchmark, measured costs, and searches' results.
+PACKAGED = {
+    MINI: Path(__file__).parent / "mini",
+    MEASURED: Path(__file__).parent / "costs",
+    REFERENCE: Path(__file__).parent / "reference",
+}
+EMBEDDED = PACKAGED[MINI]
 
-#: Folders of a release whose tables are about codes, whatever the task.
-ABOUT_CODES = ("costs", "proxies")
+#: Folders of a release with tables that are not trials of a task.
+BESIDE_TRIALS = ("costs", "proxies", "comparisons")
 
 #: A manifest is read whole, before anything of it can be checked.
 MAX_MANIFEST = 16 << 20
@@ -152,8 +155,8 @@ class Release:
             _know_spaces(data.pop("spaces", {}), manifest)
             for name, entry in listed.items():
                 _check_entry(name, entry, manifest)
-            if not tasks and not any(PurePosixPath(name).parts[0] in ABOUT_CODES for name in listed):
-                raise ReleaseError(f"{manifest} lists no tasks, and no table about codes")
+            if not tasks and not any(PurePosixPath(name).parts[0] in BESIDE_TRIALS for name in listed):
+                raise ReleaseError(f"{manifest} lists no tasks, and no other table")
             for task in tasks:
                 if "rows" not in listed.get(f"tables/{task}.parquet", {}):
                     raise ReleaseError(f"{manifest} has the task {task!r}, but no table of it")
@@ -193,11 +196,11 @@ class Release:
     def configurations(self) -> dict[str, str]:
         """Its Parquet files by the names that other readers give them: "seg", "seg-curves", "cpu-costs".
 
-        Tables come first, then curves, then what is about codes and not about a task.
+        Tables come first, then curves, then what is not trials.
         """
         found = {task: f"tables/{task}.parquet" for task in self.tasks}
         found |= {f"{task}-curves": f"curves/{task}.parquet" for task in self.tasks}
-        for kind in ABOUT_CODES:
+        for kind in BESIDE_TRIALS:
             found |= {
                 f"{PurePosixPath(name).stem}-{kind}": name
                 for name in self.files
@@ -347,7 +350,7 @@ def places(name: str) -> dict[str, Path]:
     """Return the folder of each version of a release, oldest first: installed ones, and the embedded one."""
     root = home() / "releases" / name
     places = {version: root / version for version in _versions(name)}
-    embedded = {MINI: EMBEDDED, MEASURED: EMBEDDED_COSTS}.get(name)
+    embedded = PACKAGED.get(name)
     if embedded is not None and (embedded / MANIFEST).is_file():
         places.setdefault(Release.open(embedded).version, embedded)
     return dict(sorted(places.items(), key=lambda place: version_key(place[0])))

@@ -31,6 +31,7 @@ from nasbench_mr.checks import at_least, json_object, positive
 from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, WorkerError, did_you_mean
 from nasbench_mr.objective import Objective
 from nasbench_mr.search import base
+from nasbench_mr.search import reference as results
 from nasbench_mr.search.comparison import MAX_BUDGET, Comparison
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def compare(
     engine: str = "local",
     workers: int | None = None,
     progress: bool = False,
+    reference: bool = False,
 ) -> Comparison:
     """Run every search on every task with every seed.
 
@@ -96,10 +98,13 @@ def compare(
         workers: processes; None: as many as the machine or cluster has room for; 0: none, everything in this
             process.
         progress: show a bar.
+        reference: add the reference results of the other searches (`search.reference`), which are not run;
+            they are not kept in `out`. Ranks and tests are of the seeds that all searches have.
 
     Raises:
         UnknownTaskError, UnknownMetricError, UnknownNameError: no such task, metric or search.
-        InvalidArgumentError: a bad number or option.
+        InvalidArgumentError: a bad number or option; no reference results of such a comparison.
+        ReleaseError: the reference results are of another table.
         InfeasibleError: no code of a task meets the limits.
         SurrogateNotFoundError: the release has no surrogate for a task.
         WorkerError: a worker died; what was finished is kept.
@@ -143,13 +148,16 @@ def compare(
         "max_macs": max_macs,
         "max_params": max_params,
         "distinct": bool(distinct),
+        "tables": results.digests(bench, names),
         **_scales(places),
     }
+    if reference:
+        results.load(about)  # Mistakes come to light here as well.
     tables = _run_parts(parts, None if out is None else Path(out) / "parts", engine, workers, progress)
     comparison = Comparison.of([tables[part] for part in parts], about)
     if out is not None:
         comparison.save(out)
-    return comparison
+    return results.beside(comparison) if reference else comparison
 
 
 def parse_searcher(spec: str) -> tuple[str, dict[str, Any]]:

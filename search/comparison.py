@@ -72,7 +72,8 @@ class Comparison:
             and spent (so far), values, and best (the best full training so far).
         runs: one row for each run: task, searcher, seed, its best value and that code.
         about: how it was run (release, source, budget, limits, ...), and by task the "best" value there is
-            (None where unknown), the "spread" (standard deviation) of the table's values, and their "unit".
+            (None where unknown), the "spread" (standard deviation) of the table's values, their "unit", and
+            the digest of their "tables". "reference" names the searches that were run elsewhere, if any.
         tasks, searchers: in the order they were asked for.
     """
 
@@ -189,13 +190,18 @@ class Comparison:
         medians = [[float(np.median(self._last(t, s))) for s in self.searchers] for t in self.tasks]
         return pd.DataFrame(medians, self.tasks, self.searchers)
 
+    @cached_property
+    def paired(self) -> int:
+        """How many seeds every search has, from the first on; ranks and tests are of these."""
+        return min(len(runs) for runs in self.regret.values())
+
     def ranks(self) -> pd.DataFrame:
         """Mean rank at the end of the budget, 1 the best, ties shared: tasks x searches."""
         import pandas as pd
 
         rows = []
         for task in self.tasks:
-            runs = pd.DataFrame({s: self._last(task, s) for s in self.searchers})
+            runs = pd.DataFrame({s: self._last(task, s)[: self.paired] for s in self.searchers})
             rows.append(runs.rank(axis=1).mean())
         return pd.DataFrame(rows, self.tasks)
 
@@ -222,7 +228,10 @@ class Comparison:
         spread = self.about["spread"]
         # (tasks, seeds, searches), comparable between tasks.
         regret = np.array(
-            [np.stack([self._last(t, s) / spread[t] for s in self.searchers], 1) for t in self.tasks]
+            [
+                np.stack([self._last(t, s)[: self.paired] / spread[t] for s in self.searchers], 1)
+                for t in self.tasks
+            ]
         )
         values = regret.mean(axis=1) if blocks == "tasks" else regret.reshape(-1, len(self.searchers))
         statistic, p = _friedman(values)

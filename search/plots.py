@@ -21,7 +21,8 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
     """Regret curves, a panel for each task, above the searches' mean ranks.
 
     Lines are medians over the runs on a logarithmic scale that ends in zero, bands what `Comparison.curves`
-    says. Below, bars join searches that the tests can't tell apart (Wilcoxon, Holm, 5%).
+    says; those of reference results are dotted. Below, bars join searches that the tests can't tell apart
+    (Wilcoxon, Holm, 5%).
     """
     curves = found.curves(band)
     heights = [0.5 + 1.75 * -(-len(found.tasks) // across(len(found.tasks)))]
@@ -30,6 +31,8 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
     drawn = figure(PAGE, sum(heights))
     upper, *below = drawn.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     looks = styles(found.searchers)
+    for name in found.about.get("reference", ()):
+        looks[name] = {"color": looks[name]["color"], "linestyle": ":"}
     for panel, task in zip(panels(upper, len(found.tasks)), found.tasks, strict=True):
         here = curves[curves["task"] == task]
         for name in found.searchers:

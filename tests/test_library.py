@@ -290,7 +290,7 @@ def test_releases_lists_what_there_is(capsys: pytest.CaptureFixture[str], home: 
             p.stat().st_size for p in made.path.rglob("*") if p.is_file() and p.name != "release.json"
         ),
         "tasks": ["seg", "mine"],
-        "about codes": [],
+        "others": [],
         "answers": ["mine"],
         "digest": made.digest,
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nasbench_mr import plot
 from nasbench_mr.cli.command import Command, add_json, add_tasks, picture, print_json
-from nasbench_mr.errors import UnknownNameError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +24,7 @@ class Plot(Command):
 
     Example:
       nasbench-mr plot comparison --out comparison.png
+      nasbench-mr plot comparison --reference --out beside.png
       nasbench-mr plot mini --kind noise --out noise.pdf
     """
 
@@ -35,6 +36,11 @@ class Plot(Command):
             default="quartiles",
             metavar="B",
             help="the band of a comparison: quartiles (default) or confidence",
+        )
+        parser.add_argument(
+            "--reference",
+            action="store_true",
+            help="draw the reference results of other searches beside a comparison, dotted",
         )
         parser.add_argument(
             "--kind",
@@ -58,9 +64,15 @@ class Plot(Command):
     def _draw(args: argparse.Namespace) -> Figure:
         from nasbench_mr.search import plots as of_searches
         from nasbench_mr.search.comparison import ABOUT, Comparison
+        from nasbench_mr.search.reference import beside
 
         if os.path.isfile(os.path.join(args.what, ABOUT)):
-            return of_searches.comparison(Comparison.open(args.what), args.band)
+            found = Comparison.open(args.what)
+            return of_searches.comparison(beside(found) if args.reference else found, args.band)
+        if args.reference:
+            raise InvalidArgumentError(
+                f"--reference is about a comparison; {args.what} is none, that is, no folder with {ABOUT}"
+            )
         if args.what.endswith(".parquet"):
             from nasbench_mr.predictors import evaluation
             from nasbench_mr.predictors import plots as of_predictors

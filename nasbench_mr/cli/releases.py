@@ -284,7 +284,7 @@ class Releases(Command):
                 continue
             print(f"{row['release']}{' *' if row['answers'] else ''}")
             tasks = ", ".join(
-                [*(f"{t}*" if t in row["answers"] else t for t in row["tasks"]), *row["about codes"]]
+                [*(f"{t}*" if t in row["answers"] else t for t in row["tasks"]), *row["others"]]
             )
             print(f"  {row['rows']:,} rows, {row['bytes'] / 1e6:,.1f} MB: {tasks}")
             print(f"  digest {row['digest']}\n  in {row['path']}")
@@ -302,16 +302,16 @@ def release_rows() -> list[dict[str, Any]]:
         except NasbenchMRError as error:
             rows.append(row | {"error": str(error)})
             continue
-        kinds = ("tables", *releases.ABOUT_CODES)
+        kinds = ("tables", *releases.BESIDE_TRIALS)
         tables = [entry["rows"] for name, entry in found.files.items() if name.split("/")[0] in kinds]
-        about_codes = [name for name, file in found.configurations.items() if file.startswith(kinds[1:])]
+        beside = [name for name, file in found.configurations.items() if file.startswith(kinds[1:])]
         rows.append(
             row
             | {
                 "rows": sum(tables),
                 "bytes": sum(entry["bytes"] for entry in found.files.values()),
                 "tasks": list(found.tasks),
-                "about codes": about_codes,
+                "others": beside,
                 "answers": [t for t in found.tasks if t in answering and answering[t].path == found.path],
                 "digest": found.digest,
             }

@@ -501,6 +501,11 @@ class Compare(Command):
             "--workers", type=whole, metavar="N", help="processes (default: one for each core)"
         )
         parser.add_argument("--out", type=folder_to_write, metavar="FOLDER", help="keep the results there")
+        parser.add_argument(
+            "--reference",
+            action="store_true",
+            help="add the reference results of the other searches, which are not run",
+        )
         add_limits(parser)
         add_distinct(parser)
         add_release(parser)
@@ -528,10 +533,14 @@ class Compare(Command):
             engine=args.engine,
             workers=args.workers,
             progress=True,
+            reference=args.reference,
         )
         if args.json:
             return print_json(_comparison_json(found))
         print(f"Median regret after {args.budget} evaluations, {args.seeds} runs each\n")
+        if args.reference:
+            names = ", ".join(found.about["reference"]) or "none: all were run"
+            print(f"reference results ({found.about['reference release']}): {names}\n")
         print(format_table(_rows(found.final().assign(unit=found.about["unit"]))))
         print("\nMean rank, 1 the best\n")
         print(format_table(_rows(found.ranks())))

@@ -1,0 +1,249 @@
+"""Reference results: what the searches here find, to draw beside one's own without running them again.
+
+They are the release "nasbench-mr-reference": for each task `comparisons/<task>.parquet`, with the digest of
+the table they are of, so that they are never drawn beside results of another one. A file keeps a run's first
+and last measurement, and those at which its best value rose: all that regret, ranks and tests are made of.
+
+    found = compare(bench, "seg", "mine.Search", reference=True)
+
+`benchmarks/reference.py` makes them.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasbench_mr import __version__, checks, release, table, values
+from nasbench_mr.errors import InvalidArgumentError, ReleaseError, TableError, UnknownTaskError, did_you_mean
+from nasbench_mr.release import Release
+from nasbench_mr.search.comparison import Comparison
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from nasbench_mr.benchmark import Benchmark
+
+#: Evaluations of each run.
+BUDGET = 300
+#: The columns of a file, and their Arrow types. `code` is known for a run's last row, which is its best code.
+COLUMNS = {
+    "searcher": "string",
+    "seed": "int32",
+    "fidelity": "int64",
+    "evaluations": "double",
+    "spent": "double",
+    "values": "double",
+    "best": "double",
+    "code": "string",
+}
+#: What a comparison must have been run with, to be drawn beside these.
+SETTINGS = {"source": "table", "max_macs": None, "max_params": None, "distinct": False, "batch": 1}
+_AGAIN = "install the release again"
+
+
+def digest(found: Release, task: str) -> str:
+    """Return the digest of one task's table and learning curves, whatever release they are in."""
+    names = [name for kind in ("tables", "curves") if (name := f"{kind}/{task}.parquet") in found.files]
+    return values.digest([found.tasks[task]], {name: values.of_file(found.file(name)) for name in names})
+
+
+def digests(bench: Benchmark, tasks: Iterable[str]) -> dict[str, str]:
+    """Return `digest` by task, of the tasks that are not several at once."""
+    return {task: digest(bench.release_of(task), bench.task(task).name) for task in tasks if "+" not in task}
+
+
+def load(about: Mapping[str, Any], spec: str = release.REFERENCE) -> Comparison:
+    """Return the reference results for what a comparison was run on, cut to its budget.
+
+    Args:
+        about: of the comparison, see `Comparison`; its "tables" are the tables' digests.
+        spec: the release that has them.
+
+    Raises:
+        UnknownTaskError: there are none for a task, or it is several at once.
+        InvalidArgumentError: the comparison was run with other settings, or a larger budget.
+        ReleaseError: they are of another table.
+        TableError: a file is malformed.
+    """
+    for name, usual in SETTINGS.items():
+        if about.get(name, usual) != usual:
+            raise InvalidArgumentError(
+                f"the reference results are of {name} = {usual!r}; this comparison has {about[name]!r}"
+            )
+    if about["budget"] > BUDGET:
+        raise InvalidArgumentError(
+            f"the reference results are of a budget of {BUDGET}; this comparison has {about['budget']:g}"
+        )
+    opened = Release.open(release.find(spec))
+    own = {task: _read(opened, task) for task in about["tasks"]}
+    tables: Mapping[str, str] = about.get("tables", {})
+    for task, (_, told) in own.items():
+        if tables.get(task) != told["table"]:
+            raise ReleaseError(
+                f"the reference results of {task!r} are of the table {told['table'][:16]}, of "
+                f"{told['release']}; this comparison is of {tables.get(task, 'an unknown one')[:16]}. Only "
+                "results of one table can be drawn together"
+            )
+    # The searches that every task has, in the order of the first.
+    first = next(iter(own.values()))[1]["seeds"]
+    names = [name for name in first if all(name in told["seeds"] for _, told in own.values())]
+    if not names:
+        raise InvalidArgumentError(f"no search has reference results of all of {', '.join(own)}")
+    return _comparison(own, names, {**about, "release": str(opened)})
+
+
+def beside(found: Comparison, spec: str = release.REFERENCE) -> Comparison:
+    """Return a comparison with the reference results it lacks; `about["reference"]` names these searches.
+
+    Raises:
+        As `load`.
+    """
+    import pandas as pd
+
+    known = load(found.about, spec)
+    added = [name for name in known.searchers if name not in found.searchers]
+    about = {**found.about, "searchers": [*found.searchers, *added], "reference": added}
+    about["reference release"] = known.about["release"]
+    parts = [
+        pd.concat([ours, theirs[theirs["searcher"].isin(added)]], ignore_index=True)
+        for ours, theirs in ((found.trace, known.trace), (found.runs, known.runs))
+    ]
+    return Comparison(*parts, about)
+
+
+def _comparison(
+    own: Mapping[str, tuple[pd.DataFrame, dict[str, Any]]], names: Sequence[str], about: Mapping[str, Any]
+) -> Comparison:
+    import pandas as pd
+
+    frames = []
+    for task, (frame, _) in own.items():
+        kept = frame[frame["searcher"].isin(names) & (frame["evaluations"] <= about["budget"] + 1e-9)]
+        frames.append(kept.assign(task=task))
+    trace = pd.concat(frames, ignore_index=True)
+    # A run's last row is its end, and has its best code, unless the budget cuts it short.
+    run = trace[~trace.duplicated(["task", "searcher", "seed"], keep="last")]
+    columns = [name for name in COLUMNS if name not in ("searcher", "code")]
+    return Comparison(
+        trace[["task", "searcher", *columns]],
+        run[["task", "searcher", "seed", "best", "code"]].reset_index(drop=True),
+        {**about, "searchers": list(names)},
+    )
+
+
+def _read(opened: Release, task: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return a task's steps, and what the file says about them."""
+    name = f"comparisons/{task}.parquet"
+    if name not in opened.files:
+        there = [Path(file).stem for file in opened.files if file.startswith("comparisons/")]
+        raise UnknownTaskError(f"{opened} has no results of {task!r}: {did_you_mean(task, there)}")
+    arrow = table.read_arrow(opened.file(name))
+    where = f"{opened}: {name}"
+    try:
+        told = checks.json_object((arrow.schema.metadata or {})[b"nasbench_mr"], where, TableError)
+        sound = (
+            {field.name: str(field.type) for field in arrow.schema} == COLUMNS
+            and isinstance(told["seeds"], dict)
+            and isinstance(told["table"], str)
+            and set(arrow["searcher"].to_pylist()) == set(told["seeds"])
+        )
+    except KeyError as error:
+        raise TableError(f"{where} does not say its {error}; {_AGAIN}") from None
+    if not sound:
+        raise TableError(f"{where} holds no reference results; expected the columns {[*COLUMNS]}; {_AGAIN}")
+    return arrow.to_pandas(ignore_metadata=True), told
+
+
+# --- Making them --------------------------------------------------------------------------------------
+
+
+def steps(found: Comparison) -> pd.DataFrame:
+    """Return the rows of a trace at which a run's best value rises, its first and its last.
+
+    The last has the run's best code.
+    """
+    trace, keys = found.trace, ["task", "searcher", "seed"]
+    ends = ~trace.duplicated(keys) | ~trace.duplicated(keys, keep="last")
+    rises = trace["best"].notna() & (trace["best"] != trace.groupby(keys)["best"].shift())
+    kept = trace[rises | ends].merge(found.runs[[*keys, "code"]], on=keys, how="left")
+    final = ~kept.duplicated(keys, keep="last")
+    return kept.assign(code=kept["code"].where(final, None))
+
+
+def pack(
+    bench: Benchmark, runs: Sequence[Comparison], target: Path, *, command: str, version: str = "1.0.0"
+) -> Release:
+    """Write comparisons of single tasks as the release of reference results.
+
+    Args:
+        bench: what they were run on.
+        runs: each of one task and any searches, run with `SETTINGS` and the budget `BUDGET`.
+        target: the release's folder, which must not be there.
+        command: what made them.
+        version: of the release.
+
+    Raises:
+        InvalidArgumentError: a comparison was run with other settings, or a search stands there twice.
+    """
+    import pandas as pd
+
+    by_task: dict[str, list[Comparison]] = {}
+    for found in runs:
+        wrong = {key: found.about[key] for key, usual in SETTINGS.items() if found.about[key] != usual}
+        if wrong or found.about["budget"] != BUDGET or len(found.tasks) != 1:
+            raise InvalidArgumentError(
+                f"a comparison of {found.tasks} has {wrong or found.about['budget']}; expected one task, the "
+                f"settings {SETTINGS} and a budget of {BUDGET}"
+            )
+        by_task.setdefault(found.tasks[0], []).append(found)
+    versions = {"nasbench-mr": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    arrows = {}
+    for task, comparisons in by_task.items():
+        names = [name for found in comparisons for name in found.searchers]
+        if len(set(names)) < len(names):
+            raise InvalidArgumentError(f"a search of {names} stands there twice for {task!r}")
+        frame = pd.concat([steps(found) for found in comparisons], ignore_index=True)
+        counts = frame.groupby("searcher")["seed"].nunique()
+        told = {
+            "task": task,
+            "table": digest(bench.release_of(task), task),
+            "release": str(bench.release_of(task)),
+            "seeds": {name: int(counts[name]) for name in names},
+            "budget": BUDGET,
+            **SETTINGS,
+            "versions": versions,
+            "command": command,
+        }
+        arrows[task] = _arrow(frame, told)
+
+    def fill(folder: Path) -> None:
+        for task, arrow in arrows.items():
+            table.write_arrow(arrow, folder / "comparisons" / f"{task}.parquet")
+
+    about = {
+        "title": "Reference results of the searches of nasbench-mr",
+        "description": (
+            f"What each search finds with a budget of {BUDGET} full trainings, on the table, without limits: "
+            "of each run the measurements at which its best value rose, and the last."
+        ),
+        "license": "MIT",
+        "versions": versions,
+        "command": command,
+    }
+    return release.create(fill, release.REFERENCE, version, [], about=about, target=target)
+
+
+def _arrow(frame: pd.DataFrame, told: Mapping[str, Any]) -> pa.Table:
+    import pyarrow as pa
+
+    types = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "double": pa.float64()}
+    schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    arrow = pa.Table.from_pandas(frame[list(COLUMNS)], schema, preserve_index=False)
+    return arrow.replace_schema_metadata({"nasbench_mr": json.dumps(told)})
