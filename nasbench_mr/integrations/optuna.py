@@ -34,7 +34,7 @@ def suggest(trial: optuna.Trial, domain: Domain) -> tuple[int, ...]:
     for name, kind in distributions(domain).items():
         if isinstance(kind, optuna.distributions.IntDistribution):
             trial.suggest_int(name, kind.low, kind.high, step=kind.step)
-        else:
+        elif isinstance(kind, optuna.distributions.CategoricalDistribution):
             trial.suggest_categorical(name, kind.choices)
     code = nearest(domain, trial.params)
     trial.set_user_attr("code", list(code))

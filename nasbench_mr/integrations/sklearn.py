@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from nasbench_mr import spaces
 from nasbench_mr.analysis import kendall_tau
@@ -43,7 +44,7 @@ class Estimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ):
         self.predictor, self.seed, self.space, self.options = predictor, seed, space, options
 
-    def fit(self, X: object, y: object) -> Self:
+    def fit(self, X: object, y: npt.ArrayLike) -> Self:
         """Fit codes, `(n, DIM)`, to values, `(n,)` or `(n, m)`.
 
         Raises:
