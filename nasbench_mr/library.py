@@ -63,7 +63,7 @@ def _newest() -> tuple[list[Release], dict[str, Exception]]:
         [release.DEFAULT, *release.PACKAGED, *(name for name, _ in release.installed())]
     ):
         place = release.named(name)
-        if place is None:
+        if place is None or name == release.REFERENCE:  # which answers no query
             continue
         try:
             found.append(Release.open(place))
