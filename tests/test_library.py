@@ -281,7 +281,9 @@ def test_releases_lists_what_there_is(capsys: pytest.CaptureFixture[str], home: 
     capsys.readouterr()
     assert main(["releases", "--json"]) == 0
     rows = {row["release"]: row for row in json.loads(capsys.readouterr().out)}
-    assert list(rows) == ["local@1.0.0", "mini@1.0.0", "nasbench-mr@1.0.0", "worn@1.0.0"]
+    assert list(rows) == sorted(rows, key=lambda row: row.partition("@"))
+    packaged = {f"{name}@1.0.0" for name, place in release.PACKAGED.items() if place.is_dir()}
+    assert set(rows) == {"local@1.0.0", "nasbench-mr@1.0.0", "worn@1.0.0", *packaged}
     assert rows["local@1.0.0"] == {
         "release": "local@1.0.0",
         "path": str(made.path),
