@@ -111,11 +111,11 @@ def beside(found: Comparison, spec: str = release.REFERENCE) -> Comparison:
     added = [name for name in known.searchers if name not in found.searchers]
     about = {**found.about, "searchers": [*found.searchers, *added], "reference": added}
     about["reference release"] = known.about["release"]
-    parts = [
+    trace, runs = (
         pd.concat([ours, theirs[theirs["searcher"].isin(added)]], ignore_index=True)
         for ours, theirs in ((found.trace, known.trace), (found.runs, known.runs))
-    ]
-    return Comparison(*parts, about)
+    )
+    return Comparison(trace, runs, about)
 
 
 def _comparison(

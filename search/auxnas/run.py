@@ -89,8 +89,8 @@ def aux_nas(
     starts = preparation.starts_of(config, seed)
     if config.begin == "single":
         given = singles or (folder and folder / "single")
-        scratch = None if given else files.Scratch()
-        kept = Path(given) if scratch is None else scratch.folder / "single"
+        # The temporary folder lives as long as this name.
+        kept = Path(given) if given else (scratch := files.Scratch()).folder / "single"  # noqa: F841
         for place, task, own in stage_1([t.name for t in tasks], data, config, seed):
             starts[task] = kept / place / WEIGHTS
             if not (kept / place / RESULT).is_file():
