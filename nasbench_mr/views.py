@@ -127,11 +127,12 @@ def noise(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     for shift, (column, label) in enumerate(
         (("between", "between codes, without noise"), ("within", "between seeds of a code"))
     ):
-        panel.barh(where + 0.2 - 0.4 * shift, frame[column], 0.36, color=COLOURS[shift], label=label)
+        panel.barh(where - 0.2 + 0.4 * shift, frame[column], 0.36, color=COLOURS[shift], label=label)
     ends = frame[["between", "within"]].max(axis=1)
     for k, (end, ratio) in enumerate(zip(ends, frame["ratio"], strict=True)):
         panel.text(end, k, f"  {ratio:.1f} : 1", va="center", fontsize=7)
     panel.set_yticks(where, [str(name) for name in frame.index], fontsize=8)
+    panel.invert_yaxis()  # the first task above
     panel.margins(x=0.12)
     panel.set_xlabel("standard deviation of the objective, in its unit", fontsize=8)
     _legend(made)

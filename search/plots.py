@@ -27,7 +27,7 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
     curves = found.curves(band)
     heights = [0.5 + 1.75 * -(-len(found.tasks) // across(len(found.tasks)))]
     if len(found.searchers) > 1:
-        heights.append(0.35 + 0.16 * len(found.searchers))
+        heights.append(0.42 + 0.16 * len(found.searchers))
     drawn = figure(PAGE, sum(heights))
     upper, *below = drawn.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     looks = styles(found.searchers)
@@ -85,8 +85,7 @@ def _draw_regret(
     panel: Axes, at: np.ndarray[Any, Any], lines: np.ndarray[Any, Any], name: str, look: dict[str, Any]
 ) -> None:
     """Draw a search's median over a band: `lines` are `(3, n)` medians, low and high ends."""
-    # A curve at regret 0 lies on the axis: it must not be cut in half.
-    panel.plot(at, lines[0], label=name, linewidth=1.2, clip_on=False, **look)
+    panel.plot(at, lines[0], label=name, linewidth=1.2, **look)
     panel.fill_between(at, lines[1], lines[2], color=look["color"], alpha=0.15, linewidth=0)
 
 
@@ -98,10 +97,11 @@ def _legend(drawn: Figure | SubFigure) -> None:
 def _scale_regret(panel: Axes, values: np.ndarray[Any, Any]) -> None:
     """Set a logarithmic axis, linear below the smallest tenth, so that a regret of zero has a place."""
     positive = values[np.isfinite(values) & (values > 0)]
+    threshold = 1.0
     if len(positive):
         threshold = 10.0 ** np.floor(np.log10(np.quantile(positive, 0.05)))
         panel.set_yscale("symlog", linthresh=threshold, linscale=0.4)
-    panel.set_ylim(bottom=0)
+    panel.set_ylim(bottom=-threshold / 4)  # a curve at 0 is seen above the axis
 
 
 def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]) -> None:
@@ -111,7 +111,7 @@ def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]
     tests = found.tests()
     count = len(names)
     panel.set_xlim(1 - 0.02 * count, count + 0.02 * count)
-    panel.set_ylim(-count - 0.2, 0.6)
+    panel.set_ylim(-count - 0.6, 0.6)
     panel.spines[["left", "right", "bottom"]].set_visible(False)
     panel.xaxis.set_ticks_position("top")
     panel.set_xticks(range(1, count + 1))
@@ -121,11 +121,11 @@ def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]
         f"mean rank; bars: no difference at 5% (Wilcoxon over {tests.count} {tests.blocks}, Holm)", fontsize=8
     )
     for k, name in enumerate(names):
-        panel.plot([ranks[name], ranks[name]], [0.6, -k - 0.5], linewidth=0.8, **looks[name])
+        panel.plot([ranks[name], ranks[name]], [0.6, -k - 0.9], linewidth=0.8, **looks[name])
         panel.plot([ranks[name]], [0.6], marker="o", markersize=3, clip_on=False, color=looks[name]["color"])
         panel.annotate(
             f"{name} {ranks[name]:.2f}",
-            (ranks[name], -k - 0.5),
+            (ranks[name], -k - 0.9),
             xytext=(3, 0),
             textcoords="offset points",
             fontsize=7,
@@ -136,7 +136,7 @@ def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]
         frozenset(pair): float(value)
         for *pair, value in zip(pairs["a"], pairs["b"], pairs["p_holm"], strict=True)
     }
-    level = 0.25
+    level = 0.1  # below the dots
     for first, last in _groups(names, lambda a, b: p[frozenset((a, b))] > 0.05):
         panel.plot(
             [ranks[names[first]] - 0.02, ranks[names[last]] + 0.02],

@@ -24,7 +24,7 @@ def runs(comparison: Comparison) -> Figure:
     seeds, each gate a thin line and their mean a thick one, on a logarithmic scale.
     """
     figure = plot.figure()
-    metric, gates = figure.subplots(1, 2)
+    metric, gates = plot.panels(figure, 2)
     objective = get(comparison.primary).objective
     finished = {v: [r for r in runs if r["status"] == "ok"] for v, runs in comparison.runs.items()}
     if own := finished.pop("checkpoint", []):
@@ -39,22 +39,21 @@ def runs(comparison: Comparison) -> Figure:
         mean, std, look = values.mean(0), values.std(0), looks[variant]
         metric.plot(steps, mean, label=variant, linewidth=1.2, **look)
         metric.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.15, lw=0)
-    metric.set(xlabel="updates of the weights", ylabel=f"{objective.name} ({objective.unit})")
+    metric.set_xlabel("updates of the weights; bands: one standard deviation", fontsize=8)
+    metric.set_ylabel(f"{objective.name} ({objective.unit})", fontsize=8)
     handles, labels = metric.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=7)
-    for run_of, (direction, colour) in (
-        (finished.get("aux-nas", []), pair) for pair in zip(_DIRECTIONS, plot.COLOURS, strict=False)
-    ):
-        if not run_of:
-            continue
-        steps = [0, *run_of[0]["curve"]["step"]]
-        each = np.array([r["gates"][direction] for r in run_of], float).mean(0)  # (evaluations + 1, gates)
-        gates.plot(steps, each, color=colour, alpha=0.25, lw=0.6)
-        gates.plot(steps, each.mean(1), color=colour, lw=2, label=f"{_DIRECTIONS[direction]} (mean)")
-        threshold = run_of[0]["config"]["threshold"]
-    if finished.get("aux-nas"):
+    if own := finished.get("aux-nas"):
+        steps = [0, *own[0]["curve"]["step"]]
+        for direction, look in plot.styles(list(_DIRECTIONS)).items():
+            each = np.array([r["gates"][direction] for r in own], float).mean(0)  # (evaluations + 1, gates)
+            gates.plot(steps, each, color=look["color"], alpha=0.25, lw=0.6)
+            gates.plot(steps, each.mean(1), lw=2, label=f"{_DIRECTIONS[direction]} (mean)", **look)
+        threshold = own[0]["config"]["threshold"]
         gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
         handles, labels = gates.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", frameon=False, fontsize=7)
-    gates.set(xlabel="updates of the weights", ylabel="gate", yscale="log")
+    gates.set_yscale("log")
+    gates.set_xlabel("updates of the weights", fontsize=8)
+    gates.set_ylabel("gate", fontsize=8)
     return figure

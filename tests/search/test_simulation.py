@@ -159,6 +159,7 @@ def test_simulations_are_drawn(tmp_path: Path) -> None:
     drawn = plots.simulations(runs, {"six codes": 60.0})
     (line,) = drawn.axes[0].lines
     assert line.get_ydata()[-1] == 0
+    assert drawn.axes[0].get_ylim()[0] < 0  # the axis does not cover it
     assert plot.save(drawn, tmp_path / "clock.png").stat().st_size > 1000
 
 
