@@ -17,6 +17,9 @@ SOURCES := $(shell find nasbench_mr data_builders predictors search -type f -not
 # The suite runs in as many processes as there are cores, and one thread each is fastest.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# What the unpacked sdist runs of its own tests: they read code, documents, examples and the embedded tables.
+SDIST_TESTS := tests/test_space.py tests/test_benchmark.py tests/test_imports.py tests/test_docstrings.py
+
 .PHONY: demo test lint types unit base docs release bench chaos fuzz lowest newest dev constraints clean
 
 demo: $(VENV)/installed
@@ -71,7 +74,10 @@ bench: $(VENV)/installed
 release: $(VENV)/installed
 	rm -rf dist
 	$(BIN)/python -m build -q --outdir dist .
+	$(BIN)/validate-pyproject pyproject.toml
 	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	rm -rf build/sdist && mkdir -p build/sdist && tar -xzf dist/nasbench_mr-*.tar.gz -C build/sdist --strip-components 1
+	cd build/sdist && $(TEST_ENV) $(abspath $(BIN))/pytest $(SDIST_TESTS)
 	$(BIN)/python tests/wheel_install.py dist/*.whl README.md
 	$(BIN)/nasbench-mr pack mini --out dist
 	$(BIN)/nasbench-mr pack nasbench-mr --out dist || echo "the published tables are not installed: nasbench-mr fetch"
@@ -94,7 +100,7 @@ lowest:
 	.venv-lowest/bin/pip install -q -c .venv-lowest/constraints.txt 'setuptools>=77' '.[all,test]'
 	$(TEST_ENV) .venv-lowest/bin/pytest -n 2 --dist worksteal
 
-# The newest versions that pip takes.
+# The newest versions that pip takes; PIP_CONSTRAINT=FILE (pip's own) holds some back, such as torch to a CPU build.
 newest:
 	$(PYTHON) -m venv .venv-newest
 	rm -rf build nasbench_mr.egg-info
