@@ -53,6 +53,7 @@ def show(browser: Any) -> Iterator[Open]:
         path: Path, width: int = 1280, height: int = 900, *, scheme: str = "light", at: str = ""
     ) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        context.set_default_timeout(120_000)  # a machine may be busy
         contexts.append(context)
         page = context.new_page()
         page.on(
@@ -61,7 +62,7 @@ def show(browser: Any) -> Iterator[Open]:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda asked: asked.url.startswith("file:") or wrong.append(asked.url))
         page.goto(path.as_uri() + at)
-        page.wait_for_selector("html[data-ready]", timeout=20_000)
+        page.wait_for_selector("html[data-ready]")
         return page
 
     yield open_page

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import nasbench_mr
-from nasbench_mr import cost, explorer, release, space, table, tasks
+from nasbench_mr import cli, cost, explorer, release, search, space, table, tasks
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.release import EMBEDDED
 
@@ -209,6 +209,65 @@ def test_sliders_change_costs_and_predictions(show: Open, mini: Path, bench: Ben
     assert said == sorted(steps.tolist())[:10]
 
 
+def test_frames_paint_only_what_changed(show: Open, mini: Path) -> None:
+    """What keeps hovering and brushing within a frame: layers that stay."""
+    page = show(mini)
+    page.select_option("#y", "*")
+    settled(page)
+    painted = "({ ...explorer.scatter.painted, ...explorer.parallel.drawn })"
+    start = page.evaluate(painted)
+    for k in (3, 200, 500):
+        page.mouse.move(*page.evaluate(PLACE, k))
+        assert page.evaluate("explorer.scatter.hovered") >= 0
+    assert page.evaluate(painted) == start  # a hover paints no point and no line
+    box = page.locator("#scatter").bounding_box()
+    page.mouse.move(box["x"] + 80, box["y"] + 60)
+    page.mouse.down()
+    counts = []
+    for k in range(1, 5):
+        page.mouse.move(box["x"] + 80 + 80 * k, box["y"] + 60 + 70 * k)
+        settled(page)
+        counts.append(page.evaluate("explorer.app.mask.reduce((a, b) => a + b, 0)"))
+    page.mouse.up()
+    settled(page)
+    assert counts == sorted(counts)  # the linked views follow while the brush is dragged
+    assert counts[0] < counts[-1]
+    after = page.evaluate(painted)
+    # One ground more, with the points that are not selected; and the faint lines, once.
+    assert after["ground"] == start["ground"] + 1
+    assert after["all"] == start["all"] + 1
+    assert after["points"] > start["points"]
+    assert after["selected"] > start["selected"]
+    # Redrawn from nothing, the picture is the same.
+    pixels = "explorer.scatter.canvas.toDataURL()"
+    dragged = page.evaluate(pixels)
+    page.evaluate("explorer.scatter.draw()")
+    assert page.evaluate(pixels) == dragged
+
+
+def test_lines_come_a_few_a_frame(show: Open, bench: Benchmark, tmp_path: Path) -> None:
+    """2,000 networks: no frame draws more than 250 lines, and all are drawn in the end."""
+    codes = np.unique(space.sample(2000, seed=0), axis=0)
+    task = tasks.get("seg")
+    columns = dict.fromkeys(("mIoU", "mAcc", "aAcc"), codes[:, 0] / 2)
+    columns |= {"codes": codes, "macs": cost.macs(codes), "params": cost.params(codes)}
+    made = release.create(
+        lambda folder: table.write(folder / "tables/seg.parquet", task, columns),
+        "many",
+        "1.0.0",
+        [task],
+        about=None,
+        target=tmp_path / "release",
+    )
+    page = show(explorer.write(nasbench_mr.load(made.path), tmp_path / "page.html"))
+    assert page.evaluate("explorer.parallel.most") == 250
+    until(page, "explorer.parallel.left === 0")
+    left = page.evaluate("explorer.app.set({ top: 60 }), explorer.app.flush(), explorer.parallel.left")
+    assert left == 1200 - 250
+    until(page, "explorer.parallel.left === 0")
+    assert page.evaluate("explorer.parallel.most") == 250
+
+
 def test_link_shows_the_same(show: Open, mini: Path) -> None:
     page = show(mini)
     page.select_option("#y", "mini-seg/mAcc")
@@ -350,6 +409,34 @@ def test_a_search_is_played(show: Open, bench: Benchmark, tmp_path: Path) -> Non
     until(page, "explorer.ncp.at === 4 && !explorer.ncp.playing")
     settled(page)
     assert page.evaluate("explorer.state.code") == list(best)
+
+
+def test_a_search_of_the_command_line_is_played(
+    show: Open, bench: Benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`search --explore`: the page plays the very steps that the search took, and ends at what it printed."""
+    path = tmp_path / "played.html"
+    quick = ["--release", "mini", "--max-macs", "1e9", "--starts", "8", "--steps", "5"]
+    assert cli.main(["search", "mini-seg", *quick, "--explore", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert f"{path} plays the search" in said
+    best = space.parse(said.splitlines()[0])
+    found = search.ncp(bench, "mini-seg", max_macs=1e9, starts=8, steps=5)
+    assert found.best == best
+    page = show(path)
+    assert page.evaluate("explorer.ncp.played.steps") == len(found.trajectory.codes) == 6
+    ended_best = np.argsort(-found.trajectory.score[-1], kind="stable")
+    for step in range(6):
+        page.fill("#play-at", str(step))
+        shown = page.evaluate(
+            "Array.from({ length: 8 }, (_, k) => explorer.ncp.played.code(explorer.ncp.at, k))"
+        )
+        assert shown == found.trajectory.codes[step, ended_best].tolist()
+    page.click("#play")
+    until(page, "explorer.ncp.at === 5 && !explorer.ncp.playing")
+    settled(page)
+    assert tuple(page.evaluate("explorer.state.code")) == best
+    assert "at most 1G MACs" in page.inner_text("#climb")
 
 
 def test_what_is_copied_runs(show: Open, mini: Path, bench: Benchmark, tmp_path: Path) -> None:

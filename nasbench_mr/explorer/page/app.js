@@ -169,11 +169,11 @@ export class App {
     const groups = new Map();
     for (const column of this.table.columns.values()) {
       if (!groups.has(column.group)) groups.set(column.group, []);
-      groups.get(column.group).push([column.key, column.label + (column.unit ? ` (${column.unit})` : "")]);
+      groups.get(column.group).push([column.key, column.label]);
     }
     const out = [...groups];
     if (withEvery && this.table.tasks.length > 1) {
-      out.unshift(["All tasks", [[EVERY, "Objective of each task"], [RANKS, "Rank in each task (%)"]]]);
+      out.unshift(["All tasks", [[EVERY, "All objectives"], [RANKS, "All ranks"]]]);
     }
     return out;
   }

@@ -54,7 +54,7 @@ export class Choices {
       fillSelect(byId("colour"), [["Kinds", more], ...app.choices(false)], state.colour);
       if (changed.has("space")) this.about();
     }
-    for (const id of ["space", "x", "y", "colour", "axes", "top"]) byId(id).value = state[id];
+    for (const id of ["space", "x", "y", "colour", "axes", "top"]) if (changed.has(id)) byId(id).value = state[id];
     byId("log").checked = state.log;
     byId("log").disabled = !app.points.x.log;
     byId("top-value").textContent = state.top === 100 ? "all" : `${state.top} %`;
@@ -69,7 +69,12 @@ export class Choices {
   /** Say where the numbers come from. */
   about() {
     const { release, version } = this.app.header;
-    const pairs = this.app.table.tasks.map((task) => [`${task.name}: ${task.title}`, `${task.dataset}. ${task.provenance}`]);
+    const { tasks } = this.app.table;
+    const pairs = tasks.map((task) => [`${task.name}: ${task.title}`, task.dataset]);
+    for (const source of new Set(tasks.map((task) => task.provenance).filter(Boolean))) {
+      const own = tasks.filter((task) => task.provenance === source).map((task) => task.name);
+      pairs.push([own.length === tasks.length ? "Measured" : `Measured: ${own.join(", ")}`, source]);
+    }
     const rest = [["Licence", release.license], ["Cite as", release.citation], ["Made by", `nasbench-mr ${version}`]];
     byId("about").replaceChildren(
       el("dl", {}, ...[...pairs, ...rest.filter(([, text]) => text)].map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),

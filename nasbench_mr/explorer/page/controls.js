@@ -40,6 +40,7 @@ export class Controls {
       ),
     );
     const head = group("Head", this.slider(space.head, "channels"));
+    head.className = "last";
     const [first, second, ...wide] = stages;
     return byId("controls").replaceChildren(el("div", {}, stem, first, second, head), el("div", {}, ...wide));
   }

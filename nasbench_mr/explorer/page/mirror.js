@@ -23,15 +23,22 @@ export class Mirror {
     this.draw();
   }
 
+  /** Return the numbers of all points, the best first. */
+  sorted(points) {
+    const { space, x, y } = this.app.state;
+    return this.app.memo("sorted", [space, x, y], () => {
+      const key = Float64Array.from(points.ys, (value, k) => points.signs[points.groups[k]] * value);
+      return Uint32Array.from(points.rows.keys()).sort((a, b) => key[b] - key[a] || a - b);
+    });
+  }
+
   draw() {
     const { app } = this;
     const { points, mask, table, colouring } = app;
-    const order = Array.from(points.rows.keys()).filter((k) => mask[points.rows[k]]);
-    const sign = (k) => points.signs[points.groups[k]];
-    order.sort((a, b) => sign(b) * points.ys[b] - sign(a) * points.ys[a] || a - b);
+    const order = this.sorted(points).filter((k) => mask[points.rows[k]]);
     const pages = Math.max(1, Math.ceil(order.length / SIZE));
     this.page = Math.min(pages - 1, Math.max(0, this.page));
-    const shown = order.slice(this.page * SIZE, (this.page + 1) * SIZE);
+    const shown = Array.from(order.slice(this.page * SIZE, (this.page + 1) * SIZE));
     byId("previous").disabled = this.page === 0;
     byId("next").disabled = this.page === pages - 1;
     byId("page").textContent = `${whole(this.page + 1)} of ${whole(pages)}`;

@@ -11,11 +11,11 @@ const INSIDE = {
   triangle: (x, y) => y <= 0.8 && y >= -1.1 + Math.abs(x) * 1.55,
 };
 
-/** Return how much of each pixel a shape covers. */
+/** Return the pixels that a shape covers, at least in part: where they are from its centre, and how much of each. */
 function maskOf(shape, radius) {
   const half = Math.ceil(radius * 1.25);
   const size = 2 * half + 1;
-  const cover = new Float32Array(size * size);
+  const pixels = [];
   for (let j = 0; j < size; j++) {
     for (let i = 0; i < size; i++) {
       let hits = 0;
@@ -26,10 +26,10 @@ function maskOf(shape, radius) {
           hits += INSIDE[shape](x / radius, y / radius);
         }
       }
-      cover[j * size + i] = hits / SAMPLES ** 2;
+      if (hits) pixels.push({ x: i - half, y: j - half, share: hits / SAMPLES ** 2 });
     }
   }
-  return { half, size, cover };
+  return { half, pixels };
 }
 
 const masks = new Map();
@@ -49,6 +49,13 @@ export class Picture {
     new Uint32Array(this.image.data.buffer).fill((255 << 24) | (b << 16) | (g << 8) | r);
   }
 
+  /** Return a picture of its own with the same pixels. */
+  copy() {
+    const made = Object.create(Picture.prototype);
+    made.image = new ImageData(new Uint8ClampedArray(this.image.data), this.image.width, this.image.height);
+    return made;
+  }
+
   /** Fill a rectangle. */
   box(left, top, width, height, color) {
     const { data } = this.image;
@@ -60,28 +67,31 @@ export class Picture {
     }
   }
 
-  /** Paint points of one shape: `xs`, `ys` in pixels, `colors` an [r, g, b] each. */
-  points(xs, ys, colors, shape, radius, alpha) {
-    const { half, size, cover } = mask(shape, radius);
+  /**
+   * Paint points of one shape: those numbered `at` of all at `xs`, `ys`; `colors` an [r, g, b] for each of `at`.
+   * Places and the radius are multiplied by `ratio`.
+   */
+  points({ at, xs, ys, colors }, ratio, { shape, radius, alpha }) {
+    const { half, pixels } = mask(shape, radius * ratio);
     const { data, width, height } = this.image;
-    for (let k = 0; k < xs.length; k++) {
-      const left = Math.round(xs[k]) - half;
-      const top = Math.round(ys[k]) - half;
-      const [r, g, b] = colors[k];
-      const whole = left >= 0 && top >= 0 && left + size <= width && top + size <= height;
-      for (let j = 0; j < size; j++) {
-        const y = top + j;
-        if (!whole && (y < 0 || y >= height)) continue;
-        let at = 4 * (y * width + left);
-        for (let i = 0; i < size; i++, at += 4) {
-          const share = cover[j * size + i];
-          if (share === 0) continue;
-          if (!whole && (left + i < 0 || left + i >= width)) continue;
-          const weight = share * alpha;
-          data[at] += weight * (r - data[at]);
-          data[at + 1] += weight * (g - data[at + 1]);
-          data[at + 2] += weight * (b - data[at + 2]);
+    const offsets = Int32Array.from(pixels, ({ x, y }) => 4 * (y * width + x));
+    const weights = Int32Array.from(pixels, ({ share }) => Math.round(256 * share * alpha));
+    for (let n = 0; n < at.length; n++) {
+      const x = Math.round(xs[at[n]] * ratio);
+      const y = Math.round(ys[at[n]] * ratio);
+      const [r, g, b] = colors[n];
+      const centre = 4 * (y * width + x);
+      const whole = x >= half && y >= half && x + half < width && y + half < height;
+      for (let i = 0; i < offsets.length; i++) {
+        if (!whole) {
+          const [left, top] = [x + pixels[i].x, y + pixels[i].y];
+          if (left < 0 || top < 0 || left >= width || top >= height) continue;
         }
+        const to = centre + offsets[i];
+        const weight = weights[i];
+        data[to] += ((r - data[to]) * weight) >> 8;
+        data[to + 1] += ((g - data[to + 1]) * weight) >> 8;
+        data[to + 2] += ((b - data[to + 2]) * weight) >> 8;
       }
     }
   }

@@ -1,4 +1,7 @@
 // Parallel coordinates: an axis a metric, a line a network. Spans of axes select, here and in the scatter.
+//
+// In layers: all lines faintly, drawn once; the selected ones above them, in any order and some a frame, so that a
+// selection that is being dragged never waits for thousands of lines; axes and the chosen network as SVG.
 import { svg, el, byId, perFrame, sized } from "./dom.js";
 import { Scale, extent, padded, short, fixed } from "./scale.js";
 import { surface, rampColors, category } from "./palette.js";
@@ -8,24 +11,33 @@ const TOP = 44;
 const BOTTOM = 42;
 const HEIGHT = 300; // as in the style sheet
 const LEAST = 84; // pixels between two axes; below it the view scrolls
+const AT_ONCE = 250; // lines that a frame draws; the rest follow in the next ones
 
 export class Parallel {
   constructor(app, box) {
     this.app = app;
     this.box = box;
-    this.canvas = el("canvas", { "aria-hidden": "true" });
+    this.canvases = { all: el("canvas", { "aria-hidden": "true" }), selected: el("canvas", { "aria-hidden": "true" }) };
+    this.drawn = { all: 0, selected: 0 }; // how often each was begun anew
+    this.most = 0; // lines that one frame drew, at most
+    this.left = 0; // selected lines that later frames draw
     this.svg = svg("svg", { role: "group", "aria-label": "Axes; every handle is a slider" });
     this.code = svg("g", { "aria-hidden": "true" });
-    box.append(this.canvas, this.svg);
+    box.append(this.canvases.all, this.canvases.selected, this.svg);
     this.redraw = perFrame(() => this.draw());
     this.room = sized(box.parentElement, this.redraw);
     this.listen();
   }
 
   update(changed) {
-    if (changed.has("space") || changed.has("axes") || changed.has("theme") || changed.has("colour")) this.draw();
-    else if (["x", "y", "top", "brush", "ranges"].some((key) => changed.has(key))) this.draw();
-    else if (changed.has("code")) this.drawCode();
+    const has = (...keys) => keys.some((key) => changed.has(key));
+    if (has("space", "axes", "theme", "colour", "x", "y")) return this.draw();
+    if (has("top", "brush", "ranges")) {
+      this.drawSelected();
+      if (has("ranges")) this.drawAxes();
+      else this.drawMedians();
+    }
+    return has("code") ? this.drawCode() : undefined;
   }
 
   /** Return the columns that are axes. */
@@ -53,69 +65,115 @@ export class Parallel {
       const scale = new Scale(domain, range, column.log);
       return { column, whole, scale, x: side + (k * (width - 2 * side)) / Math.max(1, columns.length - 1) };
     });
-    this.drawLines();
+    this.heights = this.axes.map(({ column, scale }) => Float32Array.from(column.values, (value) => scale.at(inside(value, scale.domain))));
+    const ratio = Math.min(2, devicePixelRatio || 1);
+    for (const canvas of Object.values(this.canvases)) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+      canvas.getContext("2d").scale(ratio, ratio);
+    }
+    this.order = shuffled(app.table.rows);
+    this.stale = true; // the faint lines are drawn when they are first seen
+    this.drawSelected();
     this.drawAxes();
     this.drawCode();
-    byId("parallel-hint").textContent = app.filtered
+  }
+
+  /** Draw the selected lines, and say what the figures under the axes are. */
+  drawSelected() {
+    if (!this.axes) return;
+    const { filtered, mask } = this.app;
+    this.canvases.all.hidden = !filtered;
+    if (filtered && this.stale) {
+      this.stale = false;
+      const { faint } = surface(this.app.theme);
+      const alpha = Math.min(0.3, Math.max(0.05, 40 / this.order.length));
+      this.lines("all", [...this.order], () => faint, { alpha, width: 0.8 });
+    }
+    const rows = Array.from(this.order).filter((row) => mask[row]);
+    const alpha = Math.min(0.9, Math.max(0.07, 60 / Math.max(1, rows.length)));
+    this.lines("selected", rows, this.colours(), { alpha, width: 1.1 });
+    byId("parallel-hint").textContent = filtered
       ? "The figure under an axis is the median rank of the selected networks: 100 is the best, 50 what chance gives."
       : "Drag along an axis, or move its handles with the arrow keys, to select networks here and above. Values far from all others are drawn at the axis's end.";
   }
 
-  drawLines() {
-    const { app } = this;
-    const ratio = Math.min(2, devicePixelRatio || 1);
-    const { width, height } = this.size;
-    this.canvas.width = width * ratio;
-    this.canvas.height = height * ratio;
-    const context = this.canvas.getContext("2d");
-    context.scale(ratio, ratio);
-    const { mask, filtered, theme, colouring, table } = app;
-    const heights = this.axes.map(({ column, scale }) => Float32Array.from(column.values, (value) => scale.at(inside(value, scale.domain))));
+  /** Return what gives a row's colour. */
+  colours() {
+    const { theme, colouring } = this.app;
+    const { faint } = surface(theme);
+    if (colouring.kind === "ramp") {
+      const { column, domain } = colouring;
+      const warp = (value) => (column.log ? Math.log(value) : value);
+      const [low, high] = domain.map(warp);
+      const colors = rampColors(theme);
+      return (row) => {
+        const share = Math.min(1, Math.max(0, (warp(column.values[row]) - low) / (high - low)));
+        return Number.isNaN(share) ? faint : colors[Math.round(share * 15) * 17];
+      };
+    }
+    return (row) => category(theme, colouring.ofRow ? colouring.ofRow[row] : 0).color;
+  }
+
+  /** Draw lines on one of the canvases instead of what is there: the first now, the others in the next frames. */
+  lines(layer, rows, colour, { alpha, width }) {
+    const context = this.canvases[layer].getContext("2d");
+    context.clearRect(0, 0, this.size.width, this.size.height);
+    context.globalAlpha = alpha;
+    context.lineWidth = width;
+    const turn = (this.drawn[layer] += 1);
+    let next = 0;
+    const some = () => {
+      if (turn !== this.drawn[layer]) return; // begun anew
+      const now = rows.slice(next, next + AT_ONCE);
+      this.most = Math.max(this.most, now.length);
+      this.stroke(context, now, colour);
+      next += AT_ONCE;
+      if (layer === "selected") this.left = Math.max(0, rows.length - next);
+      if (next < rows.length) requestAnimationFrame(some);
+    };
+    some();
+  }
+
+  stroke(context, rows, colour) {
     const xs = this.axes.map((axis) => axis.x);
-    const trace = (path, row) => {
+    const paths = new Map();
+    rows.forEach((row, at) => {
+      const color = colour(row);
+      // Lines of one path do not darken each other, so a path holds few.
+      const key = `${color} ${Math.floor(at / 24)}`;
+      if (!paths.has(key)) paths.set(key, { color, path: new Path2D() });
+      const { path } = paths.get(key);
       let pen = false;
       for (let k = 0; k < xs.length; k++) {
-        const y = heights[k][row];
+        const y = this.heights[k][row];
         if (Number.isNaN(y)) pen = false; // a gap where the network has no result
         else if (pen) path.lineTo(xs[k], y);
         else path.moveTo(xs[k], y), (pen = true);
       }
-    };
-    const { faint } = surface(theme);
-    const colors = rampColors(theme);
-    const groups = new Map();
-    let selected = 0;
-    for (let row = 0; row < table.rows; row++) {
-      let color = faint;
-      if (mask[row]) {
-        selected += 1;
-        if (colouring.kind === "ramp") {
-          const { column, domain } = colouring;
-          const [low, high, value] = [...domain, column.values[row]].map((v) => (column.log ? Math.log(v) : v));
-          const share = Math.min(1, Math.max(0, (value - low) / (high - low)));
-          color = Number.isNaN(share) ? faint : colors[Math.round(share * 15) * 17];
-        } else if (colouring.ofRow) color = category(theme, colouring.ofRow[row]).color;
-        else color = category(theme, 0).color;
-      }
-      // Lines of one path do not darken each other, so a path holds few.
-      const key = `${mask[row]} ${color} ${mask[row] ? Math.floor(row / 24) : 0}`;
-      if (!groups.has(key)) groups.set(key, { color, on: mask[row], path: new Path2D() });
-      trace(groups.get(key).path, row);
-    }
-    const alpha = Math.min(0.9, Math.max(0.07, 60 / Math.max(1, selected)));
-    for (const { color, on, path } of [...groups.values()].sort((a, b) => a.on - b.on)) {
-      context.globalAlpha = on ? alpha : filtered ? 0.05 : 0.1;
+    });
+    for (const { color, path } of paths.values()) {
       context.strokeStyle = color;
-      context.lineWidth = on ? 1.1 : 0.8;
       context.stroke(path);
     }
   }
 
   /** Return the median rank of the selected rows in a column. */
   median(column) {
-    const ranks = this.app.table.ranks(column);
-    const own = Array.from(ranks).filter((rank, row) => this.app.mask[row] && !Number.isNaN(rank)).sort((a, b) => a - b);
-    return own.length ? own[Math.floor(own.length / 2)] : NaN;
+    const { table, mask } = this.app;
+    const ranks = table.ranks(column);
+    column.byRank ??= Array.from(ranks.keys()).filter((row) => !Number.isNaN(ranks[row])).sort((a, b) => ranks[a] - ranks[b]);
+    const own = column.byRank.filter((row) => mask[row]);
+    return own.length ? ranks[own[Math.floor(own.length / 2)]] : NaN;
+  }
+
+  /** Write the selection's median rank under each axis. */
+  drawMedians() {
+    for (const { column, median } of this.axes ?? []) {
+      const rank = this.app.filtered && column.metric ? this.median(column) : NaN;
+      median[0].textContent = Number.isFinite(rank) ? String(Math.round(rank)) : "";
+      median[1].textContent = Number.isFinite(rank) ? "median rank" : "";
+    }
   }
 
   drawAxes() {
@@ -125,7 +183,8 @@ export class Parallel {
     const bottom = this.size.height - BOTTOM;
     const held = document.activeElement?.dataset?.handle;
     const halo = { "paint-order": "stroke", stroke: ground, "stroke-width": 3, "stroke-linejoin": "round" };
-    const parts = this.axes.flatMap(({ column, x, scale }, k) => {
+    const parts = this.axes.flatMap((axis, k) => {
+      const { column, x, scale } = axis;
       const text = (y, content, look) => svg("text", { ...FONT, x, y, "text-anchor": "middle", fill: muted, ...look }, content);
       const short_ = (value) => (column.log ? short(value) : String(value));
       const clear = (tick) => Math.min(scale.at(tick) - TOP, bottom - scale.at(tick)) > 9; // of the handles
@@ -139,22 +198,24 @@ export class Parallel {
       const [low, high] = (span ?? scale.domain).map((value) => inside(value, scale.domain));
       const [a, b] = [scale.at(low), scale.at(high)].sort((p, q) => p - q);
       const box = span ? [svg("rect", { x: x - 7, y: a, width: 14, height: b - a, fill: accent, "fill-opacity": 0.18, stroke: accent })] : [];
-      const rank = this.median(column);
-      const share = app.filtered && column.metric && Number.isFinite(rank) ? String(Math.round(rank)) : "";
+      axis.median = [
+        text(bottom + 22, "", { fill: accent, "font-weight": 700, "font-size": 13 }),
+        text(bottom + 36, "", { "font-size": 10 }),
+      ];
       return [
         svg("path", { d: `M${x} ${TOP - 4}V${bottom + 4}`, stroke: line, "stroke-width": 1.5 }),
         ...box,
         ...ticks,
         text(14, name, { fill: ink, "font-weight": 600 }),
         text(28, under, {}),
-        text(bottom + 22, share, { fill: accent, "font-weight": 700, "font-size": 13 }),
-        text(bottom + 36, share ? "median rank" : "", { "font-size": 10 }),
+        ...axis.median,
         this.handle(k, "least", low, low, high),
         this.handle(k, "greatest", high, low, high),
       ];
     });
     this.svg.setAttribute("viewBox", `0 0 ${this.size.width} ${this.size.height}`);
     this.svg.replaceChildren(...parts, this.code);
+    this.drawMedians();
     if (held) this.svg.querySelector(`[data-handle="${held}"]`)?.focus();
   }
 
@@ -251,6 +312,17 @@ export class Parallel {
     });
     this.box.addEventListener("pointercancel", () => (drag = null));
   }
+}
+
+/** Return the numbers below `count` in an order that looks random and is always the same. */
+function shuffled(count) {
+  const order = Uint32Array.from({ length: count }, (_, k) => k);
+  for (let k = count - 1, state = 1; k > 0; k--) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const other = state % (k + 1);
+    [order[k], order[other]] = [order[other], order[k]];
+  }
+  return order;
 }
 
 const inside = (value, [low, high]) => Math.min(high, Math.max(low, value));

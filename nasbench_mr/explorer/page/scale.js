@@ -90,8 +90,10 @@ function trimmed(value, digits) {
   return plain.includes(".") ? plain.replace(/\.?0+$/, "") : plain;
 }
 
+const separated = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
 /** Return a whole number with separators: 1,234,567. */
-export const whole = (value) => Math.round(value).toLocaleString("en-US");
+export const whole = (value) => separated.format(Math.round(value));
 
 /** Return a metric's value with the digits that matter. */
 export const fixed = (value) => (Number.isFinite(value) ? value.toFixed(2) : "–");

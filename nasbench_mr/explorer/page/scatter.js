@@ -1,4 +1,7 @@
 // The scatter plot: points as pixels, axes, front and selection as SVG above them.
+//
+// In layers, so that no frame paints what has not changed: the ground (grid, and all points faintly where some are
+// selected) is kept as pixels; the selected points are painted over a copy of it; what follows the pointer is SVG.
 import { svg, el, say, perFrame, sized } from "./dom.js";
 import { Scale, short, fixed } from "./scale.js";
 import { Picture, outline } from "./paint.js";
@@ -23,6 +26,7 @@ export class Scatter {
       this.svg.append(this.layers[name]);
     }
     this.drawn = 0;
+    this.painted = { ground: 0, points: 0 }; // how often each layer was painted
     this.hovered = -1;
     this.step = -1; // position on the front
     this.redraw = perFrame(() => this.draw());
@@ -31,22 +35,27 @@ export class Scatter {
   }
 
   update(changed) {
-    const keys = ["space", "x", "y", "colour", "log", "top", "brush", "zoom", "ranges", "theme"];
-    if (keys.some((key) => changed.has(key))) this.draw();
-    else if (changed.has("code")) this.drawCode();
+    const has = (...keys) => keys.some((key) => changed.has(key));
+    if (has("space", "x", "y", "colour", "log", "zoom", "theme")) return this.draw();
+    if (has("top", "brush", "ranges")) {
+      this.paint();
+      this.drawBrush();
+    }
+    return changed.has("code") ? this.drawCode() : undefined;
   }
 
   /** Draw everything; returns how many points were drawn. */
   draw() {
     const [width, height] = this.room();
     if (!width) return 0;
-    const ratio = Math.min(2, devicePixelRatio || 1);
     const { app } = this;
     this.layout(width, height);
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
-    const picture = this.picture(this.canvas.width, this.canvas.height, ratio);
-    this.canvas.getContext("2d").putImageData(picture.image, 0, 0);
+    this.ratio = Math.min(2, devicePixelRatio || 1);
+    this.canvas.width = Math.round(width * this.ratio);
+    this.canvas.height = Math.round(height * this.ratio);
+    this.ground = new Map();
+    this.looks = this.looksOfPoints();
+    this.paint();
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.index();
     this.drawAxes();
@@ -69,64 +78,106 @@ export class Scatter {
     this.x = new Scale(app.domains.x, [this.plot.left, this.plot.right], app.logX);
     this.y = new Scale(app.domains.y, [this.plot.bottom, this.plot.top]);
     const { points } = app;
-    this.px = Float64Array.from(points.xs, (value) => this.x.at(value));
-    this.py = Float64Array.from(points.ys, (value) => this.y.at(value));
+    this.px = new Float64Array(points.count);
+    this.py = new Float64Array(points.count);
+    for (let k = 0; k < points.count; k++) {
+      this.px[k] = this.x.at(points.xs[k]);
+      this.py[k] = this.y.at(points.ys[k]);
+    }
     const room = Math.sqrt(((this.plot.right - this.plot.left) * (this.plot.bottom - top)) / Math.max(1, points.count));
     this.radius = Math.min(4.5, Math.max(1.7, room * 0.24));
   }
 
-  /** Return the points by shape and colour, those that are not selected first: [{shape, color, alpha, at}]. */
-  batches() {
+  /** Paint the points: the selected ones over the ground, which is painted only where it is new. */
+  paint() {
+    const { width, height } = this.canvas;
+    if (!this.looks || !width) return;
+    const { filtered } = this.app;
+    if (!this.ground.has(filtered)) {
+      this.ground.set(filtered, this.groundOf(width, height, this.ratio));
+      this.painted.ground += 1;
+    }
+    const picture = this.ground.get(filtered).copy();
+    this.drawn = this.paintPoints(picture, this.ratio);
+    this.painted.points += 1;
+    this.canvas.getContext("2d").putImageData(picture.image, 0, 0);
+  }
+
+  /** Return how each point looks: [its shape, its colour], or null where it is not in the plot. */
+  looksOfPoints() {
     const { app } = this;
-    const { points, mask, colouring, theme } = app;
+    const { points, colouring, theme } = app;
+    const faint = rgb(surface(theme).faint);
+    const own = (group) => {
+      const { shape, color } = category(theme, group);
+      return [shape, rgb(color)];
+    };
+    const ramp = colouring.kind === "ramp" ? rampColors(theme).map((color) => ["circle", rgb(color)]) : null;
+    const plain = own(0);
+    plain[0] = "circle";
+    const groups = colouring.kind === "category" ? Array.from({ length: colouring.names.length + 1 }, (_, k) => own(k)) : [];
+    const warp = (value) => (colouring.column.log ? Math.log(value) : value);
+    const [low, high] = ramp ? colouring.domain.map(warp) : [0, 1];
+    return points.rows.map((row, k) => {
+      if (!this.shows(k)) return null;
+      if (ramp) {
+        const share = (warp(colouring.column.values[row]) - low) / (high - low);
+        return Number.isNaN(share) ? ["circle", faint] : ramp[Math.round(255 * Math.min(1, Math.max(0, share)))];
+      }
+      if (colouring.kind !== "category") return plain;
+      return groups[colouring.ofPoint ? colouring.ofPoint[k] : colouring.ofRow[row]];
+    });
+  }
+
+  /** Return the points by shape, those that are not selected first: [{shape, alpha, at, colors}]. */
+  batches() {
+    const { points, mask, theme } = this.app;
     const faint = { shape: "circle", alpha: theme === "dark" ? 0.35 : 0.3, at: [], colors: [] };
     const faintColor = rgb(surface(theme).faint);
     const byShape = new Map();
-    const ramp = colouring.kind === "ramp" ? rampColors(theme).map(rgb) : null;
-    const plain = rgb(category(theme, 0).color);
-    const [low, high] = ramp ? colouring.domain.map((v) => (colouring.column.log ? Math.log(v) : v)) : [0, 1];
     for (let k = 0; k < points.count; k++) {
-      if (!this.shows(k)) continue;
-      const row = points.rows[k];
-      if (!mask[row]) {
-        faint.at.push(k);
-        faint.colors.push(faintColor);
-        continue;
-      }
-      let [shape, color] = ["circle", plain];
-      if (ramp) {
-        const value = colouring.column.values[row];
-        const share = ((colouring.column.log ? Math.log(value) : value) - low) / (high - low);
-        color = Number.isNaN(share) ? faintColor : ramp[Math.round(255 * Math.min(1, Math.max(0, share)))];
-      } else if (colouring.kind === "category") {
-        const group = colouring.ofPoint ? colouring.ofPoint[k] : colouring.ofRow[row];
-        const own = category(theme, group);
-        [shape, color] = [own.shape, (this.rgbs ??= new Map()).get(own.color) ?? rgb(own.color)];
-        this.rgbs.set(own.color, color);
-      }
-      if (!byShape.has(shape)) byShape.set(shape, { shape, alpha: 0.85, at: [], colors: [] });
-      const batch = byShape.get(shape);
+      const look = this.looks[k];
+      if (look === null) continue;
+      const [shape, color] = mask[points.rows[k]] ? look : [null, faintColor];
+      let batch = shape === null ? faint : byShape.get(shape);
+      if (!batch) byShape.set(shape, (batch = { shape, alpha: 0.85, at: [], colors: [] }));
       batch.at.push(k);
       batch.colors.push(color);
     }
     return [faint, ...byShape.values()];
   }
 
-  /** Return the points and grid lines as pixels. */
-  picture(width, height, ratio) {
-    const { ground, grid } = surface(this.app.theme);
+  /** Return the grid lines and, where some points are selected, all points faintly. */
+  groundOf(width, height, ratio) {
+    const { ground, grid, faint } = surface(this.app.theme);
     const picture = new Picture(width, height, ground);
     const { left, right, top, bottom } = this.plot;
     const px = (value) => Math.round(value * ratio);
     const thin = Math.max(1, Math.round(ratio));
     for (const tick of this.x.ticks(this.xTicks())) picture.box(px(this.x.at(tick)), px(top), thin, px(bottom - top), grid);
     for (const tick of this.y.ticks(6)) picture.box(px(left), px(this.y.at(tick)), px(right - left), thin, grid);
-    this.drawn = 0;
-    for (const { shape, alpha, at, colors } of this.batches()) {
-      const scaled = (values) => at.map((k) => values[k] * ratio);
-      picture.points(scaled(this.px), scaled(this.py), colors, shape, this.radius * ratio, alpha);
-      this.drawn += at.length;
+    if (this.app.filtered) {
+      const at = Array.from(this.looks.keys()).filter((k) => this.looks[k] !== null);
+      const color = rgb(faint);
+      const alpha = this.app.theme === "dark" ? 0.35 : 0.3;
+      picture.points({ at, xs: this.px, ys: this.py, colors: at.map(() => color) }, ratio, { shape: "circle", radius: this.radius, alpha });
     }
+    return picture;
+  }
+
+  /** Paint the selected points; returns how many points are in the picture with those of the ground. */
+  paintPoints(picture, ratio) {
+    const [faint, ...selected] = this.batches();
+    for (const { shape, alpha, at, colors } of selected) {
+      picture.points({ at, xs: this.px, ys: this.py, colors }, ratio, { shape, radius: this.radius, alpha });
+    }
+    return selected.reduce((sum, { at }) => sum + at.length, faint.at.length);
+  }
+
+  /** Return the points and grid lines as pixels. */
+  picture(width, height, ratio) {
+    const picture = this.groundOf(width, height, ratio);
+    this.paintPoints(picture, ratio);
     return picture;
   }
 
@@ -244,7 +295,8 @@ export class Scatter {
     this.layers.front.replaceChildren(...parts);
   }
 
-  drawBrush(span = this.app.state.brush) {
+  drawBrush() {
+    const span = this.app.state.brush;
     const { accent } = inks(this.app.theme);
     if (!span || JSON.stringify(span) === JSON.stringify(this.app.state.zoom)) return this.layers.brush.replaceChildren();
     const { left, right, top, bottom } = this.plot;
@@ -290,17 +342,17 @@ export class Scatter {
   /** Sort the points into cells, to find the nearest one quickly. */
   index() {
     this.cells = new Map();
-    const { points, mask, filtered } = this.app;
-    for (let k = 0; k < points.count; k++) {
-      if ((filtered && !mask[points.rows[k]]) || !this.shows(k)) continue;
+    for (let k = 0; k < this.app.points.count; k++) {
+      if (this.looks[k] === null) continue;
       const key = Math.floor(this.px[k] / CELL) * 4096 + Math.floor(this.py[k] / CELL);
       if (!this.cells.has(key)) this.cells.set(key, []);
       this.cells.get(key).push(k);
     }
   }
 
-  /** Return the nearest point, or -1. */
+  /** Return the nearest point that is selected, or -1. */
   nearest(x, y) {
+    const { points, mask } = this.app;
     let [best, least] = [-1, NEAR ** 2];
     const reach = Math.ceil(NEAR / CELL);
     const [column, line] = [Math.floor(x / CELL), Math.floor(y / CELL)];
@@ -308,7 +360,7 @@ export class Scatter {
       for (let j = line - reach; j <= line + reach; j++) {
         for (const k of this.cells.get(i * 4096 + j) ?? []) {
           const distance = (this.px[k] - x) ** 2 + (this.py[k] - y) ** 2;
-          if (distance < least) [best, least] = [k, distance];
+          if (distance < least && mask[points.rows[k]]) [best, least] = [k, distance];
         }
       }
     }
@@ -374,6 +426,7 @@ export class Scatter {
       return [event.clientX - left, event.clientY - top];
     };
     let start = null;
+    let before = null;
     let dragged = false;
     const span = (x, y) => {
       const { left, right, top, bottom } = this.plot;
@@ -385,6 +438,7 @@ export class Scatter {
     this.box.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
       start = place(event);
+      before = this.app.state.brush;
       dragged = false;
     });
     this.box.addEventListener("pointermove", (event) => {
@@ -394,7 +448,7 @@ export class Scatter {
         this.box.setPointerCapture(event.pointerId);
         this.point(-1);
       }
-      if (dragged) this.drawBrush(span(x, y));
+      if (dragged) this.app.set({ brush: span(x, y) });
       else this.point(this.nearest(x, y));
     });
     const end = (event) => {
@@ -410,9 +464,9 @@ export class Scatter {
     };
     this.box.addEventListener("pointerup", end);
     this.box.addEventListener("pointercancel", () => {
+      if (dragged) this.app.set({ brush: before });
       start = null;
       dragged = false;
-      this.drawBrush();
     });
     this.box.addEventListener("pointerleave", () => this.point(-1));
     this.box.addEventListener("dblclick", () => this.app.set({ brush: null }));
