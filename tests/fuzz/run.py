@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -40,6 +41,8 @@ def main() -> int:
     from parsers import PARSERS
 
     if sys.argv[1:2] == ["--check"]:
+        # Seconds of this process alone: on a busy machine any input takes long.
+        resource.setrlimit(resource.RLIMIT_CPU, (3 * SLOW, 3 * SLOW))
         PARSERS[sys.argv[2]](Path(sys.argv[3]).read_bytes())
         return 0
 
@@ -74,12 +77,12 @@ def main() -> int:
 
 
 def contained(name: str, out: Path) -> bool:
-    """Return whether the readers' own processes hold all that ended the fuzzing; then these are no finds."""
+    """Return whether all that ended the fuzzing is read as users read it, apart; then these are no finds."""
     stopped = [file for kind in FINDS[1:] for file in out.glob(f"{kind}*")]
     for file in stopped:
         check = [sys.executable, __file__, "--check", name, str(file)]
         with contextlib.suppress(subprocess.TimeoutExpired):
-            if subprocess.run(check, capture_output=True, check=False, timeout=10 * SLOW).returncode == 0:
+            if subprocess.run(check, capture_output=True, check=False, timeout=30 * SLOW).returncode == 0:
                 file.rename(out / f"contained-{file.name}")
     return bool(stopped) and not any(file.exists() for file in stopped)
 
