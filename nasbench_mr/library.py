@@ -26,7 +26,7 @@ from nasbench_mr.tasks import Task
 
 
 def opened() -> list[Release]:
-    """Open the newest version of each installed release, in the order in which they are asked for a task.
+    """Open the newest version of each installed release of tasks, in the order in which they are asked.
 
     A damaged one is left out, with a warning.
 
@@ -40,13 +40,14 @@ def opened() -> list[Release]:
             f"(nasbench-mr releases remove {name}, then install it again)",
             stacklevel=3,
         )
+    found = [each for each in found if each.tasks]
     if not found:
         release.find(release.MINI)  # says how to get one
     return found
 
 
 def installed() -> list[Release]:
-    """Return the newest version of each installed release, in order; says nothing of damaged ones."""
+    """Return the newest version of each installed release, also those of costs; nothing is said of damage."""
     return _newest()[0]
 
 

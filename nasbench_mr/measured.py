@@ -33,6 +33,7 @@ from nasbench_mr.errors import (
     UnknownTaskError,
     did_you_mean,
 )
+from nasbench_mr.release import MEASURED
 from nasbench_mr.tasks import Metric, Task
 from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Trials
 
@@ -391,7 +392,8 @@ class Estimate(ByValue):
 def find(text: str, opened: Iterable[Release]) -> Cost:
     """Return the cost of a name.
 
-    Where the name says no release, those measured on this machine come first, then the order of `opened`.
+    Where the name says no release, those measured on this machine come first, a user's before the package's,
+    then the order of `opened`.
 
     Raises:
         UnknownTaskError: no release has costs of this label.
@@ -416,7 +418,7 @@ def find(text: str, opened: Iterable[Release]) -> Cost:
             f"no measured costs of {name.label!r}{of}: {did_you_mean(name.label, labels)}; "
             "nasbench-mr measure makes them"
         )
-    release, table = min(tables, key=lambda found: not found[1].here)
+    release, table = min(tables, key=lambda found: (not found[1].here, found[0].name == MEASURED))
     if not table.here and name.release is None:
         warnings.warn(
             f"{text!r} was measured on another machine: {table.device} (this one is "

@@ -45,6 +45,29 @@ PREDICTORS = Registry["type[Predictor]"](
     },
 )
 
+#: Those that look a table of zero-cost proxies up for the tasks that their columns name ("seg/mIoU").
+WITH_PROXIES = Registry["type[Predictor]"](
+    "predictor",
+    {
+        "ensemble+proxies": "nasbench_mr.predictors.with_proxies:ProxyEnsemble",
+        **{
+            f"proxy-{name}": f"nasbench_mr.predictors.with_proxies:{name}"
+            for name in (
+                "grad_norm",
+                "snip",
+                "grasp",
+                "synflow",
+                "fisher",
+                "jacob_cov",
+                "naswot",
+                "zen",
+                "params",
+                "macs",
+            )
+        },
+    },
+)
+
 _FORMAT = "nasbench-mr predictor"
 #: The least and the largest possible value of each column; None where there is none.
 Bounds = Sequence[tuple[float | None, float | None]]
@@ -248,7 +271,8 @@ def make(
     """Return an unfitted predictor.
 
     Args:
-        name: one of `names()`, or a subclass of `Predictor`, itself or by its dotted name ("mine.Model").
+        name: one of `names()` or of `WITH_PROXIES`, or a subclass of `Predictor`, itself or by its dotted
+            name ("mine.Model").
         seed: of its randomness.
         space: the search space of its codes.
         options: keyword arguments of the predictor's class.
@@ -258,7 +282,7 @@ def make(
         InvalidArgumentError: it has no such option.
         MissingExtraError: the library it needs is not installed.
     """
-    kind = PREDICTORS.find(name, Predictor)
+    kind = WITH_PROXIES[name] if name in WITH_PROXIES else PREDICTORS.find(name, Predictor)
     shown = f"predictor {(name if isinstance(name, str) else name.__name__)!r}"
     plugins.check_options(kind, options, shown, ("seed", "space"))
     try:

@@ -9,6 +9,7 @@ never sees; those folds calibrate the uncertainty.
 
 from __future__ import annotations
 
+import abc
 import itertools
 import math
 from typing import Any
@@ -22,7 +23,7 @@ from nasbench_mr.checks import at_least, positive
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
 from nasbench_mr.npz import State
-from nasbench_mr.predictors.base import GradientPredictor, Scaler, noise_of, share
+from nasbench_mr.predictors.base import GradientPredictor, Predictor, Scaler, noise_of, share
 from nasbench_mr.spaces import Space
 from nasbench_mr.threads import torch_threads
 
@@ -38,8 +39,8 @@ _DELTA = 0.5
 _SPREAD = 2.5
 
 
-class Ensemble(GradientPredictor):
-    """See the module.
+class Networks(Predictor):
+    """Several small networks of what `_inputs` makes of codes.
 
     Args:
         seed, space: see `Predictor`.
@@ -76,8 +77,12 @@ class Ensemble(GradientPredictor):
             raise InvalidArgumentError(f"decay is {decay!r}; expected a number, at least 0")
         self.decay = decay
 
+    @abc.abstractmethod
+    def _inputs(self, codes: Codes) -> Floats:
+        """Return what the networks read of codes: `(n, F)`."""
+
     def _fit(self, codes: Codes, values: Floats) -> None:
-        inputs = features.of_codes(codes, self.space)
+        inputs = self._inputs(codes)
         self.x_scaler, self.y_scaler = Scaler.of(inputs), Scaler.robust(values)
         x = torch.tensor(self.x_scaler.apply(inputs), dtype=torch.float32)
         y = torch.tensor(self.y_scaler.apply(values), dtype=torch.float32)
@@ -149,18 +154,17 @@ class Ensemble(GradientPredictor):
 
     def _predict(self, codes: Codes) -> tuple[Floats, Floats]:
         with torch.no_grad():
-            mean, std = self.tensor(torch.from_numpy(self.space.relax(codes)))
+            mean, std = self._answer(torch.from_numpy(self._inputs(codes)))
         return mean.numpy(), std.numpy()
 
-    def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        self._check_fitted()
-        inputs = features.of_tensor(x, self.space)
+    def _answer(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and standard deviations for what the networks read, in its dtype."""
 
         def constant(array: Floats) -> Tensor:
-            return torch.as_tensor(array, dtype=x.dtype, device=x.device)
+            return torch.as_tensor(array, dtype=inputs.dtype, device=inputs.device)
 
         scaled = (inputs - constant(self.x_scaler.mean)) / constant(self.x_scaler.scale)
-        outputs = self._forward(scaled.float().expand(self.members, -1, -1)).to(x.dtype)
+        outputs = self._forward(scaled.float().expand(self.members, -1, -1)).to(inputs.dtype)
         std = (outputs.var(0) * float(self.spread) ** 2 + constant(self.noise) ** 2).sqrt()
         scale = constant(self.y_scaler.scale)
         return outputs.mean(0) * scale + constant(self.y_scaler.mean), std * scale
@@ -181,6 +185,22 @@ class Ensemble(GradientPredictor):
         self.biases = [torch.from_numpy(state[f"bias{k}"]) for k in layers]
         self.x_scaler, self.y_scaler = Scaler.restore(state, "x"), Scaler.restore(state, "y")
         self.noise, self.spread = state["noise"], state["spread"]
+
+
+class Ensemble(Networks, GradientPredictor):
+    """See the module; arguments as for `Networks`."""
+
+    def _inputs(self, codes: Codes) -> Floats:
+        return features.of_codes(codes, self.space)
+
+    def _predict(self, codes: Codes) -> tuple[Floats, Floats]:
+        with torch.no_grad():
+            mean, std = self.tensor(torch.from_numpy(self.space.relax(codes)))
+        return mean.numpy(), std.numpy()
+
+    def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self._check_fitted()
+        return self._answer(features.of_tensor(x, self.space))
 
 
 def _kept(shape: torch.Size, dropout: float, generator: torch.Generator) -> Tensor:

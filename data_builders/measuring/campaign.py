@@ -154,11 +154,13 @@ def write_table(out: str | os.PathLike[str], label: str) -> Path:
     dates: set[str] = set()
     references: dict[str, list[float]] = {}
     for folder in sorted((Path(out) / "parts" / label).glob("*")):
-        for group in read_groups(folder):
+        groups = list(read_groups(folder))
+        references[folder.name] = [group.reference for group in groups]
+        usual = float(np.median(references[folder.name])) if groups else 1.0
+        for group in groups:
             dates.add(group.about["date"])
             about |= group.about
-            references.setdefault(folder.name, []).append(group.reference)
-            rows += [_row(row, group.about) for row in group.rows]
+            rows += [_row(row, group.about, _steady(group, usual)) for row in group.rows]
     if not rows:
         raise InvalidArgumentError(f"{out} has no measurements of {label!r}")
     for name in ("runtime", "batch", "size", "threads", "date"):
@@ -171,8 +173,17 @@ def write_table(out: str | os.PathLike[str], label: str) -> Path:
     return measured.write(Path(out) / "costs" / f"{label}.parquet", rows, about)
 
 
-def _row(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-    low, middle, high = quartiles(row["times_ms"])
+def _steady(group: Group, usual: float) -> float:
+    """Return what a group's times are multiplied by.
+
+    On the clock "cpu", which is for machines that others use, the reference network tells how much these
+    slowed the group down, by the caches and memory that they share. Other times stay as they are.
+    """
+    return usual / group.reference if group.about["clock"] == "cpu" else 1.0
+
+
+def _row(row: dict[str, Any], about: dict[str, Any], factor: float) -> dict[str, Any]:
+    low, middle, high = quartiles(row["times_ms"]) * factor
     return {
         "code": row["code"],
         **{name: about[name] for name in ("runtime", "batch", "size", "threads")},
@@ -207,8 +218,10 @@ def remeasure(codes: Codes, cost: measured.Cost, *, count: int = 1) -> Floats:
     work = workers.Work(f"{_HERE}.measure:measurer", (setting,))
     groups = [list(map(tuple, codes[k : k + GROUP].tolist())) for k in range(0, len(codes), GROUP)]
     found: dict[bytes, float] = {}
+    usual = cost.table.about["reference_ms"][cost.runtime][1]
     for _, group in workers.run(work, groups, workers=count):
-        found |= {bytes(row["code"]): float(quartiles(row["times_ms"])[quartile]) for row in group.rows}
+        factor = _steady(group, usual)
+        found |= {bytes(row["code"]): quartiles(row["times_ms"])[quartile] * factor for row in group.rows}
     return np.array([found[code] for code in keys(codes)])
 
 

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "build": ("nasbench_mr.cli.builds", "Build", "train codes and write their tables"),
     "measure": ("nasbench_mr.cli.measure", "Measure", "measure latency, memory and energy of codes"),
     "weights": ("nasbench_mr.cli.weights", "Weights", "list, install or pack trained networks"),
+    "proxies": ("nasbench_mr.cli.proxies", "Proxies", "compute zero-cost proxies of codes"),
     "auxnas": ("nasbench_mr.cli.auxnas", "AuxNAS", "train a primary network with auxiliary labels"),
     "explore": ("nasbench_mr.cli.explore", "Explore", "write a page to look at the tables in a browser"),
     "plot": ("nasbench_mr.cli.plots", "Plot", "draw a comparison, an evaluation or a release"),

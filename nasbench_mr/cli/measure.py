@@ -119,13 +119,20 @@ def _measure(args: argparse.Namespace) -> None:
     made = None
     if args.install:
         made = release.create(
-            lambda folder: shutil.copytree(Path(args.out) / "costs", folder / "costs"),
+            lambda folder: _collect(Path(args.out), folder),
             name,
             version,
             [],
             about={"title": f"Costs measured on {measured.read(path).device}"},
         )
     _print(path, made, args.json)
+
+
+def _collect(out: Path, folder: Path) -> None:
+    """Copy the tables of costs, and those of zero-cost proxies where there are some."""
+    for kind in release.ABOUT_CODES:
+        if (out / kind).is_dir():
+            shutil.copytree(out / kind, folder / kind)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -41,7 +41,7 @@ class PredictEval(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        from nasbench_mr.predictors.base import names
+        from nasbench_mr.predictors.base import WITH_PROXIES, names
         from nasbench_mr.predictors.evaluation import SCORES, SPLITS
 
         add = parser.add_argument
@@ -50,7 +50,7 @@ class PredictEval(Command):
             nargs="*",
             action=Names,
             metavar="PREDICTOR",
-            help=f"{', '.join(names())} (default: ensemble)",
+            help=f"{', '.join([*names(), *WITH_PROXIES])} (default: ensemble)",
         )
         add_tasks(parser, "tasks of one search space (default: all of the first task's)")
         add(

@@ -182,3 +182,21 @@ def test_memory_is_at_least_what_is_allocated() -> None:
     kept = torch.ones(8 << 20)  # 32 MiB
     assert 0.9 * 32 * 2**20 < (peak.read() or 0) < 2 * 32 * 2**20
     assert kept[0] == 1
+
+
+def test_times_of_a_shared_machine_are_steadied_by_the_reference(tmp_path: Path) -> None:
+    about = {"clock": "cpu", **dict.fromkeys(("batch", "threads"), 1), "size": 32, "runtime": "torch"}
+    for name, reference, ms in (("a", 10.0, 4.0), ("b", 20.0, 8.0), ("c", 10.0, 6.0)):
+        row = {
+            "code": CODES["abc".index(name)].tolist(),
+            "times_ms": [ms] * 4,
+            "memory": None,
+            "energy": None,
+        }
+        part = {"rows": [row], "reference": reference, "about": about, "seconds": 1.0, "date": "2026-01-01"}
+        path = tmp_path / "parts" / "cpu" / "torch" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(part))
+    table = measured.read(campaign.write_table(tmp_path, "cpu"))
+    # The second group ran at half the speed of the others.
+    assert table.lookup(CODES, "latency_ms").tolist() == [4.0, 4.0, 6.0]

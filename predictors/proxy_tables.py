@@ -1,0 +1,181 @@
+"""Tables of zero-cost proxies: made once for many codes, carried by releases as `proxies/<task>.parquet`.
+
+`make` computes one, resumable; `find` returns the one whose networks are most like a task's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasbench_mr import checks, files, library, measured, space, workers
+from nasbench_mr.arrays import Codes, Floats, keys
+from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.errors import CodeNotFoundError, TableError
+from nasbench_mr.release import Release
+from nasbench_mr.tasks import Task
+from nasbench_mr.trials import SCHEMA_VERSION
+
+#: Proxies of every release's tables, in their order; `zero_cost.PROXIES` explains them.
+NAMES = ("grad_norm", "snip", "grasp", "synflow", "fisher", "jacob_cov", "naswot", "zen", "params", "macs")
+#: Codes of one part of a resumable run.
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class ProxyTable:
+    """Zero-cost proxies of codes.
+
+    Attributes:
+        codes: `(n, 27)`.
+        columns: `(n,)` by proxy; NaN where unknown.
+        about: "task", "problem", "num_classes", "width_mult", "seed", "batch", "size", versions.
+    """
+
+    codes: Codes
+    columns: dict[str, Floats]
+    about: dict[str, Any]
+
+    def lookup(self, codes: Codes, name: str) -> Floats:
+        """Return a proxy of codes, `(m,)`; NaN where they are not in the table."""
+        at = dict(zip(keys(self.codes), range(len(self.codes)), strict=True))
+        values = np.append(self.columns[name], np.nan)
+        return values[[at.get(code, -1) for code in keys(codes)]]
+
+
+def find(task: Task, releases: Iterable[Release]) -> ProxyTable:
+    """Return the table whose networks are most like a task's.
+
+    Those of the same width count: of the same kind of problem if there are, else of another.
+
+    Raises:
+        CodeNotFoundError: there is none.
+    """
+    opened = {(str(release), name): release for release in releases for name in release.files}
+    tables = [
+        read(release.file(name)) for (_, name), release in opened.items() if name.startswith("proxies/")
+    ]
+    alike = [table for table in tables if table.about["width_mult"] == task.width_mult]
+    if task.space != space.NAME or not alike:
+        raise CodeNotFoundError(
+            f"no release has zero-cost proxies of networks as task {task.name!r} trains them; "
+            "nasbench-mr proxies makes them"
+        )
+    return min(
+        alike,
+        key=lambda table: (
+            table.about["problem"] != task.problem,
+            table.about["num_classes"] != task.num_classes,
+        ),
+    )
+
+
+def of(bench: Benchmark, task: Task) -> ProxyTable:
+    """Return the table for a task: of what is opened, else of what is installed."""
+    return find(task, [*bench.releases, *library.installed()])
+
+
+def worker(
+    task: Task, options: Mapping[str, Any]
+) -> Callable[[Sequence[space.Code]], dict[str, list[float]]]:
+    """Return what computes the proxies of some codes; the maker of `workers.Work`."""
+    import torch
+
+    from nasbench_mr.predictors import zero_cost
+
+    torch.set_num_threads(1)
+
+    def run(codes: Sequence[space.Code]) -> dict[str, list[float]]:
+        return {name: v.tolist() for name, v in zero_cost.compute(codes, task, **options).items()}
+
+    return run
+
+
+def make(
+    codes: Codes,
+    task: Task,
+    out: str | os.PathLike[str],
+    *,
+    count: int | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Path:
+    """Write `out/proxies/<task>.parquet`; return its path. Rerun to resume.
+
+    Args:
+        codes: `(n, 27)`.
+        count: processes; by default as many as there are cores. 0: this one.
+        options: `seed`, `batch`, `size`, `device` and `names` of `zero_cost.compute`.
+    """
+    from tqdm import tqdm
+
+    described = json.dumps([task.to_dict(), sorted(options.items())])
+    folder = Path(out) / "parts" / "proxies" / task.name / hashlib.sha256(described.encode()).hexdigest()[:12]
+    parts = [_part(path) for path in sorted(folder.glob("*.json"))]
+    have = {bytes(code) for part in parts for code in part["codes"]}
+    todo = [tuple(code) for code in space.check(codes).tolist() if bytes(code) not in have]
+    groups = [todo[k : k + _AT_ONCE] for k in range(0, len(todo), _AT_ONCE)]
+    work = workers.Work(f"{make.__module__}:worker", (task, options))
+    done = workers.run(work, groups, workers=count)
+    for group, values in tqdm(done, "groups of codes", len(groups), disable=None if progress else True):
+        part = {"codes": group, "values": values}
+        name = hashlib.sha256(repr(group).encode()).hexdigest()[:16]
+        files.write_text(folder / f"{name}.json", json.dumps(part))
+        parts.append(part)
+    return write(Path(out) / "proxies" / f"{task.name}.parquet", parts, task, options)
+
+
+def _part(path: Path) -> dict[str, Any]:
+    return checks.json_object(path.read_text("utf-8"), str(path), TableError)
+
+
+def write(path: Path, parts: Sequence[Mapping[str, Any]], task: Task, options: Mapping[str, Any]) -> Path:
+    """Write a table of proxies; values keep four significant digits."""
+    import pyarrow as pa
+    import torch
+
+    codes = np.array([code for part in parts for code in part["codes"]], np.int16).reshape(-1, space.DIM)
+    order = np.lexsort(codes.T[::-1])
+    columns = {name: pa.array(codes[order, k]) for k, name in enumerate(space.NAMES)}
+    for name in parts[0]["values"] if parts else ():
+        values = np.array([value for part in parts for value in part["values"][name]], np.float64)
+        columns[name] = pa.array(measured.short(values[order]), from_pandas=True)
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "task": task.name,
+        **{name: getattr(task, name) for name in ("problem", "num_classes", "width_mult")},
+        **options,
+        "torch": torch.__version__,
+    }
+    return measured.write_compact(path, columns, about)
+
+
+def read(path: Path) -> ProxyTable:
+    """Read a table of proxies.
+
+    Raises:
+        TableError: it is not one.
+        OutOfSpaceError: a code is malformed.
+    """
+    from nasbench_mr.table import read_arrow
+
+    arrow = read_arrow(path)
+    lacking = [name for name in space.NAMES if name not in arrow.column_names]
+    names = [name for name in arrow.column_names if name in NAMES]
+    if lacking or not names:
+        raise TableError(f"{path} is not a table of zero-cost proxies: expected codes and {', '.join(NAMES)}")
+    try:
+        about = json.loads((arrow.schema.metadata or {})[b"nasbench_mr"])
+        about["problem"], about["num_classes"], about["width_mult"]
+    except (KeyError, ValueError, TypeError):
+        raise TableError(f"{path} does not say which networks it is about (metadata 'nasbench_mr')") from None
+    frame = arrow.to_pandas(ignore_metadata=True)
+    codes = space.check(frame[list(space.NAMES)].to_numpy())
+    return ProxyTable(codes, {name: frame[name].to_numpy("float64") for name in names}, about)

@@ -1,0 +1,118 @@
+"""Predictors that read zero-cost proxies: each proxy alone, and the ensemble with all beside the code.
+
+They look the proxies up in installed tables, for the tasks that the columns name ("seg", "seg/mIoU"). So they
+answer for the codes of those tables; for others a proxy counts as average.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from nasbench_mr import features, library
+from nasbench_mr import tasks as registry
+from nasbench_mr.arrays import Codes, Floats
+from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.npz import State
+from nasbench_mr.predictors import proxy_tables
+from nasbench_mr.predictors.base import Predictor
+from nasbench_mr.predictors.ensemble import Networks
+from nasbench_mr.predictors.proxy_tables import ProxyTable
+from nasbench_mr.tasks import Task
+
+#: Proxies that the features of codes tell already.
+_OF_CODES = ("params", "macs")
+
+
+def tasks_of(names: tuple[str, ...]) -> list[Task]:
+    """Return the task of each column.
+
+    Raises:
+        UnknownTaskError: a column names none.
+    """
+    return [registry.get(name.partition("/")[0]) for name in names]
+
+
+def levelled(values: Floats) -> Floats:
+    """Return a proxy on a scale on which networks lie evenly: its logarithm, whatever its sign."""
+    return np.asarray(np.sign(values) * np.log1p(np.abs(values)))
+
+
+class ProxyEnsemble(Networks):
+    """The ensemble, with its tasks' proxies as further features; arguments as for `Networks`."""
+
+    def _inputs(self, codes: Codes) -> Floats:
+        found = library.installed()
+        tables = {str(t.about): t for t in (proxy_tables.find(task, found) for task in tasks_of(self.names))}
+        columns = [
+            levelled(table.lookup(codes, name))
+            for table in tables.values()
+            for name in table.columns
+            if name not in _OF_CODES
+        ]
+        inputs = np.concatenate([features.of_codes(codes, self.space), np.stack(columns, 1)], axis=1)
+        if not hasattr(self, "average"):
+            known = np.isfinite(inputs)
+            counts = np.maximum(known.sum(axis=0), 1)
+            self.average = np.where(known, inputs, 0.0).sum(axis=0) / counts
+        return np.where(np.isfinite(inputs), inputs, self.average)
+
+    def _fit(self, codes: Codes, values: Floats) -> None:
+        if hasattr(self, "average"):
+            del self.average
+        super()._fit(codes, values)
+
+    def _state(self) -> State:
+        return super()._state() | {"average": self.average}
+
+    def _restore(self, state: State) -> None:
+        super()._restore(state)
+        self.average = state["average"]
+
+
+class ProxyAlone(Predictor):
+    """One proxy, scaled to the values: a larger one counts as better. Values only set the scale."""
+
+    joint = False
+    proxy: ClassVar[str]
+
+    def _table(self, task: Task) -> ProxyTable:
+        table = proxy_tables.find(task, library.installed())
+        if self.proxy not in table.columns:
+            raise InvalidArgumentError(
+                f"the table of proxies for {task.name!r} has no {self.proxy}; "
+                f"it has {', '.join(table.columns)}"
+            )
+        return table
+
+    def _raw(self, codes: Codes) -> Floats:
+        columns = [
+            task.metric().sign * levelled(self._table(task).lookup(codes, self.proxy))
+            for task in tasks_of(self.names)
+        ]
+        return np.stack(columns, axis=1)
+
+    def _fit(self, codes: Codes, values: Floats) -> None:
+        raw = self._raw(codes)
+        spread = np.nanstd(raw, axis=0)
+        self.slope = np.nanstd(values, axis=0) / np.where(spread > 0, spread, np.inf)
+        self.offset = np.nanmean(values, axis=0) - self.slope * np.nanmean(raw, axis=0)
+        self.average, self.spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+
+    def _predict(self, codes: Codes) -> tuple[Floats, Floats]:
+        mean = self.offset + self.slope * self._raw(codes)
+        mean = np.where(np.isfinite(mean), mean, self.average)
+        return mean, np.broadcast_to(self.spread, mean.shape).copy()
+
+    def _state(self) -> State:
+        return {name: getattr(self, name) for name in ("slope", "offset", "average", "spread")}
+
+    def _restore(self, state: State) -> None:
+        for name, array in state.items():
+            setattr(self, name, array)
+
+
+for _name in proxy_tables.NAMES:
+    _members = {"proxy": _name, "__module__": __name__, "__doc__": f"The proxy `{_name}` alone."}
+    globals()[_name] = type(_name, (ProxyAlone,), _members)

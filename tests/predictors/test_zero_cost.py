@@ -1,0 +1,244 @@
+"""Zero-cost proxies: each against a plain computation, their tables, and what reads them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import nasbench_mr
+from nasbench_mr import cost, predictors, release, search, space, table, tasks
+from nasbench_mr.errors import CodeNotFoundError, InvalidArgumentError, TableError, UnknownNameError
+from nasbench_mr.predictors import proxy_tables, zero_cost
+from nasbench_mr.predictors.evaluation import evaluate
+from nasbench_mr.predictors.zero_cost import PROXIES, compute
+
+SMALL = space.parse([8, 8, *([1, 1, 8]), *([1, 1, 1, 8, 8]), *([1] * 4 + [8] * 3), *([1] * 5 + [8] * 4), 8])
+WIDER = (*SMALL[:-1], 16)
+QUICK: dict[str, Any] = {"batch": 4, "size": 32}
+HEADS = ("mini-cls", "mini-seg", "mini-video", "mini-det3d")
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_every_head_is_deterministic_and_finite(task: str) -> None:
+    first = compute([SMALL, WIDER], task, **QUICK)
+    assert list(first) == list(PROXIES)
+    for name, values in first.items():
+        assert np.isfinite(values).all(), name
+        assert values[0] != values[1], name
+    torch.manual_seed(99)  # no state of the process matters, nor what else is asked for
+    again = compute([WIDER], task, **QUICK)
+    for name, values in first.items():
+        assert again[name][0] == values[1], name
+    assert compute([WIDER], task, names=("zen", "snip"), **QUICK) == {
+        name: first[name][1] for name in ("zen", "snip")
+    }
+    other = compute([WIDER], task, seed=1, names=("snip", "naswot", "zen"), **QUICK)
+    assert all(other[name] != first[name][1] for name in other)
+
+
+def test_params_and_macs_are_exact() -> None:
+    found = compute([SMALL], "mini-cls", names=("params", "macs"))
+    assert found["params"] == cost.params([SMALL])
+    assert found["macs"] == cost.macs([SMALL])
+
+
+def test_gradient_norm_and_snip_are_those_of_a_backward_pass() -> None:
+    setting = zero_cost._Setting(3, 4, 32, "cpu", None)
+    task = tasks.get("mini-seg")
+    net = setting.network(SMALL, task)
+    setting.loss(task, net(setting.inputs(task))).backward()
+    kernels = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)]
+    found = compute([SMALL], task, seed=3, names=("grad_norm", "snip"), **QUICK)
+    norms = sum(math.sqrt(float((w.grad.double() ** 2).sum())) for w in kernels)
+    saliency = sum(float((w.detach().double() * w.grad.double()).abs().sum()) for w in kernels)
+    assert found["grad_norm"][0] == pytest.approx(norms, rel=1e-5)
+    assert found["snip"][0] == pytest.approx(saliency, rel=1e-5)
+
+
+def test_grasp_of_a_quadratic() -> None:
+    # L = w1^2 + 3 w1 w2 has g = (2 w1 + 3 w2, 3 w1) and H = [[2, 3], [3, 0]].
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss = w[0] ** 2 + 3 * w[0] * w[1]
+    gradients = torch.autograd.grad(loss, [w], create_graph=True)
+    # g = (8, 3), H g = (25, 24), and -(1 * 25 + 2 * 24) = -73.
+    assert zero_cost.grasp([w], gradients) == -73.0
+
+
+def test_fisher_of_one_layer() -> None:
+    activations = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]], [[[0.0, 1.0]], [[1.0, 1.0]]]])
+    gradients = torch.tensor([[[[1.0, 1.0]], [[1.0, 5.0]]], [[[9.0, 2.0]], [[0.0, 1.0]]]])
+    # Sums over positions: image 0 (3, 3), image 1 (2, 1); twice as large for an image's own loss; squared,
+    # averaged over the images and halved: (36 + 16) / 4 = 13 and (36 + 4) / 4 = 10.
+    assert zero_cost.fisher(activations, gradients) == 23.0
+
+
+def test_jacobian_covariance_of_two_images() -> None:
+    jacobian = torch.tensor([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]])
+    # Their correlation is 1/2, the eigenvalues 1/2 and 3/2.
+    low, high = 0.5 + 1e-5, 1.5 + 1e-5
+    expected = -(math.log(low) + 1 / low + math.log(high) + 1 / high)
+    assert zero_cost.jacob_cov(jacobian) == pytest.approx(expected)
+
+
+def test_naswot_counts_units_that_agree() -> None:
+    with zero_cost._Activations() as activations:
+        F.relu(torch.tensor([[1.0, -1.0, 2.0], [1.0, 3.0, -2.0]]))
+        nn.ReLU()(torch.tensor([[1.0], [1.0]]))
+    # Of four units two agree; the log-determinant of [[4, 2], [2, 4]] is log 12.
+    assert activations.agreement(2).tolist() == [[4.0, 2.0], [2.0, 4.0]]
+    assert zero_cost.naswot(activations.agreement(2)) == pytest.approx(math.log(12))
+
+
+def test_synflow_of_two_layers() -> None:
+    first, second = nn.Conv2d(2, 3, 1, bias=False), nn.Conv2d(3, 1, 1, bias=False)
+    with torch.no_grad():
+        first.weight[:] = torch.tensor([[1.0, -2.0], [0.5, 1.0], [-1.0, 0.0]])[:, :, None, None]
+        second.weight[:] = torch.tensor([[2.0, -1.0, 3.0]])[:, :, None, None]
+    net = nn.Sequential(first, nn.BatchNorm2d(3), nn.ReLU(), second)
+    # Paths: 2 * (1 + 2) + 1 * (0.5 + 1) + 3 * 1 = 10.5 a pixel, four pixels, and each of two layers has all.
+    assert zero_cost.synflow(net, (1, 2, 2, 2)) == pytest.approx(math.log(2 * 4 * 10.5))
+
+
+def test_zen_is_the_step_of_the_last_map_times_the_scales_of_the_norms() -> None:
+    setting = zero_cost._Setting(0, 4, 32, "cpu", None)
+    task = tasks.get("mini-cls")
+    net = setting.network(SMALL, task)
+    inputs, noise = setting.inputs(task, 2), setting.inputs(task, 3)
+    found = zero_cost.zen(net, inputs, noise)
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    sizes: list[int] = []
+    for norm in norms:
+        norm.momentum = 1.0  # the running variance is then that of the last batch, unbiased
+        norm.register_forward_pre_hook(lambda m, given: sizes.append(given[0].numel() // given[0].shape[1]))
+    with torch.no_grad():
+        moved = net.head.join(net.branches(inputs + 0.01 * noise))
+        order = list(sizes)
+        sizes.clear()
+        last = net.head.join(net.branches(inputs))
+    step = np.mean([float((a - b).norm()) for a, b in zip(last, moved, strict=True)])
+    # In the order of the modules, which all have the same number of inputs in both passes.
+    by_module = dict(zip(_called(net, inputs), order, strict=True))
+    scales = sum(
+        math.log(float(norm.running_var.mean()) * (by_module[norm] - 1) / by_module[norm]) / 2
+        for norm in norms
+    )
+    assert found == pytest.approx(math.log(step) + scales, rel=1e-4)
+
+
+def _called(net: Any, inputs: torch.Tensor) -> list[nn.Module]:
+    order: list[nn.Module] = []
+    hooks = [
+        m.register_forward_pre_hook(lambda m, given: order.append(m))
+        for m in net.modules()
+        if isinstance(m, nn.BatchNorm2d)
+    ]
+    momenta = [(m, m.momentum) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m, _ in momenta:
+        m.momentum = 0.0
+    with torch.no_grad():
+        net.head.join(net.branches(inputs))
+    for hook in hooks:
+        hook.remove()
+    for m, momentum in momenta:
+        m.momentum = momentum
+    return order
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UnknownNameError, match="no zero-cost proxy 'synflo': did you mean 'synflow'"):
+        compute([SMALL], "mini-cls", names=("synflo",))
+    with pytest.raises(InvalidArgumentError, match="batch is 1"):
+        compute([SMALL], "mini-cls", batch=1)
+    with pytest.raises(InvalidArgumentError, match="size is 16"):
+        compute([SMALL], "mini-cls", size=16)
+
+
+# --- Tables -------------------------------------------------------------------------------------------
+
+
+def install_proxies(codes: Any, task: str, values: dict[str, Any]) -> None:
+    part = {"codes": codes.tolist(), "values": {name: list(v) for name, v in values.items()}}
+
+    def fill(folder: Path) -> None:
+        target = folder / f"proxies/{task}.parquet"
+        proxy_tables.write(target, [part], tasks.get(task), {"seed": 0})
+
+    release.create(fill, f"proxies-{task}", "1.0.0", [])
+
+
+def test_a_table_is_made_and_resumed(tmp_path: Path) -> None:
+    task = tasks.get("mini-cls")
+    codes = np.array([SMALL, WIDER], np.int16)
+    options = {**QUICK, "seed": 0, "names": ("snip", "naswot")}
+    proxy_tables.make(codes[:1], task, tmp_path, count=0, **options)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
+    path = proxy_tables.make(codes, task, tmp_path, count=0, **options)
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
+    assert before.items() < after.items()
+    found = proxy_tables.read(path)
+    expected = compute(codes, task, names=("snip", "naswot"), **QUICK)
+    for name, values in expected.items():
+        assert found.lookup(codes, name) == pytest.approx(values, rel=1 / 8192)
+    assert found.about["problem"] == "classification"
+    assert np.isnan(found.lookup(space.sample(1, seed=0), "snip")).all()
+    table.write_arrow(table.read_arrow(path).drop_columns(["i1"]), tmp_path / "worn.parquet")
+    with pytest.raises(TableError, match="not a table of zero-cost proxies"):
+        proxy_tables.read(tmp_path / "worn.parquet")
+
+
+def test_the_table_of_the_most_similar_networks_is_found() -> None:
+    codes = space.sample(5, seed=0)
+    install_proxies(codes, "mini-cls", {"snip": range(5)})
+    install_proxies(codes, "mini-seg", {"snip": range(5, 10)})
+    bench = nasbench_mr.load()
+    assert proxy_tables.of(bench, tasks.get("mini-seg")).about["task"] == "mini-seg"
+    assert proxy_tables.of(bench, tasks.get("mini-video")).about["task"] in ("mini-cls", "mini-seg")
+    full = replace(tasks.get("mini-seg"), width_mult=0.25)
+    with pytest.raises(CodeNotFoundError, match="nasbench-mr proxies makes them"):
+        proxy_tables.of(bench, full)
+
+
+@pytest.fixture
+def known() -> tuple[Any, Any]:
+    """Install proxies of mini's codes: one that is the objective of mini-seg, and noise."""
+    bench = nasbench_mr.load()
+    codes = bench.codes("mini-seg")
+    truth = bench.query_many(codes, "mini-seg", ("mIoU",))["mIoU"]
+    noise = np.random.default_rng(0).normal(size=len(codes))
+    install_proxies(
+        codes, "mini-seg", {"synflow": np.exp(truth), "naswot": truth, "zen": truth, "snip": noise}
+    )
+    return bench, codes
+
+
+def test_proxies_as_predictors(known: tuple[Any, Any]) -> None:
+    bench, _ = known
+    asked = ("proxy-synflow", "proxy-snip", "ensemble", "ensemble+proxies")
+    found = evaluate(asked, bench, "mini-seg", train=25, seeds=2).groupby("predictor")["kendall"].mean()
+    assert found["proxy-synflow"] > 0.99
+    assert abs(found["proxy-snip"]) < 0.3
+    # A proxy that tells the truth is worth more than the code.
+    assert found["ensemble+proxies"] > found["ensemble"] + 0.1
+
+
+def test_a_model_with_proxies_is_saved_and_loaded(known: tuple[Any, Any], tmp_path: Path) -> None:
+    bench, codes = known
+    values = bench.query_many(codes, "mini-seg", ("mIoU",))["mIoU"]
+    for kind, options in (("ensemble+proxies", {"epochs": 3, "members": 2}), ("proxy-naswot", {})):
+        model = predictors.make(kind, **options).fit(codes[:50], values[:50], names=("mini-seg/mIoU",))
+        expected = model.predict(codes)
+        # A code without proxies is answered as well.
+        assert np.isfinite(model.predict(space.sample(3, seed=5))[0]).all()
+        model.save(tmp_path / "model.npz")
+        again = predictors.load(tmp_path / "model.npz").predict(codes)
+        assert np.array_equal(expected, again)
+        with pytest.raises(InvalidArgumentError, match="has no gradients"):
+            search.ncp(model, "mini-seg/mIoU")
