@@ -734,18 +734,18 @@ class Benchmark:
         top = top[:k]
         return [view.result(int(r), tuple(view.codes[r].tolist())) for r in top]
 
-    def pareto(self, tasks: str | Sequence[str], cost: str | None = "macs") -> pd.DataFrame:
+    def pareto(self, tasks: str | Sequence[str], cost: str | Sequence[str] | None = "macs") -> pd.DataFrame:
         """Return the tabulated codes that no other one beats in every objective and in cost.
 
         Args:
-            tasks: one or more; only codes tabulated in all of them count.
+            tasks: one or more, "seg" or "seg/mAcc"; only codes tabulated in all of them count.
             cost: "macs" or "params", to be low, as `best` has them; a measured cost such as
-                "latency_ms@cpu"; or None to compare metrics only.
+                "latency_ms@cpu"; several of these; or None to compare metrics only.
 
         Returns:
-            One row for each, by rising cost: "code" (tuple), each task's objective in a column named after
-            the task, and the cost. Where no code's cost is known, only the metrics count: a warning says so,
-            and the cost is NaN.
+            One row for each, by rising cost: "code" (tuple), each objective in a column named after its task
+            ("seg/mAcc" where the metric is said), and the costs. Where no code's cost is known, only the rest
+            counts: a warning says so, and the cost is NaN.
 
         Raises:
             InvalidArgumentError: no task, tasks of different search spaces, or no such cost.
@@ -759,26 +759,33 @@ class Benchmark:
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
             raise InvalidArgumentError("pareto() needs at least one task")
-        if cost not in ("macs", "params", None) and "@" not in cost:
-            raise InvalidArgumentError(
-                f"cost is {cost!r}; expected 'macs', 'params', a measured cost such as 'latency_ms@cpu', "
-                "or None"
-            )
-        codes, values = self._common(names)
-        columns = {self.task(t).name: values[:, i] for i, t in enumerate(names)}
-        losses = [-self.task(t).metric().sign * values[:, i] for i, t in enumerate(names)]
-        if cost:
-            first = self._view(names[0])
-            if "@" in cost:
-                costs = self.cost(cost).known(codes)
+        wanted = [] if cost is None else [cost] if isinstance(cost, str) else list(cost)
+        for name in wanted:
+            if name not in ("macs", "params") and "@" not in name:
+                raise InvalidArgumentError(
+                    f"cost is {name!r}; expected 'macs', 'params', a measured cost such as 'latency_ms@cpu', "
+                    "or None"
+                )
+        parts = [name.partition("/") for name in names]
+        goals = [(self.task(task), self.task(task).metric(metric or None)) for task, _, metric in parts]
+        codes, values = self._common([t.name for t, _ in goals], [metric.name for _, metric in goals])
+        columns: dict[str, Floats] = {}
+        losses = []
+        for (task, metric), (_, mark, _), column in zip(goals, parts, values.T, strict=True):
+            columns[f"{task.name}/{metric.name}" if mark else task.name] = column
+            losses.append(-metric.sign * column)
+        for name in wanted:
+            first = self._view(goals[0][0].name)
+            if "@" in name:
+                costs = self.cost(name).known(codes)
             else:
-                costs = first.cost(cost)[[first.index[key] for key in arrays.keys(codes)]]
-            columns[cost] = costs
+                costs = first.cost(name)[[first.index[key] for key in arrays.keys(codes)]]
+            columns[name] = costs
             if np.isfinite(costs).any():
                 losses.append(costs)
             elif len(costs):
                 warnings.warn(
-                    f"no one knows {cost} of the codes of {first.task.name!r}: only metrics are compared "
+                    f"no one knows {name} of the codes of {first.task.name!r}: only metrics are compared "
                     "(cost=None does so without this warning)",
                     stacklevel=2,
                 )
@@ -786,11 +793,13 @@ class Benchmark:
         frame = pd.DataFrame({"code": list(map(tuple, codes[rows].tolist()))})
         for name, column in columns.items():
             frame[name] = column[rows]
-        by = cost or next(iter(columns))
+        by = wanted[0] if wanted else next(iter(columns))
         return frame.sort_values(by, kind="stable").reset_index(drop=True)
 
-    def _common(self, names: Sequence[str]) -> tuple[npt.NDArray[np.int16], Floats]:
-        """Return the codes that all tasks have, `(n, 27)`, and their objectives, `(n, tasks)`."""
+    def _common(
+        self, names: Sequence[str], metrics: Sequence[str] | None = None
+    ) -> tuple[npt.NDArray[np.int16], Floats]:
+        """Return the codes that all tasks have, `(n, 27)`, and a metric or the objective of each: `(n, m)`."""
         import numpy as np
 
         from nasbench_mr import arrays
@@ -802,7 +811,8 @@ class Benchmark:
         every = arrays.keys(first.codes)
         shared = [i for i, key in enumerate(every) if all(key in v.index for v in views)]
         at = [[v.index[every[i]] for i in shared] for v in views]
-        values = [v.mean(v.task.objective)[rows] for v, rows in zip(views, at, strict=True)]
+        metrics = [v.task.objective for v in views] if metrics is None else metrics
+        values = [v.mean(name)[rows] for v, name, rows in zip(views, metrics, at, strict=True)]
         return first.codes[shared].astype(np.int16), np.stack(values, axis=1)
 
     def to_pandas(self, task: str) -> pd.DataFrame:

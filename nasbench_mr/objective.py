@@ -28,12 +28,15 @@ from nasbench_mr.errors import (
     InvalidArgumentError,
     OutOfSpaceError,
 )
+from nasbench_mr.fronts import MAX_OBJECTIVES, Scale, front, growing
 from nasbench_mr.tasks import Metric, Task
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
 
 
+#: Costs that a front may have as objectives beside tasks.
+COUNTS = {"macs": "multiply-accumulates", "params": "parameters"}
 #: One task's name, several, or names with weights; "seg/mAcc" names a metric other than the objective.
 Tasks = str | Sequence[str] | Mapping[str, float]
 
@@ -79,7 +82,7 @@ class Evaluation(ByValue):
     """What an objective says of n codes.
 
     Attributes:
-        values: `(n,)` finite, larger is better.
+        values: `(n,)` finite, larger is better; of a front `(n, m)`, see `Objective.front`.
         evaluations: `(n,)` the share of a full training that each took.
         cost: `(n,)` what each cost, in the objective's `unit`.
     """
@@ -117,15 +120,26 @@ def parse_tasks(tasks: Tasks) -> dict[str, float]:
     return weights
 
 
-def goals(bench: Benchmark, tasks: Tasks) -> tuple[Goal, ...]:
+def goals(bench: Benchmark, tasks: Tasks, *, costs: bool = False) -> tuple[Goal, ...]:
     """Return the terms that `tasks` names, standardised by the benchmark's tables.
+
+    Args:
+        costs: whether "macs" and "params" are names as well: of the codes of the first task.
 
     Raises:
         UnknownTaskError, UnknownMetricError: the benchmark has no such task or metric.
         InvalidArgumentError: the tasks are of different search spaces, or a task has no usable value.
     """
-    found = []
-    for key, weight in parse_tasks(tasks).items():
+    found: list[Goal] = []
+    weights = parse_tasks(tasks)
+    first = next((key for key in weights if not (costs and key in COUNTS)), None)
+    for key, weight in weights.items():
+        if costs and key in COUNTS:
+            if first is None:
+                raise InvalidArgumentError(f"{', '.join(weights)} are costs alone; expected a task as well")
+            metric = Metric(key, COUNTS[key], "min", lower=0.0, upper=None)
+            found.append(Goal(key, bench.task(first.partition("/")[0]), metric, weight=weight))
+            continue
         name, _, metric_name = key.partition("/")
         task = bench.task(name)
         metric = task.metric(metric_name or None)
@@ -179,10 +193,22 @@ class Objective(ByValue):
         evaluations: full trainings asked so far; a training cut short counts as its share.
         spent: their simulated cost, in `unit` ("seconds" where the source knows them; see `Measured`).
         epochs: the points of the learning curves that may be asked for, rising; empty without curves.
+        scale: where its terms are a front: not added up, but each an objective from 0 (the worst tabulated
+            value) to 1 (the best), costs by their logarithms (`fronts`). Its values are `(n, m)` then, and
+            the best value is a hypervolume. None: one value a code.
     """
 
-    def __init__(self, source: Source, domain: Domain, terms: Sequence[Goal], epochs: Sequence[int] = ()):
+    def __init__(
+        self,
+        source: Source,
+        domain: Domain,
+        terms: Sequence[Goal],
+        epochs: Sequence[int] = (),
+        *,
+        scale: Scale | None = None,
+    ):
         self.source, self.domain, self.goals = source, domain, tuple(terms)
+        self.scale = scale
         self.epochs = tuple(sorted(epochs))
         self.evaluations = 0.0
         self.spent = 0.0
@@ -199,18 +225,20 @@ class Objective(ByValue):
         limits: Mapping[str, float] | None = None,
         fixed: Mapping[str, Any] | None = None,
         distinct: bool = False,
+        front: bool = False,
     ) -> Objective:
         """Return the tabulated values; the domain is the codes that have one for every task.
 
         Args:
             max_macs, max_params, limits, fixed: as `Benchmark.best` and `Domain` have them.
+            front: the terms are objectives side by side; "macs" and "params" may be among them.
             distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the first.
 
         Raises:
             UnknownTaskError, UnknownMetricError, InvalidArgumentError: see `goals`.
             InfeasibleError: no tabulated code meets the limits.
         """
-        terms = goals(bench, tasks)
+        terms = goals(bench, tasks, costs=front)
         space = spaces.get(terms[0].task.space)
         source = TableSource(bench, terms)
         rows = source.networks() if distinct else slice(None)
@@ -222,7 +250,7 @@ class Objective(ByValue):
             **measured.limits(bench, limits, max_macs, max_params).of_domain(),
             fixed=fixed,
         )
-        return cls(source, domain, terms, source.epochs)
+        return cls(source, domain, terms, source.epochs, scale=_scale(terms, source) if front else None)
 
     @classmethod
     def surrogate(
@@ -234,18 +262,23 @@ class Objective(ByValue):
         max_params: float | None = None,
         limits: Mapping[str, float] | None = None,
         fixed: Mapping[str, Any] | None = None,
+        front: bool = False,
     ) -> Objective:
         """Return the release's surrogates; the domain is the whole space.
+
+        Args:
+            front: as for `table`; the scale is that of the tabulated values.
 
         Raises:
             SurrogateNotFoundError: the release has none for one of the tasks.
             UnknownTaskError, UnknownMetricError, InvalidArgumentError, InfeasibleError: as for `table`.
         """
-        terms = goals(bench, tasks)
+        terms = goals(bench, tasks, costs=front)
         return cls(
             SurrogateSource(bench, terms),
             whole_space(bench, terms, max_macs=max_macs, max_params=max_params, limits=limits, fixed=fixed),
             terms,
+            scale=_scale(terms, TableSource(bench, terms)) if front else None,
         )
 
     @classmethod
@@ -272,7 +305,7 @@ class Objective(ByValue):
         return cls(source, domain or Domain(spaces.get(terms[0].task.space)), terms, epochs)
 
     def evaluate(self, codes: Codes, epoch: int | None = None) -> Floats:
-        """Return the values of `(n, DIM)` codes of the domain: `(n,)`, all finite.
+        """Return the values of `(n, DIM)` codes of the domain: `(n,)`, of a front `(n, m)`, all finite.
 
         A training that failed or diverged counts as the worst value that its metric can have.
 
@@ -297,26 +330,52 @@ class Objective(ByValue):
                 f"code {codes[outside][0].tolist()} is not in the domain: not tabulated, or beyond the limits"
             )
         measured = self.source.measure(codes, self.goals, epoch)
-        values = np.where(np.isfinite(measured.values), measured.values, self._worst)
         share = measured.share
         if share is None:
             share = 1.0 if epoch is None else epoch / self.epochs[-1]
         self.evaluations += len(codes) * share
         self.spent += float(measured.cost.sum())
         self.unit = measured.unit
-        return Evaluation(combine(values, self.goals), np.full(len(codes), share), measured.cost)
+        return Evaluation(self._combined(measured.values), np.full(len(codes), share), measured.cost)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what is told of one code: (), or (m,) of a front."""
+        return () if self.scale is None else (len(self.goals),)
+
+    def _combined(self, values: Floats) -> Floats:
+        """Return what is told of `(n, m)` metrics."""
+        if self.scale is not None:
+            return self.scale(values)
+        return combine(np.where(np.isfinite(values), values, self._worst), self.goals)
 
     @cached_property
     def _worst(self) -> Floats:
         return np.array([worst_value(goal) for goal in self.goals])
 
     def best(self) -> float:
-        """Return the largest value in the domain: known for a table, else NaN.
+        """Return the largest value in the domain, or the hypervolume of its front: of a table, else NaN.
 
         Analysis only: nothing is charged.
         """
+        if self.scale is not None:
+            there = self.front()
+            return math.nan if there is None else float(growing(self.scale(there[1]))[-1])
         found = self.best_measured()
         return math.nan if found is None else float(combine(found[1][None], self.goals)[0])
+
+    def front(self) -> tuple[Codes, Floats] | None:
+        """Return the domain's codes that no other one beats, and their `(n, m)` metrics, by the first goal.
+
+        None where no table knows. Analysis only: nothing is charged.
+        """
+        if not isinstance(self.source, TableSource) or self.domain.codes is None:
+            return None
+        values = self.source.measure(self.domain.codes, self.goals, None).values
+        scale = _scale(self.goals, self.source) if self.scale is None else self.scale
+        rows = front(scale(values))
+        rows = rows[np.argsort(values[rows, 0], kind="stable")]
+        return self.domain.codes[rows], values[rows]
 
     def best_measured(self) -> tuple[tuple[int, ...], Floats] | None:
         """Return the domain's code of the largest value, and its `(m,)` metrics; None where no table knows.
@@ -328,6 +387,26 @@ class Objective(ByValue):
         values = self.source.measure(self.domain.codes, self.goals, None).values
         row = int(combine(values, self.goals).argmax())
         return tuple(self.domain.codes[row].tolist()), values[row]
+
+
+def _scale(terms: Sequence[Goal], table: TableSource) -> Scale:
+    """Return the scale of a front's objectives: that of the codes that the tables know.
+
+    Raises:
+        InvalidArgumentError: one objective, too many, or one that tells no codes apart.
+    """
+    if not 2 <= len(terms) <= MAX_OBJECTIVES:
+        raise InvalidArgumentError(
+            f"a front of {', '.join(goal.key for goal in terms)}; expected 2 to {MAX_OBJECTIVES} objectives"
+        )
+    names = [goal.key for goal in terms]
+    sign = np.array([float(goal.metric.sign) for goal in terms])
+    return Scale.of(table.values, sign, np.array([is_cost(goal) for goal in terms]), names)
+
+
+def is_cost(goal: Goal) -> bool:
+    """Whether a goal is a cost, "macs", "params" or a measured one such as "latency_ms@cpu"."""
+    return goal.key in COUNTS or "@" in goal.key
 
 
 def epoch_alike(epoch: int, total: int, own: int) -> int:
@@ -376,7 +455,7 @@ class TableSource(ByValue, spaces.Spacious):
 
     def __init__(self, bench: Benchmark, terms: Sequence[Goal]):
         codes = bench.codes(terms[0].task.name)
-        columns = [self._column(bench, codes, goal.task.name, goal.metric.name) for goal in terms]
+        columns = [self._goal(bench, codes, goal) for goal in terms]
         values = np.stack(columns, axis=1)
         known = np.isfinite(values).all(axis=1)
         if not known.any():
@@ -393,7 +472,14 @@ class TableSource(ByValue, spaces.Spacious):
             first = terms[0].task.name
             self.macs = _whole(self._column(bench, self.codes, first, "macs"))
             self.params = _whole(self._column(bench, self.codes, first, "params"))
-        seconds = [self._column(bench, self.codes, goal.task.name, "train_seconds") for goal in terms]
+        #: `(m,)` 1 for what is trained, 0 for costs, which are known without.
+        self._trained = np.array([float(not is_cost(goal)) for goal in terms])
+        seconds = [
+            np.zeros(len(self.codes))
+            if is_cost(goal)
+            else self._column(bench, self.codes, goal.task.name, "train_seconds")
+            for goal in terms
+        ]
         self._seconds = np.stack(seconds, axis=1)
         self._rows = {key: row for row, key in enumerate(keys(self.codes))}
         self._curves = self._read_curves(bench, terms)
@@ -402,6 +488,20 @@ class TableSource(ByValue, spaces.Spacious):
         """Return the row of the first code of each network, rising."""
         same = spaces.canonical(self.space, self.codes)
         return np.sort(np.unique(same, axis=0, return_index=True)[1])
+
+    @classmethod
+    def _goal(cls, bench: Benchmark, codes: Codes, goal: Goal) -> Floats:
+        """Return what a goal is of codes; macs and params as limits count them."""
+        exact = cost.of(goal.task.space) if goal.key in COUNTS else None
+        if exact is not None:
+            counts: Floats = getattr(exact, goal.key)(codes).astype(np.float64)
+            return counts
+        return cls._column(bench, codes, goal.task.name, goal.metric.name)
+
+    @property
+    def values(self) -> Floats:
+        """`(n, m)` the goals' values."""
+        return self._values
 
     @staticmethod
     def _column(bench: Benchmark, codes: Codes, task: str, name: str) -> Floats:
@@ -458,11 +558,11 @@ class TableSource(ByValue, spaces.Spacious):
 
     def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
         rows = [self._rows[key] for key in keys(codes)]
-        whole = self._values, self._seconds, np.ones(len(goals))
+        whole = self._values, self._seconds, self._trained
         values, seconds, shares = whole if epoch is None else self._curves[epoch]
+        share = float(shares.sum() / max(1.0, self._trained.sum()))
         if np.isfinite(seconds).all():
-            return Measured(values[rows], seconds[rows].sum(axis=1), "seconds", float(shares.mean()))
-        share = float(shares.mean())
+            return Measured(values[rows], seconds[rows].sum(axis=1), "seconds", share)
         if np.isfinite(self.macs).all():
             return Measured(values[rows], self.macs[rows] / 1e9 * shares.sum(), "GMACs", share)
         return Measured(values[rows], np.full(len(rows), shares.sum()), "trainings", share)
@@ -481,14 +581,17 @@ class SurrogateSource(ByValue):
         return {"bench": str(self.bench)}
 
     def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
-        columns = [
-            self.bench.query_many(codes, goal.task.name, (goal.metric.name,), source="surrogate")[
-                goal.metric.name
-            ]
-            for goal in goals
-        ]
-        values = np.stack(columns, axis=1)
         costs = cost.of(goals[0].task.space)
+        columns = []
+        for goal in goals:
+            name = goal.metric.name
+            if goal.key in COUNTS and costs is not None:
+                columns.append(getattr(costs, name)(codes).astype(np.float64))
+            else:
+                asked = self.bench.query_many(codes, goal.task.name, (name,), source="surrogate")
+                columns.append(asked[name])
+        values = np.stack(columns, axis=1)
+        trained = sum(not is_cost(goal) for goal in goals)
         if costs is None:
-            return Measured(values, np.full(len(codes), float(len(goals))), "trainings")
-        return Measured(values, costs.macs(codes) / 1e9 * len(goals), "GMACs")
+            return Measured(values, np.full(len(codes), float(trained)), "trainings")
+        return Measured(values, costs.macs(codes) / 1e9 * trained, "GMACs")

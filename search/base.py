@@ -12,6 +12,7 @@ training, on any space, for one task or several. It never asks for a code twice 
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,13 +22,13 @@ from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, key, keys
 from nasbench_mr.checks import at_least, positive
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import ExhaustedError, InvalidArgumentError
+from nasbench_mr.fronts import front, growing
 from nasbench_mr.objective import Objective
 from nasbench_mr.plugins import Registry, check_options
 
@@ -42,6 +43,9 @@ SEARCHES = Registry["type[Searcher]"](
         "guided": "nasbench_mr.search.guided:GuidedEvolution",
         "ncp": "nasbench_mr.search.ncp_in_loop:NCPSearch",
         "halving": "nasbench_mr.search.halving:SuccessiveHalving",
+        "nsga2": "nasbench_mr.search.nsga2:NSGA2",
+        "pareto-local": "nasbench_mr.search.pareto:ParetoLocalSearch",
+        "ncp-front": "nasbench_mr.search.pareto:NCPFront",
         "hyperband": "nasbench_mr.search.halving:Hyperband",
     },
 )
@@ -66,10 +70,12 @@ class Searcher(ByValue, abc.ABC):
 
     Attributes:
         name: its name in the registry.
+        front: whether it takes several values of a code, the objectives of a front; None: either.
         fidelity: `(n,)` for the codes asked last, the epoch up to which to train each; 0 is the end.
     """
 
     name: ClassVar[str]
+    front: ClassVar[bool | None] = False
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
         self.domain, self.seed = domain, check_seed(seed)
@@ -81,7 +87,7 @@ class Searcher(ByValue, abc.ABC):
         #: Asked for and not told yet: the code's key, and its fidelity.
         self._pending: dict[bytes, int] = {}
         self._codes: list[Codes] = []
-        self._values: list[float] = []
+        self._values: list[Any] = []
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Ray and joblib lend what they share, unwritable; a search writes into its arrays.
@@ -115,7 +121,7 @@ class Searcher(ByValue, abc.ABC):
 
         Args:
             codes: `(n, DIM)`.
-            values: `(n,)`, finite; the larger the better.
+            values: `(n,)`, of a front `(n, m)`, finite; the larger the better.
             elsewhere: whether codes of the domain that were never asked for are taken as well, as trained to
                 the end: a warm start from what is known already. They are not asked for any more.
 
@@ -128,12 +134,17 @@ class Searcher(ByValue, abc.ABC):
             told = np.asarray(values, np.float64)
         except (TypeError, ValueError):
             raise InvalidArgumentError("values are an (n,) array of numbers") from None
-        if told.shape != (len(checked),):
+        several = told.ndim == 2 and told.shape[1] > 1
+        if told.shape[:1] != (len(checked),) or (self.front is False and several) or told.ndim > 2:
             raise InvalidArgumentError(
                 f"values have shape {told.shape}; expected ({len(checked)},): one for each code"
             )
+        if (self.front and not several) or (told.shape[1:] != self.values.shape[1:] and len(self._values)):
+            raise InvalidArgumentError(
+                f"values have shape {told.shape}; expected ({len(checked)}, m): a front's objectives"
+            )
         if not np.isfinite(told).all():
-            row = int(np.flatnonzero(~np.isfinite(told))[0])
+            row = int(np.argwhere(~np.isfinite(told))[0][0])
             raise InvalidArgumentError(
                 f"values[{row}] is {told[row]}; expected finite numbers. A training that failed still needs "
                 "a value, such as its metric's worst (Objective.evaluate gives that)"
@@ -162,7 +173,7 @@ class Searcher(ByValue, abc.ABC):
 
     @property
     def values(self) -> Floats:
-        """Their values: `(n,)`."""
+        """Their values: `(n,)`, of a front `(n, m)`."""
         return np.array(self._values)
 
     @property
@@ -275,11 +286,29 @@ def make(
     domain = where.domain if isinstance(where, Objective) else Domain() if where is None else where
     shown = f"search {(name if isinstance(name, str) else name.__name__)!r}"
     check_options(kind, options, shown, ("domain", "seed"))
+    if isinstance(where, Objective):
+        check_front(kind, shown, where.scale is not None)
     try:
         made: Searcher = kind(domain, seed=seed, **options)
     except TypeError as error:
         raise InvalidArgumentError(f"{shown}: {error}") from None
     return made
+
+
+def check_front(kind: type[Searcher], shown: str, front: bool) -> None:
+    """Raise `InvalidArgumentError` where a search is for a front and the objective is not, or the reverse."""
+    if kind.front is None or kind.front is front:
+        return
+    fitting = []
+    for name in names():
+        with contextlib.suppress(ImportError):  # of a library that it needs
+            if SEARCHES[name].front in (None, front):
+                fitting.append(name)
+    does = "searches a front" if kind.front else "maximises one value"
+    raise InvalidArgumentError(
+        f"{shown} {does}, and the objective is {'a front' if front else 'one value'}; "
+        f"expected one of {', '.join(fitting)}"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,13 +322,14 @@ class Trace(ByValue):
 
     Attributes:
         codes: `(n, DIM)` int16.
-        values: `(n,)` as the objective gave them, the larger the better.
+        values: `(n,)` as the objective gave them, the larger the better; of a front `(n, m)`.
         fidelity: `(n,)` the epoch each was trained to; 0 is the end.
         evaluations: `(n,)` full trainings used so far; a shorter training counts as its share.
         spent: `(n,)` the simulated cost so far.
         unit: of `spent`.
-        best_value: the largest value of a full training; NaN without one.
-        best_code: its code.
+        best_value: the largest value of a full training; NaN without one. Of a front its hypervolume.
+        best_code: its code; None of a front.
+        front: the codes of full trainings that no other one beats, `(k, DIM)`.
     """
 
     codes: Codes
@@ -311,7 +341,12 @@ class Trace(ByValue):
 
     @cached_property
     def best(self) -> Floats:
-        """`(n,)` the largest value of a full training so far; NaN before the first."""
+        """`(n,)` the largest value of a full training so far, or the hypervolume; NaN before the first."""
+        if self.values.ndim == 2:
+            full = np.where((self.fidelity == 0)[:, None], self.values, 0.0)
+            volume = np.where(np.logical_or.accumulate(self.fidelity == 0), growing(full), np.nan)
+            volume.setflags(write=False)
+            return volume
         full = np.where(self.fidelity == 0, self.values, -np.inf)
         running = np.maximum.accumulate(full)
         best: Floats = np.where(np.isfinite(running), running, np.nan)
@@ -324,8 +359,15 @@ class Trace(ByValue):
 
     @property
     def best_code(self) -> tuple[int, ...] | None:
+        if self.values.ndim == 2:
+            return None
         rows = np.flatnonzero((self.fidelity == 0) & (self.values == self.best_value))
         return tuple(self.codes[rows[0]].tolist()) if len(rows) else None
+
+    @property
+    def front(self) -> Codes:
+        rows = np.flatnonzero(self.fidelity == 0)
+        return self.codes[rows[front(self.values[rows].reshape(len(rows), -1))]]
 
 
 def run(search: Searcher, objective: Objective, budget: float, batch: int = 1) -> Trace:
@@ -344,7 +386,7 @@ def run(search: Searcher, objective: Objective, budget: float, batch: int = 1) -
 def run_all(searches: Sequence[Searcher], objective: Objective, budget: float, batch: int = 1) -> list[Trace]:
     """`run` for independent searches side by side, which measures faster: one question for all of them."""
     check_budget(budget, batch)
-    records = [_Record(search) for search in searches]
+    records = [_Record(search, objective.shape) for search in searches]
     active = records
     while active:
         for record in active:
@@ -361,15 +403,17 @@ def check_budget(budget: float, batch: int) -> None:
 
 
 class _Record:
-    """A search, what it asked for just now, and what it has measured so far."""
+    """A search, what it asked for just now, and what it has measured so far: values of this shape each."""
 
-    def __init__(self, search: Searcher):
+    def __init__(self, search: Searcher, shape: tuple[int, ...] = ()):
         self.search = search
         self.used = 0.0
         self.asked: Codes = np.empty((0, search.domain.space.DIM), np.int16)
         none = np.empty(0)
         #: Codes, values, fidelities, evaluations and costs, in pieces.
-        self.columns: tuple[list[Any], ...] = ([self.asked], [none], [none.astype(np.int64)], [none], [none])
+        self.columns: tuple[list[Any], ...] = (
+            [self.asked], [np.empty((0, *shape))], [none.astype(np.int64)], [none], [none]
+        )  # fmt: skip
 
     def ask(self, budget: float, batch: int) -> None:
         """Asks for at most `batch` codes; for none if the budget or the codes are used up."""
@@ -408,13 +452,14 @@ def _measure(records: Sequence[_Record], objective: Objective) -> None:
         return
     codes = np.concatenate([record.asked for record in records])
     fidelity = np.concatenate([record.search.fidelity for record in records])
-    answers: npt.NDArray[np.float64] = np.empty((3, len(codes)))
+    values: Floats = np.empty((len(codes), *objective.shape))
+    shares, costs = np.empty((2, len(codes)))
     for epoch in np.unique(fidelity).tolist():
         here = fidelity == epoch
         found = objective.measure(codes[here], epoch or None)
-        answers[:, here] = found.values, found.evaluations, found.cost
+        values[here], shares[here], costs[here] = found.values, found.evaluations, found.cost
     start = 0
     for record in records:
         stop = start + len(record.asked)
-        record.tell(*answers[:, start:stop])
+        record.tell(values[start:stop], shares[start:stop], costs[start:stop])
         start = stop

@@ -17,6 +17,7 @@ class Random(Searcher):
     """Random codes, each at most once; under limits as `Domain.sample` draws them."""
 
     name = "random"
+    front = None
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
         super().__init__(domain, seed, epochs)

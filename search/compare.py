@@ -29,7 +29,7 @@ from nasbench_mr import __version__, files, plugins, table
 from nasbench_mr import workers as pool
 from nasbench_mr.checks import at_least, json_object, positive
 from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, WorkerError, did_you_mean
-from nasbench_mr.objective import Objective
+from nasbench_mr.objective import COUNTS, Objective
 from nasbench_mr.search import base
 from nasbench_mr.search import reference as results
 from nasbench_mr.search.comparison import MAX_BUDGET, Comparison
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
 
 SOURCES = ("table", "surrogate")
+#: The searches that are compared where none are named, also of fronts.
+SEARCHERS, FRONT_SEARCHERS = ("random", "local", "evolution"), ("random", "nsga2", "pareto-local")
 #: What workers do with a part: `part.run()`.
 RUN = pool.Work("operator:methodcaller", ("run",))
 #: The columns of a part's table, and their Arrow types.
@@ -58,11 +60,7 @@ BLOCK = 25
 def compare(
     bench: Benchmark,
     tasks: str | Sequence[str],
-    searchers: str | type[base.Searcher] | Sequence[str | type[base.Searcher]] = (
-        "random",
-        "local",
-        "evolution",
-    ),
+    searchers: str | type[base.Searcher] | Sequence[str | type[base.Searcher]] | None = None,
     *,
     budget: float = 300,
     seeds: int = 100,
@@ -71,6 +69,7 @@ def compare(
     max_macs: float | None = None,
     max_params: float | None = None,
     distinct: bool = False,
+    front: bool = False,
     batch: int = 1,
     engine: str = "local",
     workers: int | None = None,
@@ -82,9 +81,10 @@ def compare(
     Args:
         bench: the release.
         tasks: names; each is searched by itself. "seg+video" is one task, both jointly.
-        searchers: names of `search.names()`; "evolution:population=20:sample=5" sets options. A search of
-            your own is a subclass of `Searcher` in a module that can be imported, or its dotted name
-            ("mine.Search"); when the module's text changes, its runs start anew.
+        searchers: names of `search.names()`, by default `SEARCHERS`, of fronts `FRONT_SEARCHERS`;
+            "evolution:population=20:sample=5" sets options. A search of your own is a subclass of `Searcher`
+            in a module that can be imported, or its dotted name ("mine.Search"); when the module's text
+            changes, its runs start anew.
         budget: full trainings a run may ask for.
         seeds: how many runs of each: seeds 0, 1, ...
         out: a folder to keep the results in. The same call with the same folder resumes.
@@ -92,6 +92,8 @@ def compare(
         max_macs, max_params: limits, inclusive.
         distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the first tabulated
             one can be asked for; with the source "table".
+        front: the terms of "seg+video+macs" are a front's objectives (`Objective.front`), the best value is a
+            hypervolume, and the searches are those for fronts.
         batch: codes a search is asked for at a time.
         engine: where runs take place: "local", or "ray" on a cluster whose nodes have the release in the same
             place.
@@ -110,7 +112,8 @@ def compare(
         WorkerError: a worker died; what was finished is kept.
     """
     names = _listed("tasks", tasks)
-    given = [searchers] if isinstance(searchers, type) else searchers
+    usual = FRONT_SEARCHERS if front else SEARCHERS
+    given = usual if searchers is None else [searchers] if isinstance(searchers, type) else searchers
     texts = given if isinstance(given, str) else [_spec(searcher) for searcher in given]
     specs = _listed("searchers", texts)
     if source not in SOURCES:
@@ -121,9 +124,12 @@ def compare(
     budget, batch = int(budget) if budget % 1 == 0 else float(budget), int(batch)
     if distinct and source != "table":
         raise InvalidArgumentError(f"distinct is about tabulated codes; the source is {source!r}")
-    asked = bench.releases_of(key.split("/")[0] for name in names for key in name.split("+"))
+    asked = bench.releases_of(
+        key.split("/")[0] for name in names for key in name.split("+") if not (front and key in COUNTS)
+    )
     paths = tuple(os.fspath(release.path) for release in asked)
-    places = [Place(paths, task, source, max_macs, max_params, bool(distinct)) for task in names]
+    limits = {"max_macs": max_macs, "max_params": max_params}
+    places = [Place(paths, t, source, **limits, distinct=bool(distinct), front=bool(front)) for t in names]
     hashes = sorted(entry["sha256"] for release in asked for entry in release.files.values())
     data = _digest([__version__, *hashes])
     parts = []
@@ -148,6 +154,7 @@ def compare(
         "max_macs": max_macs,
         "max_params": max_params,
         "distinct": bool(distinct),
+        "front": bool(front),
         "tables": results.digests(bench, names),
         **_scales(places),
     }
@@ -206,6 +213,7 @@ class Place:
     max_macs: float | None
     max_params: float | None
     distinct: bool = False
+    front: bool = False
 
     def objective(self) -> Objective:
         """Return the objective, made once in a process."""
@@ -217,8 +225,10 @@ def _objective(place: Place) -> Objective:
     bench, terms = _bench(place.release), place.task.split("+")
     macs, params = place.max_macs, place.max_params
     if place.source == "surrogate":
-        return Objective.surrogate(bench, terms, max_macs=macs, max_params=params)
-    return Objective.table(bench, terms, max_macs=macs, max_params=params, distinct=place.distinct)
+        return Objective.surrogate(bench, terms, max_macs=macs, max_params=params, front=place.front)
+    return Objective.table(
+        bench, terms, max_macs=macs, max_params=params, distinct=place.distinct, front=place.front
+    )
 
 
 @lru_cache(maxsize=4)
@@ -238,6 +248,8 @@ def _scales(places: Sequence[Place]) -> dict[str, dict[str, Any]]:
         joint = len(made.goals) > 1
         spread[place.task] = 1.0 if joint else made.goals[0].std
         unit[place.task] = "standard deviations" if joint else made.goals[0].metric.unit
+        if place.front:
+            unit[place.task] = "hypervolume"
     return {"best": best, "spread": spread, "unit": unit}
 
 
@@ -278,12 +290,15 @@ class Part:
             [base.make(name, made, seed, **options) for seed in seeds], made, self.budget, self.batch
         )
         to_string = made.domain.space.to_string
-        codes = [None if t.best_code is None else to_string(t.best_code) for t in traces]
+        fronts = [[t.best_code] if t.best_code else t.front.tolist() if made.shape else [] for t in traces]
+        codes = ["; ".join(map(to_string, codes)) or None for codes in fronts]
         rows = [len(trace.values) for trace in traces]
         columns = {"seed": np.repeat(np.array(seeds, np.int32), rows)}
         for column in COLUMNS:
             if column != "seed":
                 columns[column] = np.concatenate([getattr(trace, column) for trace in traces])
+                if columns[column].ndim == 2:  # of a front: the volume that each code dominates alone
+                    columns[column] = columns[column].prod(axis=1)
         found = pa.table(columns)
         about = {"task": self.place.task, "searcher": self.searcher, "unit": traces[0].unit, "codes": codes}
         found = found.replace_schema_metadata({"nasbench_mr": json.dumps(about)})

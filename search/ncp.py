@@ -270,7 +270,7 @@ def ncp(
     if trend:
         problem = problem.with_trend(random, trend)
     begin = _starts(problem, first, random, starts, rng)
-    trajectory = climb(problem, begin, _limits(problem.domain, starts), steps)
+    trajectory = climb(problem, begin, cost_limits(problem.domain, starts), steps)
     return _conclude(problem, trajectory, polish, rng)
 
 
@@ -535,7 +535,7 @@ def _starts(
     return np.concatenate([random[best], random[: count // 2]])
 
 
-def _limits(domain: Domain, count: int) -> Floats:
+def cost_limits(domain: Domain, count: int) -> Floats:
     """Each start's own limit on MACs: the domain's for most, lower ones for the rest, for the Pareto set."""
     top = domain.max_macs
     if domain.codes is not None and not np.isfinite(domain.macs(domain.codes)).all():

@@ -19,9 +19,9 @@ from nasbench_mr.search.ncp import Problem, climb
 from nasbench_mr.tasks import Metric, Task
 
 #: Noise that the model may find, as parts of the variance.
-_NOISES = (0.03, 0.1, 0.3)
+NOISES = (0.03, 0.1, 0.3)
 #: What the model predicts: the values told, as they are.
-_GOAL = Goal(
+GOAL = Goal(
     "value",
     Task(
         name="value",
@@ -65,13 +65,13 @@ class NCPSearch(ModelSearch):
         super().__init__(domain, seed, epochs, initial=initial, refit=refit)
         self.starts, self.steps = at_least(1, "starts", starts), at_least(1, "steps", steps)
         self.explore = explore
-        self.model = GaussianProcess(seed, domain.space, noises=_NOISES, latent=True)
+        self.model = GaussianProcess(seed, domain.space, noises=NOISES, latent=True)
         #: Values at hand when the kernel was chosen last.
         self._settled = 0
 
     def _plan(self, count: int) -> Codes:
         self._fit()
-        problem = Problem(self.model, (_GOAL,), self.domain, caution=-self.explore)
+        problem = Problem(self.model, (GOAL,), self.domain, caution=-self.explore)
         path = climb(problem, self._starts(), np.full(self.starts, self.domain.max_macs), self.steps)
         if self.domain.codes is not None:
             found = self.nearest_new(np.unique(path.codes[-1], axis=0))

@@ -45,11 +45,7 @@ class TPE(Searcher):
             sampler = optuna.samplers.TPESampler(
                 seed=short_seed(self.seed), n_startup_trials=0, multivariate=True
             )
-        storage = optuna.storages.InMemoryStorage()
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(storage=storage, sampler=sampler, direction="maximize")
-        optuna.logging.set_verbosity(verbosity)
+        self._study = quiet_study(sampler, ["maximize"])
         self._trial = optuna.trial.create_trial
 
     def _propose(self, n: int) -> Codes:
@@ -80,3 +76,15 @@ def distributions(domain: Domain) -> dict[str, optuna.distributions.BaseDistribu
         else IntDistribution(low, high, step=step)
         for name, low, high, step, choice in zip(space.NAMES, *columns, strict=True)
     }
+
+
+def quiet_study(sampler: optuna.samplers.BaseSampler, directions: Sequence[str]) -> optuna.Study:
+    """Return a study in memory, made without a line in the log."""
+    import optuna
+
+    storage = optuna.storages.InMemoryStorage()
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    made = optuna.create_study(storage=storage, sampler=sampler, directions=list(directions))
+    optuna.logging.set_verbosity(verbosity)
+    return made

@@ -38,7 +38,7 @@ from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.objective import Goal, Objective
 from nasbench_mr.plugins import check_options
 from nasbench_mr.search.base import make, names, run
-from nasbench_mr.search.compare import SOURCES, compare, parse_searcher
+from nasbench_mr.search.compare import FRONT_SEARCHERS, SEARCHERS, SOURCES, compare, parse_searcher
 from nasbench_mr.search.editing import Editing
 from nasbench_mr.search.export import check_exportable, export, own_cost
 from nasbench_mr.search.ncp import ncp, transfer
@@ -470,11 +470,13 @@ class Compare(Command):
     each task at the end of the budget, and tests whether the searches differ. --out keeps every measurement
     as Parquet: rerun the command to resume, and draw the folder with `nasbench-mr plot`.
 
-    "seg+video" is both tasks jointly; "evolution:population=20" sets an option of a search.
+    "seg+video" is both tasks jointly; "evolution:population=20" sets an option of a search. With --front they
+    are objectives side by side, "macs" and "params" among them, and what counts is the hypervolume.
 
     Example:
       nasbench-mr compare seg video --searchers random evolution ncp --budget 150 --out comparison
       nasbench-mr plot comparison --out comparison.png
+      nasbench-mr compare mini-seg+macs --front --budget 60 --seeds 10 --release mini
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -484,7 +486,13 @@ class Compare(Command):
             nargs="+",
             action=Names,
             metavar="S",
-            help=f"of {', '.join(names())} (default: random local evolution)",
+            help=f"of {', '.join(names())} (default: {' '.join(SEARCHERS)})",
+        )
+        parser.add_argument(
+            "--front",
+            action="store_true",
+            help='"seg+video+macs" is a front of these objectives; regret is of hypervolume '
+            f"(default searches: {' '.join(FRONT_SEARCHERS)})",
         )
         parser.add_argument(
             "--budget", type=whole, default=300, metavar="N", help="codes a run (default 300)"
@@ -521,7 +529,7 @@ class Compare(Command):
         found = compare(
             open_release(args),
             chosen,
-            args.searchers or ("random", "local", "evolution"),
+            args.searchers,
             budget=args.budget,
             seeds=args.seeds,
             out=args.out,
@@ -529,6 +537,7 @@ class Compare(Command):
             max_macs=args.max_macs,
             max_params=args.max_params,
             distinct=args.distinct,
+            front=args.front,
             batch=args.batch,
             engine=args.engine,
             workers=args.workers,
