@@ -799,7 +799,7 @@ class Benchmark:
     def _common(
         self, names: Sequence[str], metrics: Sequence[str] | None = None
     ) -> tuple[npt.NDArray[np.int16], Floats]:
-        """Return the codes that all tasks have, `(n, 27)`, and a metric or the objective of each: `(n, m)`."""
+        """Return the codes that all tasks have, `(n, 27)`, and a metric (the objective) of each: `(n, m)`."""
         import numpy as np
 
         from nasbench_mr import arrays

@@ -12,7 +12,6 @@ training, on any space, for one task or several. It never asks for a code twice 
 from __future__ import annotations
 
 import abc
-import contextlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -49,6 +48,9 @@ SEARCHES = Registry["type[Searcher]"](
         "hyperband": "nasbench_mr.search.halving:Hyperband",
     },
 )
+
+#: Those for a front; the first is for one value as well.
+FRONTS = ("random", "nsga2", "pareto-local", "ncp-front")
 
 #: How often a search that proposes only codes it has asked for is asked for others, before random ones do.
 _ATTEMPTS = 8
@@ -255,9 +257,9 @@ class Searcher(ByValue, abc.ABC):
         return listed[rows]
 
 
-def names() -> tuple[str, ...]:
-    """All registered searches."""
-    return SEARCHES.names
+def names(front: bool = False) -> tuple[str, ...]:
+    """All registered searches that maximise one value, or those for a front of several objectives."""
+    return FRONTS if front else tuple(name for name in SEARCHES if name not in FRONTS[1:])
 
 
 def make(
@@ -299,15 +301,10 @@ def check_front(kind: type[Searcher], shown: str, front: bool) -> None:
     """Raise `InvalidArgumentError` where a search is for a front and the objective is not, or the reverse."""
     if kind.front is None or kind.front is front:
         return
-    fitting = []
-    for name in names():
-        with contextlib.suppress(ImportError):  # of a library that it needs
-            if SEARCHES[name].front in (None, front):
-                fitting.append(name)
     does = "searches a front" if kind.front else "maximises one value"
     raise InvalidArgumentError(
         f"{shown} {does}, and the objective is {'a front' if front else 'one value'}; "
-        f"expected one of {', '.join(fitting)}"
+        f"expected one of {', '.join(names(front))}"
     )
 
 
