@@ -120,7 +120,7 @@ class _Recorder(TorchFunctionMode):
         self,
         x: Tensor,
         size: Any = None,
-        scale_factor: float | None = None,
+        scale_factor: float = 1.0,
         mode: str = "nearest",
         align_corners: bool | None = None,
         **rest: Any,
