@@ -48,6 +48,25 @@ def limit(name: str, value: object) -> float:
     return float("inf") if value is None else positive(name, value, "a positive number, or None")
 
 
+def plain(name: str, value: Any) -> Any:
+    """Return a value as JSON takes it: NumPy's and pandas' numbers as Python's, arrays as lists.
+
+    Raises:
+        InvalidArgumentError: it is, or holds, something else; says what `name` is.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(name, each) for each in value)
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: plain(f"{name}[{key!r}]", each) for key, each in value.items()}
+    raise InvalidArgumentError(
+        f"{name} is {value!r:.80}; expected numbers, texts, or lists and dictionaries of these"
+    )
+
+
 def json_object(text: str | bytes, where: str, error: type[NasbenchMRError]) -> dict[str, Any]:
     """Return the JSON object in a text from outside.
 

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from nasbench_mr import space, spaces
 from nasbench_mr.arrays import Codes
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
 
@@ -98,8 +99,8 @@ def macs(
         `(n,)` int64.
     """
     values = scale_width(space.check(codes), width_mult)
-    pixels = _Pixels.at(resolution, num_classes, head)
-    return _total_integers(values, num_classes, pixels)
+    pixels = _Pixels.at(resolution, head)
+    return _total_integers(values, _classes(num_classes), pixels)
 
 
 def params(codes: object, num_classes: int = NUM_CLASSES, width_mult: float = 1.0) -> npt.NDArray[np.int64]:
@@ -109,8 +110,8 @@ def params(codes: object, num_classes: int = NUM_CLASSES, width_mult: float = 1.
         `(n,)` int64.
     """
     values = scale_width(space.check(codes), width_mult)
-    pixels = _Pixels.at(RESOLUTION, num_classes, "classification", count=False)
-    return _total_integers(values, num_classes, pixels)
+    pixels = _Pixels.at(RESOLUTION, "classification", count=False)
+    return _total_integers(values, _classes(num_classes), pixels)
 
 
 def macs_torch(
@@ -123,13 +124,18 @@ def macs_torch(
 
     float64 is exact on the grid; float32 is within 1e-5 of it, relatively.
     """
-    return _total_torch(codes, num_classes, _Pixels.at(resolution, num_classes, head))
+    return _total_torch(codes, _classes(num_classes), _Pixels.at(resolution, head))
 
 
 def params_torch(codes: torch.Tensor, num_classes: int = NUM_CLASSES) -> torch.Tensor:
     """`params` of a continuous code: `(..., 27)` tensor to `(...)`, differentiable."""
-    pixels = _Pixels.at(RESOLUTION, num_classes, "classification", count=False)
-    return _total_torch(codes, num_classes, pixels)
+    pixels = _Pixels.at(RESOLUTION, "classification", count=False)
+    return _total_torch(codes, _classes(num_classes), pixels)
+
+
+def _classes(value: int) -> int:
+    """Return a number of classes as Python's own integer, whose products are exact."""
+    return at_least(1, "num_classes", value)
 
 
 def scale_width(codes: Codes, width_mult: float) -> npt.NDArray[np.int64]:
@@ -158,15 +164,11 @@ class _Pixels:
         self.stem, self.branches, self.head, self.classifier = stem, branches, head, classifier
 
     @classmethod
-    def at(
-        cls, resolution: int | tuple[int, int], num_classes: int, head: str, count: bool = True
-    ) -> _Pixels:
+    def at(cls, resolution: int | tuple[int, int], head: str, count: bool = True) -> _Pixels:
         sides = resolution if isinstance(resolution, tuple) else (resolution, resolution)
         if len(sides) != 2 or not all(isinstance(s, (int, np.integer)) and s >= 32 for s in sides):
             raise InvalidArgumentError(f"resolution is {resolution}; expected pixels, at least 32 on a side")
         height, width = map(int, sides)
-        if not isinstance(num_classes, (int, np.integer)) or num_classes < 1:
-            raise InvalidArgumentError(f"num_classes is {num_classes}; expected an integer, at least 1")
         if head not in HEADS:
             raise InvalidArgumentError(f"head is {head!r}; expected one of {', '.join(HEADS)}")
         if not count:

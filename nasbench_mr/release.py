@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import files, table_cache, trials
+from nasbench_mr.checks import plain
 from nasbench_mr.errors import (
     IntegrityError,
     ReleaseError,
@@ -470,6 +471,7 @@ def create(
         ReleaseError: the name and version are taken by other content.
     """
     check_name(name, version)
+    about = plain("about", dict(about or {}))
     target = home() / "releases" / name / version if target is None else target
     with files.atomic_folder(target) as folder:
         fill(folder)

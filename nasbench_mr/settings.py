@@ -17,11 +17,13 @@ and their unions.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from nasbench_mr.errors import RecipeError, did_you_mean
+from nasbench_mr.checks import plain
+from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
 
 
 def fits(value: object, kind: str) -> bool:
@@ -85,6 +87,8 @@ class Settings:
             RecipeError: names the field.
         """
         for field, kind in _kinds(type(self)).items():
+            with contextlib.suppress(InvalidArgumentError):  # what is no number is refused below
+                object.__setattr__(self, field, plain(field, getattr(self, field)))
             self.need(fits(getattr(self, field), kind), field, kind)
 
     @classmethod

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from nasbench_mr.checks import plain
 from nasbench_mr.errors import ReleaseError, UnknownMetricError, UnknownTaskError, did_you_mean
 from nasbench_mr.settings import fits
 
@@ -45,6 +46,8 @@ class Metric:
     description: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            object.__setattr__(self, name, plain(name, getattr(self, name)))
         if self.direction not in ("max", "min"):
             raise ReleaseError(f"metric {self.name!r}: direction is {self.direction!r}; expected max or min")
 
@@ -103,6 +106,8 @@ class Task:
     width_mult: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("num_classes", "validation_size", "width_mult"):
+            object.__setattr__(self, name, plain(name, getattr(self, name)))
         if not 0 < self.width_mult < math.inf:
             raise ReleaseError(
                 f"task {self.name!r}: width_mult is {self.width_mult}; expected a positive number"

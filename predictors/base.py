@@ -21,7 +21,7 @@ import numpy as np
 from nasbench_mr import npz, plugins, spaces
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import ByValue, Codes, Floats
-from nasbench_mr.checks import finite
+from nasbench_mr.checks import finite, plain
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, NotFittedError
 from nasbench_mr.npz import State
@@ -215,7 +215,7 @@ class Predictor(ByValue, spaces.Spacious, abc.ABC):
             "kind": name if name in PREDICTORS else plugins.address(type(self)),
             "space": spaces.told(self.space),
             "seed": self.seed,
-            "options": {key: _plain(value) for key, value in self.options.items()},
+            "options": plain("options", self.options),
             "names": self.names,
             "bounds": self.bounds,
         }
@@ -331,13 +331,6 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     return predictor
 
 
-def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's."""
-    if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     # JSON knows no tuples; options are hashable, as they were given.
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
@@ -349,9 +342,10 @@ def share(name: str, value: float) -> float:
     Raises:
         InvalidArgumentError: it is not.
     """
-    if not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise InvalidArgumentError(f"{name} is {value!r}; expected 0 <= {name} < 1")
-    return float(value)
+    with contextlib.suppress(InvalidArgumentError):
+        if (number := finite(name, value, least=0)) < 1:
+            return number
+    raise InvalidArgumentError(f"{name} is {value!r}; expected 0 <= {name} < 1")
 
 
 def _check_values(values: object, n: int) -> Floats:

@@ -18,6 +18,7 @@ from nasbench_mr import release as releases
 from nasbench_mr import workers as pool
 from nasbench_mr.arrays import Codes
 from nasbench_mr.benchmark import Benchmark, load
+from nasbench_mr.checks import plain
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.predictors import base, evaluation
 from nasbench_mr.predictors.ensemble import Ensemble
@@ -93,7 +94,9 @@ def fit_surrogates(
             raise InvalidArgumentError(
                 f"the table of {task.name!r} has {count} codes; a surrogate needs at least {_LEAST}"
             )
-    base.make("ensemble", **options)  # Wrong options are named before the work.
+    # Wrong options are named before the work, also those that release.json can't hold.
+    seed = base.make("ensemble", seed, **options).seed
+    options = plain("options", options)
     groups = [
         tuple(t.name for t in chosen if t.space == name) for name in dict.fromkeys(t.space for t in chosen)
     ]

@@ -5,10 +5,12 @@ Append a small function for a new kind; the tests of a module say the rest.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, nasbench201, release, space, table, tasks
+from nasbench_mr import checks, cost, nasbench201, predictors, progress, release, space, table, tasks
 from nasbench_mr.cli import main
+from nasbench_mr.data_builders.building.runner import as_codes, as_seeds
+from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.errors import InvalidArgumentError
 
 #: A code that no table has.
 UNKNOWN = space.to_string(space.UPPER)
@@ -599,3 +604,105 @@ def test_a_network_for_no_one_knows_what_is_not_exported(
     assert "task 't' does not say what its networks are for" in err
     assert "--head mini-cls" in err
     assert not Path("net.py").exists()
+
+
+# --- What is silent, and what is cited ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("import --task t mine.csv", "importing mine.csv"),
+        ("explore mini-seg --release mini --out page.html", "writing the page"),
+        ("plot mini --task mini-seg --out x.svg", "drawing"),
+        (
+            "auxnas normals segmentation --task mini-seg --release mini --set steps=x",
+            "choosing the primary's code",
+        ),
+    ],
+)
+def test_what_may_take_seconds_has_a_line(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text(own_csv(acc=ACC))
+    lines: list[str] = []
+
+    @contextlib.contextmanager
+    def line(text: str) -> Iterator[None]:
+        lines.append(text)
+        yield
+
+    monkeypatch.setattr(progress, "line", line)
+    main(words.split())
+    assert said in lines
+
+
+def test_the_digest_to_cite_is_that_of_the_embedded_release() -> None:
+    made = nasbench_mr.load("mini").release
+    for name in ("README.md", "docs/citing.md"):
+        text = (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+        assert f"mini@{made.version}" in text
+        assert made.digest in text
+
+
+# --- Numbers of NumPy and pandas ----------------------------------------------------------------------
+
+BYTE, LARGE, HALF = np.uint8(2), pd.Series([2], dtype="Int64")[0], np.float32(0.5)
+
+
+def test_numbers_of_any_library_are_taken() -> None:
+    code = OWN_CODES[0]
+    # Products of NumPy's own integers would overflow, most of them in silence.
+    for kind in (np.int16, np.int32, np.uint8):
+        assert (cost.macs(code, kind(128), kind(50)) == cost.macs(code)).all()
+        assert (cost.params(code, kind(100)) == cost.params(code, 100)).all()
+    assert (cost.macs(code, width_mult=HALF) == cost.macs(code, width_mult=0.5)).all()
+    assert (space.sample(BYTE, seed=LARGE) == space.sample(2, seed=2)).all()
+    bench = nasbench_mr.load("mini")
+    assert bench.best("mini-seg", k=BYTE, max_macs=np.float32(1e9)) == bench.best("mini-seg", 2, max_macs=1e9)
+    assert as_seeds(BYTE) == as_seeds(2) == as_seeds(np.arange(2)) == [0, 1]
+    assert (as_codes(LARGE) == as_codes(2)).all()
+    recipe = dataclasses.replace(recipes.get("mini-cls"), epochs=BYTE, lr=HALF)
+    assert json.dumps(recipe.to_dict()) == json.dumps(
+        dataclasses.replace(recipes.get("mini-cls"), epochs=2, lr=0.5).to_dict()
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("ensemble", {"members": BYTE, "hidden": (np.int64(8), BYTE), "epochs": LARGE, "dropout": HALF}),
+        ("ncp-mlp", {"epochs": BYTE, "held_out": HALF}),
+        ("gbdt", {"rounds": LARGE}),
+        ("forest", {"trees": BYTE}),
+        ("gp", {"kernel_codes": np.int64(20), "noises": (HALF,), "latent": np.bool_(True)}),
+    ],
+)
+def test_predictors_with_options_of_any_library_are_kept(
+    kind: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    codes = space.sample(40, seed=0)
+    bounds = [(np.float32(0), np.int64(10**6))]
+    model = predictors.make(kind, seed=BYTE, **options).fit(codes, codes.sum(axis=1), bounds=bounds)
+    model.save(tmp_path / "model.npz")
+    np.testing.assert_array_equal(
+        predictors.load(tmp_path / "model.npz").predict(codes), model.predict(codes)
+    )
+
+
+def test_what_json_can_not_hold_is_refused_before_the_work(tmp_path: Path) -> None:
+    kept = {"hidden": (np.int64(8), BYTE), "rate": HALF, "of": [np.arange(2)], "name": "x", "none": None}
+    plain = {"hidden": (8, 2), "rate": 0.5, "of": [[0, 1]], "name": "x", "none": None}
+    assert checks.plain("options", kept) == json.loads(json.dumps(plain)) | {"hidden": (8, 2)}
+    with pytest.raises(InvalidArgumentError, match=r"options\['width'\] is <object"):
+        checks.plain("options", {"width": object()})
+    done: list[Path] = []
+    with pytest.raises(InvalidArgumentError, match=r"about\['title'\] is b'x'"):
+        release.create(done.append, "a", "1.0.0", [], about={"title": b"x"}, target=tmp_path / "a")
+    assert not done
+    metric = tasks.Metric("ms", lower=np.float32(0.5), upper=np.int64(9))
+    task = tasks.Task("t", "t", "d", "video", (metric,), "ms", num_classes=np.int64(7), width_mult=HALF)
+    again = json.loads(json.dumps(task.to_dict()))
+    assert (again["num_classes"], again["width_mult"]) == (7, 0.5)
+    assert (again["metrics"][0]["lower"], again["metrics"][0]["upper"]) == (0.5, 9)

@@ -707,7 +707,7 @@ def build(
 
 def as_codes(codes: int | object) -> Codes:
     """Codes, or so many of `draw_codes`: `(n, 27)` int16."""
-    return draw_codes(codes) if isinstance(codes, int) else space.check(codes)
+    return draw_codes(int(codes)) if isinstance(codes, (int, np.integer)) else space.check(codes)
 
 
 def as_seeds(seeds: int | Sequence[int]) -> list[int]:
@@ -716,7 +716,10 @@ def as_seeds(seeds: int | Sequence[int]) -> list[int]:
     Raises:
         InvalidArgumentError: there is none, or one is negative or too large for a table.
     """
-    listed = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    if isinstance(seeds, (int, np.integer)):
+        listed = list(range(int(seeds)))
+    else:
+        listed = [int(seed) for seed in seeds]
     if not listed or min(listed) < 0 or max(listed) >= 2**31:
         raise InvalidArgumentError(f"seeds are {seeds}; expected at least one, each from 0 to 2^31 - 1")
     return listed

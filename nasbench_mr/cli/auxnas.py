@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr import cost, plot, space
+from nasbench_mr import cost, plot, progress, space
 from nasbench_mr.cli.command import (
     Command,
     Names,
@@ -212,14 +212,15 @@ class AuxNAS(Command):
             )
         else:
             bench = open_release(args)
-            changes["primary_code"] = choose_code(
-                bench,
-                ",".join(args.tasks),
-                max_macs=args.max_macs,
-                max_params=args.max_params,
-                joint=args.joint,
-                seed=args.seed,
-            )
+            with progress.line("choosing the primary's code"):
+                changes["primary_code"] = choose_code(
+                    bench,
+                    ",".join(args.tasks),
+                    max_macs=args.max_macs,
+                    max_params=args.max_params,
+                    joint=args.joint,
+                    seed=args.seed,
+                )
         return AuxConfig.of(changes)
 
     def _compare(self, args: argparse.Namespace, config: AuxConfig) -> None:
@@ -257,4 +258,5 @@ def _data(args: argparse.Namespace) -> AuxData:
 
     root = Path(args.root) if args.root else datasets.folder(args.data)
     options = recipes.parse_flags(args.data_option)
-    return readers.load(args.data, root, args.size, args.limit, **options)
+    with progress.line(f"reading {args.data} (the first time, indoor is generated)"):
+        return readers.load(args.data, root, args.size, args.limit, **options)

@@ -7,7 +7,7 @@ import tempfile
 import webbrowser
 from pathlib import Path
 
-from nasbench_mr import explorer
+from nasbench_mr import explorer, progress
 from nasbench_mr.cli.command import Command, add_release, add_tasks, file_to_write, open_release
 
 
@@ -34,10 +34,14 @@ class Explore(Command):
     def run(self, args: argparse.Namespace) -> None:
         bench = open_release(args)
         tasks = [bench.task(name).name for name in args.tasks] if args.tasks else None
-        if args.out is not None:
-            return print(explorer.write(bench, args.out, tasks))
-        page = explorer.write(bench, Path(tempfile.mkdtemp(prefix="nasbench-mr-")) / "explorer.html", tasks)
+        path = args.out
+        if path is None:
+            path = Path(tempfile.mkdtemp(prefix="nasbench-mr-")) / "explorer.html"
+        with progress.line("writing the page"):
+            page = explorer.write(bench, path, tasks)
         print(page)
+        if args.out is not None:
+            return
         if not webbrowser.open(page.as_uri()):
             print("no browser could be opened: open this file in one")
-        return None
+        return

@@ -7,7 +7,7 @@ import math
 import os
 from typing import Any
 
-from nasbench_mr import escape
+from nasbench_mr import escape, progress
 from nasbench_mr.cli.command import Command, add_json, check_release, print_json
 from nasbench_mr.cli.releases import add_surrogates, announce, with_surrogates
 from nasbench_mr.errors import InvalidArgumentError
@@ -77,7 +77,6 @@ class Import(Command):
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        from nasbench_mr import progress
         from nasbench_mr.data_builders import published
         from nasbench_mr.data_builders.published import published_files
 
@@ -96,21 +95,22 @@ class Import(Command):
             missing = [t for t in published_files.SETTINGS if t not in made.tasks]
             made = with_surrogates(made, args.no_surrogates)
         else:
-            understood = published.understand(
-                args.path,
-                args.task,
-                args.into,
-                args.objective,
-                minimize=args.minimize,
-                maximize=args.maximize,
-                units=dict(args.unit),
-                bounds=dict(args.bounds),
-                ignore=args.ignore,
-                trust_costs=args.trust_costs,
-                own_space=args.space,
-            )
-            told = understood.to_dict()
-            made = published.install(understood, args.into, replace_trials=args.replace)
+            with progress.line(f"importing {escape.terminal(args.path)}"):
+                understood = published.understand(
+                    args.path,
+                    args.task,
+                    args.into,
+                    args.objective,
+                    minimize=args.minimize,
+                    maximize=args.maximize,
+                    units=dict(args.unit),
+                    bounds=dict(args.bounds),
+                    ignore=args.ignore,
+                    trust_costs=args.trust_costs,
+                    own_space=args.space,
+                )
+                told = understood.to_dict()
+                made = published.install(understood, args.into, replace_trials=args.replace)
             rows = made.files[f"tables/{told['task']}.parquet"]["rows"]
             following = f"nasbench-mr best {told['task']} --release {made.name}"
             if args.json:

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from nasbench_mr import plot
+from nasbench_mr import plot, progress
 from nasbench_mr.cli.command import Command, add_json, add_tasks, picture, print_json
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
 
@@ -54,7 +54,8 @@ class Plot(Command):
         add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        path = plot.save(self._draw(args), args.out)
+        with progress.line("drawing"):
+            path = plot.save(self._draw(args), args.out)
         if args.json:
             return print_json({"path": str(path)})
         print(path)

@@ -22,6 +22,7 @@ import numpy as np
 
 from nasbench_mr import release, space, table
 from nasbench_mr import workers as pool
+from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import IntegrityError, InvalidArgumentError
 from nasbench_mr.extras import requires
@@ -192,7 +193,7 @@ def compare(
         WorkerError: a worker died; what was finished is kept.
     """
     config = config if isinstance(config, AuxConfig) else AuxConfig.of(config)
-    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
+    seeds = [*map(check_seed, range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
     if not len(seeds):
         raise InvalidArgumentError("no seeds to compare")
     pool.ENGINES.check(engine)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.errors import DatasetError, IntegrityError, InvalidArgumentError
 from nasbench_mr.search.auxnas import links, networks
 from nasbench_mr.search.auxnas.config import AuxConfig
@@ -33,8 +34,7 @@ def prepare(
     Raises:
         UnknownTaskError, UnknownNameError, DatasetError, InvalidArgumentError, IntegrityError: as `aux_nas`.
     """
-    if not isinstance(seed, int) or seed < 0:
-        raise InvalidArgumentError(f"seed is {seed!r}; expected an integer, at least 0")
+    seed = check_seed(seed)
     tasks = [get(name) for name in (primary, *helpers(auxiliary, config))]
     given = {primary, *split(auxiliary)}
     check(data, [task.name for task in tasks])
