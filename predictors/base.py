@@ -282,7 +282,11 @@ def make(
         InvalidArgumentError: it has no such option.
         MissingExtraError: the library it needs is not installed.
     """
-    kind = WITH_PROXIES[name] if name in WITH_PROXIES else PREDICTORS.find(name, Predictor)
+    kind = (
+        WITH_PROXIES[name]
+        if isinstance(name, str) and name in WITH_PROXIES
+        else PREDICTORS.find(name, Predictor)
+    )
     shown = f"predictor {(name if isinstance(name, str) else name.__name__)!r}"
     plugins.check_options(kind, options, shown, ("seed", "space"))
     try:

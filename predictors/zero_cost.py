@@ -42,7 +42,7 @@ with requires("search", "the zero-cost proxies"):
     from nasbench_mr.network import MultiResolutionNet, build, initialize
 
 if TYPE_CHECKING:
-    from nasbench_mr.domain import Codes
+    from nasbench_mr.arrays import Codes
 
 PROXIES = (
     "grad_norm",
@@ -290,7 +290,10 @@ def zen(net: MultiResolutionNet, inputs: Tensor, noise: Tensor) -> float:
 
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    frames = (lambda x: x.flatten(0, 1)) if inputs.ndim == 5 else (lambda x: x)
+
+    def frames(x: Tensor) -> Tensor:
+        return x.flatten(0, 1) if x.ndim == 5 else x
+
     assert net.head is not None
     with torch.no_grad():
         first = net.head.join(net.branches(frames(inputs)))

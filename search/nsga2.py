@@ -74,4 +74,5 @@ class NSGA2(Searcher):
             sampler = self._sampler(population_size=self.population, seed=short_seed(self.seed))
             self._study = quiet_study(sampler, ["maximize"] * values.shape[1])
         for code, row in zip(codes, values.tolist(), strict=True):
-            self._study.tell(self._trials.pop(key(code), None) or self._adopt(code), row)
+            known = self._trials.pop(key(code), None)
+            self._study.tell(self._adopt(code) if known is None else known, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -78,7 +78,9 @@ def distributions(domain: Domain) -> dict[str, optuna.distributions.BaseDistribu
     }
 
 
-def quiet_study(sampler: optuna.samplers.BaseSampler, directions: Sequence[str]) -> optuna.Study:
+def quiet_study(
+    sampler: optuna.samplers.BaseSampler, directions: Sequence[Literal["minimize", "maximize"]]
+) -> optuna.Study:
     """Return a study in memory, made without a line in the log."""
     import optuna
 

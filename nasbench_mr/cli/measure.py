@@ -130,7 +130,7 @@ def _measure(args: argparse.Namespace) -> None:
 
 def _collect(out: Path, folder: Path) -> None:
     """Copy the tables of costs, and those of zero-cost proxies where there are some."""
-    for kind in release.ABOUT_CODES:
+    for kind in release.BESIDE_TRIALS:
         if (out / kind).is_dir():
             shutil.copytree(out / kind, folder / kind)
 

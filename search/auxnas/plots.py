@@ -43,7 +43,7 @@ def runs(comparison: Comparison) -> Figure:
     metric.set_ylabel(f"{objective.name} ({objective.unit})", fontsize=8)
     handles, labels = metric.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=7)
-    if own := finished.get("aux-nas"):
+    if own := finished.get("aux-nas", []):
         steps = [0, *own[0]["curve"]["step"]]
         for direction, look in plot.styles(list(_DIRECTIONS)).items():
             each = np.array([r["gates"][direction] for r in own], float).mean(0)  # (evaluations + 1, gates)
