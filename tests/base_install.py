@@ -24,7 +24,7 @@ EXTRAS = (
 )  # fmt: skip
 
 # Modules outside these import without extras.
-HEAVY = ("data_builders", "predictors", "search", "network", "integrations")
+HEAVY = ("data_builders", "predictors", "search", "network", "integrations", "tensors")
 
 
 def imports(name: str) -> bool:
