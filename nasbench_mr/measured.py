@@ -33,9 +33,8 @@ from nasbench_mr.errors import (
     UnknownTaskError,
     did_you_mean,
 )
-from nasbench_mr.release import MEASURED
 from nasbench_mr.tasks import Metric, Task
-from nasbench_mr.trials import COSTS, SCHEMA_VERSION, Trials
+from nasbench_mr.trials import COSTS, MEASURED, SCHEMA_VERSION, Trials
 
 if TYPE_CHECKING:
     import pyarrow as pa

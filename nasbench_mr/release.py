@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 MANIFEST = "release.json"
 DEFAULT = "nasbench-mr"
-MINI, MEASURED, REFERENCE = "mini", "nasbench-mr-costs", "nasbench-mr-reference"
+MINI, REFERENCE = "mini", "nasbench-mr-reference"
 #: The releases that ship inside the package: the small benchmark, measured costs, and searches' results.
 PACKAGED = {
     MINI: Path(__file__).parent / "mini",
-    MEASURED: Path(__file__).parent / "costs",
+    trials.MEASURED: Path(__file__).parent / "costs",
     REFERENCE: Path(__file__).parent / "reference",
 }
 EMBEDDED = PACKAGED[MINI]

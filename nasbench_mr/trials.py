@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SCHEMA_VERSION = 1
+#: The packaged release of measured costs.
+MEASURED = "nasbench-mr-costs"
 #: Numeric columns that every table has beside the metrics, and their units.
 COSTS = {"macs": "multiply-accumulates", "params": "parameters", "epochs": "epochs", "train_seconds": "s"}
 

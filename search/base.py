@@ -137,7 +137,8 @@ class Searcher(ByValue, abc.ABC):
         except (TypeError, ValueError):
             raise InvalidArgumentError("values are an (n,) array of numbers") from None
         several = told.ndim == 2 and told.shape[1] > 1
-        if told.shape[:1] != (len(checked),) or (self.front is False and several) or told.ndim > 2:
+        one = told.ndim == 1 or (several and self.front is not False)
+        if told.shape[:1] != (len(checked),) or not one:
             raise InvalidArgumentError(
                 f"values have shape {told.shape}; expected ({len(checked)},): one for each code"
             )

@@ -116,7 +116,7 @@ def test_ncp_finds_a_code_within_the_limits(bench: Benchmark, name: str) -> None
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("kind", [kind for kind in search.names() if kind != "halving"])
+@pytest.mark.parametrize("kind", [kind for kind in search.names() if kind not in ("halving", "hyperband")])
 def test_searches(bench: Benchmark, name: str, kind: str) -> None:
     objective = Objective.table(bench, name, **SHAPES[name][1])
     quick = {

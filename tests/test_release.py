@@ -237,6 +237,7 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_embedded_release_is_as_if_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "EMBEDDED", tmp_path / "embedded")
+    monkeypatch.setattr(release, "PACKAGED", {"mini": tmp_path / "embedded"})
     for spec in (None, "mini"):
         with pytest.raises(ReleaseNotFoundError, match=r"this build .* embeds none.*nasbench-mr fetch"):
             nasbench_mr.load(spec)

@@ -179,7 +179,7 @@ def _steady(group: Group, usual: float) -> float:
     On the clock "cpu", which is for machines that others use, the reference network tells how much these
     slowed the group down, by the caches and memory that they share. Other times stay as they are.
     """
-    return usual / group.reference if group.about["clock"] == "cpu" else 1.0
+    return usual / group.reference if group.about.get("clock") == "cpu" else 1.0
 
 
 def _row(row: dict[str, Any], about: dict[str, Any], factor: float) -> dict[str, Any]:
