@@ -10,6 +10,7 @@ and, differentiably, on torch's tensors.
 
 from __future__ import annotations
 
+import abc
 import ast
 import operator
 import warnings
@@ -45,22 +46,22 @@ _COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
 _ALLOWED = "expected numbers, dimensions, + - * / // % **, comparisons, min, max and 'a if b else c'"
 
 
-class Values:
+class Values(abc.ABC):
     """What a formula computes with: the values of `(n,)` codes, as arrays of `xp` (numpy or torch)."""
 
     xp: Any
 
+    @abc.abstractmethod
     def number(self, k: int) -> Any:
         """Return the numbers of dimension k: `(n,)` floats."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def has(self, k: int, at: int) -> Any:
         """Return 1 where dimension k has its value number `at`, else 0: `(n,)` floats."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def constant(self, value: float) -> Any:
         """Return one number for every code: `(n,)` floats."""
-        raise NotImplementedError
 
 
 class Formula:
@@ -72,7 +73,7 @@ class Formula:
         what: what it is of, for messages: "macs".
 
     Raises:
-        SpaceError: it is no formula over these dimensions.
+        SpaceError: it is not a formula over these dimensions.
     """
 
     def __init__(self, text: str, dimensions: Sequence[Dimension], what: str):

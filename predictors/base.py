@@ -45,26 +45,14 @@ PREDICTORS = Registry["type[Predictor]"](
     },
 )
 
+#: Zero-cost proxies, in the order of their tables' columns; `zero_cost` explains and computes them.
+PROXIES = ("grad_norm", "snip", "grasp", "synflow", "fisher", "jacob_cov", "naswot", "zen", "params", "macs")
 #: Those that look a table of zero-cost proxies up for the tasks that their columns name ("seg/mIoU").
 WITH_PROXIES = Registry["type[Predictor]"](
     "predictor",
     {
         "ensemble+proxies": "nasbench_mr.predictors.with_proxies:ProxyEnsemble",
-        **{
-            f"proxy-{name}": f"nasbench_mr.predictors.with_proxies:{name}"
-            for name in (
-                "grad_norm",
-                "snip",
-                "grasp",
-                "synflow",
-                "fisher",
-                "jacob_cov",
-                "naswot",
-                "zen",
-                "params",
-                "macs",
-            )
-        },
+        **{f"proxy-{name}": f"nasbench_mr.predictors.with_proxies:{name}" for name in PROXIES},
     },
 )
 

@@ -19,12 +19,11 @@ from nasbench_mr import checks, files, library, measured, space, workers
 from nasbench_mr.arrays import Codes, Floats, keys
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import CodeNotFoundError, TableError
+from nasbench_mr.predictors.base import PROXIES
 from nasbench_mr.release import Release
 from nasbench_mr.tasks import Task
 from nasbench_mr.trials import SCHEMA_VERSION
 
-#: Proxies of every release's tables, in their order; `zero_cost.PROXIES` explains them.
-NAMES = ("grad_norm", "snip", "grasp", "synflow", "fisher", "jacob_cov", "naswot", "zen", "params", "macs")
 #: Codes of one part of a resumable run.
 _AT_ONCE = 16
 
@@ -168,9 +167,11 @@ def read(path: Path) -> ProxyTable:
 
     arrow = read_arrow(path)
     lacking = [name for name in space.NAMES if name not in arrow.column_names]
-    names = [name for name in arrow.column_names if name in NAMES]
+    names = [name for name in arrow.column_names if name in PROXIES]
     if lacking or not names:
-        raise TableError(f"{path} is not a table of zero-cost proxies: expected codes and {', '.join(NAMES)}")
+        raise TableError(
+            f"{path} is not a table of zero-cost proxies: expected codes and {', '.join(PROXIES)}"
+        )
     try:
         about = json.loads((arrow.schema.metadata or {})[b"nasbench_mr"])
         about["problem"], about["num_classes"], about["width_mult"]

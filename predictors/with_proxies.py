@@ -16,7 +16,7 @@ from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.npz import State
 from nasbench_mr.predictors import proxy_tables
-from nasbench_mr.predictors.base import Predictor
+from nasbench_mr.predictors.base import PROXIES, Predictor
 from nasbench_mr.predictors.ensemble import Networks
 from nasbench_mr.predictors.proxy_tables import ProxyTable
 from nasbench_mr.tasks import Task
@@ -113,6 +113,6 @@ class ProxyAlone(Predictor):
             setattr(self, name, array)
 
 
-for _name in proxy_tables.NAMES:
+for _name in PROXIES:
     _members = {"proxy": _name, "__module__": __name__, "__doc__": f"The proxy `{_name}` alone."}
     globals()[_name] = type(_name, (ProxyAlone,), _members)

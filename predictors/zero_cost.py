@@ -31,6 +31,7 @@ from nasbench_mr.checks import at_least
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.errors import UnknownNameError, did_you_mean
 from nasbench_mr.extras import requires
+from nasbench_mr.predictors.base import PROXIES
 from nasbench_mr.tasks import Task
 
 with requires("search", "the zero-cost proxies"):
@@ -44,18 +45,6 @@ with requires("search", "the zero-cost proxies"):
 if TYPE_CHECKING:
     from nasbench_mr.arrays import Codes
 
-PROXIES = (
-    "grad_norm",
-    "snip",
-    "grasp",
-    "synflow",
-    "fisher",
-    "jacob_cov",
-    "naswot",
-    "zen",
-    "params",
-    "macs",
-)
 #: Frames of a clip.
 FRAMES = 2
 #: By class of object what an anchor head predicts at each place: two anchors of a class score, seven numbers

@@ -32,7 +32,7 @@ from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameErro
 from nasbench_mr.objective import COUNTS, Objective
 from nasbench_mr.search import base
 from nasbench_mr.search import reference as results
-from nasbench_mr.search.comparison import MAX_BUDGET, Comparison
+from nasbench_mr.search.comparison import COLUMNS, MAX_BUDGET, Comparison
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,15 +44,6 @@ SOURCES = ("table", "surrogate")
 SEARCHERS, FRONT_SEARCHERS = ("random", "local", "evolution"), ("random", "nsga2", "pareto-local")
 #: What workers do with a part: `part.run()`.
 RUN = pool.Work("operator:methodcaller", ("run",))
-#: The columns of a part's table, and their Arrow types.
-COLUMNS = {
-    "seed": "int32",
-    "fidelity": "int64",
-    "evaluations": "double",
-    "spent": "double",
-    "values": "double",
-    "best": "double",
-}
 #: Seeds in a part. Fixed, so that neither the number of workers nor an interruption changes a result.
 BLOCK = 25
 

@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ABOUT, TRACE, RUNS = "comparison.json", "trace.parquet", "runs.parquet"
+#: The columns of a part's table, and their Arrow types.
+COLUMNS = {
+    "seed": "int32",
+    "fidelity": "int64",
+    "evaluations": "double",
+    "spent": "double",
+    "values": "double",
+    "best": "double",
+}
 #: The columns of the two tables; these of them are texts.
 _COLUMNS = {
-    TRACE: ("task", "searcher", "seed", "fidelity", "evaluations", "spent", "values", "best"),
+    TRACE: ("task", "searcher", *COLUMNS),
     RUNS: ("task", "searcher", "seed", "best", "code"),
 }
 _TEXTS = ("task", "searcher", "code")

@@ -22,6 +22,7 @@ import numpy as np
 from nasbench_mr import __version__, checks, release, table, values
 from nasbench_mr.errors import InvalidArgumentError, ReleaseError, TableError, UnknownTaskError, did_you_mean
 from nasbench_mr.release import Release
+from nasbench_mr.search import comparison
 from nasbench_mr.search.comparison import Comparison
 
 if TYPE_CHECKING:
@@ -33,16 +34,7 @@ if TYPE_CHECKING:
 #: Evaluations of each run.
 BUDGET = 300
 #: The columns of a file, and their Arrow types. `code` is known for a run's last row, which is its best code.
-COLUMNS = {
-    "searcher": "string",
-    "seed": "int32",
-    "fidelity": "int64",
-    "evaluations": "double",
-    "spent": "double",
-    "values": "double",
-    "best": "double",
-    "code": "string",
-}
+COLUMNS = {"searcher": "string", **comparison.COLUMNS, "code": "string"}
 #: What a comparison must have been run with, to be drawn beside these.
 SETTINGS = {"source": "table", "max_macs": None, "max_params": None, "distinct": False, "batch": 1}
 _AGAIN = "install the release again"

@@ -1,4 +1,4 @@
-"""What runs a network for a measurement: PyTorch as it is, compiled, or the ONNX runtime.
+"""Run a network for a measurement: PyTorch as it is, compiled, or the ONNX runtime.
 
 A runtime is a function from a network and an input to a function that runs the network once and returns when
 the result is there.

@@ -32,11 +32,11 @@ class Proxies(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        from nasbench_mr.predictors.proxy_tables import NAMES
+        from nasbench_mr.predictors.base import PROXIES
 
         add = parser.add_argument
         add_tasks(parser, "the tasks whose codes and networks are meant", first=True)
-        add("--names", nargs="+", action=Names, metavar="P", help=f"{', '.join(NAMES)} (default: all)")
+        add("--names", nargs="+", action=Names, metavar="P", help=f"{', '.join(PROXIES)} (default: all)")
         add("--seed", type=whole, default=0, metavar="K", help="of weights and inputs (default 0)")
         add("--batch", type=whole, default=8, metavar="N", help="images in a batch (default 8)")
         add("--size", type=whole, default=64, metavar="N", help="their sides in pixels (default 64)")
@@ -51,8 +51,9 @@ class Proxies(Command):
 
     def run(self, args: argparse.Namespace) -> None:
         from nasbench_mr.predictors import proxy_tables, zero_cost
+        from nasbench_mr.predictors.base import PROXIES
 
-        names = tuple(args.names or proxy_tables.NAMES)
+        names = tuple(args.names or PROXIES)
         zero_cost.check_names(names)
         bench = open_release(args)
         paths: list[Path] = []
