@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import files, table_cache, trials
-from nasbench_mr.checks import plain
+from nasbench_mr.checks import json_object, plain
 from nasbench_mr.errors import (
     IntegrityError,
     ReleaseError,
@@ -131,18 +131,9 @@ class Release:
         folder = Path(os.path.abspath(path))  # the process may change its folder later
         manifest = folder / MANIFEST
         try:
-            if (size := os.path.getsize(manifest)) > MAX_MANIFEST:
-                raise ReleaseError(f"{manifest} has {size:,} bytes; expected at most {MAX_MANIFEST:,}")
-            text = manifest.read_text(encoding="utf-8")
-            data = json.loads(text)
-            if "\\u" in text:
-                json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair is not text
+            data = read_manifest(manifest)
         except FileNotFoundError:
             raise ReleaseNotFoundError(f"{folder} is not a release: it has no {MANIFEST}") from None
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, ReleaseError):
-                raise
-            raise ReleaseError(f"{manifest} is not JSON: {error}") from None
         try:
             if data.pop("schema_version") > trials.SCHEMA_VERSION:
                 raise ReleaseError(f"{folder} needs a newer nasbench-mr: pip install -U nasbench-mr")
@@ -213,6 +204,18 @@ class Release:
         return ReleaseError(
             f"{self}: {self.path / name} is missing; install the release again (nasbench-mr fetch)"
         )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return what a manifest says: `release.json`, or that of weights.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ReleaseError: it is too large, or is not a JSON object.
+    """
+    if (size := os.path.getsize(path)) > MAX_MANIFEST:
+        raise ReleaseError(f"{path} has {size:,} bytes; expected at most {MAX_MANIFEST:,}")
+    return json_object(path.read_bytes(), str(path), ReleaseError)
 
 
 def _check_about(about: Mapping[str, Any], where: Path) -> None:

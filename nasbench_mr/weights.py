@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 MANIFEST = "weights.json"
 #: The entry of a file's metadata that says what was trained.
 ENTRY = "nasbench_mr"
-#: Bytes of a part's manifest.
-MAX_MANIFEST = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -203,10 +201,8 @@ class Weights:
         path = Path(os.path.abspath(folder))
         manifest = path / MANIFEST
         try:
-            if (size := manifest.stat().st_size) > MAX_MANIFEST:
-                raise ReleaseError(f"{manifest} has {size:,} bytes; expected at most {MAX_MANIFEST:,}")
-            data = json_object(manifest.read_bytes(), str(manifest), ReleaseError)
-        except OSError:
+            data = release.read_manifest(manifest)
+        except (FileNotFoundError, NotADirectoryError):
             raise ReleaseNotFoundError(f"{path} has no weights: it has no {MANIFEST}") from None
         try:
             release.check_name(data["release"], data["version"])

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import torch
 
 
+#: Zero-cost proxies, in the order of their tables' columns; `zero_cost` explains and computes them.
+PROXIES = ("grad_norm", "snip", "grasp", "synflow", "fisher", "jacob_cov", "naswot", "zen", "params", "macs")
 #: Every predictor there is, the default first.
 PREDICTORS = Registry["type[Predictor]"](
     "predictor",
@@ -42,19 +44,13 @@ PREDICTORS = Registry["type[Predictor]"](
         "forest": "nasbench_mr.predictors.classical:Forest",
         "gp": "nasbench_mr.predictors.gaussian_process:GaussianProcess",
         "ridge": "nasbench_mr.predictors.classical:Ridge",
-    },
-)
-
-#: Zero-cost proxies, in the order of their tables' columns; `zero_cost` explains and computes them.
-PROXIES = ("grad_norm", "snip", "grasp", "synflow", "fisher", "jacob_cov", "naswot", "zen", "params", "macs")
-#: Those that look a table of zero-cost proxies up for the tasks that their columns name ("seg/mIoU").
-WITH_PROXIES = Registry["type[Predictor]"](
-    "predictor",
-    {
         "ensemble+proxies": "nasbench_mr.predictors.with_proxies:ProxyEnsemble",
         **{f"proxy-{name}": f"nasbench_mr.predictors.with_proxies:{name}" for name in PROXIES},
     },
 )
+
+#: Those that look a table of zero-cost proxies up for the tasks that their columns name ("seg/mIoU").
+WITH_PROXIES = ("ensemble+proxies", *(f"proxy-{name}" for name in PROXIES))
 
 _FORMAT = "nasbench-mr predictor"
 #: The least and the largest possible value of each column; None where there is none.
@@ -249,8 +245,8 @@ class GradientPredictor(Predictor):
 
 
 def names() -> tuple[str, ...]:
-    """All registered predictors, the default first."""
-    return PREDICTORS.names
+    """Return the predictors that need codes and values alone, the default first."""
+    return tuple(name for name in PREDICTORS if name not in WITH_PROXIES)
 
 
 def make(
@@ -270,11 +266,7 @@ def make(
         InvalidArgumentError: it has no such option.
         MissingExtraError: the library it needs is not installed.
     """
-    kind = (
-        WITH_PROXIES[name]
-        if isinstance(name, str) and name in WITH_PROXIES
-        else PREDICTORS.find(name, Predictor)
-    )
+    kind = PREDICTORS.find(name, Predictor)
     shown = f"predictor {(name if isinstance(name, str) else name.__name__)!r}"
     plugins.check_options(kind, options, shown, ("seed", "space"))
     try:

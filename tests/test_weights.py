@@ -182,6 +182,7 @@ def test_altered_parts_are_refused(part: Weights, tmp_path: Path) -> None:
         "",
         "[]",
         "{}",
+        r'{"release": "\ud800"}',
         '{"release": "mini", "version": "1.0.0", "digest": "", "files": {"../x": {}}}',
     ):
         (swapped / "weights.json").write_text(text)

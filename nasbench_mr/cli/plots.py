@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nasbench_mr import plot, progress
 from nasbench_mr.cli.command import Command, add_json, add_tasks, picture, print_json
-from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, ReleaseNotFoundError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,4 +85,10 @@ class Plot(Command):
         kind = args.kind or "scatter"
         if kind not in views.KINDS:
             raise UnknownNameError(f"no plot {kind!r} of a release: {did_you_mean(kind, views.KINDS)}")
-        return views.KINDS[kind](load(args.what), args.tasks)
+        try:
+            bench = load(args.what)
+        except ReleaseNotFoundError as error:
+            raise ReleaseNotFoundError(
+                f"{error}; nor is it a comparison (nasbench-mr compare --out writes one)"
+            ) from None
+        return views.KINDS[kind](bench, args.tasks)

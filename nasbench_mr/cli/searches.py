@@ -296,9 +296,9 @@ def _preset(text: str | None) -> dict[str, Any]:
 
 
 def _weights(names: Sequence[str]) -> dict[str, float]:
-    """Return "seg=2", "video" as weights."""
+    """Return "seg=2", "video" as weights; "seg+video" is two, as in `compare`."""
     weights: dict[str, float] = {}
-    for name in names:
+    for name in (term for given in names for term in ([given] if "=" in given else given.split("+"))):
         key, equals, weight = name.partition("=")
         try:
             value = float(weight) if equals else 1.0
@@ -555,9 +555,9 @@ class Compare(Command):
         print(format_table(_rows(found.ranks())))
         if len(found.searchers) > 1:
             tests = found.tests()
-            print(
-                f"\nOver {tests.count} {tests.blocks}: Friedman p = {tests.p:.2g}; pairs, Wilcoxon and Holm\n"
-            )
+            # Friedman's is a test of three searches or more.
+            all_alike = "" if math.isnan(tests.p) else f"Friedman p = {tests.p:.2g}; "
+            print(f"\nOver {tests.count} {tests.blocks}: {all_alike}pairs, Wilcoxon and Holm\n")
             print(format_table(_rows(tests.pairs.set_index("a"), "a")))
         if args.out:
             print(f"\nkept in {args.out}: nasbench-mr plot {args.out} --out comparison.png")

@@ -28,7 +28,10 @@ def test_plot_draws_a_comparison_and_a_release(
     for arguments, message in (
         ((kept, "--out", tmp_path / "a.jpg"), "expected a name that ends in .png, .pdf or .svg"),
         ((kept, "--out", tmp_path / "a.png", "--band", "min"), "no band 'min'"),
-        ((tmp_path / "nothing", "--out", tmp_path / "a.png"), "no release at"),
+        (
+            (tmp_path / "nothing", "--out", tmp_path / "a.png"),
+            "nor is it a comparison (nasbench-mr compare --out",
+        ),
         ((tmp_path / "nothing.parquet", "--out", tmp_path / "a.png"), "nothing.parquet"),
         ((kept,), "the following arguments are required: --out"),
     ):

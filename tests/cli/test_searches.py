@@ -41,6 +41,7 @@ def test_search_prints_a_code_and_what_is_known_of_it(read: Any, run: Run, tiny_
     objective = Objective.table(bench, "seg,video", max_macs=2e9)
     assert objective.evaluate(np.array([joint["code"]]))[0] == objective.best()
     assert row["std"] > 0
+    assert read("search", "seg+video", *asked[3:]) == found
     # The same in words.
     status, out, _ = run(*asked)
     assert status == 0
@@ -225,7 +226,7 @@ def test_compare_prints_regret_ranks_and_tests(
     for text in (
         "Median regret after 10 evaluations, 5 runs each",
         "Mean rank",
-        "Over 10 runs: Friedman p = ",
+        "Over 10 runs: pairs, Wilcoxon and Holm",
     ):
         assert text in out
     for task in ("seg", "video"):
@@ -243,6 +244,11 @@ def test_compare_prints_regret_ranks_and_tests(
         (["--tasks", "seg", "--searchers", "evolution:population"], "is not an option; expected name=value"),
         (["--tasks", "seg", "--budget", "0"], "budget is 0"),
         (["--tasks", "seg", "--seeds", "none"], "--seeds: 'none' is not a whole number"),
+        (
+            ["seg", "video", "--front"],
+            "'seg' is one objective; expected those of a front joined with \"+\", such as seg+video",
+        ),
+        (["seg", "--front"], "such as seg+macs"),
         (["--tasks", "seg", "--max-params", "1"], "no code of the table"),
     ],
 )
