@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nasbench_mr.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nasbench_mr.errors import NasbenchMRError
 
 
@@ -25,6 +27,17 @@ def at_least(least: int, name: str, value: object) -> int:
     return number
 
 
+def _float(value: object) -> float:
+    """Return a number as Python's own; not a truth value, nor the number in a text.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is something else.
+    """
+    if isinstance(value, (str, bytes, bool)) or getattr(getattr(value, "dtype", None), "kind", "f") == "b":
+        raise TypeError
+    return float(value)  # type: ignore[arg-type]
+
+
 def positive(name: str, value: object, kind: str = "a positive number", most: float = float("inf")) -> float:
     """Return a positive number of at most `most`, which may be infinite.
 
@@ -32,11 +45,23 @@ def positive(name: str, value: object, kind: str = "a positive number", most: fl
         InvalidArgumentError: it is not; says what `kind` of number was expected.
     """
     try:
-        if not isinstance(value, (str, bytes, bool)) and 0 < (number := float(value)) <= most:  # type: ignore[arg-type]
+        if 0 < (number := _float(value)) <= most:
             return number
     except (TypeError, ValueError, OverflowError):
         pass
     raise InvalidArgumentError(f"{name} is {value!r}; expected {kind}")
+
+
+def flag(name: str, value: object) -> bool:
+    """Return True or False, NumPy's and pandas' included.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
+    plain = value.item() if getattr(value, "ndim", None) == 0 else value
+    if not isinstance(plain, bool):
+        raise InvalidArgumentError(f"{name} is {value!r}; expected True or False")
+    return plain
 
 
 def limit(name: str, value: object) -> float:
@@ -68,7 +93,7 @@ def plain(name: str, value: Any) -> Any:
 
 
 def json_object(text: str | bytes, where: str, error: type[NasbenchMRError]) -> dict[str, Any]:
-    """Return the JSON object in a text from outside.
+    """Return the JSON object in a text from outside, which is UTF-8; all texts in it are valid Unicode.
 
     Args:
         where: what the text is called in errors.
@@ -77,7 +102,10 @@ def json_object(text: str | bytes, where: str, error: type[NasbenchMRError]) -> 
     import json
 
     try:
+        text = text if isinstance(text, str) else text.decode("utf-8")
         data = json.loads(text)
+        if "\\u" in text:
+            json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair is not text
     except (ValueError, RecursionError) as failure:
         raise error(f"{where} is not JSON: {failure}") from None
     if not isinstance(data, dict):
@@ -92,11 +120,9 @@ def finite(name: str, value: object, least: float = float("-inf")) -> float:
         InvalidArgumentError: it is not.
     """
     try:
-        if isinstance(value, (str, bytes, bool)) or not least <= (number := float(value)) < float("inf"):  # type: ignore[arg-type]
+        if not (float("-inf") < (number := _float(value)) < float("inf") and number >= least):
             raise TypeError
-        if number == float("-inf"):
-            raise TypeError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         limit = "" if least == float("-inf") else f", at least {least:g}"
         raise InvalidArgumentError(f"{name} is {value!r}; expected a finite number{limit}") from None
     return number
@@ -121,3 +147,14 @@ def seed(value: object) -> int:
 def short_seed(number: int) -> int:
     """Return a seed of 31 bits for libraries that take no longer one: the seed itself where it is short."""
     return number if number < 2**31 else (number * 0x9E3779B97F4A7C15 % 2**64) >> 33
+
+
+def generator(given: int | np.random.Generator) -> np.random.Generator:
+    """Return the generator given, or a new one of the seed given.
+
+    Raises:
+        InvalidArgumentError: see `seed`.
+    """
+    import numpy as np
+
+    return given if isinstance(given, np.random.Generator) else np.random.default_rng(seed(given))

@@ -16,6 +16,7 @@ the task (except 3ddet, whose `flops` follow another rule; there the table's col
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,7 @@ import numpy.typing as npt
 
 from nasbench_mr import space, spaces
 from nasbench_mr.arrays import Codes
-from nasbench_mr.checks import at_least
+from nasbench_mr.checks import at_least, positive
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
 
@@ -143,8 +144,7 @@ def scale_width(codes: Codes, width_mult: float) -> npt.NDArray[np.int64]:
 
     `(n, 27)`.
     """
-    if not (width_mult > 0 and np.isfinite(width_mult)):
-        raise InvalidArgumentError(f"width_mult is {width_mult}; expected a positive number")
+    width_mult = positive("width_mult", width_mult, most=sys.float_info.max)
     scaled = codes.astype(np.int64)
     if width_mult != 1:
         dims = list(space.CHANNEL_DIMS)

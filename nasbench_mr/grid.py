@@ -22,6 +22,7 @@ import numpy.typing as npt
 from nasbench_mr import formula
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import Bools, Codes, Floats, Ints
+from nasbench_mr.checks import at_least, generator
 from nasbench_mr.description import Description, Dimension, Value
 from nasbench_mr.errors import OutOfSpaceError, SpaceError
 
@@ -235,9 +236,7 @@ class Grid:
 
     def sample(self, n: int, seed: int | np.random.Generator = 0) -> Codes:
         """Return `n` codes, uniform and independent: `(n, DIM)`."""
-        if n < 0:
-            raise OutOfSpaceError(f"n is {n}; expected a number of codes, at least 0")
-        rng = np.random.default_rng(seed)
+        n, rng = at_least(0, "n", n), generator(seed)
         return rng.integers(0, self.UPPER + 1, size=(n, self.DIM), dtype=np.int16)
 
     def neighbors(self, code: object) -> Codes:

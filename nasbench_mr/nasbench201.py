@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from nasbench_mr import space
 from nasbench_mr.arrays import Codes
+from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, did_you_mean
 from nasbench_mr.grid import Grid
 
@@ -92,8 +93,8 @@ def macs(
         resolution: the input's side in pixels, a multiple of 4; 16 for ImageNet16-120, 32 for CIFAR.
         num_classes: outputs of the classifier; 10, 100 or, for ImageNet16-120, 120.
     """
-    _check_network(resolution, num_classes)
-    if resolution % 4 or resolution < 4:
+    resolution, num_classes = at_least(1, "resolution", resolution), at_least(1, "num_classes", num_classes)
+    if resolution % 4:
         raise InvalidArgumentError(f"resolution is {resolution}; expected a multiple of 4")
     areas = [(resolution >> stage) ** 2 for stage in range(len(_CHANNELS))]
     fixed = 9 * 3 * _CHANNELS[0] * areas[0] + _CHANNELS[-1] * num_classes
@@ -106,7 +107,7 @@ def macs(
 
 def params(codes: object, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
     """Return the trainable parameters: `(n,)`. The published figures are these, rounded to 0.001 M."""
-    _check_network(RESOLUTION, num_classes)
+    num_classes = at_least(1, "num_classes", num_classes)
     fixed = (27 + 2) * _CHANNELS[0] + 2 * _CHANNELS[-1] + (_CHANNELS[-1] + 1) * num_classes
     for a, b in itertools.pairwise(_CHANNELS):
         fixed += (9 * a + 2) * b + (9 * b + 2) * b + a * b
@@ -120,12 +121,6 @@ def _convolutions(codes: object) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     checked = check(codes)
     ones, threes = ((checked == kind).sum(axis=1, dtype=np.int64) for kind in (_CONV1, _CONV3))
     return ones, threes
-
-
-def _check_network(resolution: object, num_classes: object) -> None:
-    for name, value in (("resolution", resolution), ("num_classes", num_classes)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise InvalidArgumentError(f"{name} is {value!r}; expected an integer, at least 1")
 
 
 # --- Codes that are one network -----------------------------------------------------------------------

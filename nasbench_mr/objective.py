@@ -12,6 +12,7 @@ domain and the values it is told, nothing else, so the same search runs on all t
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from nasbench_mr import cost, measured, spaces
 from nasbench_mr.arrays import ByValue, Codes, Costs, Floats, keys
+from nasbench_mr.checks import positive
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     CodeNotFoundError,
@@ -113,11 +115,8 @@ def parse_tasks(tasks: Tasks) -> dict[str, float]:
     weights = dict(tasks) if isinstance(tasks, Mapping) else dict.fromkeys(given, 1.0)
     if not weights or len(weights) != len(given):
         raise InvalidArgumentError(f"tasks are {tasks!r}; expected distinct names, at least one")
-    for key, weight in weights.items():
-        number = isinstance(weight, (int, float, np.number)) and not isinstance(weight, bool)
-        if not (number and weight > 0 and math.isfinite(weight)):
-            raise InvalidArgumentError(f"the weight of {key!r} is {weight!r}; expected a positive number")
-    return weights
+    most = sys.float_info.max
+    return {key: positive(f"the weight of {key!r}", weight, most=most) for key, weight in weights.items()}
 
 
 def goals(bench: Benchmark, tasks: Tasks, *, costs: bool = False) -> tuple[Goal, ...]:

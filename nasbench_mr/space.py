@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr.arrays import Codes
+from nasbench_mr.checks import at_least, generator, short_seed
+from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.errors import OutOfSpaceError, did_you_mean
 from nasbench_mr.extras import requires
 
@@ -324,12 +326,15 @@ def sample(n: int, seed: int | np.random.Generator = 0, scheme: str = "uniform")
 
     Returns:
         `(n, 27)` int16 array.
+
+    Raises:
+        OutOfSpaceError: no such scheme.
+        InvalidArgumentError: `n` or the seed is not a whole number, or is negative.
     """
     if scheme not in SCHEMES:
         raise OutOfSpaceError(f"no sampling scheme {scheme!r}: {did_you_mean(scheme, SCHEMES)}")
-    if n < 0:
-        raise OutOfSpaceError(f"n is {n}; expected a number of codes, at least 0")
-    rng = np.random.default_rng(seed)
+    n = at_least(0, "n", n)
+    rng = generator(seed)
     if scheme == "uniform":
         return (rng.integers(1, UPPER // STEP, size=(n, DIM), endpoint=True) * STEP).astype(np.int16)
     if scheme == "graded":
@@ -466,7 +471,8 @@ def configspace(seed: int | None = None) -> ConfigurationSpace:
     """
     with requires("space", "space.configspace()"):
         from ConfigSpace import ConfigurationSpace, OrdinalHyperparameter
-    space = ConfigurationSpace(name="nasbench-mr", seed=seed)
+    short = None if seed is None else short_seed(check_seed(seed))  # it takes no longer one
+    space = ConfigurationSpace(name="nasbench-mr", seed=short)
     for k, name in enumerate(NAMES):
         values = range(int(LOWER[k]), int(UPPER[k]) + 1, int(STEP[k]))
         space.add(OrdinalHyperparameter(name, list(values)))

@@ -19,8 +19,7 @@ import numpy as np
 from nasbench_mr import features
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import Codes, Floats
-from nasbench_mr.checks import at_least, positive
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.checks import at_least, finite, positive
 from nasbench_mr.extras import requires
 from nasbench_mr.npz import State
 from nasbench_mr.predictors.base import GradientPredictor, Predictor, Scaler, noise_of, share
@@ -73,9 +72,7 @@ class Networks(Predictor):
         self.hidden = tuple(at_least(1, "hidden", units) for units in hidden)
         self.epochs = None if epochs is None else at_least(1, "epochs", epochs)
         self.rate, self.dropout = positive("rate", rate), share("dropout", dropout)
-        if not (isinstance(decay, (int, float, np.number)) and decay >= 0):
-            raise InvalidArgumentError(f"decay is {decay!r}; expected a number, at least 0")
-        self.decay = decay
+        self.decay = finite("decay", decay, least=0)
 
     @abc.abstractmethod
     def _inputs(self, codes: Codes) -> Floats:

@@ -16,7 +16,7 @@ import numpy as np
 from nasbench_mr import features
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import Codes, Floats
-from nasbench_mr.checks import at_least, positive
+from nasbench_mr.checks import at_least, flag, positive
 from nasbench_mr.npz import State
 from nasbench_mr.predictors.base import GradientPredictor
 from nasbench_mr.predictors.columns import ByColumn, ColumnModel
@@ -143,7 +143,7 @@ class GaussianProcess(ByColumn, GradientPredictor):
         self.kernel_codes = at_least(1, "kernel_codes", kernel_codes)
         self.max_codes = at_least(1, "max_codes", max_codes)
         self.noises = tuple(positive("noises", noise) for noise in noises)
-        self.latent = latent
+        self.latent = flag("latent", latent)
         self._kernel: Kernel | None = None
 
     @property

@@ -115,6 +115,7 @@ def make(
     """
     from tqdm import tqdm
 
+    options = checks.plain("options", options)
     described = json.dumps([task.to_dict(), sorted(options.items())])
     folder = Path(out) / "parts" / "proxies" / task.name / hashlib.sha256(described.encode()).hexdigest()[:12]
     parts = [_part(path) for path in sorted(folder.glob("*.json"))]

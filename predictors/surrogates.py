@@ -18,7 +18,7 @@ from nasbench_mr import release as releases
 from nasbench_mr import workers as pool
 from nasbench_mr.arrays import Codes
 from nasbench_mr.benchmark import Benchmark, load
-from nasbench_mr.checks import plain
+from nasbench_mr.checks import at_least, plain
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.predictors import base, evaluation
 from nasbench_mr.predictors.ensemble import Ensemble
@@ -106,6 +106,7 @@ def fit_surrogates(
     if workers is None:
         large = sum(len(bench.codes(names[0])) for names in groups) >= _LARGE
         workers = min(pool.cores(), len(jobs)) if large else 0
+    workers = at_least(0, "workers", workers)
     work = pool.Work(f"{__name__}:_prepare", (os.fspath(extended.path), seed, options))
     bar = tqdm(total=len(jobs), desc="surrogates", unit="fit", disable=None if progress else True)
     done = {}

@@ -86,9 +86,7 @@ def compute(
     """
     task = registry.get(task) if isinstance(task, str) else task
     check_names(names)
-    check_seed(seed)
-    at_least(2, "batch", batch)
-    at_least(32, "size", size)
+    seed, batch, size = check_seed(seed), at_least(2, "batch", batch), at_least(32, "size", size)
     checked = space.check(codes)
     found = {name: np.empty(len(checked)) for name in names}
     for row, code in enumerate(checked):
@@ -136,7 +134,7 @@ class _Setting:
         return net.to(self.device).train()
 
     def noise(self, shape: Sequence[int], salt: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1009 + salt)
+        generator = torch.Generator().manual_seed((self.seed * 1009 + salt) % 2**63)
         return torch.randn(*shape, generator=generator).to(self.device)
 
     def inputs(self, task: Task, salt: int = 0) -> Tensor:
@@ -150,7 +148,7 @@ class _Setting:
         """Return the loss against random labels; a detector's against random targets, smooth L1."""
         if task.problem == "detection":
             return F.smooth_l1_loss(outputs, self.noise(outputs.shape, 1))
-        generator = torch.Generator().manual_seed(self.seed * 1009 + 1)
+        generator = torch.Generator().manual_seed((self.seed * 1009 + 1) % 2**63)
         shape = (len(outputs), *outputs.shape[2:])
         labels = torch.randint(outputs.shape[1], shape, generator=generator).to(self.device)
         return F.cross_entropy(outputs, labels)
@@ -165,7 +163,7 @@ def _of_code(code: Codes, task: Task, names: Sequence[str], setting: _Setting) -
     if "synflow" in names:
         values["synflow"] = synflow(net, setting.inputs(task)[:1].shape)
     if "zen" in names:
-        generator = torch.Generator().manual_seed(setting.seed * 1009 + 2)
+        generator = torch.Generator().manual_seed((setting.seed * 1009 + 2) % 2**63)
         net.float().train()
         for kernel in weights(net):
             drawn = torch.randn(kernel.shape, generator=generator)

@@ -383,7 +383,7 @@ def run(search: Searcher, objective: Objective, budget: float, batch: int = 1) -
 
 def run_all(searches: Sequence[Searcher], objective: Objective, budget: float, batch: int = 1) -> list[Trace]:
     """`run` for independent searches side by side, which measures faster: one question for all of them."""
-    check_budget(budget, batch)
+    budget, batch = check_budget(budget, batch)
     records = [_Record(search, objective.shape) for search in searches]
     active = records
     while active:
@@ -394,10 +394,10 @@ def run_all(searches: Sequence[Searcher], objective: Objective, budget: float, b
     return [record.trace(objective.unit) for record in records]
 
 
-def check_budget(budget: float, batch: int) -> None:
-    """Raise `InvalidArgumentError` where one of them is not positive."""
-    positive("budget", budget, "a positive number of evaluations", sys.float_info.max)
-    at_least(1, "batch", batch)
+def check_budget(budget: float, batch: int) -> tuple[float, int]:
+    """Return both, checked; raise `InvalidArgumentError` where one of them is not positive."""
+    budget = positive("budget", budget, "a positive number of evaluations", sys.float_info.max)
+    return budget, at_least(1, "batch", batch)
 
 
 class _Record:

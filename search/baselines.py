@@ -106,7 +106,7 @@ class Evolution(Searcher):
         sample: int = 10,
     ):
         super().__init__(domain, seed, epochs)
-        at_least(1, "population", population)
+        population = at_least(1, "population", population)
         self.sample = at_least(1, "sample", sample)
         self._alive: deque[tuple[float, Codes]] = deque(maxlen=population)
 

@@ -29,6 +29,7 @@ from nasbench_mr import __version__, files, plugins, table
 from nasbench_mr import workers as pool
 from nasbench_mr.checks import at_least, json_object, positive
 from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, WorkerError, did_you_mean
+from nasbench_mr.fronts import MAX_OBJECTIVES
 from nasbench_mr.objective import COUNTS, Objective
 from nasbench_mr.search import base
 from nasbench_mr.search import reference as results
@@ -107,12 +108,20 @@ def compare(
     given = usual if searchers is None else [searchers] if isinstance(searchers, type) else searchers
     texts = given if isinstance(given, str) else [_spec(searcher) for searcher in given]
     specs = _listed("searchers", texts)
+    if front and (alone := [name for name in names if "+" not in name]):
+        joined = "+".join(names[:MAX_OBJECTIVES]) if len(names) > 1 else f"{alone[0]}+macs"
+        raise InvalidArgumentError(
+            f'{alone[0]!r} is one objective; expected those of a front joined with "+", such as {joined}'
+        )
     if source not in SOURCES:
         raise UnknownNameError(f"no source {source!r}: {did_you_mean(source, SOURCES)}")
     seeds, workers = at_least(1, "seeds", seeds), None if workers is None else at_least(0, "workers", workers)
     pool.ENGINES.check(engine)
-    base.check_budget(positive("budget", budget, f"at most {MAX_BUDGET:g} evaluations", MAX_BUDGET), batch)
-    budget, batch = int(budget) if budget % 1 == 0 else float(budget), int(batch)
+    budget, batch = base.check_budget(
+        positive("budget", budget, f"a positive number of evaluations, at most {MAX_BUDGET:g}", MAX_BUDGET),
+        batch,
+    )
+    budget = int(budget) if budget % 1 == 0 else budget
     if distinct and source != "table":
         raise InvalidArgumentError(f"distinct is about tabulated codes; the source is {source!r}")
     asked = bench.releases_of(

@@ -5,6 +5,7 @@ Ding et al., "Learning Versatile Neural Architectures by Propagating Network Cod
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr.arrays import Codes
-from nasbench_mr.checks import finite
-from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
+from nasbench_mr.checks import finite, flag, positive
+from nasbench_mr.errors import UnknownNameError, did_you_mean
 from nasbench_mr.extras import requires
 from nasbench_mr.spaces import Space
 from nasbench_mr.threads import torch_threads
@@ -54,14 +55,15 @@ class Editing:
 
     def __post_init__(self) -> None:
         for name in ("rate", "target", "cost_target"):
-            if finite(name, getattr(self, name)) <= 0:
-                raise InvalidArgumentError(f"{name} is {getattr(self, name)}; expected a positive number")
-        finite("cost_weight", self.cost_weight, least=0)
+            self._keep(name, positive(name, getattr(self, name), most=sys.float_info.max))
+        self._keep("cost_weight", finite("cost_weight", self.cost_weight, least=0))
         if self.loss not in LOSSES:
             raise UnknownNameError(f"no loss {self.loss!r}: {did_you_mean(self.loss, LOSSES)}")
         for name in ("winner", "rounded"):
-            if not isinstance(getattr(self, name), bool):
-                raise InvalidArgumentError(f"{name} is {getattr(self, name)!r}; expected True or False")
+            self._keep(name, flag(name, getattr(self, name)))
+
+    def _keep(self, name: str, value: float | bool) -> None:
+        object.__setattr__(self, name, value)  # it is frozen for others
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Editing:

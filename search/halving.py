@@ -31,8 +31,8 @@ class SuccessiveHalving(Searcher):
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), *, factor: int = 3):
         super().__init__(domain, seed, epochs)
-        at_least(2, "factor", factor)
-        points = sorted(set(epochs))
+        factor = at_least(2, "factor", factor)
+        points = sorted({at_least(1, "an epoch", epoch) for epoch in epochs})
         if len(points) < 2:
             raise InvalidArgumentError(
                 f"{self.name!r} needs learning curves with at least two epochs; this objective has "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nasbench_mr.arrays import Codes, keys
-from nasbench_mr.checks import at_least
+from nasbench_mr.checks import at_least, finite
 from nasbench_mr.domain import Domain
 from nasbench_mr.objective import Goal
 from nasbench_mr.predictors.gaussian_process import GaussianProcess
@@ -64,7 +64,7 @@ class NCPSearch(ModelSearch):
     ):
         super().__init__(domain, seed, epochs, initial=initial, refit=refit)
         self.starts, self.steps = at_least(1, "starts", starts), at_least(1, "steps", steps)
-        self.explore = explore
+        self.explore = finite("explore", explore)
         self.model = GaussianProcess(seed, domain.space, noises=NOISES, latent=True)
         #: Values at hand when the kernel was chosen last.
         self._settled = 0

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from nasbench_mr.arrays import Codes, Floats, Ints, key
-from nasbench_mr.checks import at_least
+from nasbench_mr.checks import at_least, finite
 from nasbench_mr.domain import Domain
 from nasbench_mr.fronts import front, gain
 from nasbench_mr.predictors.gaussian_process import GaussianProcess
@@ -110,7 +110,7 @@ class NCPFront(ModelSearch):
     ):
         super().__init__(domain, seed, epochs, initial=initial, refit=refit)
         self.weights, self.starts = at_least(1, "weights", weights), at_least(1, "starts", starts)
-        self.steps, self.explore = at_least(1, "steps", steps), explore
+        self.steps, self.explore = at_least(1, "steps", steps), finite("explore", explore)
         self.model = GaussianProcess(seed, domain.space, noises=NOISES, latent=True)
 
     def _plan(self, count: int) -> Codes:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasbench_mr import nasbench201, space, spaces
-from nasbench_mr.errors import MissingExtraError, OutOfSpaceError
+from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, OutOfSpaceError
 
 # fmt: off
 NAMES = [
@@ -389,8 +389,10 @@ def test_published_mixture() -> None:
 def test_bad_samples() -> None:
     with pytest.raises(OutOfSpaceError, match="no sampling scheme 'uniforn': did you mean 'uniform'"):
         space.sample(1, scheme="uniforn")
-    with pytest.raises(OutOfSpaceError, match="n is -1"):
+    with pytest.raises(InvalidArgumentError, match="n is -1"):
         space.sample(-1)
+    with pytest.raises(InvalidArgumentError, match="seed is -1; expected an integer, at least 0"):
+        space.sample(1, seed=-1)
 
 
 @given(code=any_code)

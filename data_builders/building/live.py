@@ -20,6 +20,7 @@ import numpy as np
 
 from nasbench_mr import objective, tasks
 from nasbench_mr.arrays import Codes
+from nasbench_mr.checks import at_least
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.data_builders.training import recipes
@@ -127,7 +128,8 @@ def live(
     full = runner.chosen(list({id(r): r for _, r in terms}.values()))
     total = next(iter(full.values())).epochs
     halves = {total >> k for k in range(1, total.bit_length())}
-    points = sorted(halves if epochs is None else {*epochs})
+    points = sorted(halves if epochs is None else {at_least(1, "an epoch", epoch) for epoch in epochs})
+    [seed] = runner.as_seeds([seed])
     if points and not 1 <= points[0] <= points[-1] <= total:
         raise InvalidArgumentError(f"epochs are {points}; expected numbers from 1 to {total}")
     shorter: dict[tuple[str, int], tuple[Recipe, tasks.Task]] = {}

@@ -31,7 +31,7 @@ from nasbench_mr import cost, files, space, table, tasks
 from nasbench_mr import release as releases
 from nasbench_mr import workers as engines
 from nasbench_mr.arrays import Codes, Floats, key
-from nasbench_mr.checks import at_least
+from nasbench_mr.checks import at_least, flag, limit, positive
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.building import logs
 from nasbench_mr.data_builders.building.store import CURVE, Store, parse_curve, to_bytes, to_part
@@ -188,24 +188,23 @@ def draw_codes(n: int, seed: int = 0, scheme: str = "published", max_macs: float
         InvalidArgumentError: n is less than 1, or the seed than 0.
         InfeasibleError: codes of this scheme within the limit are too rare to draw n of them.
     """
-    if n < 1:
-        raise InvalidArgumentError(f"{n} codes; expected at least 1")
-    at_least(0, "the seed of codes", seed)
+    n, seed = at_least(1, "the number of codes", n), at_least(0, "the seed of codes", seed)
+    most = limit("max_macs", max_macs)
     found: dict[bytes, space.Code] = {}
     chunk = barren = 0
     while len(found) < n:
         drawn = space.sample(256, np.random.default_rng((seed, chunk)), scheme)
-        if max_macs is not None:
-            drawn = drawn[cost.macs(drawn) <= max_macs]
+        if most < math.inf:
+            drawn = drawn[cost.macs(drawn) <= most]
         before = len(found)
         for code in drawn:
             found.setdefault(key(code), tuple(code.tolist()))
         chunk += 1
         barren = 0 if len(found) > before else barren + 1
         if barren == _BARREN:
-            limit = "" if max_macs is None else f" of at most {max_macs:g} MACs"
+            limited = f" of at most {most:g} MACs" if most < math.inf else ""
             raise InfeasibleError(
-                f"found {len(found)} of {n} {scheme} codes{limit} among {256 * chunk:,} drawn; "
+                f"found {len(found)} of {n} {scheme} codes{limited} among {256 * chunk:,} drawn; "
                 "ask for fewer, or choose another scheme or limit"
             )
     return np.array(list(found.values())[:n], np.int16).reshape(n, space.DIM)
@@ -309,12 +308,10 @@ class Builder:
         unregistered: Iterable[Task] = (),
         **options: Any,
     ):
-        if retries < 0:
-            raise InvalidArgumentError(f"retries is {retries}; expected at least 0")
-        if time_limit is not None and not 0 < time_limit <= MAX_TIME:
-            raise InvalidArgumentError(
-                f"time_limit is {time_limit}; expected a positive number of seconds, at most {MAX_TIME:g}"
-            )
+        self.retries, keep_weights = at_least(0, "retries", retries), flag("keep_weights", keep_weights)
+        if time_limit is not None:
+            expected = f"a positive number of seconds, at most {MAX_TIME:g}"
+            time_limit = positive("time_limit", time_limit, expected, MAX_TIME)
         self.recipes = chosen(names)
         own = {task.name: task for task in unregistered}
         self.tasks = {
@@ -322,7 +319,6 @@ class Builder:
             for name, recipe in self.recipes.items()
         }
         self.store = Store(out, filesystem)
-        self.retries = retries
         if log is not None:
             logs.check(log)
         if self.store.local is None and (keep_weights or log is not None):
@@ -648,8 +644,8 @@ def clock(seconds: float) -> str:
     """Return a duration for people: "47 s", "12 min", "3.5 h", "9 d"."""
     if math.isnan(seconds):
         return "?"
-    for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
+    for most, unit, name in ((100, 1, "s"), (6000, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < most:
             return f"{seconds / unit:.3g} {name}"
     days = seconds / 86400
     return f"{days:.3g} d" if days < 1000 else f"{days:,.0f} d"
@@ -707,7 +703,7 @@ def build(
 
 def as_codes(codes: int | object) -> Codes:
     """Codes, or so many of `draw_codes`: `(n, 27)` int16."""
-    return draw_codes(int(codes)) if isinstance(codes, (int, np.integer)) else space.check(codes)
+    return draw_codes(codes) if isinstance(codes, (int, np.integer)) else space.check(codes)
 
 
 def as_seeds(seeds: int | Sequence[int]) -> list[int]:
@@ -716,11 +712,10 @@ def as_seeds(seeds: int | Sequence[int]) -> list[int]:
     Raises:
         InvalidArgumentError: there is none, or one is negative or too large for a table.
     """
-    if isinstance(seeds, (int, np.integer)):
-        listed = list(range(int(seeds)))
-    else:
-        listed = [int(seed) for seed in seeds]
-    if not listed or min(listed) < 0 or max(listed) >= 2**31:
+    if not isinstance(seeds, Iterable):
+        return list(range(at_least(1, "seeds", seeds)))
+    listed = [at_least(0, "a seed", seed) for seed in seeds]
+    if not listed or max(listed) >= 2**31:
         raise InvalidArgumentError(f"seeds are {seeds}; expected at least one, each from 0 to 2^31 - 1")
     return listed
 

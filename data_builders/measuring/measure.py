@@ -61,11 +61,9 @@ class Setting:
     max_spread: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("batch", "threads"):
-            checks.at_least(1, name, getattr(self, name))
-        checks.at_least(32, "size", self.size)
-        checks.at_least(ROUNDS, "repeat", self.repeat)
-        checks.positive("max_spread", self.max_spread)
+        for name, least in (("batch", 1), ("threads", 1), ("size", 32), ("repeat", ROUNDS)):
+            object.__setattr__(self, name, checks.at_least(least, name, getattr(self, name)))
+        object.__setattr__(self, "max_spread", checks.positive("max_spread", self.max_spread))
         RUNTIMES.check(self.runtime)
         if self.clock not in CLOCKS:
             raise InvalidArgumentError(f"clock is {self.clock!r}; expected one of {', '.join(CLOCKS)}")

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench_mr import __version__, space, tasks, tensors, weights
+from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.data_builders.detection.network import DetectionNet
 from nasbench_mr.data_builders.training import checkpoints, recipes
 from nasbench_mr.data_builders.training.distributed import SyncBatchNorm
@@ -118,7 +119,7 @@ def train(
     """
     code, recipe, where = space.parse(code), recipes.get(recipe), choose_device(device)
     _join(where)
-    run = _Run(code, recipe, int(seed), where, data)
+    run = _Run(code, recipe, check_seed(seed), where, data)
     result = run.train(None if checkpoint is None else Path(checkpoint), progress, on_epoch)
     if weights is not None and result.status == "ok" and run.share.rank == 0:
         run.save_weights(weights, result)

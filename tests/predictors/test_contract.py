@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import random
+import re
 import sys
 import tracemalloc
 import types
@@ -169,7 +170,7 @@ def test_options_without_names_are_refused_when_saving_not_when_loading(tmp_path
     ("options", "message"),
     [
         ({"rate": -5}, "rate is -5; expected a positive number"),
-        ({"decay": -1.0}, "decay is -1.0; expected a number, at least 0"),
+        ({"decay": -1.0}, "decay is -1.0; expected a finite number, at least 0"),
         ({"seed": -1}, "seed is -1; expected an integer, at least 0"),
         ({"members": 1}, "members is 1; expected an integer, at least 2"),
     ],
@@ -286,8 +287,14 @@ def test_gradients_belong_to_the_answers(kind: str) -> None:
 def test_the_registry_has_the_default_first() -> None:
     assert predictors.names() == ("ensemble", "ncp-mlp", "gbdt", "forest", "gp", "ridge")
     assert predictors.make().kind == "ensemble"
-    with pytest.raises(UnknownNameError, match="did you mean 'forest'"):
-        predictors.make("florest")
+    for wrong, meant in (
+        ("florest", "forest"),
+        ("proxy-snipp", "proxy-snip"),
+        ("ensemble+proxy", "ensemble+proxies"),
+    ):
+        with pytest.raises(UnknownNameError, match=f"did you mean '{re.escape(meant)}'"):
+            predictors.make(wrong)
+    assert predictors.make("proxy-snip").kind == "proxy-snip"
 
 
 @pytest.mark.parametrize(

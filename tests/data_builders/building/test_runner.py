@@ -512,10 +512,12 @@ def test_what_can_not_be_built_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidArgumentError):
             run(tmp_path, "instant", **options)
-    with pytest.raises(InvalidArgumentError, match="0 codes; expected at least 1"):
+    with pytest.raises(
+        InvalidArgumentError, match="the number of codes is 0; expected an integer, at least 1"
+    ):
         run(tmp_path, "instant", 0)
     for seeds in (0, [], [-1], [2**31]):
-        with pytest.raises(InvalidArgumentError, match="seeds are"):
+        with pytest.raises(InvalidArgumentError, match=r"seeds? (is|are)"):
             run(tmp_path, "instant", seeds=seeds)
     for trainer in ("nowhere:train", "fake_trainers:nothing", "fake_trainers"):
         with pytest.raises(InvalidArgumentError, match=f"no trainer '{trainer}'"):
