@@ -12,7 +12,9 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +45,18 @@ assert bench.query(code, "seg").source == "surrogate"
 print(sorted(one)[4] / 100, len(codes) / sorted(many)[4], "torch" in sys.modules)
 """
 
+# What a million codes take beyond what was there before; loading a model has asked it for some codes already.
+MEMORY = """
+import resource, sys
+from nasbench_mr import predictors, space
+model, codes = predictors.load(sys.argv[1]), space.sample(1_000_000, seed=0)
+unit = 1 if sys.platform == "darwin" else 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+before = peak()
+model.predict(codes)
+print(peak() - before)
+"""
+
 
 class Part(NamedTuple):
     """A predictor to fit on so many codes (None: all) of a split."""
@@ -58,7 +72,10 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="keep the parts' scores, and use those kept"
     )
+    parser.add_argument("--memory", action="store_true", help="what a million codes take in memory, no more")
     args = parser.parse_args()
+    if args.memory:
+        return report("Predictors, a million codes", memory())
     bench = tables()
     # The slow ones first, so that no core waits for one at the end.
     order = sorted(predictors.names(), key=lambda name: name != PAPER)
@@ -67,8 +84,10 @@ def main() -> None:
     found = in_parallel(partial(scored, bench.release.path, args.keep), parts)
     frame = pd.concat(found, ignore_index=True)
     report(
-        f"Predictors, means over {args.splits} splits", [*quality(frame), *speed(frame), *surrogate(bench)]
+        f"Predictors, means over {args.splits} splits",
+        [*quality(frame), *speed(frame), *surrogate(bench), *memory()],
     )
+    return None
 
 
 def scored(release: Path, keep: Path | None, part: Part) -> pd.DataFrame:
@@ -142,25 +161,43 @@ def speed(frame: pd.DataFrame) -> list[Figure]:
     ]
 
 
+def child(script: str, argument: str) -> list[str]:
+    """Return the words that a script prints in a process of its own, with one thread."""
+    return subprocess.run(
+        [sys.executable, "-P", "-c", script, argument],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    ).stdout.split()
+
+
 def surrogate(bench: Benchmark) -> list[Figure]:
     """Return what a query costs that a release's surrogate answers.
 
     How long it was fitted makes no difference.
     """
     release = fit_surrogates(bench, ["seg"], epochs=1)
-    output = subprocess.run(
-        [sys.executable, "-P", "-c", SURROGATE, str(release.path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-    ).stdout.split()
+    output = child(SURROGATE, str(release.path))
     one, rate, torch = float(output[0]), float(output[1]), output[2] == "True"
     return [
         Figure("surrogate: query, one code", f"{one * 1e6:.0f} us", "<= 300 us", one <= 300e-6),
         Figure("surrogate: query_many", f"{rate:,.0f} codes/s", ">= 20,000", rate >= 20e3),
         Figure("surrogate: imports torch", "yes" if torch else "no", "no", not torch),
     ]
+
+
+def memory(names: Sequence[str] = predictors.names()) -> list[Figure]:
+    """Return what each predictor, fitted to `mini-seg`, takes to predict a million codes."""
+    data = evaluation.gather(nasbench_mr.load("mini"), "mini-seg")
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            path = f"{folder}/{name}.npz"
+            predictors.make(name).fit(data.codes, data.values, data.names).save(path)
+            taken = int(child(MEMORY, path)[0])
+            figures.append(Figure(f"{name}: memory", f"{taken / 1e6:,.0f} MB", "<= 1,000 MB", taken <= 1e9))
+    return figures
 
 
 if __name__ == "__main__":

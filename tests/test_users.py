@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import checks, cost, nasbench201, predictors, progress, release, space, table, tasks
+from nasbench_mr import checks, cost, nasbench201, progress, release, space, table, tasks
 from nasbench_mr.cli import main
 from nasbench_mr.data_builders.building.runner import as_codes, as_seeds
 from nasbench_mr.data_builders.training import recipes
@@ -666,28 +666,6 @@ def test_numbers_of_any_library_are_taken() -> None:
     recipe = dataclasses.replace(recipes.get("mini-cls"), epochs=BYTE, lr=HALF)
     assert json.dumps(recipe.to_dict()) == json.dumps(
         dataclasses.replace(recipes.get("mini-cls"), epochs=2, lr=0.5).to_dict()
-    )
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("ensemble", {"members": BYTE, "hidden": (np.int64(8), BYTE), "epochs": LARGE, "dropout": HALF}),
-        ("ncp-mlp", {"epochs": BYTE, "held_out": HALF}),
-        ("gbdt", {"rounds": LARGE}),
-        ("forest", {"trees": BYTE}),
-        ("gp", {"kernel_codes": np.int64(20), "noises": (HALF,), "latent": np.bool_(True)}),
-    ],
-)
-def test_predictors_with_options_of_any_library_are_kept(
-    kind: str, options: dict[str, object], tmp_path: Path
-) -> None:
-    codes = space.sample(40, seed=0)
-    bounds = [(np.float32(0), np.int64(10**6))]
-    model = predictors.make(kind, seed=BYTE, **options).fit(codes, codes.sum(axis=1), bounds=bounds)
-    model.save(tmp_path / "model.npz")
-    np.testing.assert_array_equal(
-        predictors.load(tmp_path / "model.npz").predict(codes), model.predict(codes)
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from nasbench_mr import objective
 from nasbench_mr.analysis import kendall_tau
+from nasbench_mr.checks import positive
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.search.ncp import ncp
 
@@ -56,8 +57,7 @@ def rank_auxiliary(bench: Benchmark, primary: str, top: float = 0.1) -> list[Hel
         UnknownTaskError: no such task.
         InvalidArgumentError: `top` is not in (0, 1], or no other task shares codes with the primary.
     """
-    if not 0 < top <= 1:
-        raise InvalidArgumentError(f"top is {top}; expected a share above 0, at most 1")
+    top = positive("top", top, "a share above 0, at most 1", 1)
     task = bench.task(primary)
     helpers = []
     for name in bench.tasks:
