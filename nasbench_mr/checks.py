@@ -52,7 +52,7 @@ def positive(name: str, value: object, kind: str = "a positive number", most: fl
     raise InvalidArgumentError(f"{name} is {value!r}; expected {kind}")
 
 
-def flag(name: str, value: object) -> bool:
+def flag(name: str, value: Any) -> bool:
     """Return True or False, NumPy's and pandas' included.
 
     Raises:

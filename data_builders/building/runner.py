@@ -703,7 +703,7 @@ def build(
 
 def as_codes(codes: int | object) -> Codes:
     """Codes, or so many of `draw_codes`: `(n, 27)` int16."""
-    return draw_codes(codes) if isinstance(codes, (int, np.integer)) else space.check(codes)
+    return draw_codes(int(codes)) if isinstance(codes, (int, np.integer)) else space.check(codes)
 
 
 def as_seeds(seeds: int | Sequence[int]) -> list[int]:
