@@ -297,7 +297,9 @@ def _check_unique(columns: list[npt.NDArray[Any]], names: tuple[str, ...], where
         if all(column[a] == column[b] for column in columns):
             parts = zip(names, columns[-len(names) :], strict=True)
             shown = ", ".join(f"{name} {part[a]}" for name, part in parts)
-            raise TableError(f"{where}: rows {a} and {b} are the same trial (code and {shown})")
+            raise TableError(
+                f"{where}: rows {a} and {b} are the same trial (code and {shown}); keep one, or give each a seed"
+            )
 
 
 def read_arrow(path: str | os.PathLike[str] | IO[bytes], where: str | None = None) -> pa.Table:

@@ -156,7 +156,10 @@ def test_what_is_written_is_read(data: st.DataObject) -> None:
         ({"mIoU": [1, 2, None, 4, 5, 6]}, "row 2: status is 'ok' but mIoU is null"),
         ({"status": ["ok", "OK"] * 3}, "row 1: status is 'OK'; expected one of ok, diverged, failed"),
         ({"status": ["ok", None] * 3}, "row 1: status is None"),
-        ({"codes": CODES[[0, 1, 2, 1, 4, 5]]}, r"rows 1 and 3 are the same trial \(code and seed 0\)"),
+        (
+            {"codes": CODES[[0, 1, 2, 1, 4, 5]]},
+            r"rows 1 and 3 are the same trial \(code and seed 0\); keep one, or give each a seed",
+        ),
     ],
 )
 def test_bad_columns(change: dict[str, Any], message: str) -> None:

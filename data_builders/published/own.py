@@ -175,7 +175,8 @@ def understand(
     """
     path = Path(path)
     if not path.is_file():
-        raise InvalidArgumentError(f"no file at {path}")
+        what = f"{path} is a folder; expected one file" if path.is_dir() else f"no file at {path}"
+        raise InvalidArgumentError(what)
     base = _base("local" if into is None else into)
     known, described_space = _known(task, base), None if own_space is None else _space(own_space)
     if known is not None and described_space not in (None, known.space):
@@ -451,7 +452,7 @@ def _need_code(arrow: pa.Table, space_name: str | None) -> None:
             "; codes of another space need its description (--space FILE.toml)" if space_name is None else ""
         )
         raise TableError(
-            f"there is no column {wanted[0]!r}; expected {', '.join(wanted)}, or one column 'code'{other}"
+            f"there is no column 'code', nor {', '.join(wanted)}; it has {', '.join(names)}{other}"
         )
 
 

@@ -284,7 +284,7 @@ def put(row: int, column: str, value: Any) -> pd.DataFrame:
 TWICE = pd.concat([own(), own()[2:3]], ignore_index=True)
 WRONG: dict[str, tuple[pd.DataFrame, type[NasbenchMRError], str]] = {
     "no b2": (own(b2=None), TableError, r"no column 'b2'; expected i1, .*, o1, or one column 'code'"),
-    "no code": (own()[["acc"]], TableError, "no column 'i1'"),
+    "no code": (own()[["acc"]], TableError, r"there is no column 'code', nor i1, .*, o1; it has acc"),
     "no metric": (own(acc=None), TableError, "there is no metric"),
     "no rows": (own()[:0], TableError, "it has no rows"),
     "a name in other case": (own(Seed=0), TableError, "no column may be called 'Seed': did you mean 'seed'"),
@@ -502,7 +502,7 @@ def test_import_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         (["nowhere"], "'nowhere' does not exist; expected a folder or a table"),
         (["mine.csv"], "'mine.csv' is a file: say which task it is about, --task NAME"),
         (["."], "has no data/<setting>/trainval.pkl"),
-        (["--task", "mine", "."], "no file at ."),
+        (["--task", "mine", "."], ". is a folder; expected one file"),
         (["--task", "mine", "bad.csv"], "bad.csv: row 3: acc is 'high'; expected a number"),
         (["--task", "mine", "mine.csv", "--objective", "ac"], "did you mean 'acc'"),
         (["--task", "seg", "mine.csv"], "mine.csv: there is no column 'mIoU', the task's objective"),
