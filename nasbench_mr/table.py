@@ -298,7 +298,8 @@ def _check_unique(columns: list[npt.NDArray[Any]], names: tuple[str, ...], where
             parts = zip(names, columns[-len(names) :], strict=True)
             shown = ", ".join(f"{name} {part[a]}" for name, part in parts)
             raise TableError(
-                f"{where}: rows {a} and {b} are the same trial (code and {shown}); keep one, or give each a seed"
+                f"{where}: rows {a} and {b} are the same trial (code and {shown}); keep one, "
+                "or give each a seed"
             )
 
 
