@@ -21,7 +21,8 @@ import pytest
 
 import nasbench_mr
 from nasbench_mr import checks, cost, nasbench201, progress, release, space, table, tasks
-from nasbench_mr.cli import main
+from nasbench_mr.cli import importing, main
+from nasbench_mr.data_builders import published
 from nasbench_mr.data_builders.building.runner import as_codes, as_seeds
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import InvalidArgumentError
@@ -636,6 +637,20 @@ def test_what_may_take_seconds_has_a_line(
     monkeypatch.setattr(progress, "line", line)
     main(words.split())
     assert said in lines
+
+
+def test_an_import_stopped_at_its_surrogates_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    made = nasbench_mr.load("mini").release
+    monkeypatch.setattr(published, "import_release", lambda *_, **__: made)
+    monkeypatch.setattr(importing, "with_surrogates", stopped)
+    assert main(["import", str(tmp_path)]) == 130
+    kept = "tables that were installed are kept; rerun the command to fit their surrogates"
+    assert capsys.readouterr().err == f"nasbench-mr: interrupted: {kept}\n"
 
 
 def test_the_digests_to_cite_are_those_of_the_releases(published_release: Path | None) -> None:

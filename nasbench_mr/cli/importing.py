@@ -76,6 +76,11 @@ class Import(Command):
         add_surrogates(parser)
         add_json(parser)
 
+    def resume(self, args: argparse.Namespace) -> str:
+        if getattr(args, "task", None) is None:
+            return "tables that were installed are kept; rerun the command to fit their surrogates"
+        return super().resume(args)
+
     def run(self, args: argparse.Namespace) -> None:
         from nasbench_mr.data_builders import published
         from nasbench_mr.data_builders.published import published_files
