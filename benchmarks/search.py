@@ -174,7 +174,7 @@ def speed(bench: Benchmark, names: Sequence[str]) -> list[Figure]:
             ours >= 1000 * theirs,
         ),
         Figure(
-            f"joint NCP over {len(names)} tasks, {STARTS} starts, {STEPS} steps, {CORES} cores",
+            f"joint NCP over {len(names)} tasks, {STARTS} starts, {STEPS} steps, one thread",
             f"{joint:.2f} s",
             "<= 2 s",
             joint <= 2,

@@ -80,12 +80,13 @@ class Plan:
     """
 
     def __init__(self, count: int, size: int, share: Share, samples: int = 0):
-        used = min(samples or count, count)
+        # Of fewer samples than processes some are repeated, as torch's DistributedSampler does.
+        used = max(min(samples or count, count), share.world)
         self.batch = min(size, used) // share.world * share.world
         if not self.batch:
             raise RecipeError(
-                f"a batch of {min(size, used)} can't be shared by {share.world} processes; start at most "
-                f"{min(size, used)}, or give more samples a batch"
+                f"a batch of {size} can't be shared by {share.world} processes; start at most {size}, or give "
+                "more samples a batch"
             )
         self.count, self.steps, self.share = count, used // self.batch, share
 
@@ -94,7 +95,7 @@ class Plan:
         rng = np.random.default_rng((seed, epoch))
         order, numbers = torch.from_numpy(rng.permutation(self.count)), transforms.draw(rng, self.count)
         for start in range(0, self.steps * self.batch, self.batch):
-            own = slice(start + self.share.rank, start + self.batch, self.share.world)
+            own = torch.arange(start + self.share.rank, start + self.batch, self.share.world) % self.count
             yield order[own], numbers[own]
 
 

@@ -550,7 +550,15 @@ def test_processes_share_every_batch():
         assert torch.equal(u[0::2], u_even)
         assert torch.equal(u[1::2], u_odd)
     with pytest.raises(RecipeError, match="a batch of 3 can't be shared by 4 processes; start at most 3"):
-        inputs.Plan(3, 8, inputs.Share(0, 4))
+        inputs.Plan(8, 3, inputs.Share(0, 4))
+
+
+def test_processes_repeat_samples_where_they_are_fewer():
+    parts = [list(inputs.Plan(3, 8, inputs.Share(rank, 4)).epoch(seed=1, epoch=2)) for rank in range(4)]
+    drawn = [index.tolist() for ((index, _),) in parts]
+    assert sorted(sum(drawn[:3], [])) == [0, 1, 2]
+    assert drawn[3] == drawn[0]
+    assert torch.equal(parts[3][0][1], parts[0][0][1])
 
 
 def test_validation_that_cannot_be_measured_stops_before_training(data, tmp_path, monkeypatch):
