@@ -85,8 +85,8 @@ class Plan:
         self.batch = min(size, used) // share.world * share.world
         if not self.batch:
             raise RecipeError(
-                f"a batch of {size} can't be shared by {share.world} processes; start at most {size}, or give "
-                "more samples a batch"
+                f"a batch of {size} can't be shared by {share.world} processes; start at most {size}, or "
+                "give more samples a batch"
             )
         self.count, self.steps, self.share = count, used // self.batch, share
 
