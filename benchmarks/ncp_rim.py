@@ -289,6 +289,7 @@ def drawn(frame: pd.DataFrame) -> object:
         place = np.arange(len(methods)) + 0.2 * k
         panel.barh(place, gains, 0.2, color=looks[judge]["color"], label=judge)
     panel.set_yticks(np.arange(len(methods)) + 0.3, methods, fontsize=7)
+    panel.tick_params(axis="x", labelsize=7)
     panel.invert_yaxis()
     panel.axvline(0, color="black", linewidth=0.6)
     panel.set_xlabel(
