@@ -2,7 +2,7 @@
 
 `torch.onnx.export` serves any module, and takes a second for one of ours. Thousands of networks are measured;
 so `onnx_model` runs a network once, writes down the few operations it is made of, and folds batch norms, as
-the exporter does. A test holds it against the network itself and against the exporter.
+the exporter does. A test holds it against the network itself.
 """
 
 from __future__ import annotations
