@@ -138,11 +138,7 @@ class _Bounded:
 
 
 def write_tar(path: str | os.PathLike[str], members: Iterable[tuple[str, Path]]) -> None:
-    """Write (name, file) pairs as a .tar.gz. The same files give the same bytes: no times, no owners.
-
-    Raises:
-        StorageError: the disk is full or the folder can't be written.
-    """
+    """Write (name, file) pairs as a .tar.gz. The same files give the same bytes: no times, no owners."""
     with (
         files.atomic(path) as temporary,
         open(temporary, "wb") as raw,
@@ -154,3 +150,18 @@ def write_tar(path: str | os.PathLike[str], members: Iterable[tuple[str, Path]])
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o644
             tar.addfile(member, io.BytesIO(data))
+
+
+def pack(folder: Path, names: Iterable[str], top: str, target: str | os.PathLike[str]) -> Path:
+    """Write files of a folder as a tarball and, beside it, its `.sha256`; return the tarball's path.
+
+    Args:
+        names: the files. The tarball has them in a folder `top`.
+        target: a file name ending in .tar.gz, or a folder, where it becomes TOP.tar.gz.
+    """
+    path = Path(target)
+    if path.is_dir() or not path.name.endswith(".tar.gz"):
+        path = path / f"{top}.tar.gz"
+    write_tar(path, [(f"{top}/{name}", folder / name) for name in sorted(names)])
+    files.write_text(f"{path}.sha256", f"{files.sha256(path)}  {path.name}\n")
+    return path

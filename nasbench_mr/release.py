@@ -36,6 +36,8 @@ from nasbench_mr.tasks import Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from nasbench_mr.weights import Weights
+
 MANIFEST = "release.json"
 DEFAULT = "nasbench-mr"
 MINI, REFERENCE = "mini", "nasbench-mr-reference"
@@ -279,7 +281,7 @@ def check_name(name: str, version: str) -> None:
 
 
 def version_key(version: str) -> tuple[Any, ...]:
-    """Sorts versions as Semantic Versioning does: 1.0.0-partial.6 < 1.0.0 < 1.0.1."""
+    """Return a key that sorts versions as Semantic Versioning does: 1.0.0-partial.6 < 1.0.0 < 1.0.1."""
     match = _VERSION.fullmatch(version)
     if not match:
         return ((-1,),)
@@ -544,7 +546,7 @@ def extend(
     def fill_all(folder: Path) -> None:
         from nasbench_mr import table
 
-        _copy(base, [name for name in base.files if name not in tables], folder)
+        copy_files(base, [name for name in base.files if name not in tables], folder)
         for name, arrow in tables.items():
             table.write_arrow(arrow, folder / name)
         if fill is not None:
@@ -600,8 +602,8 @@ def _merged(known: Task, new: Task, base: Release) -> Task:
     )
 
 
-def _copy(base: Release, names: Iterable[str], folder: Path) -> None:
-    """Copy files of a release, checked, into another folder."""
+def copy_files(base: Release | Weights, names: Iterable[str], folder: Path) -> None:
+    """Copy files of a release, or of a part of it, checked, into another folder."""
     import shutil
 
     for name in names:
@@ -637,9 +639,7 @@ def verify(release: Release, progress: bool = False) -> None:
     from nasbench_mr import manifest, table, values
 
     manifest.check(json.loads((release.path / MANIFEST).read_text("utf-8")), release.path / MANIFEST)
-    present = {p.relative_to(release.path).as_posix() for p in release.path.rglob("*") if p.is_file()}
-    for name in sorted(present - set(release.files) - {MANIFEST}):
-        raise IntegrityError(f"{release}: {name} is not listed in {MANIFEST}")
+    check_listed(release, MANIFEST)
     for name, entry in tqdm(release.files.items(), "verify", disable=None if progress else True):
         path = release.path / name
         if not path.is_file():
@@ -674,6 +674,13 @@ def verify(release: Release, progress: bool = False) -> None:
         )
 
 
+def check_listed(found: Release | Weights, manifest: str) -> None:
+    """Raise `IntegrityError` where a release, or a part of it, has a file that its manifest does not list."""
+    present = {p.relative_to(found.path).as_posix() for p in found.path.rglob("*") if p.is_file()}
+    for name in sorted(present - set(found.files) - {manifest}):
+        raise IntegrityError(f"{found}: {name} is not listed in {manifest}")
+
+
 def check_cost(table: trials.Trials, space: str, where: str) -> None:
     """Raise `TableError` where a row's macs or params are not those of its code in this search space."""
     import numpy as np
@@ -695,31 +702,18 @@ def check_cost(table: trials.Trials, space: str, where: str) -> None:
 
 
 def pack(release: Release, target: str | os.PathLike[str]) -> Path:
-    """Write the release as a tarball and, beside it, its `.sha256`.
+    """Write the release as a tarball, and its `.sha256` beside it; return the path.
 
     The same files give the same bytes.
 
     Args:
         target: a file name ending in .tar.gz, or a folder, where it becomes <name>-<version>.tar.gz.
-
-    Returns:
-        The tarball's path.
     """
     from nasbench_mr import archives
 
     verify(release)
-    path = Path(target)
-    if path.is_dir() or not path.name.endswith(".tar.gz"):
-        path = path / f"{release.name}-{release.version}.tar.gz"
-    archives.write_tar(
-        path,
-        [
-            (f"{release.name}-{release.version}/{name}", release.path / name)
-            for name in sorted([*release.files, MANIFEST])
-        ],
-    )
-    files.write_text(f"{path}.sha256", f"{files.sha256(path)}  {path.name}\n")
-    return path
+    top = f"{release.name}-{release.version}"
+    return archives.pack(release.path, [*release.files, MANIFEST], top, target)
 
 
 def export(release: Release, folder: str | os.PathLike[str]) -> Path:
@@ -738,14 +732,14 @@ def export(release: Release, folder: str | os.PathLike[str]) -> Path:
     if target.exists():
         raise ReleaseError(f"{target} is there already; give the name of a folder that is not")
     with files.atomic_folder(target) as made:
-        _copy(release, release.files, made)
+        copy_files(release, release.files, made)
         for name, source in ((MANIFEST, MANIFEST), ("README.md", "DATASET_CARD.md")):
             shutil.copyfile(release.path / source, made / name)
     return target
 
 
 def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = None) -> Release:
-    """Unpacks a release tarball into the folder `target`, checked file by file; it stands there, or in the
+    """Unpack a release tarball into the folder `target`, checked file by file; it stands there, or in the
     one folder that the tarball holds.
 
     Raises:
@@ -754,22 +748,26 @@ def unpack(tarball: str | os.PathLike[str], target: Path, sha256: str | None = N
         UnsafeFileError: it is truncated, or holds links, devices, or paths outside its folder.
         ReleaseError: it does not hold one release.
     """
-    from nasbench_mr import archives
-
     if not os.path.isfile(tarball):
         raise ReleaseNotFoundError(f"no release at {os.fspath(tarball)!r}: expected a tarball")
+    try:
+        release = Release.open(extract(tarball, target, sha256))
+    except ReleaseNotFoundError:
+        raise ReleaseError(f"{tarball} is not a release: it has no {MANIFEST}") from None
+    verify(release)
+    return release
+
+
+def extract(tarball: str | os.PathLike[str], target: Path, sha256: str | None) -> Path:
+    """Unpack the tarball of a release, or of a part of it; return its one folder, or `target`."""
+    from nasbench_mr import archives
+
     if sha256 is not None:
         files.check_sha256(tarball, sha256)
     target.mkdir(parents=True, exist_ok=True)
     archives.extract_tar(tarball, target, max_members=MAX_FILES, largest=largest)
     tops = list(target.iterdir())
-    folder = tops[0] if len(tops) == 1 and tops[0].is_dir() else target
-    try:
-        release = Release.open(folder)
-    except ReleaseNotFoundError:
-        raise ReleaseError(f"{tarball} is not a release: it has no {MANIFEST}") from None
-    verify(release)
-    return release
+    return tops[0] if len(tops) == 1 and tops[0].is_dir() else target
 
 
 def largest(name: str) -> int:
@@ -780,7 +778,7 @@ def largest(name: str) -> int:
 
 
 def install(source: str | os.PathLike[str], sha256: str | None = None) -> Release:
-    """Installs a release from its folder or tarball; afterwards `find` knows it by name.
+    """Install a release from its folder or tarball; afterwards `find` knows it by name.
 
     Safe to run in several processes at once; an equal release that is there already stays.
 
@@ -797,7 +795,7 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Releas
         staged.mkdir()
         if os.path.isdir(source):
             given = Release.open(source)
-            _copy(given, given.files, staged)
+            copy_files(given, given.files, staged)
             shutil.copyfile(given.path / MANIFEST, staged / MANIFEST)
             release = Release.open(staged)
             verify(release)

@@ -78,11 +78,7 @@ class Trained:
 
     @classmethod
     def from_text(cls, text: str, where: str) -> Trained:
-        """Return what `to_text` wrote.
-
-        Raises:
-            IntegrityError: the text is malformed.
-        """
+        """Return what `to_text` wrote; raise `IntegrityError` where the text is malformed."""
         told = json_object(text, where, IntegrityError)
         try:
             first, second = map(int, told["stem_strides"])
@@ -121,31 +117,19 @@ def code_name(code: Iterable[int]) -> str:
 
 
 def save(path: str | os.PathLike[str], network: nn.Module, trained: Trained) -> None:
-    """Write a network's weights with what they are of.
-
-    Raises:
-        StorageError: the disk is full or the folder can't be written.
-    """
+    """Write a network's weights with what they are of."""
     from nasbench_mr import tensors
 
     tensors.save_weights(path, network, {ENTRY: trained.to_text()})
 
 
 def read(path: str | os.PathLike[str]) -> Trained:
-    """Return what a file's weights are of, from its header.
-
-    Raises:
-        IntegrityError: there is no such file, it is damaged, or it does not say.
-    """
+    """Return what a file's weights are of, from its header; raise `IntegrityError` where it does not say."""
     return _header(_head(path), path)
 
 
 def _head(path: str | os.PathLike[str]) -> bytes:
-    """Return a safetensors file's header.
-
-    Raises:
-        IntegrityError: there is none.
-    """
+    """Return a safetensors file's header; raise `IntegrityError` where there is none."""
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
@@ -259,14 +243,8 @@ class Weights:
 
 
 def verify(part: Weights) -> None:
-    """Re-hash every file, and check that it is of the trial that it is listed as.
-
-    Raises:
-        IntegrityError: a file is missing, altered, not listed, or of another trial.
-    """
-    present = {p.relative_to(part.path).as_posix() for p in part.path.rglob("*") if p.is_file()}
-    for name in sorted(present - set(part.files) - {MANIFEST}):
-        raise IntegrityError(f"{part}: {name} is not listed in {MANIFEST}")
+    """Re-hash every file and check what it is of; raise `IntegrityError` for those not listed, too."""
+    release.check_listed(part, MANIFEST)
     for name in part.files:
         part._checked(name)
 
@@ -339,13 +317,7 @@ def pack(part: Weights, target: str | os.PathLike[str]) -> Path:
 
     verify(part)
     top = f"{part.release}-weights-{part.version}"
-    path = Path(target)
-    if path.is_dir() or not path.name.endswith(".tar.gz"):
-        path = path / f"{top}.tar.gz"
-    names = sorted([*part.files, MANIFEST])
-    archives.write_tar(path, [(f"{top}/{name}", part.path / name) for name in names])
-    files.write_text(f"{path}.sha256", f"{files.sha256(path)}  {path.name}\n")
-    return path
+    return archives.pack(part.path, [*part.files, MANIFEST], top, target)
 
 
 def install(source: str | os.PathLike[str], sha256: str | None = None) -> Weights:
@@ -357,27 +329,18 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Weight
     """
     import shutil
 
-    from nasbench_mr import archives
-
     root = release.home() / "weights"
     with files.scratch_folder(root) as scratch:
         staged = scratch / "part"
+        staged.mkdir()
         if os.path.isdir(source):
             given = Weights.open(source)
-            for name in [*given.files, MANIFEST]:
-                if not (given.path / name).is_file():
-                    raise IntegrityError(f"{given}: {name} is missing")
-                (staged / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(given.path / name, staged / name)
-        elif not os.path.isfile(source):
-            raise ReleaseNotFoundError(f"no weights at {os.fspath(source)!r}: expected a folder or a tarball")
+            release.copy_files(given, given.files, staged)
+            shutil.copyfile(given.path / MANIFEST, staged / MANIFEST)
+        elif os.path.isfile(source):
+            staged = release.extract(source, staged, sha256)
         else:
-            if sha256 is not None:
-                files.check_sha256(source, sha256)
-            staged.mkdir(parents=True)
-            archives.extract_tar(source, staged, max_members=release.MAX_FILES, largest=release.largest)
-            tops = list(staged.iterdir())
-            staged = tops[0] if len(tops) == 1 and tops[0].is_dir() else staged
+            raise ReleaseNotFoundError(f"no weights at {os.fspath(source)!r}: expected a folder or a tarball")
         part = Weights.open(staged)
         verify(part)
         moved = [*part.path.iterdir()]

@@ -8,20 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import cost, plot, progress, space
-from nasbench_mr.cli.command import (
-    Command,
-    Names,
-    add_json,
-    add_limits,
-    add_release,
-    add_tasks,
-    folder_to_write,
-    format_table,
-    open_release,
-    picture,
-    print_json,
-    whole,
-)
+from nasbench_mr.cli import command
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.search.auxnas.choice import choose_code, rank_auxiliary
 from nasbench_mr.search.auxnas.config import BALANCES, VARIANTS, AuxConfig
@@ -45,7 +32,7 @@ def pixels(text: str) -> tuple[int, int]:
         ) from None
 
 
-class AuxNAS(Command):
+class AuxNAS(command.Command):
     """Train a primary network with auxiliary labels that the network itself does not need (Aux-NAS).
 
     PRIMARY is the task that counts, AUXILIARY are the tasks whose labels help: segmentation, normals, depth,
@@ -68,12 +55,14 @@ class AuxNAS(Command):
       nasbench-mr auxnas --rank mini-seg
     """
 
+    kept = "checkpoints"
+
     # fmt: off
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.usage = "%(prog)s PRIMARY [AUXILIARY ...] [options]"
         parser.add_argument("primary", nargs="?", metavar="PRIMARY", help="the task that counts")
         parser.add_argument(
-            "auxiliary", nargs="*", action=Names, metavar="AUXILIARY", help="the tasks that help"
+            "auxiliary", nargs="*", action=command.Names, metavar="AUXILIARY", help="the tasks that help"
         )
         parser.add_argument(
             "--data", default="indoor", metavar="D",
@@ -86,7 +75,7 @@ class AuxNAS(Command):
         )
         parser.add_argument("--size", type=pixels, metavar="HxW", help="resize images and labels to this")
         parser.add_argument(
-            "--limit", type=whole, default=0, metavar="N",
+            "--limit", type=command.whole, default=0, metavar="N",
             help="at most N samples of each split (default: all)",
         )
         parser.add_argument("--variant", help=f"{', '.join(VARIANTS)} (default: aux-nas)")
@@ -98,10 +87,10 @@ class AuxNAS(Command):
         parser.add_argument(
             "--auxiliary-code", metavar="CODE", help="the auxiliaries' (default: the primary's)"
         )
-        add_tasks(parser, "take the best code of this task in a release")
+        command.add_tasks(parser, "take the best code of this task in a release")
         parser.add_argument("--joint", action="store_true", help="let NCP find one code for all of --task")
-        add_limits(parser)
-        add_release(parser)
+        command.add_limits(parser)
+        command.add_release(parser)
         parser.add_argument(
             "--from", dest="begin", choices=("random", "single"),
             help="start from random weights (default) or from networks trained for each task alone",
@@ -115,43 +104,40 @@ class AuxNAS(Command):
             "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field (repeatable)"
         )
         parser.add_argument(
-            "--seed", type=whole, default=0, metavar="K", help="seed of everything random (default 0)"
+            "--seed", type=command.whole, default=0, metavar="K", help="seed of everything random (default 0)"
         )
         parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-        parser.add_argument("--out", type=folder_to_write, metavar="FOLDER", help="keep everything there")
+        parser.add_argument(
+            "--out", type=command.folder_to_write, metavar="FOLDER", help="keep everything there"
+        )
         parser.add_argument(
             "--engine", metavar="E", help="with --compare: where to train, local (default) or ray"
         )
         parser.add_argument(
-            "--workers", type=whole, metavar="N", help="with --compare: runs at once (default: one a core)"
+            "--workers", type=command.whole, metavar="N",
+            help="with --compare: runs at once (default: one a core)",
         )
         parser.add_argument(
-            "--compare", type=whole, metavar="N", help="train all variants with N seeds; needs --out"
+            "--compare", type=command.whole, metavar="N", help="train all variants with N seeds; needs --out"
         )
         parser.add_argument(
             "--also", action="append", default=[], metavar="'VARIANT FIELD=VALUE ...'",
             help="with --compare: one more variant, such as 'aux-nas cut=0.5' (repeatable)",
         )
         parser.add_argument(
-            "--plot", type=picture, metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)"
+            "--plot", type=command.picture, metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)"
         )
         parser.add_argument("--rank", metavar="TASK", help="rank a release's tasks as helpers for TASK")
-        add_json(parser)
+        command.add_json(parser)
     # fmt: on
-
-    def resume(self, args: argparse.Namespace) -> str:
-        if getattr(args, "out", None):
-            return f"what was trained is kept in {args.out}; rerun the command to resume"
-        return "nothing was kept; --out FOLDER keeps checkpoints"
 
     def run(self, args: argparse.Namespace) -> None:
         if args.rank:
-            rows = [dataclasses.asdict(helper) for helper in rank_auxiliary(open_release(args), args.rank)]
-            if args.json:
-                return print_json(rows)
-            print(format_table(rows))
-            print("\nTables can't tell whether training with both labels helps. Try it: auxnas --compare")
-            return None
+            rows = [
+                dataclasses.asdict(helper) for helper in rank_auxiliary(command.open_release(args), args.rank)
+            ]
+            more = "Tables can't tell whether training with both labels helps. Try it: auxnas --compare"
+            return command.show(args, rows, f"{command.format_table(rows)}\n\n{more}")
         if not args.primary:
             raise InvalidArgumentError("name a PRIMARY task, and AUXILIARY ones; or give --rank TASK")
         if args.compare is not None and not args.out:
@@ -174,7 +160,7 @@ class AuxNAS(Command):
 
             write_tables({result.config.variant: [result.to_dict()]}, Path(args.out) / "release")
         if args.json:
-            return print_json(result.to_dict())
+            return command.print_json(result.to_dict())
         print(result.report())
         macs = "" if result.macs is None else f"{result.macs:,} MACs for one image, "
         print(
@@ -211,7 +197,7 @@ class AuxNAS(Command):
                 "of a release's task, such as --task mini-seg"
             )
         else:
-            bench = open_release(args)
+            bench = command.open_release(args)
             with progress.line("choosing the primary's code"):
                 changes["primary_code"] = choose_code(
                     bench,
@@ -243,12 +229,9 @@ class AuxNAS(Command):
         rows = found.summary()
         if args.plot:
             plot.save(plots.runs(found), args.plot)
-        if args.json:
-            return print_json({"primary": args.primary, "summary": rows, "runs": found.runs})
-        if not any(row["diverged"] for row in rows):
-            rows = [{key: value for key, value in row.items() if key != "diverged"} for row in rows]
-        print(format_table(rows))
-        return None
+        columns = [key for key in rows[0] if key != "diverged" or any(row[key] for row in rows)]
+        data = {"primary": args.primary, "summary": rows, "runs": found.runs}
+        command.show(args, data, command.format_table(rows, columns))
 
 
 def _data(args: argparse.Namespace) -> AuxData:

@@ -12,19 +12,7 @@ from typing import TYPE_CHECKING
 
 from nasbench_mr import escape
 from nasbench_mr import release as releases
-from nasbench_mr.cli.command import (
-    Command,
-    add_json,
-    add_tasks,
-    amount,
-    check_release,
-    folder_to_write,
-    format_table,
-    number,
-    print_json,
-    tasks_of,
-    whole,
-)
+from nasbench_mr.cli import command
 from nasbench_mr.errors import InvalidArgumentError, ReleaseError
 
 if TYPE_CHECKING:
@@ -36,7 +24,7 @@ if TYPE_CHECKING:
 MAX_FAILURES = 10
 
 
-class Build(Command):
+class Build(command.Command):
     """Train codes for tasks and seeds, and write their tables.
 
     A trial is one code, trained for one task with one seed. Finished trials are in --out at once: rerun the
@@ -51,9 +39,11 @@ class Build(Command):
       nasbench-mr build seg --codes codes.txt --seeds 3 --out s3://bucket/seg --engine ray --gpus 0.5
     """
 
+    kept = "finished trials"
+
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
-        add_tasks(parser, "the tasks (or recipes), such as mini-cls seg", first=True)
+        command.add_tasks(parser, "the tasks (or recipes), such as mini-cls seg", first=True)
         add(
             "--codes",
             required=True,
@@ -61,18 +51,24 @@ class Build(Command):
             help="how many codes to draw; or a file: a code on each line, or CSV or Parquet with its columns",
         )
         add("--scheme", metavar="S", help="how to draw codes: published (default), uniform, ...")
-        add("--code-seed", type=whole, metavar="K", help="seed of the draw (default 0)")
+        add("--code-seed", type=command.whole, metavar="K", help="seed of the draw (default 0)")
         add(
             "--max-macs",
-            type=amount,
+            type=command.amount,
             metavar="N",
             help="draw codes of at most N MACs, such as 2e9 or 2G: those of the full-width 50-class network "
             "for a 128x128 image, whatever the task",
         )
-        add("--seeds", type=whole, default=1, metavar="K", help="train each with seeds 0 to K-1 (default 1)")
+        add(
+            "--seeds",
+            type=command.whole,
+            default=1,
+            metavar="K",
+            help="train each with seeds 0 to K-1 (default 1)",
+        )
         add(
             "--out",
-            type=folder_to_write,
+            type=command.folder_to_write,
             required=True,
             metavar="DIR",
             help="a folder, or a URI such as s3://bucket/folder",
@@ -80,7 +76,7 @@ class Build(Command):
         add("--engine", default="local", metavar="E", help="local (default) or ray")
         add(
             "--workers",
-            type=whole,
+            type=command.whole,
             metavar="N",
             help="trials at once (default: as many as there is room for)",
         )
@@ -91,11 +87,11 @@ class Build(Command):
         )
         add(
             "--gpus",
-            type=number,
+            type=command.number,
             metavar="F",
             help="ray: share of a GPU for a trial, such as 0.25 (default: one, if any)",
         )
-        add("--cpus", type=number, metavar="F", help="ray: cores for a trial (default 1)")
+        add("--cpus", type=command.number, metavar="F", help="ray: cores for a trial (default 1)")
         add("--data", metavar="DIR", help="the folder of the data sets (default: $NASBENCH_MR_DATA)")
         add("--device", metavar="D", help="cpu or cuda (default: a GPU where there is one)")
         add("--recipe", metavar="FILE", help="fields to override in all the recipes, JSON or TOML")
@@ -108,20 +104,20 @@ class Build(Command):
         )
         add(
             "--time-limit",
-            type=number,
+            type=command.number,
             metavar="S",
             help="kill a trial after S seconds, reading data included",
         )
         add(
             "--retries",
-            type=whole,
+            type=command.whole,
             default=2,
             metavar="N",
             help="try a failed trial N more times (default 2)",
         )
         add(
             "--checkpoints",
-            type=folder_to_write,
+            type=command.folder_to_write,
             metavar="DIR",
             help="keep trials in progress there, so that a killed one resumes",
         )
@@ -146,29 +142,22 @@ class Build(Command):
         add("--release", metavar="NAME@VERSION", help="make a release of all tables in --out at the end")
         add(
             "--release-to",
-            type=folder_to_write,
+            type=command.folder_to_write,
             metavar="DIR",
             help="the release's new folder (default: install it)",
         )
         add("--about", metavar="FILE", help="title, license, citation, ... of the release, JSON or TOML")
-        add_json(parser)
-
-    def resume(self, args: argparse.Namespace) -> str:
-        return f"finished trials are kept in {getattr(args, 'out', '--out')}; rerun the command to resume"
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> int | None:
         from nasbench_mr.data_builders.building import runner
         from nasbench_mr.data_builders.training import recipes
 
-        names = tasks_of(args)
+        names = command.tasks_of(args)
         changes = [recipes.read(args.recipe)] if args.recipe else []
         changes.append(recipes.parse_flags(args.set))
         about = recipes.read(args.about) if args.about else {}
-        name, at, version = (args.release or "").partition("@")
-        if args.release and not (name and at and version):
-            raise InvalidArgumentError(
-                f"--release is {args.release!r}; expected NAME@VERSION, such as mine@1.0.0"
-            )
+        name, version = command.name_and_version("--release", args.release)
         if args.release:
             releases.check_name(name, version)
         draw = {"seed": args.code_seed, "scheme": args.scheme, "max_macs": args.max_macs}
@@ -203,10 +192,9 @@ class Build(Command):
             if args.dry_run:
                 if args.engine == "ray" and args.workers is None:
                     raise InvalidArgumentError("--dry-run with --engine ray needs --workers N")
-                print_forecast(builder.forecast(trials, args.workers), args.json)
-                return None
+                return print_forecast(args, builder.forecast(trials, args.workers))
             if args.release and builder.pending(trials):
-                check_release(name, version, args.release_to)
+                command.check_release(name, version, args.release_to)
             report = builder.run(trials, progress=True)
             runner.compact(builder.store, builder.tasks.values())
             failures = [builder.records[o.trial].failures for o in report.failures if o.status == "failed"]
@@ -238,18 +226,14 @@ def without_bad(recipe: Recipe, data: str | None) -> Recipe:
     return screened
 
 
-def print_forecast(forecast: runner.Forecast, as_json: bool) -> None:
+def print_forecast(args: argparse.Namespace, forecast: runner.Forecast) -> None:
     """Print what a build would take."""
     from nasbench_mr.data_builders.building.runner import clock
 
-    if as_json:
-        return print_json({f.name: getattr(forecast, f.name) for f in dataclasses.fields(forecast)})
-    print(format_table(forecast.tasks))
+    told = f"about {clock(forecast.seconds)} with {forecast.workers} workers"
     if math.isnan(forecast.seconds):
-        print("\nnothing is timed yet: train a few codes of each task first, such as --codes 8")
-    else:
-        print(f"\nabout {clock(forecast.seconds)} with {forecast.workers} workers")
-    return None
+        told = "nothing is timed yet: train a few codes of each task first, such as --codes 8"
+    command.show(args, dataclasses.asdict(forecast), f"{command.format_table(forecast.tasks)}\n\n{told}")
 
 
 def print_report(report: runner.Report, out: str, made: Release | None, *, again: str, as_json: bool) -> None:
@@ -257,7 +241,7 @@ def print_report(report: runner.Report, out: str, made: Release | None, *, again
     from nasbench_mr.data_builders.building.runner import clock
 
     if as_json:
-        return print_json(
+        return command.print_json(
             {
                 "out": out,
                 "tasks": {name: dataclasses.asdict(counts) for name, counts in report.tasks.items()},
@@ -278,7 +262,7 @@ def print_report(report: runner.Report, out: str, made: Release | None, *, again
             }
         )
     rows = [{"task": name, **dataclasses.asdict(counts)} for name, counts in report.tasks.items()]
-    print(format_table(rows))
+    print(command.format_table(rows))
     for outcome in report.failures[:MAX_FAILURES]:
         print(f"{outcome.status}: {outcome.trial}: {outcome.error}")
     if len(report.failures) > MAX_FAILURES:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class Command:
-    """Base of all commands."""
+    """Base of all commands.
+
+    Attributes:
+        kept: what stays in the folder --out when the command is stopped; "": nothing does.
+    """
+
+    kept = ""
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the command's arguments."""
@@ -35,7 +41,11 @@ class Command:
 
     def resume(self, args: argparse.Namespace) -> str:
         """Say, after Ctrl-C, what was kept and how to resume."""
-        return "nothing was changed; rerun the command to start again"
+        if not self.kept:
+            return "nothing was changed; rerun the command to start again"
+        if out := getattr(args, "out", None):
+            return f"{self.kept} are kept in {out}; rerun the command to resume"
+        return f"nothing was kept; --out FOLDER keeps {self.kept}"
 
 
 # --- Values of options --------------------------------------------------------------------------------
@@ -181,11 +191,7 @@ def add_tasks(parser: argparse.ArgumentParser, text: str, *, first: bool = False
 
 
 def tasks_of(args: argparse.Namespace) -> list[str]:
-    """Return the tasks of a command that needs some.
-
-    Raises:
-        InvalidArgumentError: none was named.
-    """
+    """Return the tasks of a command that needs some; raise `InvalidArgumentError` where none was named."""
     if not args.tasks:
         raise InvalidArgumentError(
             f"no task is named; expected nasbench-mr {args.command} TASK [TASK ...]; "
@@ -215,6 +221,20 @@ def open_release(args: argparse.Namespace) -> Benchmark:
     for warning in caught:
         print(f"nasbench-mr: {warning.message}", file=sys.stderr)
     return bench
+
+
+def add_place(parser: argparse.ArgumentParser, default: str = "the only one there is") -> None:
+    """Add the word that names a release to `open_release`."""
+    text = f"a name, folder or tarball (default: {default})"
+    parser.add_argument("release", nargs="?", metavar="RELEASE", help=text)
+
+
+def name_and_version(option: str, text: str | None) -> tuple[str, str]:
+    """Return what NAME@VERSION says; two empty texts where the option is not given."""
+    name, at, version = (text or "").partition("@")
+    if text and not (name and at and version):
+        raise InvalidArgumentError(f"{option} is {text!r}; expected NAME@VERSION, such as mine@1.0.0")
+    return name, version
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -331,6 +351,14 @@ def check_release(name: str, version: str | None, folder: str | None) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add --json, for commands that print results."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def show(args: argparse.Namespace, data: Any, text: str | None = None) -> None:
+    """Print results: data as JSON with --json; else a text about them, by default a table of the rows."""
+    if args.json:
+        print_json(data)
+    else:
+        print(format_table(data) if text is None else text)
 
 
 def print_json(data: object) -> None:

@@ -9,23 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr.cli.command import (
-    Command,
-    Names,
-    add_json,
-    folder_to_write,
-    format_table,
-    number,
-    print_json,
-    whole,
-)
+from nasbench_mr.cli import command
 from nasbench_mr.errors import DatasetError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders.datasets import Dataset
 
 
-class Data(Command):
+class Data(command.Command):
     """Generate, fetch, pack or describe data sets.
 
     "make" generates a stand-in for a data set, in the layout of the real one. "fetch" downloads CIFAR-10 or
@@ -55,45 +46,51 @@ class Data(Command):
             sub.add_argument(
                 "name", nargs="?" if name == "info" else None, metavar="NAME", help="the data set"
             )
-            written = folder_to_write if name in ("make", "fetch") else str
+            written = command.folder_to_write if name in ("make", "fetch") else str
             sub.add_argument("folder", nargs="?", type=written, metavar="FOLDER", help="its folder")
-            add_json(sub)
+            command.add_json(sub)
             return sub
 
         make = action("make", self.make)
-        make.add_argument("--train", type=whole, metavar="N", help="training samples (of each class)")
-        make.add_argument("--val", type=whole, metavar="N", help="validation samples (of each class)")
+        make.add_argument("--train", type=command.whole, metavar="N", help="training samples (of each class)")
+        make.add_argument("--val", type=command.whole, metavar="N", help="validation samples (of each class)")
         make.add_argument(
-            "--seed", type=whole, metavar="K", help="the same seed makes the same files (default 0)"
+            "--seed", type=command.whole, metavar="K", help="the same seed makes the same files (default 0)"
         )
         make.add_argument("--mini", action="store_true", help="the sizes that suit trials of seconds")
-        make.add_argument("--workers", type=whole, metavar="N", help="processes (default 1)")
+        make.add_argument("--workers", type=command.whole, metavar="N", help="processes (default 1)")
         fetch = action("fetch", self.fetch)
         fetch.add_argument("--from", dest="source", metavar="TAR", help="a local tarball, or another address")
         pack = action("pack", self.pack)
         pack.add_argument(
-            "--out", type=folder_to_write, metavar="DIR", help="the folder of the packs (default: FOLDER)"
+            "--out",
+            type=command.folder_to_write,
+            metavar="DIR",
+            help="the folder of the packs (default: FOLDER)",
         )
         pack.add_argument(
             "--for",
             dest="tasks",
             nargs="+",
-            action=Names,
+            action=command.Names,
             metavar="T",
             help="pack it as the recipes of these tasks read it",
         )
         pack.add_argument(
-            "--splits", nargs="+", action=Names, metavar="S", help="which splits (default: train val)"
+            "--splits", nargs="+", action=command.Names, metavar="S", help="which splits (default: train val)"
         )
         pack.add_argument(
-            "--workers", type=whole, default=2, metavar="N", help="threads that decode (default 2)"
+            "--workers", type=command.whole, default=2, metavar="N", help="threads that decode (default 2)"
         )
         info = action("info", self.info)
         info.add_argument(
             "--verify", action="store_true", help="check the hashes of packs, and read every sample of files"
         )
         info.add_argument(
-            "--speed", type=number, metavar="S", help="measure: read each split at random for S seconds"
+            "--speed",
+            type=command.number,
+            metavar="S",
+            help="measure: read each split at random for S seconds",
         )
         for sub in (make, pack, info):
             sub.add_argument(
@@ -124,8 +121,8 @@ class Data(Command):
         path = generate.make(args.name, target, progress=True, **options)
         # All that was made, which may be less than what is read by default.
         known = datasets.reader(args.name).defaults("train")
-        whole: dict[str, Any] = {k: 0 for k in ("classes", "per_class") if k in known}
-        self._describe(args.name, path, args.json, splits=("train", "val"), options=whole)
+        everything: dict[str, Any] = {k: 0 for k in ("classes", "per_class") if k in known}
+        self._describe(args.name, path, args.json, splits=("train", "val"), options=everything)
 
     def fetch(self, args: argparse.Namespace) -> None:
         """Download cifar10 or camvid from its repository, or take it from a local tarball.
@@ -171,9 +168,7 @@ class Data(Command):
             for name, found in {datasets.pack_name(found): found for found in opened}.items():
                 path = Path(args.out or folder) / name
                 rows.append(_split_row(datasets.pack(found, path, args.workers, progress=True)))
-        if args.json:
-            return print_json(rows)
-        return print(format_table(rows))
+        command.show(args, rows)
 
     def info(self, args: argparse.Namespace) -> None:
         """List the data sets, or describe one: its layout, source, options, and what is there.
@@ -199,9 +194,7 @@ class Data(Command):
                     "here": str(path) if path.is_dir() else None,
                 }
             )
-        if args.json:
-            return print_json(rows)
-        return print(format_table(rows))
+        return command.show(args, rows)
 
     def _describe(
         self,
@@ -243,7 +236,7 @@ class Data(Command):
             "generator options": _defaults(generate.maker(name)) if name in generate.names() else None,
         }
         if as_json:
-            return print_json(
+            return command.print_json(
                 (about if args else {}) | {"path": str(path), "splits": rows, "problems": trouble}
             )
         if args:
@@ -254,7 +247,7 @@ class Data(Command):
             print()
         print(f"{path}" if path.is_dir() else f"not at {path}")
         if rows:
-            print(format_table(rows))
+            print(command.format_table(rows))
         for message in trouble.values():
             print(message)
         return None

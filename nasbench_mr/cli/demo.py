@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nasbench_mr import files, progress, spaces
 from nasbench_mr import release as releases
-from nasbench_mr.cli.command import Command, format_table
+from nasbench_mr.cli import command
 from nasbench_mr.cli.queries import best_rows, print_results, result_rows, task_rows
 from nasbench_mr.errors import MissingExtraError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
 
 
-class Demo(Command):
+class Demo(command.Command):
     """Take a tour of the benchmark: ask its tables, search a network for two tasks, train it.
 
     Runs on the embedded release "mini" and needs no network. Where this build of the package has none, it
@@ -42,7 +42,7 @@ class Demo(Command):
         bench = load(args.release or demo_release())
         names = bench.comparable()
         print(f"# {bench}: the tasks, and the range of each one's objective\n")
-        print(format_table(task_rows(bench)))
+        print(command.format_table(task_rows(bench)))
         code = tuple(bench.codes(names[0])[0].tolist())
         to_string = spaces.get(bench.task(names[0]).space).to_string
         print(f"\n# One code in every task: {to_string(code)}")
@@ -51,12 +51,12 @@ class Demo(Command):
         macs = bench.query_many(bench.codes(task), task, "macs")["macs"]
         limit = float(sorted(macs)[len(macs) // 2])
         print(f"\n# The best codes for {task} with at most {limit / 1e9:.3g} GMACs (the median)\n")
-        print(format_table(best_rows(bench, task, bench.best(task, 3, max_macs=limit))))
+        print(command.format_table(best_rows(bench, task, bench.best(task, 3, max_macs=limit))))
         print("\n# Do good codes agree? Kendall's tau of the tasks' objectives\n")
         tau = bench.correlation()
         labels = [str(label) for label in tau]
         rows = zip(labels, tau.to_numpy().round(2).tolist(), strict=True)
-        print(format_table([{"": a, **dict(zip(labels, row, strict=True))} for a, row in rows]))
+        print(command.format_table([{"": a, **dict(zip(labels, row, strict=True))} for a, row in rows]))
         try:
             found = _demo_search(bench, [task, *(t for t in names if t != task)][:2], limit)
             if _trained_in_seconds(bench):
@@ -91,7 +91,7 @@ def _demo_search(bench: Benchmark, names: Sequence[str], limit: float) -> tuple[
     for name, mean, std in zip(names, found.predicted[0].tolist(), found.std[0].tolist(), strict=True):
         best = bench.best(name, 1, max_macs=limit)[0][bench.task(name).objective]
         rows.append({"task": name, "predicted": mean, "std": std, "best tabulated": best})
-    print(format_table(rows))
+    print(command.format_table(rows))
     gmacs, millions = cost.macs(found.best)[0] / 1e9, cost.params(found.best)[0] / 1e6
     print(f"\n{gmacs:.3g} GMACs, {millions:.3g} M parameters")
     return found.best

@@ -8,10 +8,10 @@ import webbrowser
 from pathlib import Path
 
 from nasbench_mr import explorer, progress
-from nasbench_mr.cli.command import Command, add_release, add_tasks, file_to_write, open_release
+from nasbench_mr.cli import command
 
 
-class Explore(Command):
+class Explore(command.Command):
     """Look at the tables in a browser: a page in one file that needs no network.
 
     A scatter plot of every network, the tasks side by side, the network that you select, and its 27 integers
@@ -24,15 +24,18 @@ class Explore(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        add_tasks(parser, "the tasks to show (default: all)", first=True)
+        command.add_tasks(parser, "the tasks to show (default: all)", first=True)
         parser.usage = "%(prog)s [TASK ...] [options]"
         parser.add_argument(
-            "--out", type=file_to_write(".html", ".htm"), metavar="PAGE.html", help="the file to write"
+            "--out",
+            type=command.file_to_write(".html", ".htm"),
+            metavar="PAGE.html",
+            help="the file to write",
         )
-        add_release(parser)
+        command.add_release(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        bench = open_release(args)
+        bench = command.open_release(args)
         tasks = [bench.task(name).name for name in args.tasks] if args.tasks else None
         path = args.out
         if path is None:

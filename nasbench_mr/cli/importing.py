@@ -8,12 +8,12 @@ import os
 from typing import Any
 
 from nasbench_mr import escape, progress
-from nasbench_mr.cli.command import Command, add_json, check_release, print_json
+from nasbench_mr.cli import command
 from nasbench_mr.cli.releases import add_surrogates, announce, with_surrogates
 from nasbench_mr.errors import InvalidArgumentError
 
 
-class Import(Command):
+class Import(command.Command):
     """Import a local copy of the published tables, or a table of your own.
 
     A FOLDER has data/<setting>/trainval.pkl; settings that are not there are reported. A FILE (CSV or
@@ -33,25 +33,16 @@ class Import(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("path", help="a folder of published tables, or your file")
-        parser.add_argument("--task", metavar="NAME", help="the task that FILE is about")
-        parser.add_argument(
-            "--space", metavar="FILE.toml", help="what describes the space of FILE's codes, one of your own"
-        )
-        parser.add_argument("--into", metavar="R", help='the release to extend (default: "local")')
-        parser.add_argument(
-            "--objective", metavar="M", help="the metric to optimise; needed where FILE has several"
-        )
-        parser.add_argument(
-            "--minimize", metavar="M", action="append", default=[], help="a metric where smaller is better"
-        )
-        parser.add_argument(
-            "--maximize", metavar="M", action="append", default=[], help="a metric where larger is better"
-        )
-        parser.add_argument(
-            "--unit", metavar="M=U", action="append", default=[], type=unit, help="a metric's unit"
-        )
-        parser.add_argument(
+        add = parser.add_argument
+        add("path", help="a folder of published tables, or your file")
+        add("--task", metavar="NAME", help="the task that FILE is about")
+        add("--space", metavar="FILE.toml", help="what describes the space of FILE's codes, one of your own")
+        add("--into", metavar="R", help='the release to extend (default: "local")')
+        add("--objective", metavar="M", help="the metric to optimise; needed where FILE has several")
+        add("--minimize", metavar="M", action="append", default=[], help="a metric where smaller is better")
+        add("--maximize", metavar="M", action="append", default=[], help="a metric where larger is better")
+        add("--unit", metavar="M=U", action="append", default=[], type=unit, help="a metric's unit")
+        add(
             "--bounds",
             metavar="M=LOW:HIGH",
             action="append",
@@ -59,22 +50,16 @@ class Import(Command):
             type=bounds,
             help="a metric's least and largest possible value; either may be left out",
         )
-        parser.add_argument(
-            "--ignore", metavar="C", action="append", default=[], help="a column to leave out"
-        )
-        parser.add_argument(
-            "--trust-costs", action="store_true", help="keep macs and params that are not the codes'"
-        )
-        parser.add_argument(
+        add("--ignore", metavar="C", action="append", default=[], help="a column to leave out")
+        add("--trust-costs", action="store_true", help="keep macs and params that are not the codes'")
+        add(
             "--unchecked",
             action="store_true",
             help="accept published tables whose hash is not the pinned one",
         )
-        parser.add_argument(
-            "--replace", action="store_true", help="where a trial's code and seed are there, take the file's"
-        )
+        add("--replace", action="store_true", help="where a trial's code and seed are there, take the file's")
         add_surrogates(parser)
-        add_json(parser)
+        command.add_json(parser)
 
     def resume(self, args: argparse.Namespace) -> str:
         if getattr(args, "task", None) is None:
@@ -87,7 +72,7 @@ class Import(Command):
 
         if not os.path.exists(args.path):
             raise InvalidArgumentError(f"{args.path!r} does not exist; expected a folder or a table")
-        check_release(args.into or "local", None, None)
+        command.check_release(args.into or "local", None, None)
         if args.task is None:
             if args.space is not None:
                 raise InvalidArgumentError("--space is about the codes of a FILE; give --task NAME as well")
@@ -119,7 +104,7 @@ class Import(Command):
             rows = made.files[f"tables/{told['task']}.parquet"]["rows"]
             following = f"nasbench-mr best {told['task']} --release {made.name}"
             if args.json:
-                return print_json(
+                return command.print_json(
                     {"release": str(made), "tasks": list(made.tasks), "missing": []}
                     | {"understood": told, "rows": rows, "next": following}
                 )

@@ -10,18 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasbench_mr import measured, release, space
-from nasbench_mr.cli.command import (
-    Command,
-    Names,
-    add_json,
-    check_release,
-    folder_to_write,
-    format_table,
-    number,
-    open_release,
-    print_json,
-    whole,
-)
+from nasbench_mr.cli import command
 from nasbench_mr.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -33,7 +22,7 @@ if TYPE_CHECKING:
 _SETTING = ("device", "batch", "size", "threads", "repeat", "clock", "max_spread")
 
 
-class Measure(Command):
+class Measure(command.Command):
     """Measure what codes cost on this device: latency, memory, and energy where the machine tells it.
 
     Each code's network (full width, 50 classes, as MACs are counted) is run with every --runtime, and
@@ -47,16 +36,23 @@ class Measure(Command):
       nasbench-mr measure --check latency_ms@cpu:onnx
     """
 
+    kept = "finished groups"
+
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
         add("--codes", metavar="FILE", help="a code on each line, or CSV or Parquet with their columns")
         add("--release", metavar="R", help="measure all codes of this release, such as mini")
         add("--device", metavar="D", help="cpu (default), cuda or cuda:1")
-        add("--runtime", nargs="+", action=Names, metavar="T", help="torch (default), compile, onnx")
-        add("--batch", type=whole, metavar="N", help="images in the input (default 1)")
-        add("--size", type=whole, metavar="N", help="their sides in pixels (default 128)")
-        add("--threads", type=whole, metavar="N", help="of a CPU (default 1)")
-        add("--repeat", type=whole, metavar="N", help="measured runs of a network, at least (default 4)")
+        add("--runtime", nargs="+", action=command.Names, metavar="T", help="torch (default), compile, onnx")
+        add("--batch", type=command.whole, metavar="N", help="images in the input (default 1)")
+        add("--size", type=command.whole, metavar="N", help="their sides in pixels (default 128)")
+        add("--threads", type=command.whole, metavar="N", help="of a CPU (default 1)")
+        add(
+            "--repeat",
+            type=command.whole,
+            metavar="N",
+            help="measured runs of a network, at least (default 4)",
+        )
         add(
             "--clock",
             metavar="C",
@@ -64,15 +60,19 @@ class Measure(Command):
         )
         add(
             "--max-spread",
-            type=number,
+            type=command.number,
             metavar="F",
             help="stop where half of the codes' quartiles lie further apart (default: 0.2 of the median)",
         )
-        add("--out", type=folder_to_write, metavar="DIR", help="where measurements are kept")
+        add("--out", type=command.folder_to_write, metavar="DIR", help="where measurements are kept")
         add("--label", metavar="L", help="what the table is called (default: cpu or cuda)")
         add("--install", metavar="NAME@VERSION", help="make and install a release of all tables in --out")
         add(
-            "--workers", type=whole, default=1, metavar="N", help="processes that measure at once (default 1)"
+            "--workers",
+            type=command.whole,
+            default=1,
+            metavar="N",
+            help="processes that measure at once (default 1)",
         )
         add("--engine", default="local", metavar="E", help="local (default) or ray")
         add("--address", metavar="A", help="ray: the cluster's address")
@@ -81,11 +81,8 @@ class Measure(Command):
             metavar="COST",
             help="measure codes of this cost again, such as latency_ms@cpu, and print the rank correlation",
         )
-        add("--sample", type=whole, metavar="N", help="how many codes --check measures (default 64)")
-        add_json(parser)
-
-    def resume(self, args: argparse.Namespace) -> str:
-        return f"finished groups are kept in {getattr(args, 'out', '--out')}; rerun the command to resume"
+        add("--sample", type=command.whole, metavar="N", help="how many codes --check measures (default 64)")
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         (_check if args.check else _measure)(args)
@@ -96,11 +93,9 @@ def _measure(args: argparse.Namespace) -> None:
         raise InvalidArgumentError("--sample has no effect without --check")
     if args.out is None:
         raise InvalidArgumentError("measure needs --out DIR, where measurements are kept")
-    name, _, version = (args.install or "").partition("@")
+    name, version = command.name_and_version("--install", args.install)
     if args.install:
-        if not (name and version):
-            raise InvalidArgumentError(f"--install is {args.install!r}; expected NAME@VERSION")
-        check_release(name, version, None)
+        command.check_release(name, version, None)
     from nasbench_mr.data_builders.measuring import campaign
 
     codes = _codes(args)
@@ -125,7 +120,7 @@ def _measure(args: argparse.Namespace) -> None:
             [],
             about={"title": f"Costs measured on {measured.read(path).device}"},
         )
-    _print(path, made, args.json)
+    _print(args, path, made)
 
 
 def _collect(out: Path, folder: Path) -> None:
@@ -145,10 +140,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidArgumentError(f"{', '.join(idle)}: no effect with --check, which measures as before")
     sample = 64 if args.sample is None else args.sample
     found = campaign.recheck(load().cost(args.check), sample, count=args.workers)
-    if args.json:
-        return print_json(found)
-    print(format_table([found]))
-    return None
+    command.show(args, found, command.format_table([found]))
 
 
 def _setting(args: argparse.Namespace, **known: Any) -> Setting:
@@ -166,7 +158,7 @@ def _codes(args: argparse.Namespace) -> Codes:
         from nasbench_mr.data_builders.building.runner import read_codes
 
         return read_codes(args.codes)
-    bench = open_release(args)
+    bench = command.open_release(args)
     found = [bench.codes(task) for task in bench.tasks if bench.task(task).space == space.NAME]
     if not found:
         raise InvalidArgumentError(f"{bench} has no codes of the space {space.NAME!r}")
@@ -174,7 +166,7 @@ def _codes(args: argparse.Namespace) -> Codes:
     return every[np.sort(np.unique(every, axis=0, return_index=True)[1])]
 
 
-def _print(path: Path, made: release.Release | None, as_json: bool) -> None:
+def _print(args: argparse.Namespace, path: Path, made: release.Release | None) -> None:
     table = measured.read(path)
     rows = []
     for runtime in table.runtimes:
@@ -193,12 +185,9 @@ def _print(path: Path, made: release.Release | None, as_json: bool) -> None:
                 "drift": _drift(table.about["reference_ms"][runtime]),
             }
         )
-    if as_json:
-        return print_json({"path": str(path), "release": made and str(made), "runtimes": rows})
-    print(f"{table.device}\n")
-    print(format_table(rows))
-    print(f"\n{path}" if made is None else f"\n{made} in {made.path}")
-    return None
+    place = path if made is None else f"{made} in {made.path}"
+    data = {"path": str(path), "release": made and str(made), "runtimes": rows}
+    command.show(args, data, f"{table.device}\n\n{command.format_table(rows)}\n\n{place}")
 
 
 def _drift(reference: list[float]) -> float:

@@ -7,14 +7,14 @@ import os
 from typing import TYPE_CHECKING
 
 from nasbench_mr import plot, progress
-from nasbench_mr.cli.command import Command, add_json, add_tasks, picture, print_json
+from nasbench_mr.cli import command
 from nasbench_mr.errors import InvalidArgumentError, ReleaseNotFoundError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Plot(Command):
+class Plot(command.Command):
     """Draw a comparison, an evaluation or a release.
 
     WHAT is a folder that `nasbench-mr compare --out` wrote, a Parquet file that `nasbench-mr predict-eval
@@ -29,37 +29,33 @@ class Plot(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("what", metavar="WHAT", help="a comparison, an evaluation or a release")
-        parser.add_argument("--out", type=picture, required=True, metavar="FILE", help="the picture to write")
-        parser.add_argument(
+        add = parser.add_argument
+        add("what", metavar="WHAT", help="a comparison, an evaluation or a release")
+        add("--out", type=command.picture, required=True, metavar="FILE", help="the picture to write")
+        add(
             "--band",
             default="quartiles",
             metavar="B",
             help="the band of a comparison: quartiles (default) or confidence",
         )
-        parser.add_argument(
+        add(
             "--reference",
             action="store_true",
             help="draw the reference results of other searches beside a comparison, dotted",
         )
-        parser.add_argument(
+        add(
             "--kind",
             metavar="K",
             help="the kind of a release's plot: scatter (default), correlation, curves or noise",
         )
-        add_tasks(parser, "the tasks of a release to draw (default: all)")
-        parser.add_argument(
-            "--score", default="kendall", metavar="S", help="the score of an evaluation (default: kendall)"
-        )
-        add_json(parser)
+        command.add_tasks(parser, "the tasks of a release to draw (default: all)")
+        add("--score", default="kendall", metavar="S", help="the score of an evaluation (default: kendall)")
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         with progress.line("drawing"):
             path = plot.save(self._draw(args), args.out)
-        if args.json:
-            return print_json({"path": str(path)})
-        print(path)
-        return None
+        command.show(args, {"path": str(path)}, str(path))
 
     @staticmethod
     def _draw(args: argparse.Namespace) -> Figure:
@@ -72,7 +68,7 @@ class Plot(Command):
             return of_searches.comparison(beside(found) if args.reference else found, args.band)
         if args.reference:
             raise InvalidArgumentError(
-                f"--reference is about a comparison; {args.what} is none, that is, no folder with {ABOUT}"
+                f"--reference is about a comparison; expected a folder with {ABOUT}, got {args.what}"
             )
         if args.what.endswith(".parquet"):
             from nasbench_mr.predictors import evaluation

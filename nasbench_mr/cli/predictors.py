@@ -6,28 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nasbench_mr.cli.command import (
-    Command,
-    Names,
-    Sizes,
-    add_json,
-    add_option,
-    add_release,
-    add_tasks,
-    check_release,
-    file_to_write,
-    folder_to_write,
-    format_table,
-    open_release,
-    options_of,
-    picture,
-    print_json,
-    whole,
-)
+from nasbench_mr.cli import command
 from nasbench_mr.errors import SurrogateNotFoundError
 
 
-class PredictEval(Command):
+class PredictEval(command.Command):
     """Score predictors on fixed splits.
 
     Prints Kendall's tau and more for each task, as means over the splits; --out keeps every split's scores as
@@ -48,27 +31,36 @@ class PredictEval(Command):
         add(
             "predictors",
             nargs="*",
-            action=Names,
+            action=command.Names,
             metavar="PREDICTOR",
             help=f"{', '.join([*names(), *WITH_PROXIES])} (default: ensemble)",
         )
-        add_tasks(parser, "tasks of one search space (default: all of the first task's)")
+        command.add_tasks(parser, "tasks of one search space (default: all of the first task's)")
         add(
-            "--train", nargs="+", action=Sizes, metavar="N", help="training codes (default: all of the split)"
+            "--train",
+            nargs="+",
+            action=command.Sizes,
+            metavar="N",
+            help="training codes (default: all of the split)",
         )
-        add("--seeds", type=whole, default=5, metavar="K", help="splits 0 to K-1 (default 5)")
+        add("--seeds", type=command.whole, default=5, metavar="K", help="splits 0 to K-1 (default 5)")
         add("--split", default="random", metavar="S", help=f"{', '.join(SPLITS)} (default: random)")
         add(
             "--out",
-            type=file_to_write(".parquet"),
+            type=command.file_to_write(".parquet"),
             metavar="FILE",
             help="keep every split's scores, as Parquet",
         )
-        add("--plot", type=picture, metavar="FILE", help="draw --score; the name ends in .png, .pdf or .svg")
+        add(
+            "--plot",
+            type=command.picture,
+            metavar="FILE",
+            help="draw --score; the name ends in .png, .pdf or .svg",
+        )
         add("--score", default="kendall", metavar="S", help=f"{', '.join(SCORES)} (default: kendall)")
-        add_option(parser)
-        add_release(parser)
-        add_json(parser)
+        command.add_option(parser)
+        command.add_release(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         from nasbench_mr import plot
@@ -77,28 +69,25 @@ class PredictEval(Command):
         evaluation.check_score(args.score)
         frame = evaluation.evaluate(
             args.predictors or ["ensemble"],
-            open_release(args),
+            command.open_release(args),
             args.tasks,
             train=args.train,
             seeds=args.seeds,
             split=args.split,
-            options=options_of(args.option),
+            options=command.options_of(args.option),
             progress=True,
         )
         if args.out:
             evaluation.write(frame, args.out)
         if args.plot:
             plot.save(plots.evaluation(frame, args.score), args.plot)
-        if args.json:
-            return print_json(frame.to_dict("records"))
         shown = [*evaluation.SCORES, "fit_seconds", "predict_seconds"]
         means = frame.groupby(["task", "train", "predictor"], sort=False)[shown].mean()
         rows: list[dict[str, Any]] = means.reset_index().to_dict("records")  # type: ignore[assignment]
-        print(format_table(rows))
-        return None
+        command.show(args, frame.to_dict("records"), command.format_table(rows))
 
 
-class Surrogate(Command):
+class Surrogate(command.Command):
     """Fit the surrogates of a release, or print how good they are.
 
     A surrogate answers queries for codes that no one trained. "fit" makes a new version of the release that
@@ -113,30 +102,30 @@ class Surrogate(Command):
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
         fit = actions.add_parser("fit", help="make a new version of the release, with surrogates")
-        add_tasks(fit, "tasks that get a surrogate (default: all)")
-        fit.add_argument("--seed", type=whole, default=0, metavar="K", help="seed of the fit (default 0)")
+        command.add_tasks(fit, "tasks that get a surrogate (default: all)")
+        fit.add_argument(
+            "--seed", type=command.whole, default=0, metavar="K", help="seed of the fit (default 0)"
+        )
         fit.add_argument("--version", metavar="V", help="the new version (default: the next one)")
         fit.add_argument(
-            "--release-to", type=folder_to_write, metavar="DIR", help="its new folder (default: install it)"
+            "--release-to",
+            type=command.folder_to_write,
+            metavar="DIR",
+            help="its new folder (default: install it)",
         )
-        add_option(fit)
-        show = actions.add_parser("show", help="print the surrogates' scores on held-out codes")
-        for action in (fit, show):
-            action.add_argument(
-                "release",
-                nargs="?",
-                metavar="RELEASE",
-                help="a name, folder or tarball (default: the only one there is)",
-            )
-            add_json(action)
+        command.add_option(fit)
+        told = actions.add_parser("show", help="print the surrogates' scores on held-out codes")
+        for action in (fit, told):
+            command.add_place(action)
+            command.add_json(action)
 
     def run(self, args: argparse.Namespace) -> None:
         from nasbench_mr.predictors.surrogates import fit_surrogates
 
-        bench = open_release(args)
+        bench = command.open_release(args)
         release = bench.release
         if args.action == "fit":
-            check_release(release.name, args.version, args.release_to)
+            command.check_release(release.name, args.version, args.release_to)
             release = fit_surrogates(
                 bench,
                 args.tasks,
@@ -144,18 +133,15 @@ class Surrogate(Command):
                 progress=True,
                 version=args.version,
                 target=Path(args.release_to) if args.release_to else None,
-                **options_of(args.option),
+                **command.options_of(args.option),
             )
         about = release.about.get("surrogates", {})
         if not about:
             raise SurrogateNotFoundError(
                 f"{release} has no surrogates: nasbench-mr surrogate fit {release.name}"
             )
-        if args.json:
-            return print_json({"release": str(release), "surrogates": about})
         rows = [{"task": task, **entry["held_out"]} for task, entry in about.items()]
-        print(f"{release}, scores on held-out codes:\n")
-        print(format_table(rows))
+        text = f"{release}, scores on held-out codes:\n\n{command.format_table(rows)}"
         if args.action == "fit":
-            print(f"\n{release} is in {release.path}")
-        return None
+            text += f"\n\n{release} is in {release.path}"
+        command.show(args, {"release": str(release), "surrogates": about}, text)

@@ -8,29 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import escape, spaces
-from nasbench_mr.cli.command import (
-    Command,
-    add_distinct,
-    add_json,
-    add_limit,
-    add_limits,
-    add_release,
-    add_tasks,
-    code_of_row,
-    format_table,
-    limits_of,
-    open_release,
-    print_json,
-    split_names,
-    whole,
-)
+from nasbench_mr.cli import command
 from nasbench_mr.errors import OutOfSpaceError
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark, Result
 
 
-class Tasks(Command):
+class Tasks(command.Command):
     """List the tasks, or describe one.
 
     Example:
@@ -44,21 +29,19 @@ class Tasks(Command):
         parser.add_argument(
             "--noise", action="store_true", help="print how much codes differ, and the seeds of one code"
         )
-        add_release(parser)
-        add_json(parser)
+        command.add_release(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        bench = open_release(args)
+        bench = command.open_release(args)
         if args.noise:
             found = bench.noise([args.task] if args.task else None).rename_axis("task").reset_index()
             noise = [dict(zip(map(str, found), row, strict=True)) for row in found.to_numpy().tolist()]
-            if args.json:
-                return print_json(noise)
-            return print(format_table(noise) if noise else "no task has codes with several seeds")
+            return command.show(args, noise, None if noise else "no task has codes with several seeds")
         if args.task:
             task = bench.task(args.task).to_dict()
             if args.json:
-                return print_json(task)
+                return command.print_json(task)
             for key, value in task.items():
                 if key == "metrics":
                     value = ", ".join(f"{m['name']} ({m['unit']}, {m['direction']})" for m in value)
@@ -68,11 +51,11 @@ class Tasks(Command):
             return None
         rows = task_rows(bench)
         if args.json:
-            return print_json({"releases": list(map(str, bench.releases)), "tasks": rows})
+            return command.print_json({"releases": list(map(str, bench.releases)), "tasks": rows})
         for release in bench.releases:
             print(f"{release} ({escape.terminal(str(release.about.get('title', release.path)))})")
         print()
-        print(format_table(rows))
+        print(command.format_table(rows))
         return None
 
 
@@ -97,7 +80,7 @@ def task_rows(bench: Benchmark) -> list[dict[str, Any]]:
     return rows
 
 
-class Query(Command):
+class Query(command.Command):
     """Print what a code achieves, in the tasks named or in all.
 
     CODE is 27 integers or the published string; "#12" is the number 12 of a task's tabulated codes. A code
@@ -111,27 +94,26 @@ class Query(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
         parser.usage = "%(prog)s CODE [TASK ...] [options]"
-        parser.add_argument(
+        add(
             "code",
             nargs="+",
             metavar="CODE",
             help="the code, in quotes or as 27 integers; then tasks (default: all that can answer)",
         )
-        add_tasks(parser, "tasks, as an option")
-        parser.add_argument(
-            "--source", default="auto", metavar="S", help="auto (default), table or surrogate"
-        )
-        parser.add_argument("--seed", type=whole, metavar="K", help="one seed's trial instead of the mean")
-        parser.add_argument("--epoch", type=whole, metavar="E", help="a point of the learning curve")
-        add_release(parser)
-        add_json(parser)
+        command.add_tasks(parser, "tasks, as an option")
+        add("--source", default="auto", metavar="S", help="auto (default), table or surrogate")
+        add("--seed", type=command.whole, metavar="K", help="one seed's trial instead of the mean")
+        add("--epoch", type=command.whole, metavar="E", help="a point of the learning curve")
+        command.add_release(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        bench = open_release(args)
+        bench = command.open_release(args)
         text, named = split_code(args.code)
         names = [*named, *(args.tasks or ())] or list(bench.tasks)
-        code: Any = code_of_row(bench, names[0], text) if text.startswith("#") else text
+        code: Any = command.code_of_row(bench, names[0], text) if text.startswith("#") else text
         results, errors = [], []
         for name in names:
             try:
@@ -141,7 +123,7 @@ class Query(Command):
         if errors and (not results or named or args.tasks):
             raise errors[0]
         if args.json:
-            return print_json([result_json(r) for r in results])
+            return command.print_json([result_json(r) for r in results])
         print(spaces.get(bench.task(results[0].task).space).to_string(results[0].code))
         return print_results(result_rows(results))
 
@@ -153,10 +135,10 @@ def split_code(words: Sequence[str]) -> tuple[str, list[str]]:
     """
     digits = re.compile(r"[\d\s,()\[\]]+")
     count = next((k for k, word in enumerate(words) if not digits.fullmatch(word)), len(words))
-    return " ".join(words[: count or 1]), split_names(words[count or 1 :])
+    return " ".join(words[: count or 1]), command.split_names(words[count or 1 :])
 
 
-class Best(Command):
+class Best(command.Command):
     """Print the best tabulated codes of a task under a cost limit.
 
     Example:
@@ -165,20 +147,21 @@ class Best(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("task", metavar="TASK", help="the task")
-        parser.add_argument("-k", type=whole, metavar="N", default=5, help="how many (default 5)")
-        parser.add_argument("--metric", metavar="M", help="what to rank by (default: the task's objective)")
-        add_limits(parser)
-        add_limit(parser)
-        add_distinct(parser)
-        add_release(parser)
-        add_json(parser)
+        add = parser.add_argument
+        add("task", metavar="TASK", help="the task")
+        add("-k", type=command.whole, metavar="N", default=5, help="how many (default 5)")
+        add("--metric", metavar="M", help="what to rank by (default: the task's objective)")
+        command.add_limits(parser)
+        command.add_limit(parser)
+        command.add_distinct(parser)
+        command.add_release(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         import numpy as np
 
-        bench = open_release(args)
-        limits = limits_of(args)
+        bench = command.open_release(args)
+        limits = command.limits_of(args)
         best = bench.best(
             args.task,
             args.k,
@@ -194,12 +177,12 @@ class Best(Command):
             rows = [result_json(r) for r in best]
             for k, row in enumerate(rows):
                 row["values"] |= {name: float(values[k]) for name, values in costs.items()}
-            return print_json(rows)
+            return command.print_json(rows)
         shown = best_rows(bench, args.task, best)
         for k, row in enumerate(shown):
             code = row.pop("code")
             row |= {name: float(values[k]) for name, values in costs.items()} | {"code": code}
-        print(format_table(shown))
+        print(command.format_table(shown))
         return None
 
 
@@ -249,4 +232,4 @@ def print_results(rows: Sequence[Mapping[str, Any]]) -> None:
         groups.setdefault(tuple(row), []).append(row)
     for group in groups.values():
         print()
-        print(format_table(group))
+        print(command.format_table(group))

@@ -13,19 +13,11 @@ from typing import Any
 from nasbench_mr import escape, library, progress
 from nasbench_mr import release as releases
 from nasbench_mr.benchmark import load
-from nasbench_mr.cli.command import (
-    Command,
-    add_json,
-    check_release,
-    file_to_write,
-    folder_to_write,
-    open_release,
-    print_json,
-)
+from nasbench_mr.cli import command
 from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError
 
 
-class Fetch(Command):
+class Fetch(command.Command):
     """Download the published tables (the release "nasbench-mr"), or a packed release, and install them.
 
     The published files are pinned by hash and kept, so a second fetch needs no network; a download that broke
@@ -39,23 +31,22 @@ class Fetch(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
+        add = parser.add_argument
+        add(
             "url",
             nargs="?",
             metavar="URL",
             help="a release tarball's address (default: the published tables)",
         )
-        parser.add_argument("--sha256", metavar="HASH", help="the tarball's expected hash")
-        parser.add_argument(
-            "--mirror", metavar="URL", help="another base address that has data/<setting>/trainval.pkl"
-        )
+        add("--sha256", metavar="HASH", help="the tarball's expected hash")
+        add("--mirror", metavar="URL", help="another base address that has data/<setting>/trainval.pkl")
         add_surrogates(parser)
-        add_json(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        check_release(releases.DEFAULT, None, None)
+        command.check_release(releases.DEFAULT, None, None)
         if args.url:
-            made = fetch_release(args.url, args.sha256)
+            made = releases.install(fetched(args.url, args.sha256), args.sha256)
         elif args.sha256:
             raise InvalidArgumentError("--sha256 is for a release tarball; give its URL too")
         else:
@@ -71,23 +62,14 @@ class Fetch(Command):
         return "what has come is kept; rerun the command to resume"
 
 
-def fetch_release(url: str, sha256: str | None) -> releases.Release:
-    """Download and install a packed release; the tarball stays in the cache."""
-    if os.path.isfile(url):
-        return releases.install(url, sha256)
-    url, sha256 = checked_url(url, sha256)
-    from nasbench_mr.download import download
-
-    path = releases.home() / "cache" / "downloads" / f"{sha256}.tar.gz"
-    return releases.install(download(url, path, sha256=sha256), sha256)
-
-
-def checked_url(url: str, sha256: str | None) -> tuple[str, str]:
-    """Return the address of a tarball and its expected hash.
+def fetched(url: str, sha256: str | None) -> str | Path:
+    """Return a tarball: the file given, or what is downloaded from an address; it stays in the cache.
 
     Raises:
         InvalidArgumentError: it is not an address, or the hash is missing or malformed.
     """
+    if os.path.exists(url):
+        return url
     if not url.startswith(("https://", "http://")):
         raise InvalidArgumentError(f"{escape.address(url)!r} is neither a file nor an http(s) address")
     if sha256 is None:
@@ -95,7 +77,9 @@ def checked_url(url: str, sha256: str | None) -> tuple[str, str]:
     sha256 = sha256.lower()
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise InvalidArgumentError(f"--sha256 is {sha256!r}; expected 64 hexadecimal digits")
-    return url, sha256
+    from nasbench_mr.download import download
+
+    return download(url, releases.home() / "cache" / "downloads" / f"{sha256}.tar.gz", sha256=sha256)
 
 
 def add_surrogates(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +112,7 @@ def with_surrogates(made: releases.Release, without: bool = False) -> releases.R
 def announce(made: releases.Release, as_json: bool, missing: Sequence[str] = ()) -> None:
     """Say what was installed."""
     if as_json:
-        return print_json({"release": str(made), "tasks": list(made.tasks), "missing": list(missing)})
+        return command.print_json({"release": str(made), "tasks": list(made.tasks), "missing": list(missing)})
     print(f"{made}: {', '.join(made.tasks)}")
     if missing:
         print(f"missing there: {', '.join(missing)}")
@@ -138,7 +122,7 @@ def announce(made: releases.Release, as_json: bool, missing: Sequence[str] = ())
     return None
 
 
-class Verify(Command):
+class Verify(command.Command):
     """Re-hash every file of a release and derive its MACs and parameters from the codes again.
 
     Example:
@@ -147,17 +131,12 @@ class Verify(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "release",
-            nargs="?",
-            metavar="RELEASE",
-            help="a name, folder or tarball (default: all that is installed)",
-        )
-        add_json(parser)
+        command.add_place(parser, "all that is installed")
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         found = []
-        for release in open_release(args).releases:
+        for release in command.open_release(args).releases:
             releases.verify(release, progress=True)
             rows = sum(entry.get("rows", 0) for entry in release.files.values())
             found.append(
@@ -173,15 +152,15 @@ class Verify(Command):
                 print(f"{release}: verified {len(release.files)} files and {rows:,} rows; all match")
                 print(f"the digest of its values is {release.digest}")
         if args.json:
-            print_json(found)
+            command.print_json(found)
 
 
 def tarball_to_write(text: str) -> str:
     """Check, as the type of an option, that a tarball can be written; before any work."""
-    return file_to_write()(text) if text.endswith(".tar.gz") else folder_to_write(text)
+    return command.file_to_write()(text) if text.endswith(".tar.gz") else command.folder_to_write(text)
 
 
-class Pack(Command):
+class Pack(command.Command):
     """Write a release as a reproducible tarball with its .sha256 beside it, or as a folder for Hugging Face.
 
     Example:
@@ -190,9 +169,7 @@ class Pack(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "release", nargs="?", metavar="RELEASE", help="a name or folder (default: the only one there is)"
-        )
+        command.add_place(parser)
         parser.add_argument(
             "--out",
             type=tarball_to_write,
@@ -202,31 +179,31 @@ class Pack(Command):
         )
         parser.add_argument(
             "--hf",
-            type=folder_to_write,
+            type=command.folder_to_write,
             metavar="DIR",
             help="write a folder for Hugging Face instead of a tarball",
         )
-        add_json(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        release = open_release(args).release
+        release = command.open_release(args).release
         if args.hf is not None:
             folder = releases.export(release, args.hf)
-            if args.json:
-                return print_json({"path": str(folder), "configs": list(release.configurations)})
-            first = next(iter(release.configurations))
-            print(f"{folder}: open a table with datasets.load_dataset({str(folder)!r}, {first!r})")
-            return None
+            names = list(release.configurations)
+            text = f"{folder}: open a table with datasets.load_dataset({str(folder)!r}, {names[0]!r})"
+            return command.show(args, {"path": str(folder), "configs": names}, text)
         with progress.line("packing"):
             path = releases.pack(release, args.out)
-        digest = Path(f"{path}.sha256").read_text().split()[0]
-        if args.json:
-            return print_json({"path": str(path), "sha256": digest})
-        print(f"{path}\nsha256 {digest}")
-        return None
+        return show_tarball(args, path)
 
 
-class Card(Command):
+def show_tarball(args: argparse.Namespace, path: Path) -> None:
+    """Print where a tarball is, and its hash."""
+    digest = Path(f"{path}.sha256").read_text().split()[0]
+    command.show(args, {"path": str(path), "sha256": digest}, f"{path}\nsha256 {digest}")
+
+
+class Card(command.Command):
     """Print a release's dataset card, or its release.json.
 
     Example:
@@ -234,21 +211,16 @@ class Card(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "release",
-            nargs="?",
-            metavar="RELEASE",
-            help="a name, folder or tarball (default: the only one there is)",
-        )
-        add_json(parser)
+        command.add_place(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        release = open_release(args).release
+        release = command.open_release(args).release
         path = release.path / releases.MANIFEST if args.json else release.file("DATASET_CARD.md")
         print(escape.terminal(path.read_text(encoding="utf-8").rstrip()))
 
 
-class Releases(Command):
+class Releases(command.Command):
     """List the installed releases, or remove one.
 
     The list says for every version where it is, what it holds, and the digest of its values, by which it can
@@ -263,7 +235,7 @@ class Releases(Command):
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("action", nargs="?", choices=["remove"], help="remove NAME@VERSION")
         parser.add_argument("release", nargs="?", metavar="NAME@VERSION", help="which one to remove")
-        add_json(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         if args.action:
@@ -272,12 +244,11 @@ class Releases(Command):
                     "releases remove needs NAME@VERSION; nasbench-mr releases lists them"
                 )
             folder = library.remove(args.release)
-            if args.json:
-                return print_json({"removed": args.release, "path": str(folder)})
-            return print(f"removed {args.release}, which was in {folder}")
+            text = f"removed {args.release}, which was in {folder}"
+            return command.show(args, {"removed": args.release, "path": str(folder)}, text)
         rows = release_rows()
         if args.json:
-            return print_json(rows)
+            return command.print_json(rows)
         for row in rows:
             if "error" in row:
                 print(f"{row['release']}\n  damaged: {escape.terminal(row['error'])}\n  in {row['path']}")

@@ -13,26 +13,7 @@ import numpy as np
 
 from nasbench_mr import cost, explorer, measured, objective, progress, spaces
 from nasbench_mr.arrays import Codes
-from nasbench_mr.cli.command import (
-    Command,
-    Names,
-    add_distinct,
-    add_json,
-    add_limit,
-    add_limits,
-    add_release,
-    add_tasks,
-    code_of_row,
-    file_to_write,
-    folder_to_write,
-    format_table,
-    limits_of,
-    number,
-    open_release,
-    print_json,
-    tasks_of,
-    whole,
-)
+from nasbench_mr.cli import command
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.objective import Goal, Objective
@@ -56,7 +37,7 @@ if TYPE_CHECKING:
 MEASURED = 16
 
 
-class Search(Command):
+class Search(command.Command):
     """Find a network for one task, or for several jointly.
 
     By default NCP searches: it fits a predictor on the tables (once; it is kept) and edits codes along the
@@ -77,79 +58,70 @@ class Search(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        add_tasks(parser, 'the tasks; "seg=2 video" weighs them, "seg/mAcc" names another metric', first=True)
-        add_limits(parser)
-        add_limit(parser)
-        parser.add_argument(
+        add = parser.add_argument
+        command.add_tasks(
+            parser, 'the tasks; "seg=2 video" weighs them, "seg/mAcc" names another metric', first=True
+        )
+        command.add_limits(parser)
+        command.add_limit(parser)
+        add(
             "--measure",
             action="store_true",
             help="measure the networks found on this machine, the best first, until one is within --limit",
         )
-        parser.add_argument(
-            "--seed", type=whole, default=0, metavar="K", help="seed of the search (default 0)"
-        )
-        parser.add_argument(
+        add("--seed", type=command.whole, default=0, metavar="K", help="seed of the search (default 0)")
+        add(
             "--preset",
             metavar="P",
             help='"paper" is the published algorithm; "paper:rate=1:cost_weight=0" changes its settings: '
             + ", ".join(setting.name for setting in fields(Editing)),
         )
-        parser.add_argument(
-            "--start", metavar="CODE", help="a code to improve; #12 is a tabulated code of the first task"
-        )
-        parser.add_argument(
+        add("--start", metavar="CODE", help="a code to improve; #12 is a tabulated code of the first task")
+        add(
             "--more-macs",
-            type=number,
+            type=command.number,
             metavar="PERCENT",
             help="allow this many percent more MACs than --start has",
         )
-        parser.add_argument("--fixed", metavar="D", help="dimensions to keep, such as i1=16,i2=16")
-        parser.add_argument(
-            "--starts", type=whole, metavar="N", help="codes that NCP edits at once (default 256)"
-        )
-        parser.add_argument("--steps", type=whole, metavar="N", help="gradient steps (default 70)")
-        parser.add_argument(
+        add("--fixed", metavar="D", help="dimensions to keep, such as i1=16,i2=16")
+        add("--starts", type=command.whole, metavar="N", help="codes that NCP edits at once (default 256)")
+        add("--steps", type=command.whole, metavar="N", help="gradient steps (default 70)")
+        add(
             "--transfer",
             action="store_true",
             help="find a code for each task, and print what each task expects of every code",
         )
-        parser.add_argument("--searcher", metavar="S", help=f"another search: {', '.join(names())}")
-        parser.add_argument(
-            "--budget", type=whole, metavar="N", help="codes that --searcher asks for (default 300)"
-        )
-        parser.add_argument(
-            "--source", metavar="S", help="what --searcher asks: table (default) or surrogate"
-        )
-        parser.add_argument(
+        add("--searcher", metavar="S", help=f"another search: {', '.join(names())}")
+        add("--budget", type=command.whole, metavar="N", help="codes that --searcher asks for (default 300)")
+        add("--source", metavar="S", help="what --searcher asks: table (default) or surrogate")
+        add(
             "--export",
-            type=file_to_write(".py"),
+            type=command.file_to_write(".py"),
             metavar="FILE",
             help="write the network as a Python file (net.py)",
         )
-        parser.add_argument(
-            "--head", metavar="T", help="the task whose head the exported network has (default: the first)"
-        )
-        parser.add_argument(
+        add("--head", metavar="T", help="the task whose head the exported network has (default: the first)")
+        add(
             "--explore",
-            type=file_to_write(".html", ".htm"),
+            type=command.file_to_write(".html", ".htm"),
             metavar="PAGE.html",
             help="write a page that plays how NCP came to the network",
         )
-        add_release(parser)
-        add_json(parser)
+        command.add_release(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         _refuse_idle(args)
-        weights = _weights(tasks_of(args))
+        weights = _weights(command.tasks_of(args))
         fixed = _fixed(args.fixed)
-        bench = open_release(args)
+        bench = command.open_release(args)
         terms = objective.goals(bench, weights)
-        whole = objective.whole_space(bench, terms)
+        domain = objective.whole_space(bench, terms)
         start = None if args.start is None else _start(bench, terms[0].task, args.start)
         limits: dict[str, Any] = {
-            "max_macs": _max_macs(args, whole, start),
+            "max_macs": _max_macs(args, domain, start),
             "max_params": args.max_params,
-            "limits": limits_of(args),
+            "limits": command.limits_of(args),
         }
         if args.export:
             check_exportable(terms[0].task if args.head is None else bench.task(args.head))
@@ -158,7 +130,7 @@ class Search(Command):
         if args.transfer:
             with progress.line("searching (the first time, a predictor is fitted and kept)"):
                 found = transfer(bench, weights, **limits, seed=args.seed, **options)
-            return _print_transfer(bench, found, args.json)
+            return _print_transfer(args, bench, found)
         if args.searcher is None:
             with progress.line("searching (the first time, a predictor is fitted and kept)"):
                 result = ncp(bench, weights, **limits, seed=args.seed, **options)
@@ -175,15 +147,15 @@ class Search(Command):
                 code, said = _ask(bench, weights, limits, fixed, args)
         about: dict[str, Any] = {
             "code": list(code),
-            "string": whole.space.to_string(code),
-            **_costs(whole, code),
+            "string": domain.space.to_string(code),
+            **_costs(domain, code),
             "measured": _measured_costs(bench, limits["limits"], code) | fresh,
             "tasks": [
                 {"task": goal.key, "metric": goal.metric.name, **own, **_known(bench, goal, code, limits)}
                 for goal, own in zip(terms, said, strict=True)
             ],
         }
-        joint = _best_joint(bench, weights, whole, {**limits, "fixed": fixed}) if len(terms) > 1 else None
+        joint = _best_joint(bench, weights, domain, {**limits, "fixed": fixed}) if len(terms) > 1 else None
         if joint is not None:
             about["best joint"] = joint
             for row, goal in zip(about["tasks"], terms, strict=True):
@@ -195,13 +167,13 @@ class Search(Command):
         if args.explore:
             about["explore"] = args.explore
         if args.json:
-            return print_json(about)
+            return command.print_json(about)
         print(about["string"])
         print(_cost(about))
         for name, entry in about["measured"].items():
             print(f"{entry['value']:.4g} {name} ({entry['source']})")
         print()
-        print(format_table(about["tasks"]))
+        print(command.format_table(about["tasks"]))
         if joint is not None:
             print(f"\nbest joint, tabulated: {joint['string']}\n{_cost(joint)}")
         if args.export:
@@ -242,7 +214,7 @@ def _exported(about: Mapping[str, Any]) -> str:
 
 
 def _best_joint(
-    bench: Benchmark, weights: dict[str, float], whole: Domain, options: Mapping[str, Any]
+    bench: Benchmark, weights: dict[str, float], domain: Domain, options: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Return the tabulated code that is best jointly; None where none is tabulated for all tasks."""
     try:
@@ -255,7 +227,7 @@ def _best_joint(
     code, values = found
     return {
         "code": list(code),
-        "string": whole.space.to_string(code),
+        "string": domain.space.to_string(code),
         **_costs(asked.domain, code),
         "values": {goal.key: float(value) for goal, value in zip(asked.goals, values, strict=True)},
     }
@@ -311,7 +283,7 @@ def _weights(names: Sequence[str]) -> dict[str, float]:
 
 
 def _fixed(text: str | None) -> dict[str, int | str]:
-    """ "i1=16,i2=16" as a mapping; values that are no whole numbers as they are written."""
+    """Return "i1=16,i2=16" as a mapping; values that are not whole numbers stay as they are written."""
     fixed: dict[str, int | str] = {}
     for part in text.split(",") if text else ():
         name, _, value = part.strip().partition("=")
@@ -325,11 +297,11 @@ def _fixed(text: str | None) -> dict[str, int | str]:
 
 def _start(bench: Benchmark, task: Task, text: str) -> Codes:
     """Return the code of --start: `(1, DIM)`."""
-    code = code_of_row(bench, task.name, text) if text.startswith("#") else text
+    code = command.code_of_row(bench, task.name, text) if text.startswith("#") else text
     return spaces.get(task.space).check([code])
 
 
-def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> float | None:
+def _max_macs(args: argparse.Namespace, domain: Domain, start: Codes | None) -> float | None:
     """Return the limit that --max-macs or --more-macs sets."""
     if args.more_macs is None:
         return None if args.max_macs is None else float(args.max_macs)
@@ -339,7 +311,7 @@ def _max_macs(args: argparse.Namespace, whole: Domain, start: Codes | None) -> f
         )
     if not -100 < args.more_macs < math.inf:
         raise InvalidArgumentError(f"--more-macs is {args.more_macs:g}; expected a percentage above -100")
-    macs = whole.macs(start)[0]
+    macs = domain.macs(start)[0]
     if not np.isfinite(macs):
         raise InvalidArgumentError("--more-macs needs the MACs of --start, which are unknown")
     return float(macs * (1 + args.more_macs / 100))
@@ -442,28 +414,22 @@ def _known(
     return known
 
 
-def _print_transfer(bench: Benchmark, found: Transfer, as_json: bool) -> None:
+def _print_transfer(args: argparse.Namespace, bench: Benchmark, found: Transfer) -> None:
     """Print the table of every pair."""
     to_string = spaces.get(bench.task(found.names[0].partition("/")[0]).space).to_string
     strings = [to_string(tuple(code)) for code in found.codes.tolist()]
-    if as_json:
-        columns = {"codes": found.codes, "strings": strings, "macs": found.macs, "params": found.params}
-        return print_json(
-            {"tasks": found.names, **columns, "predicted": found.predicted, "regret": found.regret}
-        )
     rows = [
         {"code for": name, **dict(zip(found.names, map(float, values), strict=True)), "GMACs": macs / 1e9}
         for name, values, macs in zip(found.names, found.predicted, found.macs.tolist(), strict=True)
     ]
-    print(
-        f"Predicted for each task (columns), of the code found for each task (rows)\n\n{format_table(rows)}\n"
-    )
-    for name, string in zip(found.names, strings, strict=True):
-        print(f"{name}: {string}")
-    return None
+    title = "Predicted for each task (columns), of the code found for each task (rows)"
+    codes = [f"{name}: {string}" for name, string in zip(found.names, strings, strict=True)]
+    data = {key: getattr(found, key) for key in ("codes", "macs", "params", "predicted", "regret")}
+    data |= {"tasks": found.names, "strings": strings}
+    command.show(args, data, "\n".join([f"{title}\n\n{command.format_table(rows)}\n", *codes]))
 
 
-class Compare(Command):
+class Compare(command.Command):
     """Compare searches over tasks and seeds at one budget.
 
     Prints each search's median regret (how far its best value is from the best one possible) and mean rank on
@@ -479,55 +445,51 @@ class Compare(Command):
       nasbench-mr compare mini-seg+macs --front --budget 60 --seeds 10 --release mini
     """
 
+    kept = "finished runs"
+
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        add_tasks(parser, 'the tasks; "seg+video" is both jointly', first=True)
-        parser.add_argument(
+        add = parser.add_argument
+        command.add_tasks(parser, 'the tasks; "seg+video" is both jointly', first=True)
+        add(
             "--searchers",
             nargs="+",
-            action=Names,
+            action=command.Names,
             metavar="S",
             help=f"of {', '.join(names())} (default: {' '.join(SEARCHERS)})",
         )
-        parser.add_argument(
+        add(
             "--front",
             action="store_true",
             help='"seg+video+macs" is a front of these objectives; regret is of hypervolume '
             f"(default searches: {' '.join(FRONT_SEARCHERS)})",
         )
-        parser.add_argument(
-            "--budget", type=whole, default=300, metavar="N", help="codes a run (default 300)"
+        add("--budget", type=command.whole, default=300, metavar="N", help="codes a run (default 300)")
+        add("--seeds", type=command.whole, default=100, metavar="N", help="runs of each (default 100)")
+        add(
+            "--batch",
+            type=command.whole,
+            default=1,
+            metavar="N",
+            help="codes asked for at a time (default 1)",
         )
-        parser.add_argument(
-            "--seeds", type=whole, default=100, metavar="N", help="runs of each (default 100)"
-        )
-        parser.add_argument(
-            "--batch", type=whole, default=1, metavar="N", help="codes asked for at a time (default 1)"
-        )
-        parser.add_argument("--source", default="table", metavar="S", help="table (default) or surrogate")
-        parser.add_argument("--engine", default="local", metavar="E", help="local (default) or ray")
-        parser.add_argument(
-            "--workers", type=whole, metavar="N", help="processes (default: one for each core)"
-        )
-        parser.add_argument("--out", type=folder_to_write, metavar="FOLDER", help="keep the results there")
-        parser.add_argument(
+        add("--source", default="table", metavar="S", help="table (default) or surrogate")
+        add("--engine", default="local", metavar="E", help="local (default) or ray")
+        add("--workers", type=command.whole, metavar="N", help="processes (default: one for each core)")
+        add("--out", type=command.folder_to_write, metavar="FOLDER", help="keep the results there")
+        add(
             "--reference",
             action="store_true",
             help="add the reference results of the other searches, which are not run",
         )
-        add_limits(parser)
-        add_distinct(parser)
-        add_release(parser)
-        add_json(parser)
-
-    def resume(self, args: argparse.Namespace) -> str:
-        if getattr(args, "out", None):
-            return f"finished runs are kept in {args.out}; rerun the command to resume"
-        return "nothing was kept; --out FOLDER keeps finished runs"
+        command.add_limits(parser)
+        command.add_distinct(parser)
+        command.add_release(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        chosen = tasks_of(args)
+        chosen = command.tasks_of(args)
         found = compare(
-            open_release(args),
+            command.open_release(args),
             chosen,
             args.searchers,
             budget=args.budget,
@@ -545,20 +507,20 @@ class Compare(Command):
             reference=args.reference,
         )
         if args.json:
-            return print_json(_comparison_json(found))
+            return command.print_json(_comparison_json(found))
         print(f"Median regret after {args.budget} evaluations, {args.seeds} runs each\n")
         if args.reference:
             names = ", ".join(found.about["reference"]) or "none: all were run"
             print(f"reference results ({found.about['reference release']}): {names}\n")
-        print(format_table(_rows(found.final().assign(unit=found.about["unit"]))))
+        print(command.format_table(_rows(found.final().assign(unit=found.about["unit"]))))
         print("\nMean rank, 1 the best\n")
-        print(format_table(_rows(found.ranks())))
+        print(command.format_table(_rows(found.ranks())))
         if len(found.searchers) > 1:
             tests = found.tests()
             # Friedman's is a test of three searches or more.
             all_alike = "" if math.isnan(tests.p) else f"Friedman p = {tests.p:.2g}; "
             print(f"\nOver {tests.count} {tests.blocks}: {all_alike}pairs, Wilcoxon and Holm\n")
-            print(format_table(_rows(tests.pairs.set_index("a"), "a")))
+            print(command.format_table(_rows(tests.pairs.set_index("a"), "a")))
         if args.out:
             print(f"\nkept in {args.out}: nasbench-mr plot {args.out} --out comparison.png")
         return None

@@ -8,12 +8,12 @@ from typing import Any
 
 from nasbench_mr import escape, space, weights
 from nasbench_mr import release as releases
-from nasbench_mr.cli.command import Command, add_json, folder_to_write, format_table, print_json
-from nasbench_mr.cli.releases import checked_url
+from nasbench_mr.cli import command
+from nasbench_mr.cli.releases import fetched, show_tarball
 from nasbench_mr.errors import InvalidArgumentError
 
 
-class Weights(Command):
+class Weights(command.Command):
     """List, install or pack the trained networks of a release.
 
     Without an action, lists what is installed; with a release, the networks of it. "fetch" installs a packed
@@ -30,48 +30,37 @@ class Weights(Command):
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "what", nargs="*", metavar="RELEASE", help="a release; or: fetch FILE|URL; or: pack DIR RELEASE"
+        add = parser.add_argument
+        add("what", nargs="*", metavar="RELEASE", help="a release; or: fetch FILE|URL; or: pack DIR RELEASE")
+        add("--sha256", metavar="HASH", help="the expected hash of what is fetched")
+        add(
+            "--out",
+            type=command.folder_to_write,
+            default=".",
+            metavar="DIR",
+            help="where to pack (default: .)",
         )
-        parser.add_argument("--sha256", metavar="HASH", help="the expected hash of what is fetched")
-        parser.add_argument(
-            "--out", type=folder_to_write, default=".", metavar="DIR", help="where to pack (default: .)"
-        )
-        add_json(parser)
+        command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
         match args.what:
             case ["fetch", source]:
-                part = weights.install(_fetched(source, args.sha256), args.sha256)
+                part = weights.install(fetched(source, args.sha256), args.sha256)
                 said = {"release": f"{part.release}@{part.version}", "files": len(part.files)}
-                if args.json:
-                    return print_json({**said, "path": str(part.path)})
-                print(f"{part}: {len(part.files)} networks, installed in {part.path}")
+                text = f"{part}: {len(part.files)} networks, installed in {part.path}"
+                command.show(args, {**said, "path": str(part.path)}, text)
             case ["pack", folder, name]:
-                path = _packed(Path(folder), name, Path(args.out))
-                digest = Path(f"{path}.sha256").read_text().split()[0]
-                if args.json:
-                    return print_json({"path": str(path), "sha256": digest})
-                print(f"{path}\nsha256 {digest}")
+                show_tarball(args, _packed(Path(folder), name, Path(args.out)))
             case []:
-                self._print(
-                    [_row(part) for part in weights.installed()], args.json, "no weights are installed"
-                )
+                rows = [_row(part) for part in weights.installed()]
+                command.show(args, rows, None if rows else "no weights are installed")
             case [name] if name not in ("fetch", "pack"):
-                self._print(_networks(weights.find(name)), args.json, "")
+                command.show(args, _networks(weights.find(name)))
             case _:
                 raise InvalidArgumentError(
                     f"weights {' '.join(args.what)!r}: expected nothing, a RELEASE, fetch FILE|URL, or "
                     "pack DIR RELEASE"
                 )
-        return None
-
-    @staticmethod
-    def _print(rows: list[dict[str, Any]], as_json: bool, none: str) -> None:
-        if as_json:
-            print_json(rows)
-        else:
-            print(format_table(rows) if rows else none)
 
 
 def _row(part: weights.Weights) -> dict[str, Any]:
@@ -99,16 +88,6 @@ def _networks(part: weights.Weights) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _fetched(source: str, sha256: str | None) -> str | Path:
-    """Return the file of a part: itself, or downloaded."""
-    if Path(source).exists():
-        return source
-    address, digest = checked_url(source, sha256)
-    from nasbench_mr.download import download
-
-    return download(address, releases.home() / "cache" / "downloads" / f"{digest}.tar.gz", sha256=digest)
 
 
 def _packed(folder: Path, name: str, out: Path) -> Path:
