@@ -22,29 +22,21 @@ from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 #: Width of a page's text, inches.
 PAGE = 6.8
 
 
 def figure(width: float = PAGE, height: float = 2.6) -> Figure:
-    """Return an empty figure, inches, laid out so that nothing overlaps.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Return an empty figure, inches, laid out so that nothing overlaps."""
     with requires("plot", "plotting"):
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def check_name(path: str | os.PathLike[str]) -> Path:
-    """Return the path, if `save` can write it; to find out before hours of work.
-
-    Raises:
-        InvalidArgumentError: another ending.
-    """
+    """Return the path, if `save` can write it; to find out before hours of work."""
     target = Path(path)
     if target.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise InvalidArgumentError(f"{target}: expected a name that ends in .png, .pdf or .svg")
@@ -52,11 +44,7 @@ def check_name(path: str | os.PathLike[str]) -> Path:
 
 
 def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure, atomically; the ending (.png, .pdf, .svg) tells the format.
-
-    Raises:
-        InvalidArgumentError: another ending.
-    """
+    """Write a figure, atomically; the ending (.png, .pdf, .svg) tells the format."""
     target = check_name(path)
     kind = target.suffix.lower().removeprefix(".")
     with files.atomic(target) as temporary:
@@ -91,12 +79,17 @@ def log_axis(axis: Any) -> None:
 
 
 def across(count: int) -> int:
-    """Panels in a row: at most three, and four as two by two."""
+    """Return how many panels are in a row: at most three, and four as two by two."""
     return 2 if count == 4 else min(3, count)
 
 
+def height(count: int) -> float:
+    """Return the height of a figure of `count` panels, inches."""
+    return 0.5 + 1.7 * -(-count // across(count))
+
+
 def panels(drawn: Any, count: int) -> list[Axes]:
-    """`count` panels in rows; places left over stay empty."""
+    """Add `count` panels in rows; places left over stay empty."""
     columns = across(count)
     made = list(drawn.subplots(-(-count // columns), columns, squeeze=False).flat)
     for panel in made[count:]:
@@ -105,3 +98,12 @@ def panels(drawn: Any, count: int) -> list[Axes]:
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
     return made[:count]
+
+
+def legend(
+    drawn: Figure | SubFigure, where: str = "upper center", *, of: Axes | None = None, columns: int = 6
+) -> None:
+    """Put one legend outside of all panels: of one panel, by default of the one that shows most."""
+    told = [panel.get_legend_handles_labels() for panel in (drawn.axes if of is None else [of])]
+    handles, labels = max(told, key=lambda pair: len(pair[0]))
+    drawn.legend(handles, labels, loc=f"outside {where}", ncols=columns, fontsize=7, frameon=False)

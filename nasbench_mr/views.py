@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nasbench_mr.plot import COLOURS, PAGE, across, figure, log_axis, panels
+from nasbench_mr.plot import COLOURS, PAGE, figure, height, legend, log_axis, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
         values = bench.query_many(bench.codes(name), name, (metric.name,), source="table")[metric.name]
         macs = bench.query_many(bench.codes(name), name, ("macs",), source="table", missing="nan")["macs"]
         drawn[name] = macs / 1e9, values
-    made = figure(PAGE, 0.6 + 1.7 * -(-len(drawn) // across(len(drawn))))
+    made = figure(PAGE, height(len(drawn)))
     for panel, (name, (gmacs, values)) in zip(panels(made, len(drawn)), drawn.items(), strict=True):
         metric = bench.task(name).metric()
         panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
@@ -54,7 +54,7 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
         log_axis(panel.xaxis)
     if any(np.isfinite(gmacs).any() for gmacs, _ in drawn.values()):
         made.supxlabel("GMACs", fontsize=8)
-        _legend(made)
+        legend(made)
     return made
 
 
@@ -80,15 +80,11 @@ def correlation(bench: Benchmark, tasks: Sequence[str] | None = None, method: st
 
 
 def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
-    """Draw learning curves of some codes of each task, from the best to the worst, over epochs.
-
-    Raises:
-        CodeNotFoundError: a task has no learning curves.
-    """
+    """Draw learning curves of some codes of each task, from the best to the worst, over epochs."""
     from matplotlib.ticker import MaxNLocator
 
     names = bench.tasks if tasks is None else list(tasks)
-    made = figure(PAGE, 0.5 + 1.7 * -(-len(names) // across(len(names))))
+    made = figure(PAGE, height(len(names)))
     for panel, name in zip(panels(made, len(names)), names, strict=True):
         task = bench.task(name)
         metric = task.metric()
@@ -135,15 +131,8 @@ def noise(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     panel.invert_yaxis()  # the first task above
     panel.margins(x=0.12)
     panel.set_xlabel("standard deviation of the objective, in its unit", fontsize=8)
-    _legend(made)
+    legend(made)
     return made
-
-
-def _legend(made: Figure) -> None:
-    """One legend above all panels, where it covers nothing."""
-    told = [panel.get_legend_handles_labels() for panel in made.axes]
-    handles, labels = max(told, key=lambda pair: len(pair[0]))
-    made.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=7, frameon=False)
 
 
 #: Kind of plot of a release: what draws it.

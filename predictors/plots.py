@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
-    """Return a score against the number of training codes: a panel for each task, a line for each predictor.
+    """Draw a score against the number of training codes: a panel for each task, a line for each predictor.
 
     Lines are means over the splits, bands their standard deviations.
 
@@ -29,7 +29,7 @@ def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
         raise InvalidArgumentError("the evaluation has no rows to draw")
     names = list(frame["task"].unique())
     looks = plot.styles(list(frame["predictor"].unique()))
-    drawn = plot.figure(plot.PAGE, 0.4 + 1.7 * -(-len(names) // plot.across(len(names))))
+    drawn = plot.figure(plot.PAGE, plot.height(len(names)))
     for panel, name in zip(plot.panels(drawn, len(names)), names, strict=True):
         if frame["train"].nunique() == 1:
             _bars(panel, frame[frame["task"] == name], score, looks)
@@ -48,13 +48,12 @@ def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
     one = f"{sizes[0]:,} training codes"
     drawn.supxlabel("training codes; bands: one standard deviation" if len(sizes) > 1 else one, fontsize=8)
     drawn.supylabel(score, fontsize=8)
-    handles, labels = drawn.axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside upper center", ncols=6, fontsize=7, frameon=False)
+    plot.legend(drawn)
     return drawn
 
 
 def _bars(panel: Axes, own: pd.DataFrame, score: str, looks: dict[str, dict[str, Any]]) -> None:
-    """One training size: a bar for each predictor, with the splits' standard deviation."""
+    """Draw one training size: a bar for each predictor, with the splits' standard deviation."""
     groups = own.groupby("predictor", sort=False)[score]
     mean, std = groups.mean(), groups.std().fillna(0)
     for k, (predictor, look) in enumerate(looks.items()):

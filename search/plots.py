@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr.plot import PAGE, across, figure, panels, styles
+from nasbench_mr.plot import PAGE, figure, height, legend, panels, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
     from nasbench_mr.search.comparison import Comparison
     from nasbench_mr.search.simulation import Simulation
 
 
 def comparison(found: Comparison, band: str = "quartiles") -> Figure:
-    """Regret curves, a panel for each task, above the searches' mean ranks.
+    """Draw regret curves, a panel for each task, above the searches' mean ranks.
 
     Lines are medians over the runs on a logarithmic scale that ends in zero, bands what `Comparison.curves`
     says; those of reference results are dotted. Below, bars join searches that the tests can't tell apart
     (Wilcoxon, Holm, 5%).
     """
     curves = found.curves(band)
-    heights = [0.5 + 1.75 * -(-len(found.tasks) // across(len(found.tasks)))]
+    heights = [height(len(found.tasks))]
     if len(found.searchers) > 1:
         heights.append(0.42 + 0.16 * len(found.searchers))
     drawn = figure(PAGE, sum(heights))
@@ -45,20 +45,20 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
     units = sorted(set(found.about["unit"].values()))
     upper.supxlabel(f"evaluations; bands: {band}", fontsize=8)
     upper.supylabel(f"median regret ({', '.join(units)})", fontsize=8)
-    _legend(upper)
+    legend(upper)
     for lower in below:
         _draw_ranks(lower.subplots(), found, looks)
     return drawn
 
 
 def simulations(runs: Mapping[str, Mapping[str, Sequence[Simulation]]], best: Mapping[str, float]) -> Figure:
-    """Regret over simulated time, a panel for each task: medians over the runs, and their quartiles.
+    """Draw regret over simulated time, a panel for each task: medians over the runs, and their quartiles.
 
     Args:
         runs: by task and search, what `simulate` returned for each seed.
         best: by task, the best value within reach.
     """
-    drawn = figure(PAGE, 0.5 + 1.75 * -(-len(runs) // across(len(runs))))
+    drawn = figure(PAGE, height(len(runs)))
     looks = styles(list(dict.fromkeys(name for found in runs.values() for name in found)))
     for panel, (task, found) in zip(panels(drawn, len(runs)), runs.items(), strict=True):
         end = max(float(run.finish[-1]) for traces in found.values() for run in traces)
@@ -77,7 +77,7 @@ def simulations(runs: Mapping[str, Mapping[str, Sequence[Simulation]]], best: Ma
     units = sorted({run.unit for found in runs.values() for traces in found.values() for run in traces})
     drawn.supxlabel(f"simulated {', '.join(units)}; bands: quartiles", fontsize=8)
     drawn.supylabel("median regret", fontsize=8)
-    _legend(drawn)
+    legend(drawn)
     return drawn
 
 
@@ -87,11 +87,6 @@ def _draw_regret(
     """Draw a search's median over a band: `lines` are `(3, n)` medians, low and high ends."""
     panel.plot(at, lines[0], label=name, linewidth=1.2, **look)
     panel.fill_between(at, lines[1], lines[2], color=look["color"], alpha=0.15, linewidth=0)
-
-
-def _legend(drawn: Figure | SubFigure) -> None:
-    handles, labels = drawn.axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside upper center", ncols=7, fontsize=7, frameon=False)
 
 
 def _scale_regret(panel: Axes, values: np.ndarray[Any, Any]) -> None:
@@ -105,7 +100,7 @@ def _scale_regret(panel: Axes, values: np.ndarray[Any, Any]) -> None:
 
 
 def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]) -> None:
-    """Mean ranks over the tasks on a line, best on the left; bars join what the tests can't tell apart."""
+    """Draw mean ranks over the tasks, best on the left; bars join what the tests can't tell apart."""
     ranks = found.ranks().mean().sort_values()
     names = list(ranks.index)
     tests = found.tests()

@@ -41,8 +41,7 @@ def runs(comparison: Comparison) -> Figure:
         metric.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.15, lw=0)
     metric.set_xlabel("updates of the weights; bands: one standard deviation", fontsize=8)
     metric.set_ylabel(f"{objective.name} ({objective.unit})", fontsize=8)
-    handles, labels = metric.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=7)
+    plot.legend(figure, "upper left", of=metric, columns=3)
     if own := finished.get("aux-nas", []):
         steps = [0, *own[0]["curve"]["step"]]
         for direction, look in plot.styles(list(_DIRECTIONS)).items():
@@ -51,8 +50,7 @@ def runs(comparison: Comparison) -> Figure:
             gates.plot(steps, each.mean(1), lw=2, label=f"{_DIRECTIONS[direction]} (mean)", **look)
         threshold = own[0]["config"]["threshold"]
         gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
-        handles, labels = gates.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", frameon=False, fontsize=7)
+        plot.legend(figure, "upper right", of=gates, columns=1)
     gates.set_yscale("log")
     gates.set_xlabel("updates of the weights", fontsize=8)
     gates.set_ylabel("gate", fontsize=8)
