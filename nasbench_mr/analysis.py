@@ -1,4 +1,4 @@
-"""Arithmetic of the views: the Pareto front, Kendall's tau, and the noise of seeds."""
+"""Arithmetic of the views: the Pareto front, rank correlations, and the noise of seeds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def spreads(values: Floats) -> tuple[float, float]:
 
 
 def kendall_tau(x: Floats, y: Floats) -> float:
-    """Kendall's tau-b of two `(n,)` arrays, in O(n log^2 n) (Knight, 1966); NaN where one is constant."""
+    """Return Kendall's tau-b of `(n,)` arrays, in O(n log^2 n) (Knight, 1966); NaN where one is constant."""
     n = len(x)
     order = np.lexsort((y, x))
     x, y = x[order], y[order]
@@ -58,6 +58,13 @@ def kendall_tau(x: Floats, y: Floats) -> float:
     agreement = pairs - ties_x - ties_y + ties_both - 2 * discordant
     spread = np.sqrt((pairs - ties_x) * (pairs - ties_y))
     return float(agreement / spread) if spread else float("nan")
+
+
+def spearman(x: Floats, y: Floats) -> float:
+    """Return Spearman's rank correlation of two `(n,)` arrays; NaN where one is constant."""
+    import pandas as pd
+
+    return float(pd.DataFrame({"x": x, "y": y}).corr(method="spearman").to_numpy()[0, 1])
 
 
 def _tied_pairs(ordered: npt.NDArray[Any]) -> float:

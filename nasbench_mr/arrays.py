@@ -25,6 +25,12 @@ def key(code: npt.NDArray[np.integer]) -> bytes:
     return code.astype(np.uint8).tobytes()
 
 
+def looked_up(known: Codes, values: Floats, codes: Codes) -> Floats:
+    """Return the values of codes, `(m,)`, given those of known codes; NaN where one is not among them."""
+    at = dict(zip(keys(known), range(len(known)), strict=True))
+    return np.append(values, np.nan)[[at.get(code, -1) for code in keys(codes)]]
+
+
 def keys(codes: npt.NDArray[np.integer]) -> list[bytes]:
     """Return each of `(n, DIM)` codes as a bytes object; `trials.keys` gives the same without NumPy."""
     small = np.ascontiguousarray(codes, np.uint8)

@@ -898,12 +898,9 @@ class Benchmark:
                 _, values = self._common((a, b))
                 x, y = (self.task(t).metric().sign * values[:, k] for k, t in enumerate((a, b)))
                 if method == "kendall":
-                    out[i, j] = kendall_tau(x, y)
+                    out[i, j] = out[j, i] = kendall_tau(x, y)
                 else:
-                    pair = pd.DataFrame({"x": x, "y": y})
-                    pair = pair.rank() if method == "spearman" else pair
-                    out[i, j] = pair["x"].corr(pair["y"])
-                out[j, i] = out[i, j]
+                    out[i, j] = out[j, i] = pd.DataFrame({"x": x, "y": y}).corr(method).to_numpy()[0, 1]  # type: ignore[arg-type]
         return pd.DataFrame(out, names, names)
 
     def noise(self, tasks: Sequence[str] | None = None) -> pd.DataFrame:

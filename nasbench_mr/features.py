@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +19,15 @@ import numpy.typing as npt
 
 from nasbench_mr import nasbench201
 from nasbench_mr import space as multi_resolution
-from nasbench_mr.arrays import Floats
-from nasbench_mr.spaces import Space
+from nasbench_mr.arrays import ByValue, Codes, Floats
+from nasbench_mr.spaces import Space, Spacious
 
 if TYPE_CHECKING:
     import torch
 
 
 def of_codes(codes: npt.NDArray[np.int16], space: Space) -> Floats:
-    """`(n, DIM)` checked codes to `(n, F)` features."""
+    """Turn `(n, DIM)` checked codes into `(n, F)` features."""
     x = space.relax(codes)
     if (own := getattr(space, "features", None)) is not None:
         return np.asarray(own(x, np))
@@ -34,7 +35,7 @@ def of_codes(codes: npt.NDArray[np.int16], space: Space) -> Floats:
 
 
 def of_tensor(x: torch.Tensor, space: Space) -> torch.Tensor:
-    """`(n, R)` relaxed codes to `(n, F)` features, in the input's dtype and on its device."""
+    """Turn `(n, R)` relaxed codes into `(n, F)` features, in the input's dtype and on its device."""
     import torch
 
     if (own := getattr(space, "features", None)) is not None:
@@ -42,6 +43,47 @@ def of_tensor(x: torch.Tensor, space: Space) -> torch.Tensor:
         return found
     features: torch.Tensor = _FORMULAS[space.NAME](x, torch, _tensors(space.NAME, x.dtype, x.device))
     return features
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(ByValue, Spacious):
+    """A linear function of the features of codes, 0 at their mean.
+
+    Attributes:
+        space: of the codes.
+        centre, slope: `(F,)`, of the features.
+    """
+
+    space: Space
+    centre: Floats
+    slope: Floats
+
+    @classmethod
+    def of(cls, codes: Codes, values: Floats, space: Space, penalty: float) -> Linear:
+        """Return the one nearest to `(n,)` values, less their mean, by ridge regression.
+
+        Args:
+            codes: `(n, DIM)`.
+            penalty: of the regression, in codes.
+        """
+        inputs = of_codes(codes, space)
+        centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
+        scale[scale == 0] = 1.0
+        x = (inputs - centre) / scale
+        matrix = x.T @ x + penalty * np.eye(x.shape[1])
+        return cls(space, centre, np.linalg.solve(matrix, x.T @ (values - values.mean())) / scale)
+
+    def __call__(self, codes: Codes) -> Floats:
+        """Return the values of `(n, DIM)` codes: `(n,)`."""
+        return np.asarray((of_codes(codes, self.space) - self.centre) @ self.slope)
+
+    def tensor(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the values of `(n, R)` relaxed codes, differentiable: `(n,)`."""
+        import torch
+
+        centre, slope = (torch.from_numpy(a).to(x) for a in (self.centre, self.slope))
+        value: torch.Tensor = (of_tensor(x, self.space) - centre) @ slope
+        return value
 
 
 def _multi_resolution(x: Any, xp: Any, k: dict[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nasbench_mr import checks, cost, features, files, hosts, space, spaces
-from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys
+from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, looked_up
 from nasbench_mr.errors import (
     InvalidArgumentError,
     TableError,
@@ -62,11 +62,7 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def check_label(label: str) -> str:
-    """Return a table's label.
-
-    Raises:
-        InvalidArgumentError: it is no name of a file.
-    """
+    """Return a table's label, which is part of a file's name."""
     if not _LABEL.fullmatch(label):
         raise InvalidArgumentError(f"label is {label!r}; expected lower-case letters, digits, '.', '_', '-'")
     return label
@@ -113,11 +109,7 @@ class CostTable:
         return tuple(found)
 
     def rows(self, runtime: str) -> Ints:
-        """Return the rows of a runtime.
-
-        Raises:
-            UnknownNameError: there are none.
-        """
+        """Return the rows of a runtime; raise `UnknownNameError` where there are none."""
         if runtime not in self.runtimes:
             raise UnknownNameError(
                 f"no costs with the runtime {runtime!r}: {did_you_mean(runtime, self.runtimes)}"
@@ -127,9 +119,7 @@ class CostTable:
     def lookup(self, codes: Codes, column: str, runtime: str | None = None) -> Floats:
         """Return the costs of codes, `(m,)`; NaN where they are not in the table."""
         rows = self.rows(runtime or self.runtimes[0])
-        at = dict(zip(keys(self.codes[rows]), rows, strict=True))
-        values = np.append(self.columns[column], np.nan)
-        return values[[at.get(code, -1) for code in keys(codes)]]
+        return looked_up(self.codes[rows], self.columns[column][rows], codes)
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Path:
@@ -248,7 +238,7 @@ class CostTask(Task):
     """A measured cost as a task: its name is the cost's, its objective the column, to be low."""
 
     def __post_init__(self) -> None:
-        """Accept a name that is no file's."""
+        """Accept a name that is not one of a file."""
 
 
 class Cost(ByValue):
@@ -355,30 +345,22 @@ class Estimate(ByValue):
 
     def __init__(self, name: str, codes: Codes, values: Floats):
         self.names = (name,)
-        x, y = features.of_codes(codes, _SPACE), np.log(values)
-        self._mean, self._scale = x.mean(axis=0), x.std(axis=0)
-        self._scale[self._scale == 0] = 1.0
-        z = (x - self._mean) / self._scale
-        matrix = z.T @ z + self.PENALTY * np.eye(z.shape[1])
-        self._offset = float(y.mean())
-        self._slope = np.linalg.solve(matrix, z.T @ (y - self._offset))
-        self.error = float(np.std(y - self._offset - z @ self._slope))
+        logarithms = np.log(values)
+        self._linear = features.Linear.of(codes, logarithms, _SPACE, self.PENALTY)
+        self._offset = float(logarithms.mean())
+        self.error = float(np.std(logarithms - self._offset - self._linear(codes)))
         self._codes = codes
 
     def predict(self, codes: object) -> tuple[Floats, Floats]:
         """Return the expected cost and its standard deviation: `(n, 1)` each."""
-        x = (features.of_codes(space.check(codes), _SPACE) - self._mean) / self._scale
-        mean = np.exp(self._offset + x @ self._slope)[:, None]
+        mean = np.exp(self._offset + self._linear(space.check(codes)))[:, None]
         return mean, mean * self.error
 
     def tensor(self, x: torch.Tensor) -> torch.Tensor:
         """Return the expected cost of `(n, 27)` relaxed codes, differentiable: `(n,)`."""
         import torch
 
-        mean, scale, slope = (torch.from_numpy(a).to(x) for a in (self._mean, self._scale, self._slope))
-        value: torch.Tensor = torch.exp(
-            self._offset + ((features.of_tensor(x, _SPACE) - mean) / scale) @ slope
-        )
+        value: torch.Tensor = torch.exp(self._offset + self._linear.tensor(x))
         return value
 
     def distance(self, codes: object) -> Floats:
@@ -467,7 +449,7 @@ def limits(
         given: by name, "macs", "params" or measured costs.
 
     Raises:
-        InvalidArgumentError: a limit is no positive number, or one is given twice.
+        InvalidArgumentError: a limit is not a positive number, or one is given twice.
         UnknownTaskError, UnknownMetricError: there is no such cost.
     """
     rest = dict(given or {})

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import spaces, table
-from nasbench_mr.analysis import kendall_tau
+from nasbench_mr.analysis import kendall_tau, spearman
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
@@ -116,7 +116,7 @@ def ranks(codes: Codes, space: spaces.Space, seeds: int = 5) -> pa.Table:
 
 
 def scores(values: Floats, mean: Floats, std: Floats, sign: int = 1) -> dict[str, float]:
-    """Scores of a prediction of `(n,)` values; NaN where one is undefined.
+    """Return scores of a prediction of `(n,)` values; NaN where one is undefined.
 
     kendall (tau-b), spearman, r2, mae, rmse; precision1 and precision5: of the 1% (5%) of codes predicted
     best, the share that is among the best 1% (5%); coverage50 and coverage90: the share of values inside the
@@ -130,7 +130,7 @@ def scores(values: Floats, mean: Floats, std: Floats, sign: int = 1) -> dict[str
     spread = ((values - values.mean()) ** 2).sum()
     found = {
         "kendall": kendall_tau(values, mean),
-        "spearman": _correlation(_average_ranks(values), _average_ranks(mean)),
+        "spearman": spearman(values, mean),
         "r2": float(1 - (error**2).sum() / spread) if spread else float("nan"),
         "mae": float(np.abs(error).mean()),
         "rmse": float(np.sqrt((error**2).mean())),
@@ -149,19 +149,6 @@ def check_score(name: str) -> None:
     """Raise `UnknownNameError` where `name` is none of `SCORES`."""
     if name not in SCORES:
         raise UnknownNameError(f"no score {name!r}: {did_you_mean(name, SCORES)}")
-
-
-def _average_ranks(x: Floats) -> Floats:
-    """Ranks from 0; equal values share the mean of theirs."""
-    _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts + 1) / 2)[which])
-
-
-def _correlation(x: Floats, y: Floats) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    norm = np.sqrt((x**2).sum() * (y**2).sum())
-    return float((x * y).sum() / norm) if norm else float("nan")
 
 
 @dataclass(frozen=True)
@@ -243,7 +230,7 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Scores predictors on fixed splits of tables.
+    """Score predictors on fixed splits of tables.
 
     All tasks are fitted together, on the same codes. A predictor whose columns help each other gets every
     metric of every task, the others only what is scored: the tasks' objectives.
@@ -327,7 +314,7 @@ COLUMNS = (
 def _run(
     data: Data, targets: Floats, predictor: base.Predictor, rows: Split, size: int
 ) -> list[dict[str, Any]]:
-    """Fits and scores once: a row for each task."""
+    """Fit and score once: a row for each task."""
     train, test = rows.train[:size], rows.test
     objectives = data.objectives()
     columns = objectives

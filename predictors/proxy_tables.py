@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nasbench_mr import checks, files, library, measured, space, workers
-from nasbench_mr.arrays import Codes, Floats, keys
+from nasbench_mr.arrays import Codes, Floats, looked_up
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import CodeNotFoundError, TableError
 from nasbench_mr.predictors.base import PROXIES
@@ -44,9 +44,7 @@ class ProxyTable:
 
     def lookup(self, codes: Codes, name: str) -> Floats:
         """Return a proxy of codes, `(m,)`; NaN where they are not in the table."""
-        at = dict(zip(keys(self.codes), range(len(self.codes)), strict=True))
-        values = np.append(self.columns[name], np.nan)
-        return values[[at.get(code, -1) for code in keys(codes)]]
+        return looked_up(self.codes, self.columns[name], codes)
 
 
 def find(task: Task, releases: Iterable[Release]) -> ProxyTable:

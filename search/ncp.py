@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,9 +46,7 @@ from nasbench_mr.errors import (
 )
 from nasbench_mr.extras import requires
 from nasbench_mr.objective import Goal, Tasks
-from nasbench_mr.predictors.base import Scaler
 from nasbench_mr.search.editing import Editing, Pull, edit
-from nasbench_mr.spaces import Space, Spacious
 from nasbench_mr.tasks import Metric, Task
 from nasbench_mr.threads import torch_threads
 
@@ -60,6 +58,8 @@ if TYPE_CHECKING:
     from nasbench_mr.predictors.evaluation import Data
 
 PRESETS = ("paper",)
+#: Of the ridge regression of trends, in codes: little beside thousands, but features are collinear.
+TREND_PENALTY = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,13 +196,7 @@ def ncp(
     trend: float = 1.0,
     polish: int = 8,
     predictor: Predictor | None = None,
-    rate: float | None = None,
-    target: float | None = None,
-    cost_target: float | None = None,
-    cost_weight: float | None = None,
-    loss: str | None = None,
-    winner: bool | None = None,
-    rounded: bool | None = None,
+    **editing: Any,
 ) -> NCPResult:
     """Return the code that a predictor believes best for one task, or for several jointly.
 
@@ -228,8 +222,7 @@ def ncp(
             0 leaves it out.
         polish: rounds of search on the grid around the best codes found.
         predictor: a fitted predictor to use with a benchmark, instead of fitting one.
-        rate, target, cost_target, cost_weight, loss, winner, rounded: settings of the paper's preset, the
-            published ones by default: see `search.editing.Editing`.
+        editing: settings of the paper's preset, the published ones by default: see `search.editing.Editing`.
 
     Returns:
         The best code within the limits, and all that was seen on the way.
@@ -245,15 +238,6 @@ def ncp(
     seed, starts = check_seed(seed), at_least(1, "starts", starts)
     steps, polish = at_least(1, "steps", steps), at_least(0, "polish", polish)
     caution, trend = finite("caution", caution), finite("trend", trend, least=0)
-    editing = {
-        "rate": rate,
-        "target": target,
-        "cost_target": cost_target,
-        "cost_weight": cost_weight,
-        "loss": loss,
-        "winner": winner,
-        "rounded": rounded,
-    }
     settings = Editing.of(editing)
     idle = [name for name, value in editing.items() if value is not None]
     if idle and preset is None:
@@ -313,42 +297,6 @@ class _WithCosts:
         return torch.cat([mean, *own], 1), torch.cat([std, *errors], 1)
 
 
-@dataclass(frozen=True, eq=False)
-class Trend(ByValue, Spacious):
-    """A linear function of the features of codes (`predictors.features`), 0 at their mean.
-
-    Attributes:
-        space: of the codes.
-        centre, slope: `(F,)`, of the features.
-    """
-
-    space: Space
-    centre: Floats
-    slope: Floats
-
-    #: Of the ridge regression, in codes: little beside thousands of them, but features are collinear.
-    PENALTY: ClassVar[float] = 30.0
-
-    @classmethod
-    def of(cls, codes: Codes, values: Floats, space: Space) -> Trend:
-        """Return the one nearest to the `(n,)` values of `(n, DIM)` codes, by ridge regression."""
-        inputs = features.of_codes(codes, space)
-        scaler = Scaler.of(inputs)
-        x = scaler.apply(inputs)
-        matrix = x.T @ x + cls.PENALTY * np.eye(x.shape[1])
-        slope = np.linalg.solve(matrix, x.T @ (values - values.mean()))
-        return cls(space, scaler.mean, slope / scaler.scale)
-
-    def __call__(self, codes: Codes) -> Floats:
-        return np.asarray((features.of_codes(codes, self.space) - self.centre) @ self.slope)
-
-    def tensor(self, x: Tensor) -> Tensor:
-        """Return the same of `(n, R)` relaxed codes, differentiable: `(n,)`."""
-        centre, slope = (_torch().from_numpy(a).to(x) for a in (self.centre, self.slope))
-        value: Tensor = (features.of_tensor(x, self.space) - centre) @ slope
-        return value
-
-
 @dataclass(frozen=True)
 class Problem:
     """A predictor, what to maximise of it, and where.
@@ -365,7 +313,7 @@ class Problem:
     goals: tuple[Goal, ...]
     domain: Domain
     caution: float = 1.0
-    trend: Trend | None = None
+    trend: features.Linear | None = None
 
     def with_trend(self, codes: Codes, weight: float) -> Problem:
         """Return the same with the trend that the mean has over some codes.
@@ -378,7 +326,8 @@ class Problem:
         values = (mean - offset) @ factor
         noise = np.square(std @ np.abs(factor)).mean()
         share = noise / max(noise + values.var(), 1e-12)
-        return replace(self, trend=Trend.of(codes, weight * share * values, self.domain.space))
+        linear = features.Linear.of(codes, weight * share * values, self.domain.space, TREND_PENALTY)
+        return replace(self, trend=linear)
 
     @cached_property
     def columns(self) -> list[int]:

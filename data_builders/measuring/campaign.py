@@ -12,7 +12,7 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from nasbench_mr import checks, files, measured, space, workers
+from nasbench_mr.analysis import spearman
 from nasbench_mr.arrays import Codes, Floats, keys
 from nasbench_mr.data_builders.measuring.measure import (
     Group,
@@ -61,6 +62,8 @@ def measure(
         InvalidArgumentError: `out` was measured with another setting, or other versions.
         WorkerError: a group ended its worker, as for want of memory.
     """
+    from tqdm import tqdm
+
     label = measured.check_label(label or setting.device.partition(":")[0])
     parts = Parts(out, label, setting)
     have = {bytes(row["code"]) for group in parts.groups() for row in group.rows}
@@ -71,19 +74,13 @@ def measure(
     recent: list[Group] = []
     first: float | None = None
     done = workers.run(work, groups, engine=engine, workers=count, **options)
-    for _, group in _bar(done, len(groups), progress):
+    for _, group in tqdm(done, "groups of codes", len(groups), disable=None if progress else True):
         parts.add(group)
         recent = [*recent[1 - WINDOW :], group]
         if len(recent) == WINDOW:
             check_calm(recent, setting, first)
             first = first or float(np.median([each.reference for each in recent]))
     return write_table(out, label)
-
-
-def _bar(done: Iterator[Any], total: int, progress: bool) -> Iterable[Any]:
-    from tqdm import tqdm
-
-    return tqdm(done, "groups of codes", total, disable=None if progress else True)
 
 
 class Parts:
@@ -249,12 +246,6 @@ def recheck(cost: measured.Cost, sample: int = 64, seed: int = 0, *, count: int 
     return {
         "cost": cost.name,
         "codes": len(chosen),
-        "rank": float(np.corrcoef(_ranks(before), _ranks(after))[0, 1]),
+        "rank": spearman(before, after),
         "ratio": float(np.median(after / before)),
     }
-
-
-def _ranks(values: Sequence[float] | Floats) -> Floats:
-    import pandas as pd
-
-    return np.asarray(pd.Series(values).rank(), np.float64)

@@ -24,7 +24,7 @@ from nasbench_mr.objective import Goal
 from nasbench_mr.predictors.base import GradientPredictor
 from nasbench_mr.predictors.ncp_mlp import NcpMlp
 from nasbench_mr.search import ncp as function
-from nasbench_mr.search.ncp import Problem, Trend, climb, fit, fit_paper
+from nasbench_mr.search.ncp import TREND_PENALTY, Problem, climb, fit, fit_paper
 from nasbench_mr.tasks import Metric, Task
 
 SMALLEST, LARGEST = tuple(space.LOWER.tolist()), tuple(space.UPPER.tolist())
@@ -177,7 +177,7 @@ def test_the_trend_is_the_linear_part_of_the_score() -> None:
     inputs = features.of_codes(codes, space)
     # Twice the logarithm of the head's channels, and half a unit for each repetition of stage 1.
     known = 2 * np.log2(codes[:, space.NAMES.index("o1")]) + 0.5 * codes[:, space.NAMES.index("b1")]
-    found = Trend.of(codes, known, space)
+    found = features.Linear.of(codes, known, space, TREND_PENALTY)
     others = space.sample(50, seed=1)
     expected = 2 * np.log2(others[:, space.NAMES.index("o1")]) + 0.5 * others[:, space.NAMES.index("b1")]
     # Ridge regression shrinks it a little.
@@ -198,7 +198,7 @@ def test_the_trend_counts_by_its_weight_and_the_share_of_noise() -> None:
     share = 4 / (4 + mean.var())
     assert 0.5 < share < 0.7
     added = plain.with_trend(codes, 0.5).score(others) - plain.score(others)
-    assert added == pytest.approx(0.5 * share * Trend.of(codes, mean, space)(others))
+    assert added == pytest.approx(0.5 * share * features.Linear.of(codes, mean, space, TREND_PENALTY)(others))
     # More is better here, in the large as well.
     assert np.corrcoef(added, plain.score(others))[0, 1] > 0.8
 
