@@ -6,20 +6,16 @@ and last measurement, and those at which its best value rose: all that regret, r
 
     found = compare(bench, "seg", "mine.Search", reference=True)
 
-`benchmarks/reference.py` makes them.
+`benchmarks/reference.py` makes them, with `SETTINGS` and the budget `BUDGET`.
 """
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from nasbench_mr import __version__, checks, release, table, values
+from nasbench_mr import checks, release, table, values
 from nasbench_mr.errors import InvalidArgumentError, ReleaseError, TableError, UnknownTaskError, did_you_mean
 from nasbench_mr.release import Release
 from nasbench_mr.search import comparison
@@ -27,7 +23,6 @@ from nasbench_mr.search.comparison import Comparison
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
     from nasbench_mr.benchmark import Benchmark
 
@@ -151,91 +146,3 @@ def _read(opened: Release, task: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     if not sound:
         raise TableError(f"{where} holds no reference results; expected the columns {[*COLUMNS]}; {_AGAIN}")
     return arrow.to_pandas(ignore_metadata=True), told
-
-
-# --- Making them --------------------------------------------------------------------------------------
-
-
-def steps(found: Comparison) -> pd.DataFrame:
-    """Return the rows of a trace at which a run's best value rises, its first and its last.
-
-    The last has the run's best code.
-    """
-    trace, keys = found.trace, ["task", "searcher", "seed"]
-    ends = ~trace.duplicated(keys) | ~trace.duplicated(keys, keep="last")
-    rises = trace["best"].notna() & (trace["best"] != trace.groupby(keys)["best"].shift())
-    kept = trace[rises | ends].merge(found.runs[[*keys, "code"]], on=keys, how="left")
-    final = ~kept.duplicated(keys, keep="last")
-    return kept.assign(code=kept["code"].where(final, None))
-
-
-def pack(
-    bench: Benchmark, runs: Sequence[Comparison], target: Path, *, command: str, version: str = "1.0.0"
-) -> Release:
-    """Write comparisons of single tasks as the release of reference results.
-
-    Args:
-        bench: what they were run on.
-        runs: each of one task and any searches, run with `SETTINGS` and the budget `BUDGET`.
-        target: the release's folder, which must not be there.
-        command: what made them.
-        version: of the release.
-
-    Raises:
-        InvalidArgumentError: a comparison was run with other settings, or a search stands there twice.
-    """
-    import pandas as pd
-
-    by_task: dict[str, list[Comparison]] = {}
-    for found in runs:
-        wrong = {key: found.about[key] for key, usual in SETTINGS.items() if found.about[key] != usual}
-        if wrong or found.about["budget"] != BUDGET or len(found.tasks) != 1:
-            raise InvalidArgumentError(
-                f"a comparison of {found.tasks} has {wrong or found.about['budget']}; expected one task, the "
-                f"settings {SETTINGS} and a budget of {BUDGET}"
-            )
-        by_task.setdefault(found.tasks[0], []).append(found)
-    versions = {"nasbench-mr": __version__, "numpy": np.__version__, "python": platform.python_version()}
-    arrows = {}
-    for task, comparisons in by_task.items():
-        names = [name for found in comparisons for name in found.searchers]
-        if len(set(names)) < len(names):
-            raise InvalidArgumentError(f"a search of {names} stands there twice for {task!r}")
-        frame = pd.concat([steps(found) for found in comparisons], ignore_index=True)
-        counts = frame.groupby("searcher")["seed"].nunique()
-        told = {
-            "task": task,
-            "table": digest(bench.release_of(task), task),
-            "release": str(bench.release_of(task)),
-            "seeds": {name: int(counts[name]) for name in names},
-            "budget": BUDGET,
-            **SETTINGS,
-            "versions": versions,
-            "command": command,
-        }
-        arrows[task] = _arrow(frame, told)
-
-    def fill(folder: Path) -> None:
-        for task, arrow in arrows.items():
-            table.write_arrow(arrow, folder / "comparisons" / f"{task}.parquet")
-
-    about = {
-        "title": "Reference results of the searches of nasbench-mr",
-        "description": (
-            f"What each search finds with a budget of {BUDGET} full trainings, on the table, without limits: "
-            "of each run the measurements at which its best value rose, and the last."
-        ),
-        "license": "MIT",
-        "versions": versions,
-        "command": command,
-    }
-    return release.create(fill, release.REFERENCE, version, [], about=about, target=target)
-
-
-def _arrow(frame: pd.DataFrame, told: Mapping[str, Any]) -> pa.Table:
-    import pyarrow as pa
-
-    types = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "double": pa.float64()}
-    schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
-    arrow = pa.Table.from_pandas(frame[list(COLUMNS)], schema, preserve_index=False)
-    return arrow.replace_schema_metadata({"nasbench_mr": json.dumps(told)})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference as making
 
 import nasbench_mr
 from nasbench_mr import files, release, search
@@ -38,7 +39,7 @@ def runs(bench: Benchmark) -> list[Comparison]:
 @pytest.fixture(scope="module")
 def packed(bench: Benchmark, runs: list[Comparison], tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("reference") / "packed"
-    made = reference.pack(bench, runs, folder, command="a test")
+    made = making.pack(bench, runs, folder, command="a test")
     release.verify(made)
     assert made.name == release.REFERENCE
     return str(folder)
@@ -59,7 +60,7 @@ def test_steps_tell_the_whole_regret(runs: list[Comparison], packed: str) -> Non
 
 def test_halving_has_no_best_before_its_first_full_training(bench: Benchmark, tmp_path: Path) -> None:
     run = search.compare(bench, "seg", "halving", budget=300, seeds=3, workers=0)
-    reference.pack(bench, [run], tmp_path / "packed", command="a test")
+    making.pack(bench, [run], tmp_path / "packed", command="a test")
     short = {**run.about, "budget": 5}
     known = reference.load(short, str(tmp_path / "packed"))
     np.testing.assert_array_equal(known.regret["seg", "halving"], run.regret["seg", "halving"][:, :5])
@@ -127,10 +128,10 @@ def _resealed(folder: Path) -> release.Release:
 
 def test_only_whole_comparisons_are_packed(bench: Benchmark, runs: list[Comparison], tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="stands there twice for 'seg'"):
-        reference.pack(bench, [*runs, runs[0]], tmp_path / "twice", command="a test")
+        making.pack(bench, [*runs, runs[0]], tmp_path / "twice", command="a test")
     short = search.compare(bench, "seg", "random", budget=9, seeds=1, workers=0)
     with pytest.raises(InvalidArgumentError, match="expected one task, the settings"):
-        reference.pack(bench, [short], tmp_path / "short", command="a test")
+        making.pack(bench, [short], tmp_path / "short", command="a test")
 
 
 # --- What ships ---------------------------------------------------------------------------------------
