@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def at_least(least: int, name: str, value: object) -> int:
-    """Return an integer, NumPy's included.
-
-    Raises:
-        InvalidArgumentError: it is not an integer, or it is smaller.
-    """
+    """Return an integer, NumPy's included; raise `InvalidArgumentError` for all else and smaller ones."""
     try:
         if isinstance(value, bool) or (number := operator.index(value)) < least:  # type: ignore[arg-type]
             raise TypeError
@@ -65,11 +61,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def limit(name: str, value: object) -> float:
-    """Return a limit of a cost, infinite for None.
-
-    Raises:
-        InvalidArgumentError: it is not a positive number.
-    """
+    """Return a limit of a cost, a positive number; infinite for None."""
     return float("inf") if value is None else positive(name, value, "a positive number, or None")
 
 
@@ -133,11 +125,7 @@ MAX_SEED = 2**63 - 1
 
 
 def seed(value: object) -> int:
-    """Return a seed, from 0 to `MAX_SEED`.
-
-    Raises:
-        InvalidArgumentError: it is not a whole number of that range.
-    """
+    """Return a seed, a whole number from 0 to `MAX_SEED`."""
     number = at_least(0, "seed", value)
     if number > MAX_SEED:
         raise InvalidArgumentError(f"seed is {number}; expected an integer from 0 to 2^63 - 1")

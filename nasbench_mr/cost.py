@@ -86,7 +86,7 @@ def macs(
     head: str = "classification",
     width_mult: float = 1.0,
 ) -> npt.NDArray[np.int64]:
-    """Multiply-accumulates for one input image.
+    """Return the multiply-accumulates for one input image: `(n,)` int64.
 
     Args:
         codes: `(n, 27)` codes, or one.
@@ -95,9 +95,6 @@ def macs(
         head: "classification" (lowest resolution, global pooling) or "segmentation" (highest resolution,
             per pixel; the final upsampling is free).
         width_mult: scales all channels as `network.MultiResolutionNet` does.
-
-    Returns:
-        `(n,)` int64.
     """
     values = scale_width(space.check(codes), width_mult)
     pixels = _Pixels.at(resolution, head)
@@ -105,11 +102,7 @@ def macs(
 
 
 def params(codes: object, num_classes: int = NUM_CLASSES, width_mult: float = 1.0) -> npt.NDArray[np.int64]:
-    """Trainable parameters; the same for a classification and a segmentation head.
-
-    Returns:
-        `(n,)` int64.
-    """
+    """Return the trainable parameters, `(n,)` int64, the same with a classification or segmentation head."""
     values = scale_width(space.check(codes), width_mult)
     pixels = _Pixels.at(RESOLUTION, "classification", count=False)
     return _total_integers(values, _classes(num_classes), pixels)

@@ -123,11 +123,7 @@ class Description:
 
     @classmethod
     def from_dict(cls, data: object) -> Description:
-        """Return what `to_dict` wrote, or what a TOML file says.
-
-        Raises:
-            SpaceError: it is malformed.
-        """
+        """Return what `to_dict` wrote, or what a TOML file says; raise `SpaceError` where it is malformed."""
         keys = ("name", "title", "dimensions", "costs")
         if not isinstance(data, Mapping):
             raise SpaceError(f"a space is {data!r:.60}; expected name, dimensions and, where known, costs")
@@ -143,11 +139,7 @@ class Description:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Description:
-        """Return what a TOML file describes.
-
-        Raises:
-            SpaceError: there is none, it is malformed or too large; names the file.
-        """
+        """Return what a TOML file describes; raise `SpaceError`, with its name, where it is malformed."""
         import tomllib
 
         path = Path(path)

@@ -49,7 +49,7 @@ def download(
     attempts: int = 5,
     progress: bool = True,
 ) -> Path:
-    """Download a file, unless it is there. Safe in several processes at once: one downloads, all have it.
+    """Download a file to `path`, unless it is there, and return that; of several processes one downloads.
 
     Args:
         url: an http(s) address.
@@ -59,9 +59,6 @@ def download(
         max_bytes: a larger file is refused.
         attempts: how often to try; each resumes where the last one broke off.
         progress: shows a bar, where the output is a terminal.
-
-    Returns:
-        `path`.
 
     Raises:
         DownloadError: no attempt succeeded, or the server refuses; what has come is kept for the next call.

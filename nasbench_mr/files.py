@@ -65,11 +65,7 @@ def atomic(path: str | os.PathLike[str], mode: int = 0o666) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder in `parent`, gone when the block ends; after a kill the next writer does it.
-
-    Raises:
-        StorageError: the disk is full or the folder can't be written.
-    """
+    """Yield a temporary folder in `parent`, gone when the block ends (after a kill, later)."""
     with _beside(Path(parent) / "scratch", Path.mkdir) as temporary:
         yield temporary
 

@@ -89,11 +89,7 @@ class Grid:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Grid:
-        """Return the space that a TOML file describes.
-
-        Raises:
-            SpaceError: there is no such file, or what it says is malformed; names the file.
-        """
+        """Return the space that a TOML file describes; raise `SpaceError`, with its name, for others."""
         try:
             return cls.of(Description.read(path))
         except SpaceError as error:

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError, UnknownNameError, did_you_mean
@@ -101,11 +101,7 @@ class Registry(Generic[T]):
 
 
 def address(kind: type) -> str:
-    """Return the dotted name under which a class can be imported.
-
-    Raises:
-        InvalidArgumentError: it can't be, as it is local or of the main module.
-    """
+    """Return the dotted name under which a class can be imported, which is not one of the main module's."""
     module, name = kind.__module__, kind.__qualname__
     if module == "__main__" or getattr(sys.modules.get(module), name, None) is not kind:
         raise InvalidArgumentError(
@@ -115,7 +111,9 @@ def address(kind: type) -> str:
     return f"{module}.{name}"
 
 
-def check_options(kind: type, options: Mapping[str, Any], what: str, own: Collection[str]) -> None:
+def check_options(
+    kind: Callable[..., object], options: Mapping[str, Any], what: str, own: Collection[str]
+) -> None:
     """Raise for options that a class does not take.
 
     Args:

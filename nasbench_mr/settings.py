@@ -71,21 +71,13 @@ class Settings:
         return ""
 
     def need(self, good: bool, field: str, expected: str) -> None:
-        """Refuse a field's value unless it is good.
-
-        Raises:
-            RecipeError: says what was expected.
-        """
+        """Raise `RecipeError` unless a field's value is good; say what was expected."""
         if not good:
             whose = self.label() and f"{self.label()}: "
             raise RecipeError(f"{whose}{field} is {getattr(self, field)!r:.80}; expected {expected}")
 
     def check_types(self) -> None:
-        """Refuse values whose type is not the annotation's.
-
-        Raises:
-            RecipeError: names the field.
-        """
+        """Raise `RecipeError` where the type of a value is not its annotation's; name the field."""
         for field, kind in _kinds(type(self)).items():
             with contextlib.suppress(InvalidArgumentError):  # what is no number is refused below
                 object.__setattr__(self, field, plain(field, getattr(self, field)))
@@ -93,11 +85,7 @@ class Settings:
 
     @classmethod
     def converted(cls, *changes: Mapping[str, Any], label: str = "") -> dict[str, Any]:
-        """Return fields to make this class of, later changes over earlier ones.
-
-        Raises:
-            RecipeError: there is no such field.
-        """
+        """Return fields to make this class of, later changes over earlier ones; refuse others."""
         kinds = _kinds(cls)
         merged = {key: value for change in changes for key, value in change.items()}
         for key in merged:

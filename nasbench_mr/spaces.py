@@ -79,11 +79,7 @@ class Spacious:
 
 
 def get(name: str) -> Space:
-    """Return the space of this name.
-
-    Raises:
-        UnknownNameError: there is none.
-    """
+    """Return the space of this name; raise `UnknownNameError` where there is none."""
     if name in _DESCRIBED and name not in SPACES:
         from nasbench_mr.grid import Grid  # NumPy: only now
 

@@ -352,11 +352,7 @@ def read_arrow(path: str | os.PathLike[str] | IO[bytes], where: str | None = Non
 def _check_claims(
     path: str | os.PathLike[str] | IO[bytes], where: str
 ) -> tuple[pq.FileMetaData, list[parquet_sizes.Size]]:
-    """Return what a Parquet file says of itself, and of its columns' sizes.
-
-    Raises:
-        TableError: it is none, or says that it holds too much.
-    """
+    """Return what a Parquet file says of itself, and of its columns' sizes, within the limits."""
     import pyarrow.parquet as pq
 
     about = pq.read_metadata(path)

@@ -46,20 +46,12 @@ def intact(path: Path, kind: str = "checkpoint") -> Iterator[None]:
 
 
 def save_weights(path: Path, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
-    """Write a network's weights alone, with texts about them, if any.
-
-    Raises:
-        StorageError: the disk is full or the folder can't be written.
-    """
+    """Write a network's weights alone, with texts about them, if any."""
     write(path, network.state_dict(), about)
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
-    """Load weights that `save_weights` wrote.
-
-    Raises:
-        IntegrityError: there is no such file, or it holds the weights of another network.
-    """
+    """Load weights that `save_weights` wrote; raise `IntegrityError` where they are not of this network."""
     try:
         with intact(path):
             tensors, _ = read(path)

@@ -46,11 +46,7 @@ def digest(tasks: Iterable[Task], files: Mapping[str, Values]) -> str:
 
 
 def of_file(path: Path) -> Values:
-    """Return what `of_table` says of a Parquet file.
-
-    Raises:
-        TableError: not a complete Parquet file.
-    """
+    """Return what `of_table` says of a Parquet file."""
     from nasbench_mr.table import read_arrow
 
     return of_table(read_arrow(path))

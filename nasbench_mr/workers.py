@@ -23,7 +23,6 @@ import abc
 import contextlib
 import faulthandler
 import importlib
-import inspect
 import logging
 import multiprocessing
 import os
@@ -48,10 +47,9 @@ from nasbench_mr.checks import at_least
 from nasbench_mr.errors import (
     InvalidArgumentError,
     WorkerError,
-    did_you_mean,
 )
 from nasbench_mr.extras import requires
-from nasbench_mr.plugins import Registry
+from nasbench_mr.plugins import Registry, check_options
 
 #: How often in a row a worker may die before it is ready; and all together, while none has ever been.
 MAX_FALSE_STARTS = 5
@@ -635,10 +633,5 @@ def make(name: str, work: Work, workers: int | None = None, **options: Any) -> E
     """
     engine = ENGINES[name]
     given = {key: value for key, value in options.items() if value is not None}
-    known = list(inspect.signature(engine).parameters)[2:]
-    for key in given:
-        if key not in known:
-            raise InvalidArgumentError(
-                f"the engine {name!r} has no option {key!r}: {did_you_mean(key, known)}"
-            )
+    check_options(engine, given, f"the engine {name!r}", ("work", "workers"))
     return engine(work, workers, **given)

@@ -321,11 +321,7 @@ def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def share(name: str, value: float) -> float:
-    """Return an option in [0, 1), checked.
-
-    Raises:
-        InvalidArgumentError: it is not.
-    """
+    """Return an option in [0, 1), checked; raise `InvalidArgumentError` where it is not."""
     with contextlib.suppress(InvalidArgumentError):
         if (number := finite(name, value, least=0)) < 1:
             return number

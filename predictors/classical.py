@@ -50,11 +50,7 @@ class _Nodes:
 
     @classmethod
     def restore(cls, state: State) -> _Nodes:
-        """From what is saved.
-
-        Raises:
-            ValueError: these are not trees.
-        """
+        """Make trees from what is saved; raise `ValueError` where they are not trees."""
         arrays = {key: state[key] for key in ("feature", "threshold", "left", "right", "value", "roots")}
         # A damaged file must fail here, not send `each` in circles: children come after their parents.
         inner = np.flatnonzero(arrays["feature"] >= 0)

@@ -26,11 +26,7 @@ _OF_CODES = ("params", "macs")
 
 
 def tasks_of(names: tuple[str, ...]) -> list[Task]:
-    """Return the task of each column.
-
-    Raises:
-        UnknownTaskError: a column names none.
-    """
+    """Return the task of each column; raise `UnknownTaskError` where a column names none."""
     return [registry.get(name.partition("/")[0]) for name in names]
 
 

@@ -168,11 +168,7 @@ def compare(
 
 
 def parse_searcher(spec: str) -> tuple[str, dict[str, Any]]:
-    """Return "evolution:population=20" as a name and options; a preset's settings are written as these are.
-
-    Raises:
-        InvalidArgumentError: an option has no value.
-    """
+    """Return "evolution:population=20" as a name and options; a preset's settings are written alike."""
     name, *settings = spec.split(":")
     options: dict[str, Any] = {}
     for setting in settings:
@@ -308,11 +304,7 @@ class Part:
         return data
 
     def read(self, file: Path | bytes) -> pa.Table:
-        """Return the table that `run` made, from its file or its bytes.
-
-        Raises:
-            TableError: the file is damaged, or of something else.
-        """
+        """Return the table that `run` made, from its file or its bytes; raise `TableError` for others."""
         try:
             arrow = table.read_arrow(io.BytesIO(file) if isinstance(file, bytes) else file, "it")
             about = json_object((arrow.schema.metadata or {})[b"nasbench_mr"], "its metadata", TableError)
@@ -339,11 +331,7 @@ class Part:
 def _run_parts(
     parts: Sequence[Part], folder: Path | None, engine: str, workers: int | None, progress: bool
 ) -> dict[Part, pa.Table]:
-    """Return the parts' tables: those that are in the folder, and those that run now, which go there.
-
-    Raises:
-        TableError: a file that is there is damaged. This comes to light before hours of work.
-    """
+    """Return the parts' tables: those in the folder, all checked before any work, and those that run now."""
     from tqdm import tqdm
 
     kept = [] if folder is None else [(part, folder / part.name) for part in parts]

@@ -271,11 +271,7 @@ class Comparison:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """Return how a comparison was run.
-
-    Raises:
-        TableError: the file is damaged, or of something else.
-    """
+    """Return how a comparison was run; raise `TableError` where the file is damaged, or of something else."""
     if path.stat().st_size > MAX_ABOUT:
         raise TableError(f"{path} is larger than {MAX_ABOUT:,} bytes; {_AGAIN}")
     try:
@@ -311,11 +307,7 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, columns: Sequence[str], about: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a table of a comparison.
-
-    Raises:
-        TableError: it is not one.
-    """
+    """Return a table of a comparison; raise `TableError` where it is not one."""
     try:
         frame: pd.DataFrame = table.read_arrow(path).to_pandas(ignore_metadata=True)
     except TableError as error:

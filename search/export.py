@@ -137,11 +137,7 @@ _FORWARD = {
 
 
 def check_exportable(task: Task) -> None:
-    """Check that the network of a task can be exported, before the work that finds it.
-
-    Raises:
-        InvalidArgumentError: the task is of another search space, or does not say what its networks are for.
-    """
+    """Check that the network of a task can be exported, before the work that finds it."""
     if task.space != space.NAME:
         raise InvalidArgumentError(f"task {task.name!r} has no multi-resolution networks to export")
     if task.problem not in _FORWARD:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import space
-from nasbench_mr.errors import UnknownNameError, did_you_mean
 from nasbench_mr.extras import requires
+from nasbench_mr.plugins import Registry
 
 if TYPE_CHECKING:
     from nasbench_mr.data_builders.building.trial import Trial
@@ -161,12 +161,9 @@ class WandbLog(Log):
             import wandb  # noqa: F401
 
 
-LOGS: dict[str, type[Log]] = {
-    "csv": CsvLog,
-    "tensorboard": TensorBoardLog,
-    "mlflow": MLflowLog,
-    "wandb": WandbLog,
-}
+LOGS = Registry[type[Log]](
+    "log", {"csv": CsvLog, "tensorboard": TensorBoardLog, "mlflow": MLflowLog, "wandb": WandbLog}
+)
 
 
 def about(trial: Trial) -> dict[str, Any]:
@@ -181,8 +178,6 @@ def check(name: str) -> None:
         UnknownNameError: there is none of this name.
         MissingExtraError: its package is not installed; says which.
     """
-    if name not in LOGS:
-        raise UnknownNameError(f"no log {name!r}: {did_you_mean(name, LOGS)}")
     LOGS[name].check()
 
 

@@ -175,14 +175,11 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 
 def draw_codes(n: int, seed: int = 0, scheme: str = "published", max_macs: float | None = None) -> Codes:
-    """`n` distinct random codes; those of a smaller `n` are the first ones of a larger.
+    """Return `n` distinct random codes, `(n, 27)`; those of a smaller `n` are the first ones of a larger.
 
     Args:
         seed, scheme: as in `space.sample`.
         max_macs: codes with more multiply-accumulates (`cost.macs`) are passed over.
-
-    Returns:
-        `(n, 27)` int16.
 
     Raises:
         InvalidArgumentError: n is less than 1, or the seed than 0.
@@ -211,13 +208,10 @@ def draw_codes(n: int, seed: int = 0, scheme: str = "published", max_macs: float
 
 
 def read_codes(path: str | os.PathLike[str]) -> Codes:
-    """Return codes from a file: Parquet or CSV with the code's columns, else text with one code a line.
+    """Return codes from a file, `(n, 27)`: Parquet or CSV with their columns, or text with one code a line.
 
     A line is what `space.parse` reads: 27 integers, or the published string. Empty lines and those that start
     with # are skipped. Repeated codes count once.
-
-    Returns:
-        `(n, 27)` int16, in the file's order.
 
     Raises:
         InvalidArgumentError: the file is missing, unreadable or has no codes.
@@ -657,11 +651,7 @@ def macs_of(trials: Sequence[Trial]) -> Floats:
 
 
 def chosen(names: str | Recipe | Sequence[str | Recipe]) -> dict[str, Recipe]:
-    """Return recipes by task.
-
-    Raises:
-        RecipeError: there is none, or two are of one task.
-    """
+    """Return recipes by task; raise `RecipeError` where there is none, or two are of one task."""
     listed = [recipes.get(n) for n in ([names] if isinstance(names, (str, Recipe)) else names)]
     found = {recipe.task: recipe for recipe in listed}
     if not listed or len(found) < len(listed):

@@ -81,11 +81,7 @@ class Store:
         return f"{self.root}/{name}" if self.root else name
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file atomically.
-
-        Raises:
-            StorageError: the disk is full or the place can't be written.
-        """
+        """Write a whole file atomically."""
         if self.local is not None:
             files.write_bytes(self.local / name, data)
             return
@@ -101,11 +97,7 @@ class Store:
             raise StorageError(f"can't write {name} in {self}: {error}") from error
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's content; None where there is none.
-
-        Raises:
-            StorageError: the place can't be read.
-        """
+        """Return a file's content; None where there is none."""
         try:
             with self.fs.open_input_stream(self._path(name)) as stream:
                 data: bytes = stream.read()
@@ -130,11 +122,7 @@ class Store:
         return [name.removesuffix(".json") for name in self.names("recipes", ".json")]
 
     def recipe(self, task: str) -> Recipe | None:
-        """Return the recipe that a task's results come from; None where there are none.
-
-        Raises:
-            RecipeError: the file is not a recipe.
-        """
+        """Return the recipe that a task's results come from; None where there are none."""
         name = f"recipes/{task}.json"
         try:
             if (size := self.fs.get_file_info(self._path(name)).size or 0) > MAX_RECIPE:
@@ -158,11 +146,7 @@ class Store:
             )
 
     def write_recipe(self, task: str, recipe: Recipe) -> None:
-        """Write the recipe of a task that has none yet; its first results come right after it.
-
-        Raises:
-            RecipeError: it has another one.
-        """
+        """Write the recipe of a task that has none yet; raise `RecipeError` where it has another one."""
         name, text = f"recipes/{task}.json", json.dumps(recipe.to_dict(), indent=2) + "\n"
         if self.recipe(task) is None:
             # Of two builds that begin at the same time, one is first.
@@ -173,11 +157,7 @@ class Store:
         self.check_recipe(task, recipe)
 
     def built(self, name: str) -> Task | None:
-        """Return the task of a table that was made here, as the table describes it; None where there is none.
-
-        Raises:
-            TableError: the table is damaged.
-        """
+        """Return the task of a table that was made here, as the table describes it; None without one."""
         import pyarrow as pa
 
         file = f"tables/{name}.parquet"
@@ -216,11 +196,7 @@ class Store:
         return self.names(f"parts/{task.name}", ".parquet")
 
     def parts(self, task: Task, names: Sequence[str] | None = None) -> pa.Table | None:
-        """Return the trials of all parts, or of those named, some maybe repeated; None without parts.
-
-        Raises:
-            TableError: a part is damaged.
-        """
+        """Return the trials of all parts, or of those named, some maybe repeated; None without parts."""
         import pyarrow as pa
 
         names = self.part_names(task) if names is None else names
@@ -293,11 +269,7 @@ def parse_curve(text: str, task: Task, where: str) -> dict[str, npt.NDArray[np.f
 
 
 def to_part(task: Task, outcomes: Iterable[Outcome]) -> pa.Table:
-    """Return outcomes of one task as a checked table with the column `curve`.
-
-    Raises:
-        TableError: see `table.check`.
-    """
+    """Return outcomes of one task as a checked table with the column `curve` (see `table.check`)."""
     rows = list(outcomes)
     curves = [json.dumps(dict(o.curve)) if o.curve else None for o in rows]
     for outcome, text in zip(rows, curves, strict=True):

@@ -101,11 +101,7 @@ class Dataset(abc.ABC):
         return None
 
     def verify(self) -> None:
-        """Read every sample.
-
-        Raises:
-            DatasetError: one can't be read.
-        """
+        """Read every sample; raise `DatasetError` where one can't be read."""
         for index in range(len(self)):
             self[index]
 
@@ -173,11 +169,7 @@ class Without(Dataset):
 
 
 def throughput(dataset: Dataset, seconds: float = 1.0, seed: int = 0) -> float:
-    """Return samples a second, read in random order by this thread alone, over at least `seconds`.
-
-    Raises:
-        InvalidArgumentError: `seconds` is not positive.
-    """
+    """Return samples a second, read in random order by this thread alone, over at least `seconds`."""
     positive("seconds", seconds)
     order = np.random.default_rng(seed).permutation(len(dataset))
     for index in order[:3]:  # imports, and the disk cache's first touch
@@ -229,11 +221,7 @@ class Reader(Dataset):
 
 @contextlib.contextmanager
 def new_folder(root: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a folder to fill, which becomes `root` when the block ends without an error.
-
-    Raises:
-        DatasetError: there is something at `root`.
-    """
+    """Give a folder to fill, which becomes the new folder `root` when the block ends without an error."""
     path = Path(root)
     if path.exists():
         raise DatasetError(f"{path} exists; a data set is made in a new folder")

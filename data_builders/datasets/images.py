@@ -20,11 +20,7 @@ _PHOTOS = (".jpg", ".jpeg", ".png")
 
 
 def _photos(folder: Path) -> list[Path]:
-    """Return the photos of a folder, by name.
-
-    Raises:
-        DatasetError: two differ in nothing but their endings, as x.jpg and x.png do.
-    """
+    """Return the photos of a folder, by name; raise `DatasetError` where only the endings of two differ."""
     found = listing(folder, _PHOTOS)
     for a, b in pairwise(sorted(found, key=lambda photo: photo.stem)):
         if a.stem == b.stem:

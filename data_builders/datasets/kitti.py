@@ -72,15 +72,12 @@ class Calibration:
         return projection
 
     def boxes(self, location: Floats, size: Floats, rotation: Floats) -> Floats:
-        """Boxes in the lidar frame from those of a label file.
+        """Return boxes in the lidar frame, `(M, 7)`, from those of a label file.
 
         Args:
             location: `(M, 3)` centres of the bottom faces, rectified camera frame.
             size: `(M, 3)` height, width, length.
             rotation: `(M,)` ry.
-
-        Returns:
-            `(M, 7)`.
         """
         centre = _apply(np.asarray(np.linalg.inv(self.to_camera), np.float64), location)
         centre[:, 2] += size[:, 0] / 2
@@ -103,11 +100,7 @@ def _apply(matrix: Floats, points: Floats) -> Floats:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read a `calib` file.
-
-    Raises:
-        DatasetError: it lacks a matrix, or one is not of finite numbers that can be inverted.
-    """
+    """Read a `calib` file; raise `DatasetError` where it lacks a matrix, or one has no inverse."""
     rows = dict(line.split(":", 1) for line in read_text(path).splitlines() if ":" in line)
     matrices = []
     for key, shape in (("P2", (3, 4)), ("R0_rect", (3, 3)), ("Tr_velo_to_cam", (3, 4))):

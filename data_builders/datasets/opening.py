@@ -206,11 +206,7 @@ def read_array(path: Path) -> Array:
 
 
 def whole(values: Array) -> Array:
-    """Return numbers as int64, also those that MATLAB stores as double.
-
-    Raises:
-        ValueError: one is not a whole number.
-    """
+    """Return numbers as int64, also those that MATLAB stores as double; raise `ValueError` for fractions."""
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
         raise ValueError("it has numbers that are not whole")
     return values.astype(np.int64)

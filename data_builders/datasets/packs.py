@@ -171,11 +171,7 @@ class Pack(Dataset):
         return self._numbers["label"].copy() if "label" in self._numbers else None
 
     def verify(self) -> None:
-        """Hash all data anew.
-
-        Raises:
-            IntegrityError: a hash is not the recorded one.
-        """
+        """Hash all data anew; raise `IntegrityError` where a hash is not the recorded one."""
         for name, place in self._places.items():
             digest = hashlib.sha256()
             for start in range(place.start, place.stop, _CHUNK):

@@ -147,16 +147,13 @@ def image_pair_overlap(a: Floats, b: Floats, over: str = "union") -> Floats:
 def suppress(
     boxes: Floats, scores: npt.NDArray[np.floating], threshold: float, keep: int | None = None
 ) -> npt.NDArray[np.intp]:
-    """Greedy non-maximum suppression by rotated overlap seen from above.
+    """Return the boxes that greedy suppression by rotated overlap, seen from above, keeps, best first.
 
     Args:
         boxes: `(N, 7)`.
         scores: `(N,)`; ties go to the earlier box.
         threshold: a box goes when its intersection over union with a better kept one exceeds this.
         keep: stop after so many.
-
-    Returns:
-        Indices of the kept boxes, best first.
     """
     rest = np.argsort(-scores, kind="stable")
     kept: list[int] = []

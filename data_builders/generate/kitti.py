@@ -314,15 +314,12 @@ def _part(box: Floats, part: Floats) -> Floats:
 
 
 def entries(origin: Floats, rays: Floats, boxes: Floats) -> Floats:
-    """How far along each ray each box's surface is first met; infinity where it is not.
+    """Return how far along each ray each box's surface is first met, `(P, ...)`; infinity where it is not.
 
     Args:
         origin: `(3,)` where all rays start, outside of the boxes.
         rays: `(..., 3)` directions; distances are in units of their lengths.
         boxes: `(P, 7)`.
-
-    Returns:
-        `(P, ...)`.
     """
     cos, sin = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
     into = np.zeros((len(boxes), 3, 3))  # rotations into the boxes' frames

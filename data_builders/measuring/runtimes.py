@@ -90,11 +90,7 @@ def onnx(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]:
 
 
 def open_device(name: str) -> torch.device:
-    """Return a device: "cpu", "cuda" or "cuda:1".
-
-    Raises:
-        DeviceError: it is of another kind, or this machine does not have it.
-    """
+    """Return the device "cpu", "cuda" or "cuda:1"; raise `DeviceError` where this machine lacks it."""
     with requires("search", "measuring"):
         import torch
     kind, _, index = name.partition(":")

@@ -315,11 +315,7 @@ def _base(into: str) -> Release | None:
 
 
 def _known(name: str, base: Release | None) -> Task | None:
-    """Return the task that a name or alias means, the release's or this package's; None for a new name.
-
-    Raises:
-        UnknownTaskError: it means several.
-    """
+    """Return the task that a name or alias means, the release's or this package's; None for a new name."""
     if base is not None and tasks.meant(name, base.tasks):
         return base.tasks[tasks.resolve(name, base.tasks)]
     return tasks.get(name) if tasks.meant(name) else None

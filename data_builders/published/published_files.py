@@ -136,13 +136,10 @@ OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
 
 
 def fetch(folder: str | os.PathLike[str], mirror: str | None = None) -> Path:
-    """Download the published files into `folder`, in the published layout; those that are there stay.
+    """Download the published files into `folder`, for `import_release`; those that are there stay.
 
     Args:
         mirror: another base address that has data/<setting>/trainval.pkl.
-
-    Returns:
-        The folder, for `import_release`.
 
     Raises:
         DownloadError, IntegrityError, StorageError: see `download`; files that came before are kept.

@@ -65,11 +65,7 @@ class Sheet:
 
 
 def read(path: Path) -> Sheet:
-    """Return what a file holds.
-
-    Raises:
-        TableError: it is not a table, or not a whole one; says what it is, or where it ends to be one.
-    """
+    """Return what a file holds; raise `TableError` where it is not a whole table."""
     with open(path, "rb") as file:
         start = file.read(8)
         file.seek(0)

@@ -27,11 +27,7 @@ Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
 
 
 def save(path: Path, parts: Parts, run: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-    """Write the parts' tensors with the JSON-ready `run` and `progress`.
-
-    Raises:
-        StorageError: the disk is full or the folder can't be written.
-    """
+    """Write the parts' tensors with the JSON-ready `run` and `progress`."""
     tensors: dict[str, Tensor] = {}
     for part, own in parts.items():
         if isinstance(own, nn.Module):

@@ -200,11 +200,7 @@ def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return overrides from a JSON or TOML file, by its ending.
-
-    Raises:
-        RecipeError: the file is missing, malformed, or has another ending.
-    """
+    """Return overrides from a JSON or TOML file, by its ending; raise `RecipeError` where there are none."""
     path = Path(path)
     try:
         if path.suffix == ".toml":
@@ -252,11 +248,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(recipe: str | Recipe) -> Recipe:
-    """Return the recipe of this name; a recipe is returned as it is.
-
-    Raises:
-        RecipeError: no such recipe.
-    """
+    """Return the recipe of this name, else raise `RecipeError`; a recipe is returned as it is."""
     return recipe if isinstance(recipe, Recipe) else RECIPES[recipe]
 
 

@@ -127,11 +127,7 @@ def train(
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """Return the device of this name; by default a GPU where there is one.
-
-    Raises:
-        InvalidArgumentError: there is no such device here.
-    """
+    """Return the device of this name, which must be here; by default a GPU where there is one."""
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if chosen.type != "cuda":

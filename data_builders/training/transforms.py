@@ -76,15 +76,12 @@ def output_size(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
 def crop_batch(
     recipe: Recipe, images: Tensor, masks: Tensor | None, u: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """Crops and mirrors training samples of one size.
+    """Crop and mirror training samples of one size; the results have `output_size`, and no gradient.
 
     Args:
         images: `(B, H, W, C)` uint8; frames of a clip are among the channels.
         masks: `(B, H, W)` uint8.
         u: `(B, UNIFORMS)`.
-
-    Returns:
-        The same kinds at `output_size`; no gradient.
     """
     size = (images.shape[1], images.shape[2])
     mirrored = (u[:, _FLIP] < 0.5) & recipe.flip
@@ -208,16 +205,13 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def frame_indices(length: int, frames: int, u: Tensor | None = None) -> Tensor:
-    """Which frames of clips are seen: one of each of `frames` equal spans.
+    """Return which frames of clips are seen, `(B, frames)`, rising: one of each of `frames` equal spans.
 
     It is the middle one or, in training, one at the same random place of each span.
 
     Args:
         length: frames of a clip.
         u: `(B,)` in [0, 1); None for the middle.
-
-    Returns:
-        `(B, frames)` int64, ascending; B = 1 without `u`.
     """
     place = torch.tensor([0.5]) if u is None else u
     spans = torch.arange(frames, device=place.device)

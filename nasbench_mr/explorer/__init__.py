@@ -39,16 +39,13 @@ def write(
     tasks: Sequence[str] | None = None,
     climb: Climb | None = None,
 ) -> Path:
-    """Write the page of a benchmark to one HTML file.
+    """Write the page of a benchmark to one HTML file, and return its path.
 
     Args:
         bench: the opened benchmark.
         path: the file; one of this name is replaced.
         tasks: which tasks it shows; all by default.
         climb: a search to play, see `html`.
-
-    Returns:
-        The path of the file.
 
     Raises:
         UnknownTaskError: the benchmark has no such task.

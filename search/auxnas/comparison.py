@@ -285,11 +285,7 @@ def _run(
 
 
 def _check_kept(job: Job, data: AuxData, starts: Mapping[str, Path]) -> Run | None:
-    """Return the result that a job's folder has, if any.
-
-    Raises:
-        IntegrityError: it is another run's.
-    """
+    """Return the result that a job's folder has, if any; raise `IntegrityError` where it is another run's."""
     found = finished(job.place)
     if found is None:
         return None

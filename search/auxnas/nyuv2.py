@@ -114,11 +114,7 @@ def _reader(root: Path, size: Pixels | None, radius: int) -> Callable[[int | Non
 
 
 def _contents(root: Path, file: opening.Hdf5) -> tuple[Array, dict[str, list[int]], tuple[str, ...] | None]:
-    """Return the classes of labels, the rows of each split, and each image's kind of scene, if there are any.
-
-    Raises:
-        DatasetError: the files are malformed, or do not fit each other.
-    """
+    """Return the classes of labels, the rows of each split, and each image's kind of scene, if any."""
     with opening.named(root / LABELLED, "labelled file of NYUv2"):
         total, scenes = _check_shapes(file), None
         if "sceneTypes" in file:

@@ -63,11 +63,7 @@ def split(names: str | Sequence[str]) -> list[str]:
 
 
 def helpers(auxiliary: str | Sequence[str], config: AuxConfig) -> list[str]:
-    """Return the auxiliary tasks that a variant trains.
-
-    Raises:
-        InvalidArgumentError: there are none, and it needs one.
-    """
+    """Return the auxiliary tasks that a variant trains; raise `InvalidArgumentError` where it lacks one."""
     names = [] if config.variant == "single" else split(auxiliary)
     if not names and config.variant != "single":
         raise InvalidArgumentError(f"the variant {config.variant!r} needs at least one auxiliary task")

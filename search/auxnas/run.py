@@ -132,11 +132,7 @@ def stage_1(
 
 
 def converged(folder: Path) -> dict[str, Any]:
-    """Return the result of a run of stage 1.
-
-    Raises:
-        InvalidArgumentError: it diverged, so nothing can start from it.
-    """
+    """Return the result of a run of stage 1; raise `InvalidArgumentError` where it diverged."""
     run = finished(folder)
     if run is None or run["status"] != "ok":
         raise InvalidArgumentError(

@@ -318,11 +318,7 @@ TASKS = Registry[LabelTask](
 
 
 def get(name: str) -> LabelTask:
-    """Return the task of this name.
-
-    Raises:
-        UnknownTaskError: there is none.
-    """
+    """Return the task of this name; raise `UnknownTaskError` where there is none."""
     return TASKS[name]
 
 
