@@ -35,11 +35,7 @@ def _float(value: object) -> float:
 
 
 def positive(name: str, value: object, kind: str = "a positive number", most: float = float("inf")) -> float:
-    """Return a positive number of at most `most`, which may be infinite.
-
-    Raises:
-        InvalidArgumentError: it is not; says what `kind` of number was expected.
-    """
+    """Return a positive number of at most `most`, infinite or not; errors say that they expected a `kind`."""
     try:
         if 0 < (number := _float(value)) <= most:
             return number
@@ -66,11 +62,7 @@ def limit(name: str, value: object) -> float:
 
 
 def plain(name: str, value: Any) -> Any:
-    """Return a value as JSON takes it: NumPy's and pandas' numbers as Python's, arrays as lists.
-
-    Raises:
-        InvalidArgumentError: it is, or holds, something else; says what `name` is.
-    """
+    """Return a value as JSON takes it: numbers of NumPy and pandas as Python's, arrays as lists."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -85,12 +77,7 @@ def plain(name: str, value: Any) -> Any:
 
 
 def json_object(text: str | bytes, where: str, error: type[NasbenchMRError]) -> dict[str, Any]:
-    """Return the JSON object in a text from outside, which is UTF-8; all texts in it are valid Unicode.
-
-    Args:
-        where: what the text is called in errors.
-        error: raised where it is anything else.
-    """
+    """Return the JSON object in a text from outside, valid UTF-8 throughout; an `error` calls it `where`."""
     import json
 
     try:
@@ -106,11 +93,7 @@ def json_object(text: str | bytes, where: str, error: type[NasbenchMRError]) -> 
 
 
 def finite(name: str, value: object, least: float = float("-inf")) -> float:
-    """Return a finite number of at least `least`, NumPy's and pandas' included.
-
-    Raises:
-        InvalidArgumentError: it is not.
-    """
+    """Return a finite number of at least `least`, NumPy's and pandas' included."""
     try:
         if not (float("-inf") < (number := _float(value)) < float("inf") and number >= least):
             raise TypeError

@@ -172,11 +172,7 @@ class Grid:
         return [{_key(value): at for at, value in enumerate(d.values)} for d in self.dimensions]
 
     def check(self, codes: object) -> Codes:
-        """Return many codes, or one, as an `(n, DIM)` int16 array.
-
-        Raises:
-            OutOfSpaceError: the shape is wrong or a value is outside the space; names the first such row.
-        """
+        """Return many codes, or one, as an `(n, DIM)` int16 array; refuse, with its row, what is outside."""
         if hasattr(codes, "__array__"):
             array = multi_resolution.by_name(codes, self.NAMES)
             if array is not codes:  # a table, by name
@@ -193,11 +189,7 @@ class Grid:
         return self._checked(codes)  # type: ignore[arg-type]
 
     def by_column(self, columns: Sequence[Sequence[Any]]) -> Codes:
-        """Return codes from their values, one list for each dimension: `(n, DIM)`.
-
-        Raises:
-            OutOfSpaceError: a value is none of its dimension's; names the first such row.
-        """
+        """Return codes from their values, one list for each dimension: `(n, DIM)`; refuse others' values."""
         codes = np.empty((len(columns[0]), self.DIM), np.int16)
         for k, values in enumerate(columns):
             known: dict[Any, int] = {}

@@ -88,12 +88,7 @@ def every() -> Iterator[tuple[str, str, Path]]:
 
 
 def unknown(name: object, there: Mapping[str, Task], cause: UnknownTaskError) -> UnknownTaskError:
-    """Return the error about a task that is not among those opened, which says what brings it.
-
-    Args:
-        there: the tasks that were opened.
-        cause: what resolving the name among them said.
-    """
+    """Return the error about a task that is not among those opened (`there`), which says what brings it."""
     if not isinstance(name, str) or tasks.meant(name, there):
         return cause
     elsewhere = answering()

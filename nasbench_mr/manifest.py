@@ -18,14 +18,7 @@ SCHEMA = Path(__file__).with_name("release.schema.json")
 
 
 def check(manifest: Mapping[str, Any], where: object) -> None:
-    """Check what a `release.json` holds.
-
-    Args:
-        where: the file, for the error.
-
-    Raises:
-        ReleaseError: it does not fit the schema; names the first entry that does not.
-    """
+    """Check what a `release.json` holds; raise `ReleaseError` for the first entry that does not fit."""
     import fastjsonschema
 
     try:

@@ -389,11 +389,7 @@ class Objective(ByValue):
 
 
 def _scale(terms: Sequence[Goal], table: TableSource) -> Scale:
-    """Return the scale of a front's objectives: that of the codes that the tables know.
-
-    Raises:
-        InvalidArgumentError: one objective, too many, or one that tells no codes apart.
-    """
+    """Return the scale of a front's 2 to `MAX_OBJECTIVES` terms: that of the codes that the tables know."""
     if not 2 <= len(terms) <= MAX_OBJECTIVES:
         raise InvalidArgumentError(
             f"a front of {', '.join(goal.key for goal in terms)}; expected 2 to {MAX_OBJECTIVES} objectives"

@@ -152,11 +152,7 @@ def find(dotted: str, base: type) -> Any:
 
 
 def digest(*names: object) -> str:
-    """Return a hash of the modules' sources, so that results of an edited class are not its own.
-
-    Args:
-        names: those that are dotted names of classes count; all else is passed over.
-    """
+    """Return a hash of the sources of the classes among `names`, dotted: an edited class is another."""
     # A cold query comes through this module and does without these.
     import hashlib
     import inspect

@@ -118,11 +118,7 @@ def parse(x: object) -> Code:
 
 
 def values_of(x: object, names: Sequence[str], from_string: Callable[[str], list[int]]) -> list[Any]:
-    """Return the values of one code of a space with these dimensions, in their order, not yet checked.
-
-    Raises:
-        OutOfSpaceError: `x` is not a code, or one of another length.
-    """
+    """Return the values of one code of a space of these dimensions, in their order, not yet checked."""
     x = by_name(x, names)
     if isinstance(x, str):
         values: list[Any] = from_string(x)
@@ -142,11 +138,7 @@ def values_of(x: object, names: Sequence[str], from_string: Callable[[str], list
 
 
 def by_name(x: object, names: Sequence[str]) -> Any:
-    """Return a table or series that is labelled by `names`, as an array in their order; all else as it is.
-
-    Raises:
-        OutOfSpaceError: some of the labels are missing.
-    """
+    """Return a table or series labelled by `names` as an array in their order, all else as it is."""
     if type(x) is np.ndarray or not hasattr(x, "__array__"):
         return x
     arrow = getattr(x, "column_names", None)

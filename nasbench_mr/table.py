@@ -452,9 +452,6 @@ def curves_to_arrow(task: Task, columns: Columns) -> pa.Table:
 
     Args:
         columns: "codes" `(n, DIM)`, "seed" and "epoch" `(n,)`, and numeric columns, the objective among them.
-
-    Raises:
-        TableError: see `check_curves`.
     """
     names = [name for name in columns if name not in ("codes", "seed", "epoch")]
     arrow = _assemble(task, columns, curve_schema(task, names))

@@ -32,9 +32,6 @@ def load(path: Path, task: Task, sha256: str, cache: Path) -> Trials:
         task: whose trials these are.
         sha256: the hash that the file must have.
         cache: the folder of copies.
-
-    Raises:
-        IntegrityError, TableError, FileNotFoundError: as `table.read`.
     """
     copy = cache / f"{sha256}-v{SCHEMA_VERSION}-{_user()}.safetensors"
     table = read_copy(copy, task, sha256)

@@ -25,11 +25,7 @@ Path = str | os.PathLike[str]
 
 @contextlib.contextmanager
 def intact(path: Path, kind: str = "checkpoint") -> Iterator[None]:
-    """Turn whatever a damaged file makes the block raise into an `IntegrityError`.
-
-    Args:
-        kind: what the file is called in the error.
-    """
+    """Turn whatever a damaged file, a `kind`, makes the block raise into an `IntegrityError`."""
     with requires("build", "reading weights"):
         from safetensors import SafetensorError
 

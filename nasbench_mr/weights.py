@@ -308,11 +308,7 @@ def check_trial(told: Trained, of: Release, where: object) -> None:
 
 
 def pack(part: Weights, target: str | os.PathLike[str]) -> Path:
-    """Write a part as a tarball and, beside it, its `.sha256`; the same files give the same bytes.
-
-    Args:
-        target: a file name ending in .tar.gz, or a folder, where it becomes NAME-weights-VERSION.tar.gz.
-    """
+    """Write a part as a tarball, by default NAME-weights-VERSION.tar.gz, with its `.sha256` beside it."""
     from nasbench_mr import archives
 
     verify(part)

@@ -498,11 +498,7 @@ def cores() -> int:
 
 
 def default_workers(work: Work, found: list[str] | None = None) -> int:
-    """Return how many workers this machine has room for: one for each core, or as many as fit on its GPUs.
-
-    Args:
-        found: the GPUs, if they are known.
-    """
+    """Return how many workers fit: one for each core, or as many as the GPUs (`found`, if known) take."""
     if found is None:
         found = gpus() if work.gpu else []
     return min(cores(), work.per_gpu * len(found)) if found else cores()

@@ -35,11 +35,7 @@ _Job = tuple[tuple[str, ...], int | None]
 
 
 def reduce(ensemble: Ensemble, task: Task, codes: Codes) -> Surrogate:
-    """Return the part of a fitted ensemble, whose columns are "task/metric", that answers for one task.
-
-    Args:
-        codes: `(n, DIM)` the task's tabulated codes.
-    """
+    """Return the part of a fitted ensemble that answers for one task, whose codes are given: `(n, DIM)`."""
     prefix = f"{task.name}/"
     columns = [k for k, name in enumerate(ensemble.names) if name.startswith(prefix)]
     names = [ensemble.names[k].removeprefix(prefix) for k in columns]

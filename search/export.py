@@ -224,11 +224,7 @@ def _classes(task: Task) -> int:
 
 
 def export(code: object, task: Task, path: str | os.PathLike[str]) -> Path:
-    """Write `source` to a file.
-
-    Raises:
-        InvalidArgumentError: the name does not end in .py; and as `source`.
-    """
+    """Write `source` to a file, whose name ends in .py."""
     target = Path(path)
     if target.suffix != ".py":
         raise InvalidArgumentError(f"{target}: expected a name that ends in .py")

@@ -87,11 +87,7 @@ def load(about: Mapping[str, Any], spec: str = release.REFERENCE) -> Comparison:
 
 
 def beside(found: Comparison, spec: str = release.REFERENCE) -> Comparison:
-    """Return a comparison with the reference results it lacks; `about["reference"]` names these searches.
-
-    Raises:
-        As `load`.
-    """
+    """Return a comparison with the reference results it lacks; `about["reference"]` names these searches."""
     import pandas as pd
 
     known = load(found.about, spec)

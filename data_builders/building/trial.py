@@ -228,14 +228,7 @@ def loaded(place: str, kind: str) -> Callable[..., Any]:
 
 
 def address(trainer: str | Callable[..., Any], kind: str = "trainer") -> str:
-    """Return the address of what trains; a function must be importable from a module by its name.
-
-    Args:
-        kind: what it is, for the error.
-
-    Raises:
-        InvalidArgumentError: it is not.
-    """
+    """Return the address of what trains, which errors call a `kind`; a function has to be importable."""
     if isinstance(trainer, str):
         return trainer
     module, name = inspect.getmodule(trainer), getattr(trainer, "__qualname__", "")

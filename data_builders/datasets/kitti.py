@@ -125,11 +125,7 @@ def _numbers(path: Path, what: str, texts: list[str]) -> Floats:
 
 
 def read_objects(path: Path, calibration: Calibration) -> Sample:
-    """Read a `label_2` file: the keys of a sample that describe its objects.
-
-    Raises:
-        DatasetError: a line is not one of the official format.
-    """
+    """Read a `label_2` file: the keys of a sample that describe its objects; refuse malformed lines."""
     names, rows = [], []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():

@@ -82,11 +82,7 @@ def bounded(path: Path, most: int, kind: str) -> int:
 
 
 def read_text(path: Path) -> str:
-    """Read a small text file.
-
-    Raises:
-        DatasetError: it is missing, larger than `MAX_TEXT`, or not text but a web page, say.
-    """
+    """Read a small text file; raise `DatasetError` for larger ones, and for a web page in its place."""
     with named(path, "text"):
         bounded(path, MAX_TEXT, "a text")
         if (what := foreign(path)) and what != "the file is empty":
@@ -188,11 +184,7 @@ def _image(path: Path) -> Iterator[Image.Image]:
 
 
 def read_array(path: Path) -> Array:
-    """Read an NPY file of numbers.
-
-    Raises:
-        DatasetError: it is missing, larger than `MAX_ARRAY`, cut, or not one of numbers.
-    """
+    """Read an NPY file of numbers; raise `DatasetError` where it is larger than `MAX_ARRAY`, or cut."""
     with named(path, "NPY file"):
         bounded(path, MAX_ARRAY, "an array")
         with open(path, "rb") as file:

@@ -22,11 +22,7 @@ _CORNERS = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
 
 
 def check(boxes: object) -> Floats:
-    """`boxes` as an `(N, 7)` float64 array; an empty sequence is `(0, 7)`.
-
-    Raises:
-        InvalidArgumentError: the shape is another, a value is not finite or a side is not positive.
-    """
+    """Return boxes as an `(N, 7)` float64 array, whose sides are positive; an empty sequence is `(0, 7)`."""
     array = np.asarray(boxes, np.float64)
     if array.size == 0:
         array = array.reshape(0, 7)
@@ -180,11 +176,7 @@ _BLOCK = 64
 def points_inside(
     points: npt.NDArray[np.floating], boxes: Floats, margin: float = 0.0
 ) -> npt.NDArray[np.bool_]:
-    """Which points lie in which boxes, faces included: `(N, 3+)` and `(M, 7)` to `(M, N)`.
-
-    Args:
-        margin: metres by which every box is enlarged on each side.
-    """
+    """Return which points, `(N, 3+)`, are in which boxes, `(M, 7)`, enlarged by `margin` metres: `(M, N)`."""
     gap = np.asarray(points[:, :3], np.float64) - boxes[:, None, :3]  # (M, N, 3)
     local = _rotate(gap[..., :2], -boxes[:, 6])
     half = boxes[:, None, 3:6] / 2 + margin

@@ -84,11 +84,7 @@ def measure(
 
 
 class Parts:
-    """The finished groups of a label and runtime, as files in a folder.
-
-    Raises:
-        DeviceError, InvalidArgumentError: see `measure`.
-    """
+    """The finished groups of a label and runtime, as files in a folder."""
 
     def __init__(self, out: str | os.PathLike[str], label: str, setting: Setting):
         self.folder = Path(out) / "parts" / label / setting.runtime
@@ -236,9 +232,6 @@ def recheck(cost: measured.Cost, sample: int = 64, seed: int = 0, *, count: int 
     Returns:
         "cost", "codes" (how many), "rank" (Spearman's correlation of the old and the new values), "ratio"
         (median of new over old).
-
-    Raises:
-        DeviceError, InvalidArgumentError: see `remeasure`.
     """
     checks.at_least(2, "sample", sample)
     chosen = np.random.default_rng(seed).permutation(len(cost.codes))[:sample]

@@ -120,9 +120,6 @@ def import_table(
         objective: the metric that searches optimise; only for a new task, and needed where it has several.
         replace_trials: where the release has a trial of the same code and seed, put the file's in its place.
         **options: the other options of `understand`.
-
-    Raises:
-        See `understand` and `install`.
     """
     understood = understand(path, task, into, objective, **options)
     return install(understood, into, replace_trials=replace_trials)

@@ -140,9 +140,6 @@ def fetch(folder: str | os.PathLike[str], mirror: str | None = None) -> Path:
 
     Args:
         mirror: another base address that has data/<setting>/trainval.pkl.
-
-    Raises:
-        DownloadError, IntegrityError, StorageError: see `download`; files that came before are kept.
     """
     from nasbench_mr.download import download
 

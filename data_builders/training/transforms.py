@@ -176,11 +176,7 @@ def crop_sample(
 
 
 def test_sample(image: Tensor, short: int | None, crop: tuple[int, int] | None) -> Tensor:
-    """`(H, W, C)` uint8 with its shorter side resized, then its centre cropped; None: neither.
-
-    Raises:
-        DatasetError: the image is smaller than the crop.
-    """
+    """Return `(H, W, C)` uint8, its shorter side resized, then its centre cropped; None: neither."""
     if short is not None:
         smaller = min(image.shape[:2])
         image = resize(

@@ -92,11 +92,7 @@ def add_surrogates(parser: argparse.ArgumentParser) -> None:
 
 
 def with_surrogates(made: releases.Release, without: bool = False) -> releases.Release:
-    """Return the published tables' release with surrogates, fitted now where torch is installed.
-
-    Args:
-        without: return it as it is.
-    """
+    """Return the published tables' release, with surrogates unless `without` them or torch is missing."""
     newest = releases.Release.open(releases.find(made.name))
     tables = {name: entry for name, entry in made.files.items() if name.startswith("tables/")}
     alike = all(newest.files.get(name) == entry for name, entry in tables.items())

@@ -62,14 +62,7 @@ def write(
 
 
 def html(bench: Benchmark, tasks: Sequence[str] | None = None, climb: Climb | None = None) -> str:
-    """Return the page as text.
-
-    Args:
-        climb: how a search came to its result: the page plays it.
-
-    Raises:
-        UnknownTaskError: the benchmark has no such task.
-    """
+    """Return the page as text; with `climb`, it plays how a search came to its result."""
     title, payload = pack(bench, tasks, climb)
     style, script = (_PAGE / "style.css").read_text("utf-8"), bundle("main.js")
     policy = (

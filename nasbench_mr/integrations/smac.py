@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 
 
 def configspace(domain: Domain, seed: int | None = None) -> ConfigurationSpace:
-    """Return a domain's dimensions as ConfigSpace knows them: ordinal ones, categories, and fixed values.
-
-    Raises:
-        MissingExtraError: ConfigSpace is not installed, or too old.
-    """
+    """Return a domain's dimensions as ConfigSpace knows them: ordinal, categories, and fixed values."""
     with requires("space", "the adapter of ConfigSpace", {"ConfigSpace": "1.2"}):
         from ConfigSpace import (
             CategoricalHyperparameter,

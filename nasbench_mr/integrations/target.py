@@ -84,11 +84,7 @@ class Target:
 
     @property
     def curve(self) -> Objective:
-        """The objective whose learning curve is asked for.
-
-        Raises:
-            InvalidArgumentError: there are several objectives, or it has no curves.
-        """
+        """The objective whose learning curve is asked for: the only one, which has a curve."""
         if len(self.objectives) > 1:
             raise InvalidArgumentError(
                 f"learning curves are followed for one objective; got {len(self.objectives)}"

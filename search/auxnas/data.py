@@ -97,11 +97,7 @@ class AuxData:
 
 
 def join(first: LabelledSet, second: LabelledSet) -> LabelledSet:
-    """Return the samples that both sets name, with both sets' labels; where both have them, the first's.
-
-    Raises:
-        DatasetError: no sample is in both.
-    """
+    """Return the samples that both sets name, with both sets' labels; where both have them, the first's."""
     rows = {name: row for row, name in enumerate(second.ids)}
     shared = [row for row, name in enumerate(first.ids) if name in rows]
     if not shared:
@@ -115,11 +111,7 @@ def join(first: LabelledSet, second: LabelledSet) -> LabelledSet:
 
 
 def nearest(values: Array, size: Pixels | None, axis: int = 0) -> Array:
-    """Return labels resized to `size`: each output pixel takes the input pixel at its centre.
-
-    Args:
-        values: `(..., H, W, ...)`, H at `axis`.
-    """
+    """Return labels `(..., H, W, ...)`, H at `axis`, resized: a pixel takes the one at its centre."""
     if size is None:
         return values
     for k, side in enumerate(size):

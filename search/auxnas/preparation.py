@@ -30,9 +30,6 @@ def prepare(
 
     Args:
         starts: files with single-task weights by task; by default those of the configuration.
-
-    Raises:
-        UnknownTaskError, UnknownNameError, DatasetError, InvalidArgumentError, IntegrityError: as `aux_nas`.
     """
     seed = check_seed(seed)
     tasks = [get(name) for name in (primary, *helpers(auxiliary, config))]
@@ -88,11 +85,7 @@ def search_network(
     seed: int = 0,
     starts: Mapping[str, Path] | None = None,
 ) -> links.SearchNetwork:
-    """Return the network that a configuration trains; the primary's first weights are equal in all variants.
-
-    Raises:
-        IntegrityError: a file of `starts` does not fit the network of its task.
-    """
+    """Return the network that a configuration trains; the primary's first weights are all variants'."""
     starts = starts_of(config, seed) if starts is None else starts
 
     def outputs(task: LabelTask) -> int:

@@ -115,11 +115,7 @@ def aux_nas(
 def stage_1(
     tasks: Sequence[str], data: AuxData, config: AuxConfig, seed: int
 ) -> list[tuple[str, str, AuxConfig]]:
-    """Return the runs that train each task alone: their folder's name, the task, and how it is trained.
-
-    Args:
-        tasks: the primary first.
-    """
+    """Return the runs that train each task alone, the primary first: folder, task, how it is trained."""
     from nasbench_mr.search.auxnas.preparation import alone
 
     runs = []
