@@ -12,18 +12,20 @@ A code that was not measured is answered by `Estimate`, a line through the logar
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import platform
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nasbench_mr import checks, cost, features, files, hosts, space, spaces
+from nasbench_mr import checks, cost, features, files, space, spaces
 from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, looked_up
 from nasbench_mr.errors import (
     InvalidArgumentError,
@@ -68,6 +70,24 @@ def check_label(label: str) -> str:
     return label
 
 
+@functools.cache
+def _processor() -> str:
+    """Return the processor's name, as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith(("model name", "Model")):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def this_machine() -> dict[str, Any]:
+    """Return the "name" of its processor, its "machine" type such as "x86_64", and its number of "cores"."""
+    return {"name": _processor(), "machine": platform.machine(), "cores": os.cpu_count() or 1}
+
+
 @dataclass(frozen=True, eq=False)
 class CostTable:
     """The measured costs of one device.
@@ -90,7 +110,7 @@ class CostTable:
 
         A GPU counts by the machine it is in.
         """
-        ours = hosts.this_machine()
+        ours = this_machine()
         theirs = {
             "name": self.about.get("processor", self.about.get("name")),
             "cores": self.about.get("cores"),
@@ -102,7 +122,7 @@ class CostTable:
         """The device, for people."""
         return f"{self.about.get('name', 'unknown')}, {self.about.get('cores', '?')} cores"
 
-    @cached_property
+    @functools.cached_property
     def runtimes(self) -> tuple[str, ...]:
         """The runtimes, the default one first."""
         found = sorted(set(self.runtime.tolist()), key=lambda name: (name != "torch", name))
@@ -273,7 +293,7 @@ class Cost(ByValue):
         """`(n,)` their costs, NaN where unknown."""
         return self.table.columns[self.column][self.rows]
 
-    @cached_property
+    @functools.cached_property
     def task(self) -> Task:
         """The cost as a task."""
         about = self.table.about
@@ -288,7 +308,7 @@ class Cost(ByValue):
             provenance=f"measured, {self.release}",
         )
 
-    @cached_property
+    @functools.cached_property
     def trials(self) -> Trials:
         """The costs as trials, one a code."""
         codes = np.ascontiguousarray(self.codes, np.uint8)
@@ -308,7 +328,7 @@ class Cost(ByValue):
         unknown = {name: int(np.isnan(column).sum()) for name, column in floats.items()}
         return Trials(space.DIM, columns, unknown)
 
-    @cached_property
+    @functools.cached_property
     def estimate(self) -> Estimate:
         """What answers for codes that were not measured."""
         known = ~np.isnan(self.values)
@@ -403,7 +423,7 @@ def find(text: str, opened: Iterable[Release]) -> Cost:
     if not table.here and name.release is None:
         warnings.warn(
             f"{text!r} was measured on another machine: {table.device} (this one is "
-            f"{hosts.this_machine()['name']}); {text}@{release.name} says so, and "
+            f"{this_machine()['name']}); {text}@{release.name} says so, and "
             "nasbench-mr measure makes costs of this machine",
             MeasuredElsewhereWarning,
             stacklevel=4,

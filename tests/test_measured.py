@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, hosts, measured, predictors, release, search, space, spaces
+from nasbench_mr import cost, measured, predictors, release, search, space, spaces
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
@@ -55,7 +55,7 @@ def rows(latency: Any = LATENCY) -> list[dict[str, Any]]:
 
 
 def install(name: str, about: Mapping[str, Any] | None = None, label: str = "cpu", **options: Any) -> None:
-    described = {**hosts.this_machine(), "clock": "cpu", **(about or {})}
+    described = {**measured.this_machine(), "clock": "cpu", **(about or {})}
 
     def fill(folder: Path) -> None:
         measured.write(folder / "costs" / f"{label}.parquet", rows(**options), described)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasbench_mr import hosts
+from nasbench_mr import measured
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def describe(device: torch.device, runtime: str) -> dict[str, Any]:
 
     import torch
 
-    about: dict[str, Any] = {"device": device.type, **hosts.this_machine()}
+    about: dict[str, Any] = {"device": device.type, **measured.this_machine()}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         about["processor"] = about.pop("name")
