@@ -106,4 +106,5 @@ def legend(
     """Put one legend outside of all panels: of one panel, by default of the one that shows most."""
     told = [panel.get_legend_handles_labels() for panel in (drawn.axes if of is None else [of])]
     handles, labels = max(told, key=lambda pair: len(pair[0]))
-    drawn.legend(handles, labels, loc=f"outside {where}", ncols=columns, fontsize=7, frameon=False)
+    place: Any = f"outside {where}"
+    drawn.legend(handles, labels, loc=place, ncols=columns, fontsize=7, frameon=False)

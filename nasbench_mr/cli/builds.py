@@ -192,7 +192,8 @@ class Build(command.Command):
             if args.dry_run:
                 if args.engine == "ray" and args.workers is None:
                     raise InvalidArgumentError("--dry-run with --engine ray needs --workers N")
-                return print_forecast(args, builder.forecast(trials, args.workers))
+                print_forecast(args, builder.forecast(trials, args.workers))
+                return None
             if args.release and builder.pending(trials):
                 command.check_release(name, version, args.release_to)
             report = builder.run(trials, progress=True)
