@@ -186,7 +186,7 @@ def test_a_release_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (("--codes", "some.txt", "--max-macs", "1G"), "'some.txt' names a file; --scheme, --code-seed and"),
         (("--codes", "1", "--set", "momentums=1"), "has no field 'momentums': did you mean 'momentum'?"),
         (("--codes", "1", "--engine", "slurm"), "no engine 'slurm'"),
-        (("--codes", "1", "--seeds", "0"), "seeds are 0"),
+        (("--codes", "1", "--seeds", "0"), "seeds is 0; expected an integer, at least 1"),
         (("--codes", "1", "--time-limit", "0"), "--time-limit is 0"),
     ],
 )
