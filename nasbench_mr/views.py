@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Learning curves drawn of a task: the best and the worst codes, and some between.
 _CURVES = 25
+#: Ratio of the largest value to the smallest from which an axis is logarithmic.
+_WIDE = 30
 
 
 def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
@@ -52,6 +54,9 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
             label="Pareto front",
         )
         log_axis(panel.xaxis)
+        # Such as milliseconds: small and large networks are told apart only by their ratio.
+        if np.nanmin(values) > 0 and np.nanmax(values) > _WIDE * np.nanmin(values):
+            log_axis(panel.yaxis)
     if any(np.isfinite(gmacs).any() for gmacs, _ in drawn.values()):
         made.supxlabel("GMACs", fontsize=8)
         legend(made)
