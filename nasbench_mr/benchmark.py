@@ -368,11 +368,7 @@ class Benchmark:
         return self.releases[0]
 
     def release_of(self, task: str) -> Release:
-        """Return the release that answers for a task, by the task's name or alias.
-
-        Raises:
-            UnknownTaskError: see `task`.
-        """
+        """Return the release that answers for a task, by the task's name or alias (see `task`)."""
         return self._sources[self._name(task)]
 
     def task(self, task: str) -> Task:
@@ -384,11 +380,7 @@ class Benchmark:
         return self._described[self._name(task)]
 
     def releases_of(self, tasks: Iterable[str]) -> tuple[Release, ...]:
-        """Return the releases that answer for some tasks, each once, in the order of `releases`.
-
-        Raises:
-            UnknownTaskError: see `task`.
-        """
+        """Return the releases that answer for some tasks (see `task`), each once, in their order."""
         asked = [self.release_of(task) for task in tasks]
         return tuple(each for each in self.releases if any(each is one for one in asked))
 

@@ -24,11 +24,7 @@ def at_least(least: int, name: str, value: object) -> int:
 
 
 def _float(value: object) -> float:
-    """Return a number as Python's own; not a truth value, nor the number in a text.
-
-    Raises:
-        TypeError, ValueError, OverflowError: it is something else.
-    """
+    """Return a number as Python's own; not a truth value, nor the number in a text."""
     if isinstance(value, (str, bytes, bool)) or getattr(getattr(value, "dtype", None), "kind", "f") == "b":
         raise TypeError
     return float(value)  # type: ignore[arg-type]
@@ -45,11 +41,7 @@ def positive(name: str, value: object, kind: str = "a positive number", most: fl
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return True or False, NumPy's and pandas' included.
-
-    Raises:
-        InvalidArgumentError: it is neither.
-    """
+    """Return True or False, NumPy's and pandas' included."""
     plain = value.item() if getattr(value, "ndim", None) == 0 else value
     if not isinstance(plain, bool):
         raise InvalidArgumentError(f"{name} is {value!r}; expected True or False")
@@ -121,11 +113,7 @@ def short_seed(number: int) -> int:
 
 
 def generator(given: int | np.random.Generator) -> np.random.Generator:
-    """Return the generator given, or a new one of the seed given.
-
-    Raises:
-        InvalidArgumentError: see `seed`.
-    """
+    """Return the generator given, or a new one of the seed given."""
     import numpy as np
 
     return given if isinstance(given, np.random.Generator) else np.random.default_rng(seed(given))

@@ -133,10 +133,7 @@ def _classes(value: int) -> int:
 
 
 def scale_width(codes: Codes, width_mult: float) -> npt.NDArray[np.int64]:
-    """Return the codes with all channel entries times `width_mult`, rounded half up, at least 1.
-
-    `(n, 27)`.
-    """
+    """Return the codes, `(n, 27)`, all channels times `width_mult`, rounded half up, at least 1."""
     width_mult = positive("width_mult", width_mult, most=sys.float_info.max)
     scaled = codes.astype(np.int64)
     if width_mult != 1:

@@ -189,14 +189,11 @@ def _attempt(
     validator: dict[str, str],
     bar: tqdm[Any],
 ) -> None:
-    """One request, for what `part` lacks.
+    """Send one request, for what `part` lacks.
 
     Args:
         validator: the header by which the server knows whether the file is still the one that was begun;
             filled from its answers.
-
-    Raises:
-        _BrokenError: the file is not whole yet.
     """
     size = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={size}-", **validator} if size else {}

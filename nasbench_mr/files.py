@@ -165,12 +165,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def read_small(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a file that people or this package write: a recipe, a list of codes, a result.
-
-    Raises:
-        UnsafeFileError: it is larger than `MAX_SMALL`.
-        OSError: there is none, or it can't be read.
-    """
+    """Return the bytes of a file that people or this package write, of at most `MAX_SMALL`."""
     with open(path, "rb") as file:
         data = file.read(MAX_SMALL + 1)
     if len(data) > MAX_SMALL:

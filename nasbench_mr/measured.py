@@ -192,12 +192,7 @@ def short(values: Floats) -> Any:
 
 
 def read(path: Path) -> CostTable:
-    """Read a table of costs.
-
-    Raises:
-        TableError: it is not one, or a cost is not positive.
-        OutOfSpaceError: a code is malformed.
-    """
+    """Read a table of costs; raise `TableError` where it is not one, or a cost is not positive."""
     from nasbench_mr.table import read_arrow
 
     arrow = read_arrow(path)
@@ -238,12 +233,7 @@ class Name(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Name:
-        """Return the parts of "latency_ms@cpu:onnx@release".
-
-        Raises:
-            UnknownMetricError: there is no such column.
-            InvalidArgumentError: it is not of this form.
-        """
+        """Return the parts of "latency_ms@cpu:onnx@release", whose column and form are checked."""
         column, _, rest = text.partition("@")
         where, _, release = rest.partition("@")
         label, _, runtime = where.partition(":")

@@ -33,11 +33,7 @@ def write(path: str | os.PathLike[str], form: str, header: Mapping[str, Any], st
 
 
 def read(path: str | os.PathLike[str], form: str) -> tuple[dict[str, Any], State]:
-    """Return the header and arrays that `write` wrote.
-
-    Raises:
-        InvalidArgumentError: the file is missing, damaged, of another format or a newer version.
-    """
+    """Return the header and arrays that `write` wrote; raise `InvalidArgumentError` for other files."""
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:

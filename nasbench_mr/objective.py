@@ -102,11 +102,7 @@ class Source(Protocol):
 
 
 def parse_tasks(tasks: Tasks) -> dict[str, float]:
-    """Task names and their weights, from any of the forms of `Tasks`; "seg,video" is two.
-
-    Raises:
-        InvalidArgumentError: there is none, one is named twice, or a weight is not positive and finite.
-    """
+    """Return task names and their weights, from any of the forms of `Tasks`; "seg,video" is two."""
     if isinstance(tasks, str):
         tasks = [name.strip() for name in tasks.split(",") if name.strip()]
     given = list(tasks) if isinstance(tasks, Iterable) else [None]

@@ -42,11 +42,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T | str] = dict(entries or {})
 
     def __getitem__(self, name: str) -> T:
-        """Return the thing of this name.
-
-        Raises:
-            UnknownNameError, or the registry's own class of error: there is none; with the nearest names.
-        """
+        """Return the thing of this name; raise the registry's error, with the nearest names, without it."""
         self.check(name)
         entry = self._entries[name]
         if not isinstance(entry, str):
@@ -80,12 +76,7 @@ class Registry(Generic[T]):
             raise self.error(f"no {self.what} {name!r}: {did_you_mean(name, self._entries)}")
 
     def find(self, name: str | T, base: type) -> T:
-        """Return a class: itself, or by its name here, or by its dotted name.
-
-        Raises:
-            UnknownNameError: there is none of this name.
-            InvalidArgumentError: what has the dotted name is not a subclass of `base`.
-        """
+        """Return a class: itself, or by its name here, or by its dotted name, a subclass of `base`."""
         if not isinstance(name, str):
             return name
         if "." not in name:
@@ -133,12 +124,7 @@ def check_options(
 
 
 def find(dotted: str, base: type) -> Any:
-    """Return the class of a dotted name.
-
-    Raises:
-        UnknownNameError: there is no such module, or no such name in it.
-        InvalidArgumentError: it is not a subclass of `base`.
-    """
+    """Return the class of a dotted name, a subclass of `base`; raise where there is none."""
     module, _, name = dotted.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)

@@ -125,11 +125,7 @@ def layers(state: State) -> int:
 
 
 def load_surrogate(path: str | os.PathLike[str]) -> Surrogate:
-    """Return the surrogate that `Surrogate.save` wrote.
-
-    Raises:
-        InvalidArgumentError: `path` is not a surrogate's file, or is damaged.
-    """
+    """Return what `Surrogate.save` wrote; raise `InvalidArgumentError` for any other file."""
     header, state = npz.read(path, _FORMAT)
     try:
         return Surrogate(header["names"], spaces.of(header["space"]), state)

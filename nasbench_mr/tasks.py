@@ -173,19 +173,12 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Task:
-    """Return the registered task of this name or alias.
-
-    Raises:
-        UnknownTaskError: with the nearest names; also for an alias that several tasks share.
-    """
+    """Return the registered task of this name or alias; an `UnknownTaskError` has the nearest names."""
     return _REGISTRY[resolve(name, _REGISTRY)]
 
 
 def resolve(name: object, among: Mapping[str, Task]) -> str:
-    """Return the name of the task in `among` that `name` means.
-
-    A name in any case, or an unambiguous alias.
-    """
+    """Return the name in `among` that `name` means: in any case, or by an unambiguous alias."""
     if isinstance(name, str):
         found = meant(name, among)
         if len(found) == 1:

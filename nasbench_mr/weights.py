@@ -176,12 +176,7 @@ class Weights:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Weights:
-        """Read `weights.json`; checks no hashes (see `verify`).
-
-        Raises:
-            ReleaseNotFoundError: the folder has none.
-            ReleaseError: it is malformed.
-        """
+        """Read `weights.json`; check no hashes (see `verify`)."""
         path = Path(os.path.abspath(folder))
         manifest = path / MANIFEST
         try:

@@ -80,11 +80,7 @@ class Split:
 def make_split(
     codes: Codes, seed: int, kind: str = "random", space: spaces.Space = multi_resolution
 ) -> Split:
-    """Return a split of `(n, DIM)` distinct codes; see `SPLITS`. "best" is "random" here.
-
-    Raises:
-        InvalidArgumentError: no such kind, or the codes have no strata.
-    """
+    """Return a split of `(n, DIM)` distinct codes; see `SPLITS`. "best" is "random" here."""
     if kind not in SPLITS:
         raise InvalidArgumentError(f"no split {kind!r}: {did_you_mean(kind, SPLITS)}")
     rows = order(codes, seed)
@@ -363,12 +359,7 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return the evaluation that `write` wrote.
-
-    Raises:
-        TableError: not a complete Parquet file.
-        InvalidArgumentError: no such file, or not an evaluation.
-    """
+    """Return the evaluation that `write` wrote; raise `InvalidArgumentError` for any other file."""
     try:
         frame: pd.DataFrame = table.read_arrow(path).to_pandas()
     except FileNotFoundError:

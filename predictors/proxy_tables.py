@@ -156,12 +156,7 @@ def write(path: Path, parts: Sequence[Mapping[str, Any]], task: Task, options: M
 
 
 def read(path: Path) -> ProxyTable:
-    """Read a table of proxies.
-
-    Raises:
-        TableError: it is not one.
-        OutOfSpaceError: a code is malformed.
-    """
+    """Read a table of proxies; raise `TableError` where it is not one."""
     from nasbench_mr.table import read_arrow
 
     arrow = read_arrow(path)

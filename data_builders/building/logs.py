@@ -172,12 +172,7 @@ def about(trial: Trial) -> dict[str, Any]:
 
 
 def check(name: str) -> None:
-    """Check that there is such a log, and its package.
-
-    Raises:
-        UnknownNameError: there is none of this name.
-        MissingExtraError: its package is not installed; says which.
-    """
+    """Raise `UnknownNameError` or `MissingExtraError` unless there is such a log, and its package."""
     LOGS[name].check()
 
 

@@ -528,11 +528,7 @@ class Builder:
 
 
 class _Queue:
-    """Trials to do, the longest first: one that starts last keeps all other workers waiting.
-
-    Args:
-        seconds: by trial, in any unit.
-    """
+    """Trials to do, the longest first: one that starts last keeps all other workers waiting."""
 
     def __init__(self, seconds: Mapping[Trial, float]):
         # The number keeps equals in order, and trials from being compared.
@@ -697,11 +693,7 @@ def as_codes(codes: int | object) -> Codes:
 
 
 def as_seeds(seeds: int | Sequence[int]) -> list[int]:
-    """Seeds, or so many from 0 on.
-
-    Raises:
-        InvalidArgumentError: there is none, or one is negative or too large for a table.
-    """
+    """Return the seeds given, or so many from 0 on, all of which a table takes."""
     if not isinstance(seeds, Iterable):
         return list(range(at_least(1, "seeds", seeds)))
     listed = [at_least(0, "a seed", seed) for seed in seeds]

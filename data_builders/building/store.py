@@ -182,12 +182,7 @@ class Store:
         return "ok" in table.read_arrow(pa.BufferReader(data), "it")["status"].unique().to_pylist()
 
     def add(self, task: Task, outcomes: Sequence[Outcome]) -> None:
-        """Write outcomes as one new part.
-
-        Raises:
-            TableError: an outcome does not fit the task, such as a metric beyond its bounds.
-            StorageError: as in `write`.
-        """
+        """Write outcomes as one new part; raise `TableError` where one does not fit the task."""
         name = f"parts/{task.name}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
         self.write(name, to_bytes(to_part(task, outcomes)))
 
@@ -243,11 +238,7 @@ class Store:
 
 
 def parse_curve(text: str, task: Task, where: str) -> dict[str, npt.NDArray[np.float64]]:
-    """Return a learning curve from a part: arrays of one length by name, NaN where unknown.
-
-    Raises:
-        TableError: the text is none, lacks the epochs or the objective, or has a metric beyond its bounds.
-    """
+    """Return a part's learning curve, checked: arrays of one length by name, NaN where unknown."""
     curve = json_object(text, where, TableError)
     try:
         arrays = {name: np.array(values, np.float64) for name, values in curve.items()}

@@ -77,12 +77,7 @@ def folder(name: str, data: str | os.PathLike[str] | None = None) -> Path:
 
 
 def locate(name: str, data: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of a data set, in its official layout or of packs; see `folder`.
-
-    Raises:
-        DatasetError: there is none; with the command that gets it.
-        UnknownNameError: no such data set.
-    """
+    """Return the folder of a data set (see `folder`), else raise `DatasetError`, which says what gets it."""
     reader(name)
     path = folder(name, data)
     if path.is_dir():

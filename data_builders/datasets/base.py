@@ -74,11 +74,7 @@ class Dataset(abc.ABC):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        """Sample `index`, in arrays of its own.
-
-        Raises:
-            DatasetError: one of its files is missing or malformed.
-        """
+        """Return sample `index`, in arrays of its own; raise `DatasetError` where a file is damaged."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)} in {self}")
         return self._read(index % len(self))
@@ -106,11 +102,7 @@ class Dataset(abc.ABC):
             self[index]
 
     def arrays(self) -> dict[str, Array]:
-        """Return the whole split in memory: each key's samples stacked, `(n, ...)`.
-
-        Raises:
-            DatasetError: the samples differ in shape (open the data set with a `size`), or there are none.
-        """
+        """Return the whole split in memory, each key's samples, of one shape, stacked: `(n, ...)`."""
         columns: dict[str, list[Array]] = {}
         for sample in self:
             for key, value in sample.items():
@@ -230,10 +222,7 @@ def new_folder(root: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Return the files of a folder that end (in any case) with one of `suffixes`, by name.
-
-    Hidden ones not.
-    """
+    """Return the files of a folder that end in one of `suffixes`, in any case, but hidden ones, by name."""
     if not folder.is_dir():
         return []
     names = sorted(

@@ -160,12 +160,7 @@ def read_objects(path: Path, calibration: Calibration) -> Sample:
 
 
 def read_points(path: Path) -> Array:
-    """Read a `velodyne` file: `(N, 4)` float32.
-
-    Raises:
-        DatasetError: it is missing, empty, cut or oversized, has points of more than 4 columns, numbers that
-            are not finite, or a reflectance outside [0, 1].
-    """
+    """Read a `velodyne` file, `(N, 4)` float32: finite, the reflectance in [0, 1]."""
     with named(path, "point cloud"):
         size = os.path.getsize(path)
         if size and size % 4 == 0 and size <= 16 * MAX_POINTS:

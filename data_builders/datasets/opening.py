@@ -281,11 +281,7 @@ def hdf5(path: Path) -> Iterator[Hdf5]:
 
 
 def read_matlab(path: Path, name: str) -> Array:
-    """Read a variable of numbers from a MATLAB file, of version 7.3 (HDF5) or older.
-
-    Raises:
-        DatasetError: the file is missing, damaged or larger than `MAX_ARRAY`, or has no such variable.
-    """
+    """Read a variable of numbers from a small MATLAB file, of version 7.3 (HDF5) or older."""
     with named(path, "MATLAB file"):
         bounded(path, MAX_ARRAY, "a MATLAB file")
     with apart(path, f"{__name__}:variables", (path,)) as ask:

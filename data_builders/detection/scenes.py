@@ -131,11 +131,7 @@ def augment(
 
 
 def collate(scenes: Sequence[Scene], config: DetectionConfig) -> Batch:
-    """Scenes as one batch in memory; boxes centred outside the range in x or y are left out.
-
-    Raises:
-        InvalidArgumentError: malformed points, boxes or labels.
-    """
+    """Return scenes as one batch in memory, without boxes centred outside the range in x or y."""
     low, high = np.array(config.point_range[:2]), np.array(config.point_range[3:5])
     kept: list[tuple[Floats, npt.NDArray[np.int64]]] = []
     for k, scene in enumerate(scenes):

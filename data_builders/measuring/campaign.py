@@ -191,12 +191,7 @@ def _row(row: dict[str, Any], about: dict[str, Any], factor: float) -> dict[str,
 
 
 def remeasure(codes: Codes, cost: measured.Cost, *, count: int = 1) -> Floats:
-    """Measure codes now, as they were measured for a cost: `(n,)`, of its column.
-
-    Raises:
-        DeviceError: this machine is not the one of the cost, or too busy.
-        InvalidArgumentError: the cost is not a latency.
-    """
+    """Measure codes now, as they were measured for a cost, a latency of this machine: `(n,)`."""
     if not cost.column.startswith("latency"):
         raise InvalidArgumentError(f"{cost.name!r} can't be measured alone; expected a latency")
     quartile = ("latency_q1_ms", "latency_ms", "latency_q3_ms").index(cost.column)

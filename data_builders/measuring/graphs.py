@@ -26,11 +26,7 @@ OPSET = 17
 
 
 def onnx_model(net: nn.Module, example: Tensor) -> onnx.ModelProto:
-    """Return the ONNX model of a network of convolutions in evaluation, for inputs of the example's shape.
-
-    Raises:
-        InvalidArgumentError: the network has an operation that is not among those of this space's networks.
-    """
+    """Return the ONNX model of a network of this space, in evaluation, for inputs of the example's shape."""
     recorder = _Recorder(example)
     net.eval()
     with torch.no_grad(), recorder:

@@ -71,11 +71,7 @@ class Setting:
             raise InvalidArgumentError("the clock 'cpu' is for one thread on a CPU; expected clock='wall'")
 
     def describe(self) -> dict[str, Any]:
-        """Return the setting and the device that it is measured on, with the versions of what runs.
-
-        Raises:
-            DeviceError: this machine does not have the device.
-        """
+        """Return the setting and the device that it is measured on, with the versions of what runs."""
         device = open_device(self.device)
         own = {name: value for name, value in asdict(self).items() if name != "max_spread"}
         return {**own, **meters.describe(device, self.runtime)}
@@ -100,12 +96,7 @@ class Group:
 
 
 def measurer(setting: Setting) -> Callable[[Sequence[space.Code]], Group]:
-    """Return what measures a group of codes; the maker of `workers.Work`.
-
-    Raises:
-        DeviceError: this machine does not have the device.
-        MissingExtraError: a runtime is not installed.
-    """
+    """Return what measures a group of codes on this machine's device; the maker of `workers.Work`."""
     about = setting.describe()
 
     def measure(codes: Sequence[space.Code]) -> Group:

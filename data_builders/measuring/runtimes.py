@@ -51,12 +51,7 @@ def compiled(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]
 
 
 def onnx(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]:
-    """Return what runs the network with the ONNX runtime: on the CPU, or its CUDA provider on a GPU.
-
-    Raises:
-        MissingExtraError: it is not installed.
-        DeviceError: the installed one can't use this GPU.
-    """
+    """Return what runs the network with the ONNX runtime: on the CPU, or its CUDA provider on a GPU."""
     with requires("measure", "the runtime 'onnx'"):
         import onnxruntime
     from nasbench_mr.data_builders.measuring.graphs import onnx_model

@@ -324,7 +324,7 @@ def _space(given: Grid | str | os.PathLike[str]) -> str:
 
 
 def _reserved(space_name: str | None) -> tuple[str, ...]:
-    """Return the names of columns that are no metrics; of a new task without a space of its own, for both."""
+    """Return the columns that are not metrics; of a new task without a space of its own, for both."""
     dimensions = (
         _PACKAGED if spaces.description(space_name or "") is None else spaces.get(str(space_name)).NAMES
     )
@@ -488,10 +488,6 @@ def _new_task(
         percent: columns whose cells have percent signs.
         back: names in the file, of columns that are kept under other names.
         reserved: names of columns that are no metrics.
-
-    Raises:
-        InvalidArgumentError: what names leave open is not said.
-        UnknownMetricError: an option names a metric that is not in the file.
     """
     names = _metrics(arrow, reserved)
     shown = {name: back.get(name, name) for name in names}

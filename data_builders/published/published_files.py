@@ -254,10 +254,7 @@ _SEEN = "published.sha256"
 
 
 def _pinned() -> dict[str, str]:
-    """Return the SHA-256 that is known of each file.
-
-    Pinned here, or recorded when the file was first seen.
-    """
+    """Return the SHA-256 of each file, as pinned here or as recorded when it was first seen."""
     seen = release.home() / _SEEN
     try:
         lines = seen.read_text(encoding="utf-8").splitlines()

@@ -158,10 +158,7 @@ def _hint(text: str, mark: str) -> str:
 def _numbers(name: str, cells: list[str | None]) -> tuple[list[float | None], bool, bool] | None:
     """Return the numbers that a column of text holds, and whether with percent signs and with decimal commas.
 
-    None where it is text, or a cell is not a number.
-
-    Raises:
-        TableError: its commas may be decimal ones or separate thousands.
+    None where it is text, or a cell is not a number. Commas that may be decimal or separate thousands raise.
     """
     there = [None if cell is None else cell.strip() for cell in cells]
     there = [None if cell in _NOTHING else cell for cell in there]

@@ -40,12 +40,7 @@ def save(path: Path, parts: Parts, run: Mapping[str, Any], progress: Mapping[str
 
 
 def resume(path: Path, parts: Parts, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Load the tensors of a checkpoint into the parts, and return its `progress`.
-
-    Raises:
-        InvalidArgumentError: it is another run's.
-        IntegrityError: it is missing, damaged, or does not fit the parts.
-    """
+    """Load the tensors of a checkpoint of this very run into the parts, and return its `progress`."""
     with intact(path):
         tensors, about = stored.read(path)
         # Compared as text, as a value may be NaN, and tuples are read back as lists.

@@ -375,10 +375,7 @@ class Stream:
             )
 
     def _first(self) -> Any:
-        """Return the first sample of the plan, read in this process.
-
-        Waited for no longer than for a batch.
-        """
+        """Return the plan's first sample, read in this process and waited for like a batch."""
         read: list[Any] = []
         # A read that hangs can't be ended; as a daemon, its thread keeps no process alive.
         thread = threading.Thread(target=lambda: read.append(self._read[self._plan[0][0]]), daemon=True)

@@ -186,11 +186,7 @@ def from_dict(data: Mapping[str, Any]) -> Recipe:
 
 
 def override(recipe: Recipe, *changes: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with fields changed, later changes over earlier ones.
-
-    Raises:
-        RecipeError: an unknown field, a value of the wrong type or out of range.
-    """
+    """Return the recipe with fields changed, later changes over earlier ones, and all checked."""
     return dataclasses.replace(recipe, **recipe.converted(*changes, label=recipe.label()))
 
 

@@ -325,10 +325,6 @@ def check_release(name: str, version: str | None, folder: str | None) -> None:
     Args:
         version: of what will be made; None: a free one is found.
         folder: where it will be; None: it will be installed.
-
-    Raises:
-        ReleaseError: the name or version is malformed, or there is a release of that name or in that folder.
-        StorageError: the folder can't be written.
     """
     from nasbench_mr import files, release
 

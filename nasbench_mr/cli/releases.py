@@ -63,11 +63,7 @@ class Fetch(command.Command):
 
 
 def fetched(url: str, sha256: str | None) -> str | Path:
-    """Return a tarball: the file given, or what is downloaded from an address; it stays in the cache.
-
-    Raises:
-        InvalidArgumentError: it is not an address, or the hash is missing or malformed.
-    """
+    """Return a tarball: the file given, or what an address has, checked by its hash and kept in the cache."""
     if os.path.exists(url):
         return url
     if not url.startswith(("https://", "http://")):

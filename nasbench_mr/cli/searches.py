@@ -326,12 +326,7 @@ def _predicted(result: NCPResult, row: int) -> list[dict[str, float]]:
 
 
 def _measured(codes: Codes, limits: Sequence[measured.Limit]) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the first row of codes that is within limits when it is measured now, and what it costs.
-
-    Raises:
-        DeviceError: a limit is on a cost of another machine.
-        InfeasibleError: none of the first ones is.
-    """
+    """Return the first row of codes that is measured within limits now, and what it costs."""
     from nasbench_mr.data_builders.measuring.campaign import remeasure
 
     for row, code in enumerate(codes[:MEASURED]):

@@ -81,11 +81,7 @@ class SearchSpace:
     set_op_indices = set_spec
 
     def get_op_indices(self) -> np.ndarray[Any, Any]:
-        """Return the architecture: `(80,)` zeros and ones.
-
-        Raises:
-            InvalidArgumentError: there is none yet.
-        """
+        """Return the architecture: `(80,)` zeros and ones; raise where there is none yet."""
         bits: np.ndarray[Any, Any] = space.to_bits([self._code()])[0]
         return bits
 

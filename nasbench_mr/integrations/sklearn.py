@@ -56,11 +56,7 @@ class Estimator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: object, return_std: bool = False) -> Any:
-        """Return means, of the shape of the values fitted; with `return_std` standard deviations as well.
-
-        Raises:
-            NotFittedError: it is not fitted.
-        """
+        """Return means, of the shape of the values fitted; with `return_std` standard deviations as well."""
         if not hasattr(self, "predictor_"):
             raise NotFittedError("this Estimator is not fitted: call fit(codes, values) first")
         mean, std = self.predictor_.predict(X)

@@ -148,11 +148,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 
 def load_primary(folder: str | os.PathLike[str]) -> nn.Module:
-    """Return the primary network that a run kept in its folder `out`, in evaluation mode.
-
-    Raises:
-        IntegrityError: the folder has no finished run, or is damaged.
-    """
+    """Return the primary network of the run in a folder, in evaluation mode, else raise `IntegrityError`."""
     from nasbench_mr.search.auxnas import links, networks, tasks
     from nasbench_mr.tensors import load_weights
 
