@@ -439,6 +439,7 @@ class TableSource(ByValue, spaces.Spacious):
 
     Attributes:
         codes: `(n, DIM)` those codes.
+        values: `(n, m)` the goals' values.
         macs, params: `(n,)` their costs; NaN where the table does not know them.
         epochs: points of the learning curves that all these codes have, rising; empty without curves. With
             several terms they are in epochs of the first, and the others are stopped alike.
@@ -453,7 +454,7 @@ class TableSource(ByValue, spaces.Spacious):
             raise InvalidArgumentError(
                 f"no code is tabulated for all of {', '.join(goal.key for goal in terms)}"
             )
-        self.codes, self._values = codes[known], values[known]
+        self.codes, self.values = codes[known], values[known]
         self.space = spaces.get(terms[0].task.space)
         costs = cost.of(terms[0].task.space)
         if costs is not None:
@@ -488,11 +489,6 @@ class TableSource(ByValue, spaces.Spacious):
             counts: Floats = getattr(exact, goal.key)(codes).astype(np.float64)
             return counts
         return cls._column(bench, codes, goal.task.name, goal.metric.name)
-
-    @property
-    def values(self) -> Floats:
-        """`(n, m)` the goals' values."""
-        return self._values
 
     @staticmethod
     def _column(bench: Benchmark, codes: Codes, task: str, name: str) -> Floats:
@@ -549,7 +545,7 @@ class TableSource(ByValue, spaces.Spacious):
 
     def measure(self, codes: Codes, goals: Sequence[Goal], epoch: int | None) -> Measured:
         rows = [self._rows[key] for key in keys(codes)]
-        whole = self._values, self._seconds, self._trained
+        whole = self.values, self._seconds, self._trained
         values, seconds, shares = whole if epoch is None else self._curves[epoch]
         share = float(shares.sum() / max(1.0, self._trained.sum()))
         if np.isfinite(seconds).all():

@@ -86,7 +86,10 @@ def correlation(bench: Benchmark, tasks: Sequence[str] | None = None, method: st
 
 def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     """Draw learning curves of some codes of each task, from the best to the worst, over epochs."""
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.ticker import MaxNLocator
+
+    colours = LinearSegmentedColormap.from_list("ends", [COLOURS[4], "0.8", COLOURS[0]])
 
     names = bench.tasks if tasks is None else list(tasks)
     made = figure(PAGE, height(len(names)))
@@ -101,22 +104,11 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
         for k, (_, curve) in enumerate(picked.iterrows()):
             known = curve.dropna()
             share = k / max(1, len(picked) - 1)
-            panel.plot(known.index, known, linewidth=0.9, color=_blend(share), marker="o", markersize=1.5)
+            panel.plot(known.index, known, linewidth=0.9, color=colours(share), marker="o", markersize=1.5)
         panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     made.supxlabel("epoch; blue: the codes that end best, orange: worst", fontsize=8)
     return made
-
-
-def _blend(share: float) -> tuple[float, ...]:
-    """Return a colour between orange (0) and blue (1), light in between."""
-    from matplotlib.colors import to_rgb
-
-    ends = np.array([to_rgb(COLOURS[4]), (0.8, 0.8, 0.8), to_rgb(COLOURS[0])])
-    at = 2 * share
-    low = min(int(at), 1)
-    mixed = ends[low] + (ends[low + 1] - ends[low]) * (at - low)
-    return tuple(mixed.tolist())
 
 
 def noise(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
