@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import util
 
 from nasbench_mr.errors import MissingExtraError
 
@@ -60,6 +61,13 @@ class requires:
                     f"{self.purpose} needs {name} {oldest} or newer, and {found} is installed: "
                     f"pip install -U {self._package(name)}"
                 )
+
+
+def need(module: str, extra: str, purpose: str) -> None:
+    """Raise `MissingExtraError` where a module is not installed, before the work; import nothing."""
+    with requires(extra, purpose):
+        if util.find_spec(module) is None:
+            raise ModuleNotFoundError(name=module)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

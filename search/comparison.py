@@ -363,6 +363,6 @@ def holm(p: Floats) -> Floats:
 
 
 def _stats() -> Any:
-    with requires("search", "significance tests"):
+    with requires("search", "testing whether searches differ"):
         from scipy import stats
     return stats

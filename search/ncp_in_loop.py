@@ -12,6 +12,7 @@ import numpy as np
 from nasbench_mr.arrays import Codes, keys
 from nasbench_mr.checks import at_least, finite
 from nasbench_mr.domain import Domain
+from nasbench_mr.extras import need
 from nasbench_mr.objective import Goal
 from nasbench_mr.predictors.gaussian_process import GaussianProcess
 from nasbench_mr.search.model_search import ModelSearch
@@ -62,6 +63,7 @@ class NCPSearch(ModelSearch):
         steps: int = 12,
         explore: float = 0.5,
     ):
+        need("torch", "search", "the search 'ncp'")
         super().__init__(domain, seed, epochs, initial=initial, refit=refit)
         self.starts, self.steps = at_least(1, "starts", starts), at_least(1, "steps", steps)
         self.explore = finite("explore", explore)

@@ -14,6 +14,7 @@ import numpy as np
 from nasbench_mr.arrays import Codes, Floats, Ints, key
 from nasbench_mr.checks import at_least, finite
 from nasbench_mr.domain import Domain
+from nasbench_mr.extras import need
 from nasbench_mr.fronts import front, gain
 from nasbench_mr.predictors.gaussian_process import GaussianProcess
 from nasbench_mr.search.base import Searcher
@@ -108,6 +109,7 @@ class NCPFront(ModelSearch):
         steps: int = 10,
         explore: float = 0.5,
     ):
+        need("torch", "search", "the search 'ncp-front'")
         super().__init__(domain, seed, epochs, initial=initial, refit=refit)
         self.weights, self.starts = at_least(1, "weights", weights), at_least(1, "starts", starts)
         self.steps, self.explore = at_least(1, "steps", steps), finite("explore", explore)

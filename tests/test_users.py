@@ -10,6 +10,7 @@ import dataclasses
 import gzip
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import checks, cost, nasbench201, progress, release, space, table, tasks
+from nasbench_mr import checks, cost, nasbench201, progress, release, search, space, table, tasks
 from nasbench_mr.cli import importing, main
 from nasbench_mr.data_builders import published
 from nasbench_mr.data_builders.building.runner import as_codes, as_seeds
 from nasbench_mr.data_builders.training import recipes
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.errors import InvalidArgumentError, MissingExtraError
 
 #: A code that no table has.
 UNKNOWN = space.to_string(space.UPPER)
@@ -637,6 +638,20 @@ def test_what_may_take_seconds_has_a_line(
     monkeypatch.setattr(progress, "line", line)
     main(words.split())
     assert said in lines
+
+
+def test_a_missing_extra_is_told_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("scipy", "torch"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert main(["compare", "mini-seg", "--seeds", "100000000"]) == 2
+    assert "testing whether searches differ needs 'scipy'" in capsys.readouterr().err
+    for name in ("ncp", "ncp-front"):
+        with pytest.raises(
+            MissingExtraError, match=rf"the search '{name}' needs 'torch'.*nasbench-mr\[search\]"
+        ):
+            search.make(name)
 
 
 def test_an_import_stopped_at_its_surrogates_says_what_is_kept(

@@ -131,10 +131,7 @@ def file_to_write(*endings: str, extra: tuple[str, str] | None = None) -> Callab
     """
 
     def checked(text: str) -> str:
-        from importlib import util
-
-        from nasbench_mr import files
-        from nasbench_mr.extras import requires
+        from nasbench_mr import extras, files
 
         if endings and not text.lower().endswith(endings):
             *most, last = endings
@@ -142,9 +139,7 @@ def file_to_write(*endings: str, extra: tuple[str, str] | None = None) -> Callab
             raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in {listed}")
         try:
             if extra is not None:
-                with requires(extra[1], "writing it"):
-                    if util.find_spec(extra[0]) is None:
-                        raise ModuleNotFoundError(name=extra[0])
+                extras.need(*extra, "writing it")
             files.check_writable(text)
         except (MissingExtraError, StorageError) as error:
             raise argparse.ArgumentTypeError(str(error)) from None

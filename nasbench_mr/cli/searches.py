@@ -16,6 +16,7 @@ from nasbench_mr.arrays import Codes
 from nasbench_mr.cli import command
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
+from nasbench_mr.extras import need
 from nasbench_mr.objective import Goal, Objective
 from nasbench_mr.plugins import check_options
 from nasbench_mr.search.base import make, names, run
@@ -483,6 +484,8 @@ class Compare(command.Command):
 
     def run(self, args: argparse.Namespace) -> None:
         chosen = command.tasks_of(args)
+        if args.reference or len(args.searchers or SEARCHERS) > 1:
+            need("scipy", "search", "testing whether searches differ")
         found = compare(
             command.open_release(args),
             chosen,
