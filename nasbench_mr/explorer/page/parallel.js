@@ -11,7 +11,9 @@ const TOP = 44;
 const BOTTOM = 42;
 const HEIGHT = 300; // as in the style sheet
 const LEAST = 84; // pixels between two axes; below it the view scrolls
-const AT_ONCE = 250; // lines that a frame draws; the rest follow in the next ones
+const AT_ONCE = 250; // lines that a frame draws at most; the rest follow in the next ones
+const FEWEST = 25; // and at least, where frames come late
+const LATE = 20; // milliseconds; 60 frames a second are 16.7 apart
 
 export class Parallel {
   constructor(app, box) {
@@ -19,6 +21,7 @@ export class Parallel {
     this.box = box;
     this.canvases = { all: el("canvas", { "aria-hidden": "true" }), selected: el("canvas", { "aria-hidden": "true" }) };
     this.drawn = { all: 0, selected: 0 }; // how often each was begun anew
+    this.pace = AT_ONCE; // lines that the next frame draws: half as many after a late one
     this.most = 0; // lines that one frame drew, at most
     this.left = 0; // selected lines that later frames draw
     this.svg = svg("svg", { role: "group", "aria-label": "Axes; every handle is a slider" });
@@ -125,12 +128,18 @@ export class Parallel {
     let next = 0;
     const some = () => {
       if (turn !== this.drawn[layer]) return; // begun anew
-      const now = rows.slice(next, next + AT_ONCE);
+      const began = performance.now();
+      const now = rows.slice(next, next + this.pace);
       this.most = Math.max(this.most, now.length);
       this.stroke(context, now, colour);
-      next += AT_ONCE;
-      if (layer === "selected") this.left = Math.max(0, rows.length - next);
-      if (next < rows.length) requestAnimationFrame(some);
+      next += now.length;
+      if (layer === "selected") this.left = rows.length - next;
+      if (next === rows.length) return;
+      requestAnimationFrame(() => {
+        const late = performance.now() - began > LATE;
+        this.pace = late ? Math.max(FEWEST, this.pace >> 1) : Math.min(AT_ONCE, this.pace + FEWEST);
+        some();
+      });
     };
     some();
   }
