@@ -92,7 +92,9 @@ def test_a_table_is_measured_and_resumed(runtime: str, tmp_path: Path) -> None:
     assert ((low > 0) & (low <= middle) & (middle <= high)).all()
     assert {"name", "torch", "python", "system", "clock", "dates", "reference_ms"} <= table.about.keys()
     if os.path.exists("/proc/self/clear_refs"):
-        assert (table.columns["memory_mb"] > 0).all()
+        # A small network may reuse pages that another one left.
+        assert (table.columns["memory_mb"] >= 0).all()
+        assert table.columns["memory_mb"].max() > 0
 
 
 def test_two_runtimes_share_a_table_and_settings_do_not(tmp_path: Path) -> None:
