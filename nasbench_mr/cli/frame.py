@@ -119,6 +119,9 @@ def run(registry: Mapping[str, tuple[str, str, str]], argv: Sequence[str] | None
         where = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         return _refuse(where, args)
     except KeyboardInterrupt as stop:
+        # CPython remembers one that passed through an exec, as of a named tuple's source in an import, and
+        # would end by the signal, whatever the status; the next exec makes it forget.
+        exec("")
         ended = isinstance(stop, Terminated)
         how = "terminated" if ended else "interrupted"
         print(f"nasbench-mr: {how}: {command.resume(args)}", file=sys.stderr)

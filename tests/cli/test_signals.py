@@ -89,3 +89,23 @@ def test_a_command_that_is_stopped_says_so_in_one_line(name: str, tmp_path: Path
     while session(mark) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert session(mark) == []
+
+
+def test_a_command_that_is_stopped_in_an_import_ends_with_its_status(tmp_path: Path) -> None:
+    """CPython's -m ends by the signal what was interrupted inside an exec, unless it is made to forget it."""
+    (tmp_path / "stopped.py").write_text("""
+import sys
+from nasbench_mr.cli import command, frame
+
+class Stop(command.Command):
+    "Stop."
+    def run(self, args):
+        exec("raise KeyboardInterrupt")
+
+sys.exit(frame.run({"stop": ("__main__", "Stop", "stop")}, ["stop"]))
+""")
+    ended = subprocess.run(
+        [sys.executable, "-m", "stopped", "stop"], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ended.returncode == 128 + signal.SIGINT
+    assert ended.stderr == "nasbench-mr: interrupted: nothing was changed; rerun the command to start again\n"
