@@ -76,14 +76,14 @@ class Peak:
             return None
 
     def read(self) -> int | None:
-        """Return the peak."""
+        """Return the peak; None where nothing was taken anew, which says nothing of what is used."""
         if self._base is None:
             return None
         if self._device.type == "cuda":
             import torch
 
             return torch.cuda.max_memory_allocated(self._device) - self._base
-        return max(_resident("VmHWM") - self._base, 0)
+        return max(_resident("VmHWM") - self._base, 0) or None
 
 
 def _resident(field: str) -> int:

@@ -91,10 +91,8 @@ def test_a_table_is_measured_and_resumed(runtime: str, tmp_path: Path) -> None:
     low, middle, high = (table.columns[f"latency{part}_ms"] for part in ("_q1", "", "_q3"))
     assert ((low > 0) & (low <= middle) & (middle <= high)).all()
     assert {"name", "torch", "python", "system", "clock", "dates", "reference_ms"} <= table.about.keys()
-    if os.path.exists("/proc/self/clear_refs"):
-        # A small network may reuse pages that another one left.
-        assert (table.columns["memory_mb"] >= 0).all()
-        assert table.columns["memory_mb"].max() > 0
+    # Unknown where a small network reused pages that another one left.
+    assert not (table.columns["memory_mb"] <= 0).any()
 
 
 def test_two_runtimes_share_a_table_and_settings_do_not(tmp_path: Path) -> None:
@@ -184,6 +182,12 @@ def test_memory_is_at_least_what_is_allocated() -> None:
     kept = torch.ones(8 << 20)  # 32 MiB
     assert 0.9 * 32 * 2**20 < (peak.read() or 0) < 2 * 32 * 2**20
     assert kept[0] == 1
+
+
+def test_memory_is_unknown_where_pages_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table refuses costs of 0, so one of a network that took no new page could not be read."""
+    monkeypatch.setattr(meters, "_resident", lambda field: 1 << 20)
+    assert meters.Peak(torch.device("cpu")).read() is None
 
 
 def test_times_of_a_shared_machine_are_steadied_by_the_reference(tmp_path: Path) -> None:
