@@ -60,11 +60,13 @@ def kendall_tau(x: Floats, y: Floats) -> float:
     return float(agreement / spread) if spread else float("nan")
 
 
-def spearman(x: Floats, y: Floats) -> float:
-    """Return Spearman's rank correlation of two `(n,)` arrays; NaN where one is constant."""
+def correlation(x: Floats, y: Floats, method: str) -> float:
+    """Return "kendall" (tau-b), "spearman" or "pearson" of two `(n,)` arrays; NaN where one is constant."""
     import pandas as pd
 
-    return float(pd.DataFrame({"x": x, "y": y}).corr(method="spearman").to_numpy()[0, 1])
+    if method == "kendall":
+        return kendall_tau(x, y)
+    return float(pd.DataFrame({"x": x, "y": y}).corr(method).to_numpy()[0, 1])  # type: ignore[arg-type]
 
 
 def _tied_pairs(ordered: npt.NDArray[Any]) -> float:

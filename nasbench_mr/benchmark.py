@@ -877,7 +877,7 @@ class Benchmark:
         import numpy as np
         import pandas as pd
 
-        from nasbench_mr.analysis import kendall_tau
+        from nasbench_mr.analysis import correlation
 
         if method not in ("kendall", "spearman", "pearson"):
             raise InvalidArgumentError(f"method is {method!r}; expected kendall, spearman or pearson")
@@ -889,10 +889,7 @@ class Benchmark:
             for j, b in enumerate(names[:i]):
                 _, values = self._common((a, b))
                 x, y = (self.task(t).metric().sign * values[:, k] for k, t in enumerate((a, b)))
-                if method == "kendall":
-                    out[i, j] = out[j, i] = kendall_tau(x, y)
-                else:
-                    out[i, j] = out[j, i] = pd.DataFrame({"x": x, "y": y}).corr(method).to_numpy()[0, 1]  # type: ignore[arg-type]
+                out[i, j] = out[j, i] = correlation(x, y, method)
         return pd.DataFrame(out, names, names)
 
     def noise(self, tasks: Sequence[str] | None = None) -> pd.DataFrame:

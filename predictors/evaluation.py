@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import spaces, table
-from nasbench_mr.analysis import kendall_tau, spearman
+from nasbench_mr.analysis import correlation
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
 from nasbench_mr.errors import InvalidArgumentError, UnknownNameError, did_you_mean
@@ -125,8 +125,8 @@ def scores(values: Floats, mean: Floats, std: Floats, sign: int = 1) -> dict[str
     error = values - mean
     spread = ((values - values.mean()) ** 2).sum()
     found = {
-        "kendall": kendall_tau(values, mean),
-        "spearman": spearman(values, mean),
+        "kendall": correlation(values, mean, "kendall"),
+        "spearman": correlation(values, mean, "spearman"),
         "r2": float(1 - (error**2).sum() / spread) if spread else float("nan"),
         "mae": float(np.abs(error).mean()),
         "rmse": float(np.sqrt((error**2).mean())),

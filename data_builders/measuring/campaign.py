@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from nasbench_mr import checks, files, measured, space, workers
-from nasbench_mr.analysis import spearman
+from nasbench_mr.analysis import correlation
 from nasbench_mr.arrays import Codes, Floats, keys
 from nasbench_mr.data_builders.measuring.measure import (
     Group,
@@ -234,6 +234,6 @@ def recheck(cost: measured.Cost, sample: int = 64, seed: int = 0, *, count: int 
     return {
         "cost": cost.name,
         "codes": len(chosen),
-        "rank": spearman(before, after),
+        "rank": correlation(before, after, "spearman"),
         "ratio": float(np.median(after / before)),
     }
