@@ -154,8 +154,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     if path.is_dir():
         raise StorageError(f"can't write {path}: a folder is there; give a file's name")
     place = next(folder for folder in path.parents if folder.exists())
-    with explained(path), tempfile.TemporaryFile(dir=place):
-        pass
+    try:
+        with explained(path), tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        # The system's own message names the file that was tried, which the user never gave.
+        raise StorageError(f"can't write {path}: {error.strerror} in {place}; give another place") from error
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

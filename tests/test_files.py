@@ -350,3 +350,10 @@ def test_a_lock_is_waited_for(tmp_path: Path) -> None:
             waiting.join()
             assert inside == ["in"]
         assert not path.exists()
+
+
+def test_a_place_where_nothing_can_be_written_is_named_as_the_user_gave_it() -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("no /proc here, in which nobody can make a file")
+    with pytest.raises(StorageError, match=r"^can't write /proc/x\.png: .* in /proc; give another place$"):
+        files.check_writable("/proc/x.png")
