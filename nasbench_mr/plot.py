@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import files
+from nasbench_mr import escape, files
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
 
@@ -45,8 +45,14 @@ def check_name(path: str | os.PathLike[str]) -> Path:
 
 def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure, atomically; the ending (.png, .pdf, .svg) tells the format."""
+    from matplotlib.text import Text
+
     target = check_name(path)
     kind = target.suffix.lower().removeprefix(".")
+    for text in drawn.findobj(Text):
+        # Names of tasks, metrics and units come from data: they are not formulas, and SVG can't hold some.
+        text.set_parse_math(False)
+        text.set_text(escape.terminal(text.get_text()))
     with files.atomic(target) as temporary:
         drawn.savefig(temporary, format=kind, dpi=200)
     return target

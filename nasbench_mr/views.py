@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nasbench_mr.errors import TableError
 from nasbench_mr.plot import COLOURS, PAGE, figure, height, legend, log_axis, panels
 
 if TYPE_CHECKING:
@@ -114,6 +115,9 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
 def noise(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     """Draw, for each task with repeated trials, how far codes differ and how far seeds of one code do."""
     frame = bench.noise(tasks)
+    if frame.empty:
+        asked = ", ".join(bench.tasks if tasks is None else tasks)
+        raise TableError(f"no code of {asked} has two seeds; noise needs repeated trials")
     made = figure(PAGE, 0.7 + 0.45 * len(frame))
     panel = panels(made, 1)[0]
     where = np.arange(len(frame))

@@ -9,12 +9,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasbench_mr import card, escape, release, space, tasks
+from nasbench_mr import card, escape, plot, release, space, tasks
 from nasbench_mr.cli import main
 from nasbench_mr.download import download
 from nasbench_mr.errors import DownloadError, InvalidArgumentError
@@ -157,3 +158,15 @@ def test_errors_about_downloads_keep_secrets(tmp_path: Path) -> None:
         download("ftp://me:hunter2@example.org/x", tmp_path / "x")
     assert "hunter2" not in str(refused.value)
     assert not list(tmp_path.rglob("*swordfish*"))
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, r"$\nosuch$ and 5 $", "a_b^c"])
+def test_a_plot_of_hostile_names_shows_them_as_they_are(text: str, tmp_path: Path) -> None:
+    drawn = plot.figure(3, 2)
+    panel = drawn.subplots()
+    panel.plot([1, 2], label=text)
+    panel.set_title(text)
+    plot.legend(drawn)
+    shown = ElementTree.parse(plot.save(drawn, tmp_path / "x.svg"))
+    assert shown.getroot().tag.endswith("svg")
+    assert (panel.title.get_text(), panel.title.get_parse_math()) == (escape.terminal(text), False)

@@ -10,6 +10,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cli, plot, views
 from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.errors import TableError
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,11 @@ def test_noise_draws_both_spreads(bench: Benchmark) -> None:
     widths = sorted(bar.get_width() for bar in drawn.axes[0].patches)
     frame = bench.noise()
     assert widths == pytest.approx(sorted(np.concatenate([frame["between"], frame["within"]])))
+
+
+def test_noise_needs_two_seeds_of_a_code(tiny_release: Path) -> None:
+    with pytest.raises(TableError, match="no code of video has two seeds; noise needs repeated trials"):
+        views.noise(nasbench_mr.load(tiny_release), ["video"])
 
 
 @pytest.mark.parametrize("limits", [(0.01, 1), (0.3, 0.9), (1, 90)])
