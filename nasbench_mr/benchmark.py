@@ -380,9 +380,13 @@ class Benchmark:
         return self._described[self._name(task)]
 
     def releases_of(self, tasks: Iterable[str]) -> tuple[Release, ...]:
-        """Return the releases that answer for some tasks (see `task`), each once, in their order."""
-        asked = [self.release_of(task) for task in tasks]
-        return tuple(each for each in self.releases if any(each is one for one in asked))
+        """Return the releases that answer for some tasks (see `task`), each once, in their order.
+
+        Those of measured costs come last, where they are not among the releases that were opened.
+        """
+        asked = {id(each): each for each in map(self.release_of, tasks)}
+        opened = {id(each): each for each in self.releases if id(each) in asked}
+        return tuple((opened | asked).values())
 
     def comparable(self, tasks: Sequence[str] = ()) -> list[str]:
         """Return all tasks of the search space and the releases of some tasks: those fitted together.

@@ -268,6 +268,8 @@ class Cost(ByValue):
         parsed = Name.parse(name)
         self.column = parsed.column
         self.runtime = parsed.runtime or table.runtimes[0]
+        #: The name that says the runtime and the release as well.
+        self.address = f"{self.column}@{parsed.label}:{self.runtime}@{release}"
         self.rows = table.rows(self.runtime)
         self.digest = release.files[f"costs/{parsed.label}.parquet"]["sha256"]
         if np.isnan(self.values).all():

@@ -14,9 +14,10 @@ import ast
 import hashlib
 import io
 import json
+import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import __version__, files, plugins, table
+from nasbench_mr import __version__, files, measured, plugins, table
 from nasbench_mr import workers as pool
 from nasbench_mr.checks import at_least, json_object, positive
 from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, WorkerError, did_you_mean
@@ -60,6 +61,7 @@ def compare(
     source: str = "table",
     max_macs: float | None = None,
     max_params: float | None = None,
+    limits: Mapping[str, float] | None = None,
     distinct: bool = False,
     front: bool = False,
     batch: int = 1,
@@ -81,7 +83,7 @@ def compare(
         seeds: how many runs of each: seeds 0, 1, ...
         out: a folder to keep the results in. The same call with the same folder resumes.
         source: "table", or "surrogate" for the whole space.
-        max_macs, max_params: limits, inclusive.
+        max_macs, max_params, limits: as `Benchmark.best` has them, inclusive.
         distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the first tabulated
             one can be asked for; with the source "table".
         front: the terms of "seg+video+macs" are a front's objectives (`Objective.front`), the best value is a
@@ -124,12 +126,18 @@ def compare(
     budget = int(budget) if budget % 1 == 0 else budget
     if distinct and source != "table":
         raise InvalidArgumentError(f"distinct is about tabulated codes; the source is {source!r}")
+    bounds = measured.limits(bench, limits, max_macs, max_params)
+    exact = {"macs": bounds.macs, "params": bounds.params}
+    most = {name: value for name, value in exact.items() if value < math.inf}
+    # By names that say the release: in a worker they mean the same costs.
+    costs = {limit.cost.address: limit.most for limit in bounds.measured}
     asked = bench.releases_of(
-        key.split("/")[0] for name in names for key in name.split("+") if not (front and key in COUNTS)
+        [key.split("/")[0] for name in names for key in name.split("+") if not (front and key in COUNTS)]
+        + [*costs]
     )
     paths = tuple(os.fspath(release.path) for release in asked)
-    limits = {"max_macs": max_macs, "max_params": max_params}
-    places = [Place(paths, t, source, **limits, distinct=bool(distinct), front=bool(front)) for t in names]
+    within = tuple((most | costs).items())
+    places = [Place(paths, t, source, within, distinct=bool(distinct), front=bool(front)) for t in names]
     hashes = sorted(entry["sha256"] for release in asked for entry in release.files.values())
     data = _digest([__version__, *hashes])
     parts = []
@@ -151,8 +159,7 @@ def compare(
         "seeds": seeds,
         "budget": budget,
         "batch": batch,
-        "max_macs": max_macs,
-        "max_params": max_params,
+        "limits": dict(within),
         "distinct": bool(distinct),
         "front": bool(front),
         "tables": results.digests(bench, names),
@@ -206,8 +213,7 @@ class Place:
     release: tuple[str, ...]
     task: str
     source: str
-    max_macs: float | None
-    max_params: float | None
+    limits: tuple[tuple[str, float], ...]
     distinct: bool = False
     front: bool = False
 
@@ -219,12 +225,10 @@ class Place:
 @lru_cache(maxsize=32)
 def _objective(place: Place) -> Objective:
     bench, terms = _bench(place.release), place.task.split("+")
-    macs, params = place.max_macs, place.max_params
+    asked: dict[str, Any] = {"limits": dict(place.limits), "front": place.front}
     if place.source == "surrogate":
-        return Objective.surrogate(bench, terms, max_macs=macs, max_params=params, front=place.front)
-    return Objective.table(
-        bench, terms, max_macs=macs, max_params=params, distinct=place.distinct, front=place.front
-    )
+        return Objective.surrogate(bench, terms, **asked)
+    return Objective.table(bench, terms, **asked, distinct=place.distinct)
 
 
 @lru_cache(maxsize=4)

@@ -81,9 +81,10 @@ class Comparison:
             and spent (so far), values, and best (the best full training so far).
         runs: one row for each run: task, searcher, seed, its best value and that code; of a front the
             hypervolume, and its codes with semicolons between them.
-        about: how it was run (release, source, budget, limits, ...), and by task the "best" value there is
-            (None where unknown), the "spread" (standard deviation) of the table's values, their "unit", and
-            the digest of their "tables". "reference" names the searches that were run elsewhere, if any.
+        about: how it was run (release, source, budget, "limits" by cost, ...), and by task the "best" value
+            there is (None where unknown), the "spread" (standard deviation) of the table's values, their
+            "unit", and the digest of their "tables". "reference" names the searches that were run
+            elsewhere, if any.
         tasks, searchers: in the order they were asked for.
     """
 

@@ -31,7 +31,7 @@ BUDGET = 300
 #: The columns of a file, and their Arrow types. `code` is known for a run's last row, which is its best code.
 COLUMNS = {"searcher": "string", **comparison.COLUMNS, "code": "string"}
 #: What a comparison must have been run with, to be drawn beside these.
-SETTINGS = {"source": "table", "max_macs": None, "max_params": None, "distinct": False, "batch": 1}
+SETTINGS = {"source": "table", "limits": {}, "distinct": False, "batch": 1}
 _AGAIN = "install the release again"
 
 

@@ -192,6 +192,31 @@ def test_limits(bench: Benchmark) -> None:
         bench.best("seg", limits={"latency": 1})
 
 
+def test_searches_are_compared_under_a_measured_limit(
+    bench: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    middle = float(np.median(LATENCY))
+    asked: dict[str, Any] = {"budget": 8, "seeds": 2, "limits": {"latency_ms@cpu": middle}}
+    found = search.compare(bench, "seg", ("random", "local"), workers=1, **asked)
+    address = next(iter(found.about["limits"]))
+    assert found.about["limits"] == {address: middle}
+    assert address.startswith("latency_ms@cpu:torch@")
+    assert found.best["seg"] == bench.best("seg", 1, limits={"latency_ms@cpu": middle})[0]["mIoU"]
+    codes = np.array([space.parse(code) for code in found.runs["code"]])
+    assert (bench.cost("latency_ms@cpu").known(codes) <= middle * (1 + 1e-3)).all()
+    # MACs by name are what max_macs is; another limit is another comparison, and the cost's release counts.
+    exact = {"budget": 8, "seeds": 2, "workers": 0, "out": tmp_path}
+    one = search.compare(bench, "seg", "random", max_macs=2e9, **exact)
+    assert search.compare(bench, "seg", "random", limits={"macs": 2e9}, **exact).about == one.about
+    assert len(list((tmp_path / "parts").iterdir())) == 1
+    search.compare(bench, "seg", "random", **exact, limits=asked["limits"])
+    assert len(list((tmp_path / "parts").iterdir())) == 2
+    with pytest.raises(UnknownMetricError, match="no cost 'latency' to limit"):
+        search.compare(bench, "seg", "random", limits={"latency": 1})
+    with pytest.raises(InvalidArgumentError, match="reference results are of limits ="):
+        search.compare(bench, "seg", "random", limits={"macs": 2e9}, reference=True)
+
+
 def test_pareto_fronts_of_a_measured_cost(bench: Benchmark) -> None:
     front = bench.pareto("seg", cost="latency_ms@cpu")
     assert front["latency_ms@cpu"].is_monotonic_increasing

@@ -89,7 +89,7 @@ class AuxNAS(command.Command):
         )
         command.add_tasks(parser, "take the best code of this task in a release")
         parser.add_argument("--joint", action="store_true", help="let NCP find one code for all of --task")
-        command.add_limits(parser)
+        command.add_limits(parser, measured=False)
         command.add_release(parser)
         parser.add_argument(
             "--from", dest="begin", choices=("random", "single"),

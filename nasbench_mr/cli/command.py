@@ -232,8 +232,8 @@ def name_and_version(option: str, text: str | None) -> tuple[str, str]:
     return name, version
 
 
-def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Add --max-macs and --max-params."""
+def add_limits(parser: argparse.ArgumentParser, *, measured: bool = True) -> None:
+    """Add --max-macs, --max-params and, of measured costs, --limit; see `limits_of`."""
     parser.add_argument(
         "--max-macs",
         type=amount,
@@ -244,21 +244,18 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-params", type=amount, metavar="N", help="at most N parameters of that same network"
     )
+    if measured:
+        parser.add_argument(
+            "--limit",
+            action="append",
+            default=[],
+            metavar="COST=N",
+            help="at most N of a measured cost, such as latency_ms@cpu=20; may be given again",
+        )
 
 
-def add_limit(parser: argparse.ArgumentParser) -> None:
-    """Add --limit, see `limits_of`."""
-    parser.add_argument(
-        "--limit",
-        action="append",
-        default=[],
-        metavar="COST=N",
-        help="at most N of a measured cost, such as latency_ms@cpu=20; may be given again",
-    )
-
-
-def limits_of(args: argparse.Namespace) -> dict[str, float]:
-    """Return the limits of --limit by the cost's name."""
+def limits_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `add_limits` as arguments: `max_macs`, `max_params` and `limits`."""
     found: dict[str, float] = {}
     for text in args.limit:
         name, equals, most = text.partition("=")
@@ -268,7 +265,7 @@ def limits_of(args: argparse.Namespace) -> dict[str, float]:
             found[name] = amount(most)
         except argparse.ArgumentTypeError as error:
             raise InvalidArgumentError(f"--limit {text!r}: {error}") from None
-    return found
+    return {"max_macs": args.max_macs, "max_params": args.max_params, "limits": found}
 
 
 def add_distinct(parser: argparse.ArgumentParser) -> None:
@@ -342,6 +339,10 @@ def check_release(name: str, version: str | None, folder: str | None) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add --json, for commands that print results."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+#: How tables show costs: the column's name, and its unit.
+SHOWN = {"macs": ("GMACs", 1e9), "params": ("Mparams", 1e6)}
 
 
 def show(args: argparse.Namespace, data: Any, text: str | None = None) -> None:

@@ -152,7 +152,6 @@ class Best(command.Command):
         add("-k", type=command.whole, metavar="N", default=5, help="how many (default 5)")
         add("--metric", metavar="M", help="what to rank by (default: the task's objective)")
         command.add_limits(parser)
-        command.add_limit(parser)
         command.add_distinct(parser)
         command.add_release(parser)
         command.add_json(parser)
@@ -165,14 +164,12 @@ class Best(command.Command):
         best = bench.best(
             args.task,
             args.k,
-            max_macs=args.max_macs,
-            max_params=args.max_params,
-            limits=limits,
+            **limits,
             metric=args.metric,
             distinct=args.distinct,
         )
         codes = np.array([r.code for r in best], np.int16)
-        costs = {name: bench.cost(name).known(codes) for name in limits if "@" in name}
+        costs = {name: bench.cost(name).known(codes) for name in limits["limits"] if "@" in name}
         if args.json:
             rows = [result_json(r) for r in best]
             for k, row in enumerate(rows):
@@ -203,7 +200,7 @@ def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
         for name, value in r.items():
             if name not in ("macs", "params"):
                 row[name] = f"{value:.2f} ± {r.std[name]:.2f}" if guessed and name in r.std else value
-        for name, shown, unit in (("macs", "GMACs", 1e9), ("params", "Mparams", 1e6)):
+        for name, (shown, unit) in command.SHOWN.items():
             if name in r:
                 row[shown] = r[name] / unit
         row |= {"source": r.source}

@@ -17,9 +17,10 @@ from nasbench_mr.cli import command
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InfeasibleError, InvalidArgumentError
 from nasbench_mr.extras import need
+from nasbench_mr.fronts import hypervolume
 from nasbench_mr.objective import Goal, Objective
 from nasbench_mr.plugins import check_options
-from nasbench_mr.search.base import make, names, run
+from nasbench_mr.search.base import Trace, make, names, run
 from nasbench_mr.search.compare import FRONT_SEARCHERS, SEARCHERS, SOURCES, compare, parse_searcher
 from nasbench_mr.search.editing import Editing
 from nasbench_mr.search.export import check_exportable, export, own_cost
@@ -45,7 +46,8 @@ class Search(command.Command):
     predictor's gradients. Prints the code found, its cost, what the predictor expects, what the tables say
     of the nearest tabulated code, and the best tabulated code within the limits; for several tasks, the one
     that is best jointly, and the best of each task alone. With --searcher, another search asks the tables
-    (or the surrogates) --budget times.
+    (or the surrogates) --budget times. With --front the tasks are objectives side by side, costs among them:
+    prints the codes that no other one beats in all of them, of the tables or of what --searcher asked for.
 
     Example:
       nasbench-mr search seg video --max-macs 2e9
@@ -55,6 +57,7 @@ class Search(command.Command):
       nasbench-mr search seg --preset paper:rate=1:rounded=True
       nasbench-mr search seg seg-4x --transfer
       nasbench-mr search seg --searcher evolution --budget 300
+      nasbench-mr search seg video macs --front --max-macs 2e9
       nasbench-mr search seg video --max-macs 2e9 --explore page.html
     """
 
@@ -63,8 +66,12 @@ class Search(command.Command):
         command.add_tasks(
             parser, 'the tasks; "seg=2 video" weighs them, "seg/mAcc" names another metric', first=True
         )
+        add(
+            "--front",
+            action="store_true",
+            help='the tasks are objectives of a front, such as "seg video macs" or "seg latency_ms@cpu"',
+        )
         command.add_limits(parser)
-        command.add_limit(parser)
         add(
             "--measure",
             action="store_true",
@@ -116,14 +123,12 @@ class Search(command.Command):
         weights = _weights(command.tasks_of(args))
         fixed = _fixed(args.fixed)
         bench = command.open_release(args)
-        terms = objective.goals(bench, weights)
+        terms = objective.goals(bench, weights, costs=args.front)
         domain = objective.whole_space(bench, terms)
         start = None if args.start is None else _start(bench, terms[0].task, args.start)
-        limits: dict[str, Any] = {
-            "max_macs": _max_macs(args, domain, start),
-            "max_params": args.max_params,
-            "limits": command.limits_of(args),
-        }
+        limits = {**command.limits_of(args), "max_macs": _max_macs(args, domain, start)}
+        if args.front:
+            return _print_front(args, bench, weights, {**limits, "fixed": fixed})
         if args.export:
             check_exportable(terms[0].task if args.head is None else bench.task(args.head))
         chosen = {**_preset(args.preset), "start": start, "starts": args.starts, "steps": args.steps}
@@ -145,7 +150,8 @@ class Search(command.Command):
         else:
             fresh = {}
             with progress.line("searching"):
-                code, said = _ask(bench, weights, limits, fixed, args)
+                asked, trace = _ask(bench, weights, {**limits, "fixed": fixed}, args)
+            code, said = _best_asked(bench, asked, trace, args)
         about: dict[str, Any] = {
             "code": list(code),
             "string": domain.space.to_string(code),
@@ -236,27 +242,23 @@ def _best_joint(
 
 def _refuse_idle(args: argparse.Namespace) -> None:
     """Raise for an option that would have no effect beside the others."""
-    idle = ["budget", "source"]
-    if args.transfer:
-        idle += ["searcher", "export", "head", "explore"]
-    why = "with --transfer" if args.transfer else "without --searcher"
-    if args.searcher is not None and not args.transfer:
-        idle, why = ["preset", "starts", "steps", "explore"], "with --searcher"
-        if args.more_macs is None:  # else it is what the limit refers to
-            idle.append("start")
-    given = [f"--{name}" for name in idle if getattr(args, name) is not None]
-    if args.measure and (args.transfer or args.searcher is not None or not args.limit):
-        raise InvalidArgumentError(
-            "--measure has no effect without --limit, or with --transfer or --searcher"
-        )
-    if _preset(args.preset)["preset"] == "paper" and args.starts is not None and not given:
-        given, why = ["--starts"], "with --preset paper, which has one start"
-    if args.head is not None and args.export is None and not args.transfer:
-        given, why = ["--head"], "without --export"
-    if given:
-        raise InvalidArgumentError(
-            f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect {why}"
-        )
+    # --more-macs is relative to --start, whatever searches.
+    start = ["start"] if args.more_macs is None else []
+    others = ["preset", "starts", "steps", "explore", "measure", *start]
+    for here, why, idle in (
+        (args.front, "with --front", ["transfer", "export", "head", *others]),
+        (args.transfer, "with --transfer", ["searcher", "export", "head", "explore", "measure"]),
+        (args.searcher is not None, "with --searcher", others),
+        (args.searcher is None, "without --searcher", ["budget", "source"]),
+        (not args.limit, "without --limit", ["measure"]),
+        (_preset(args.preset)["preset"] == "paper", "with --preset paper, which has one start", ["starts"]),
+        (args.export is None, "without --export", ["head"]),
+    ):
+        given = [f"--{name}" for name in idle if getattr(args, name) not in (None, False)]
+        if here and given:
+            raise InvalidArgumentError(
+                f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect {why}"
+            )
 
 
 def _preset(text: str | None) -> dict[str, Any]:
@@ -360,26 +362,68 @@ def _measured_costs(
 def _ask(
     bench: Benchmark,
     weights: dict[str, float],
-    limits: Mapping[str, Any],
-    fixed: dict[str, int | str],
+    options: Mapping[str, Any],
     args: argparse.Namespace,
-) -> tuple[tuple[int, ...], list[dict[str, float]]]:
-    """Return the best code that another search finds, and what the source says of it."""
+) -> tuple[Objective, Trace]:
+    """Return what another search asks, and what it finds."""
     source, budget = args.source or "table", 300 if args.budget is None else args.budget
     if source not in SOURCES:
         raise InvalidArgumentError(f"--source is {source!r}; expected {' or '.join(SOURCES)}")
-    asked = getattr(Objective, source)(bench, weights, **limits, fixed=fixed)
-    name, options = parse_searcher(args.searcher)
-    code = run(make(name, asked, args.seed, **options), asked, budget).best_code
+    asked: Objective = getattr(Objective, source)(bench, weights, **options, front=args.front)
+    name, settings = parse_searcher(args.searcher)
+    return asked, run(make(name, asked, args.seed, **settings), asked, budget)
+
+
+def _best_asked(
+    bench: Benchmark, asked: Objective, trace: Trace, args: argparse.Namespace
+) -> tuple[tuple[int, ...], list[dict[str, float]]]:
+    """Return the best code that another search found, and what the source says of it."""
+    code = trace.best_code
     if code is None:
         raise InvalidArgumentError(
-            f"{name!r} trained no code to the end within --budget {budget}; give a larger one"
+            f"{args.searcher!r} trained no code to the end within --budget; give a larger one"
         )
-    if source == "table":
+    if args.source in (None, "table"):
         found = asked.source.measure(np.array([code], np.int16), asked.goals, None).values[0]
         return code, [{"measured": float(value)} for value in found]
-    said = [(goal, bench.query(code, goal.task.name, source=source)) for goal in asked.goals]
+    said = [(goal, bench.query(code, goal.task.name, source=args.source)) for goal in asked.goals]
     return code, [{"predicted": r[g.metric.name], "std": r.std[g.metric.name]} for g, r in said]
+
+
+def _print_front(
+    args: argparse.Namespace, bench: Benchmark, weights: dict[str, float], options: Mapping[str, Any]
+) -> None:
+    """Print the codes that no other one beats in any objective, and the hypervolume they have."""
+    if equals := [text for text in args.tasks if "=" in text]:
+        raise InvalidArgumentError(f"--front: {equals[0]!r} has a weight, which a front does not use")
+    if args.searcher is None:
+        asked = Objective.table(bench, weights, **options, front=True)
+        found = asked.front()
+        assert found is not None, "a table knows its front"
+        codes, values = found
+    else:
+        asked, trace = _ask(bench, weights, options, args)
+        codes = trace.front
+        values = asked.source.measure(codes, asked.goals, None).values
+        order = np.argsort(values[:, 0], kind="stable")
+        codes, values = codes[order], values[order]
+    assert asked.scale is not None
+    volume, best = hypervolume(asked.scale(values)), asked.best()
+    to_string, names = asked.domain.space.to_string, [goal.key for goal in asked.goals]
+    rows = [
+        {"code": list(code), "string": to_string(code), "values": dict(zip(names, told, strict=True))}
+        for code, told in zip(map(tuple, codes.tolist()), values.tolist(), strict=True)
+    ]
+    heads = [command.SHOWN.get(name, (name, 1.0)) for name in names]
+    shown = [
+        {head: value / unit for (head, unit), value in zip(heads, told, strict=True)}
+        | {"code": row["string"]}
+        for row, told in zip(rows, values.tolist(), strict=True)
+    ]
+    of = "" if math.isnan(best) else f" of {best:.4f}"
+    text = f"{len(rows)} codes that no other one beats; hypervolume {volume:.4f}{of}"
+    data = {"objectives": names, "hypervolume": volume, "best hypervolume": best, "front": rows}
+    command.show(args, data, f"{text}\n\n{command.format_table(shown)}")
 
 
 def _known(
@@ -494,8 +538,7 @@ class Compare(command.Command):
             seeds=args.seeds,
             out=args.out,
             source=args.source,
-            max_macs=args.max_macs,
-            max_params=args.max_params,
+            **command.limits_of(args),
             distinct=args.distinct,
             front=args.front,
             batch=args.batch,

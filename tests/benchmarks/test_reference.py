@@ -89,7 +89,11 @@ def test_a_search_is_drawn_beside_them(bench: Benchmark, runs: list[Comparison],
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"max_macs": 2e9}, InvalidArgumentError, r"max_macs = None; this comparison has 2000000000\.0"),
+        (
+            {"limits": {"macs": 2e9}},
+            InvalidArgumentError,
+            "limits = {}; this comparison has {'macs': 2000000000",
+        ),
         ({"source": "surrogate"}, InvalidArgumentError, "source = 'table'"),
         ({"batch": 4}, InvalidArgumentError, "batch = 1"),
         ({"budget": 301}, InvalidArgumentError, "a budget of 300; this comparison has 301"),

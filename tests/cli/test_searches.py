@@ -72,6 +72,29 @@ def test_search_with_another_search_asks_the_table(read: Any, tiny_release: Path
     assert found["tasks"][0]["distance"] == 0
 
 
+def test_search_prints_the_front_of_a_table_and_of_a_search(read: Any, run: Run, tiny_release: Path) -> None:
+    asked = ("search", "seg", "macs", "--front", "--max-macs", "9G", "--release", tiny_release)
+    found = read(*asked)
+    made = Objective.table(nasbench_mr.load(tiny_release), ("seg", "macs"), max_macs=9e9, front=True)
+    whole = made.front()
+    assert whole is not None
+    codes, values = whole
+    assert [row["code"] for row in found["front"]] == codes.tolist()
+    assert [list(row["values"].values()) for row in found["front"]] == values.tolist()
+    assert found["objectives"] == ["seg", "macs"]
+    assert found["hypervolume"] == pytest.approx(made.best()) == pytest.approx(found["best hypervolume"])
+    few = read(*asked, "--searcher", "pareto-local", "--budget", 5, "--seed", 3)
+    trace = search.run(search.make("pareto-local", made, 3), made, 5)
+    assert few["hypervolume"] == pytest.approx(trace.best_value)
+    assert few["hypervolume"] < few["best hypervolume"]
+    assert {tuple(row["code"]) for row in few["front"]} == {tuple(code) for code in trace.front.tolist()}
+    status, out, _ = run(*asked)
+    assert status == 0
+    assert out.startswith(f"{len(codes)} codes that no other one beats; hypervolume {made.best():.4f} of")
+    assert f"{values[0, 1] / 1e9:.2f}"[:4] in out.splitlines()[4]
+    assert out.splitlines()[2].split() == ["seg", "GMACs", "code"]
+
+
 def test_what_a_surrogate_says_is_predicted_not_measured(read: Any) -> None:
     found = read(
         *("search", "--release", "mini", "--tasks", "mini-seg", "--searcher", "random"),
@@ -202,6 +225,16 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["--tasks", "video", "--searcher", "halving"], "needs learning curves"),
         (["--tasks", "seg", "--export", "net.txt", *QUICK], "ends in .py"),
         ([], "no task is named; expected nasbench-mr search TASK"),
+        (["seg=2", "macs", "--front"], "'seg=2' has a weight, which a front does not use"),
+        (["seg", "--front"], "a front of seg; expected 2 to 4 objectives"),
+        (["macs", "--front"], "macs are costs alone; expected a task as well"),
+        (
+            ["seg", "macs", "--front", "--export", "n.py", "--steps", "3"],
+            "--export, --steps have no effect with",
+        ),
+        (["seg", "macs", "--front", "--budget", "9"], "--budget has no effect without --searcher"),
+        (["seg", "macs", "--front", "--searcher", "evolution"], "'evolution' maximises one value"),
+        (["seg", "--measure"], "--measure has no effect without --limit"),
     ],
 )
 def test_search_refuses_mistakes_in_one_line(
@@ -250,6 +283,9 @@ def test_compare_prints_regret_ranks_and_tests(
         ),
         (["seg", "--front"], "such as seg+macs"),
         (["--tasks", "seg", "--max-params", "1"], "no code of the table"),
+        (["seg", "--limit", "latency"], "--limit 'latency': expected COST=N once"),
+        (["seg", "--limit", "latency_ms@phone=2"], "no measured costs of 'phone'"),
+        (["nas-bench-201", "--limit", "latency_ms@cpu=2"], "is a cost of 'nasbench-mr' codes, not of"),
     ],
 )
 def test_compare_refuses_mistakes_in_one_line(
