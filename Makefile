@@ -4,7 +4,7 @@
 # make release builds and checks what is published: sdist, wheel, tarballs of the tables, in dist/
 # make bench  prints the speed figures (quiet machine, please)
 # make chaos  kills commands that write for two minutes, and checks what is left (tests/chaos.py --help)
-# make fuzz   fuzzes the parsers of outside input, ten minutes each (FUZZ="--seconds 60 table csv" for others)
+# make fuzz   fuzzes the parsers of outside input, ten CPU minutes each (FUZZ="--seconds 60 table csv" for others)
 # make lowest the tests with the oldest versions that setup.cfg allows (downloads gigabytes)
 # make newest the tests with the newest versions there are (downloads gigabytes)
 # make dev    .venv with an editable install, for working on the code
