@@ -7,6 +7,7 @@
     ray_tune.py   a search space and a trainable that reports its learning curve
     naslib.py     what NASLib's optimisers ask of a search space; needs no NASLib
     sklearn.py    a predictor as an estimator
+    hub.py        a network as a model of Hugging Face's hub
 
 A tuner suggests any configuration of a space. Where an objective answers for a list of codes or under limits,
 it is asked for the nearest code that may be asked for (`Target`). Values are as an objective gives them: the

@@ -476,6 +476,7 @@ MISSING = {
     "botorch": ("botorch", None, "botorch"),
     "ray_tune": ("ray", None, "cluster"),
     "sklearn": ("sklearn", None, "search"),
+    "hub": ("huggingface_hub", None, "hub"),
 }
 
 
