@@ -388,6 +388,15 @@ class Benchmark:
         opened = {id(each): each for each in self.releases if id(each) in asked}
         return tuple((opened | asked).values())
 
+    def chosen(self, tasks: Sequence[str] | None) -> Sequence[str]:
+        """Return the tasks asked for, by default all; raise `UnknownTaskError` where there are none."""
+        found = self.tasks if tasks is None else tasks
+        if not found:
+            raise UnknownTaskError(
+                "there are no tasks here; nasbench-mr tasks lists those that are installed"
+            )
+        return found
+
     def comparable(self, tasks: Sequence[str] = ()) -> list[str]:
         """Return all tasks of the search space and the releases of some tasks: those fitted together.
 
@@ -397,7 +406,7 @@ class Benchmark:
         Raises:
             UnknownTaskError: see `task`.
         """
-        names = [self._name(task) for task in tasks] or [self.tasks[0]]
+        names = [self._name(task) for task in tasks] or [self.chosen(None)[0]]
         space, asked = self._described[names[0]].space, self.releases_of(names)
         there = {name for each in asked for name in each.tasks if self._sources[name] is each}
         return [name for name in self.tasks if name in there and self._described[name].space == space]

@@ -71,15 +71,21 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def log_axis(axis: Any) -> None:
-    """Make an axis logarithmic, whose labels do not touch."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def log_axis(axis: Any, linear_below: float = 0) -> None:
+    """Make an axis logarithmic, whose labels do not touch; one with a linear end has a place for zero."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
 
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    threshold = {"linthresh": linear_below, "linscale": 0.4} if linear_below else {}
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("symlog" if threshold else "log", **threshold)
     low, high = axis.get_view_interval()
+    low = linear_below or low
     decades = np.log10(high / low) if low > 0 else 1.0
     subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
-    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_locator(
+        SymmetricalLogLocator(base=10, linthresh=linear_below, subs=subs)
+        if linear_below
+        else LogLocator(subs=subs)
+    )
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -30,7 +30,7 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     Where no one knows the MACs of a task's codes, they stand side by side, from the worst to the best.
     """
     drawn = {}
-    for name in bench.tasks if tasks is None else tasks:
+    for name in bench.chosen(tasks):
         metric = bench.task(name).metric()
         values = bench.query_many(bench.codes(name), name, (metric.name,), source="table")[metric.name]
         macs = bench.query_many(bench.codes(name), name, ("macs",), source="table", missing="nan")["macs"]
@@ -56,7 +56,7 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
         )
         log_axis(panel.xaxis)
         # Such as milliseconds: small and large networks are told apart only by their ratio.
-        if np.nanmin(values) > 0 and np.nanmax(values) > _WIDE * np.nanmin(values):
+        if metric.upper is None and np.nanmin(values) > 0 and np.nanmax(values) > _WIDE * np.nanmin(values):
             log_axis(panel.yaxis)
     if any(np.isfinite(gmacs).any() for gmacs, _ in drawn.values()):
         made.supxlabel("GMACs", fontsize=8)
@@ -71,7 +71,7 @@ def correlation(bench: Benchmark, tasks: Sequence[str] | None = None, method: st
     side = 1.2 + 0.42 * len(names)
     made = figure(side + 0.8, side)
     panel = made.subplots()
-    shown = panel.imshow(values, vmin=-1, vmax=1, cmap="PuOr")
+    shown = panel.imshow(values, vmin=-1, vmax=1, cmap="PuOr", aspect="auto")
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
     panel.set_yticks(range(len(names)), names, fontsize=7)
     for row in range(len(names)):
@@ -92,7 +92,7 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
 
     colours = LinearSegmentedColormap.from_list("ends", [COLOURS[4], "0.8", COLOURS[0]])
 
-    names = bench.tasks if tasks is None else list(tasks)
+    names = bench.chosen(tasks)
     made = figure(PAGE, height(len(names)))
     for panel, name in zip(panels(made, len(names)), names, strict=True):
         task = bench.task(name)
@@ -114,9 +114,9 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
 
 def noise(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     """Draw, for each task with repeated trials, how far codes differ and how far seeds of one code do."""
-    frame = bench.noise(tasks)
+    frame = bench.noise(bench.chosen(tasks))
     if frame.empty:
-        asked = ", ".join(bench.tasks if tasks is None else tasks)
+        asked = ", ".join(bench.chosen(tasks))
         raise TableError(f"no code of {asked} has two seeds; noise needs repeated trials")
     made = figure(PAGE, 0.7 + 0.45 * len(frame))
     panel = panels(made, 1)[0]

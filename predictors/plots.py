@@ -45,8 +45,8 @@ def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
         panel.set_title(name, fontsize=8)
         plot.log_axis(panel.xaxis)
     sizes = sorted(frame["train"].unique())
-    one = f"{sizes[0]:,} training codes"
-    drawn.supxlabel("training codes; bands: one standard deviation" if len(sizes) > 1 else one, fontsize=8)
+    shown = "training codes; bands" if len(sizes) > 1 else f"{sizes[0]:,} training codes; whiskers"
+    drawn.supxlabel(f"{shown}: one standard deviation", fontsize=8)
     drawn.supylabel(score, fontsize=8)
     plot.legend(drawn)
     return drawn

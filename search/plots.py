@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr.plot import PAGE, figure, height, legend, panels, styles
+from nasbench_mr.plot import PAGE, figure, height, legend, log_axis, panels, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,8 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
         panel.set_title(task, fontsize=8)
         panel.set_xlim(1, found.grid[-1])
     units = sorted(set(found.about["unit"].values()))
-    upper.supxlabel(f"evaluations; bands: {band}", fontsize=8)
+    shown = {"confidence": "95% confidence"}.get(band, band)
+    upper.supxlabel(f"evaluations; bands: {shown}", fontsize=8)
     upper.supylabel(f"median regret ({', '.join(units)})", fontsize=8)
     legend(upper)
     for lower in below:
@@ -95,7 +96,7 @@ def _scale_regret(panel: Axes, values: np.ndarray[Any, Any]) -> None:
     threshold = 1.0
     if len(positive):
         threshold = 10.0 ** np.floor(np.log10(np.quantile(positive, 0.05)))
-        panel.set_yscale("symlog", linthresh=threshold, linscale=0.4)
+        log_axis(panel.yaxis, linear_below=threshold)
     panel.set_ylim(bottom=-threshold / 4)  # a curve at 0 is seen above the axis
 
 
@@ -125,6 +126,7 @@ def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]
             textcoords="offset points",
             fontsize=7,
             va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},  # over the lines of others
         )
     pairs = tests.pairs
     p = {
@@ -137,7 +139,7 @@ def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]
             [ranks[names[first]] - 0.02, ranks[names[last]] + 0.02],
             [level, level],
             color="black",
-            linewidth=2.5,
+            linewidth=1.6,
         )
         level -= 0.3
 

@@ -10,7 +10,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cli, plot, views
 from nasbench_mr.benchmark import Benchmark
-from nasbench_mr.errors import TableError
+from nasbench_mr.errors import TableError, UnknownTaskError
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,24 @@ def test_noise_draws_both_spreads(bench: Benchmark) -> None:
 def test_noise_needs_two_seeds_of_a_code(tiny_release: Path) -> None:
     with pytest.raises(TableError, match="no code of video has two seeds; noise needs repeated trials"):
         views.noise(nasbench_mr.load(tiny_release), ["video"])
+
+
+@pytest.mark.parametrize("kind", views.KINDS)
+def test_a_release_without_tasks_is_refused(kind: str) -> None:
+    with pytest.raises(UnknownTaskError, match="no tasks here"):
+        views.KINDS[kind](nasbench_mr.load("nasbench-mr-costs"))
+
+
+def test_a_percentage_is_drawn_on_a_linear_axis(bench: Benchmark) -> None:
+    percent = views.scatter(bench, ["mini-det3d"])  # 0.11 to 66.51
+    milliseconds = views.scatter(nasbench_mr.load(), ["latency_ms@cpu"])  # 3 to 300
+    assert [drawn.axes[0].get_yscale() for drawn in (percent, milliseconds)] == ["linear", "log"]
+
+
+def test_no_label_of_a_correlation_is_cut(bench: Benchmark) -> None:
+    drawn = views.correlation(bench)
+    drawn.draw_without_rendering()
+    assert all(label.get_window_extent().x0 >= 0 for label in drawn.axes[0].get_yticklabels())
 
 
 @pytest.mark.parametrize("limits", [(0.01, 1), (0.3, 0.9), (1, 90)])

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 class Plot(command.Command):
     """Draw a comparison, an evaluation or a release.
 
-    WHAT is a folder that `nasbench-mr compare --out` wrote, a Parquet file that `nasbench-mr predict-eval
-    --out` wrote, or a release. The --kind of a release's plot is scatter (the tasks' objectives against MACs,
+    WHAT is a folder that `nasbench-mr compare --out` wrote (regret), or `nasbench-mr auxnas --compare --out`
+    (the metric and the gates over training), a Parquet file that `nasbench-mr predict-eval --out` wrote, or a
+    release. The --kind of a release's plot is scatter (the tasks' objectives against MACs,
     with their fronts), correlation (of the tasks), curves (of learning), or noise (codes against seeds).
     The ending of --out (.png, .pdf or .svg) tells the format.
 
     Example:
       nasbench-mr plot comparison --out comparison.png
       nasbench-mr plot comparison --reference --out beside.png
+      nasbench-mr plot runs --out gates.svg
       nasbench-mr plot mini --kind noise --out noise.pdf
     """
 
@@ -60,6 +62,7 @@ class Plot(command.Command):
     @staticmethod
     def _draw(args: argparse.Namespace) -> Figure:
         from nasbench_mr.search import plots as of_searches
+        from nasbench_mr.search.auxnas.run import COMPARISON
         from nasbench_mr.search.comparison import ABOUT, Comparison
         from nasbench_mr.search.reference import beside
 
@@ -70,6 +73,10 @@ class Plot(command.Command):
             raise InvalidArgumentError(
                 f"--reference is about a comparison; expected a folder with {ABOUT}, got {args.what}"
             )
+        if os.path.isfile(os.path.join(args.what, COMPARISON)):
+            from nasbench_mr.search.auxnas import comparison, plots
+
+            return plots.runs(comparison.Comparison.open(args.what))
         if args.what.endswith(".parquet"):
             from nasbench_mr.predictors import evaluation
             from nasbench_mr.predictors import plots as of_predictors
@@ -85,6 +92,6 @@ class Plot(command.Command):
             bench = load(args.what)
         except ReleaseNotFoundError as error:
             raise ReleaseNotFoundError(
-                f"{error}; nor is it a comparison (nasbench-mr compare --out writes one)"
+                f"{error}; nor is it a comparison (nasbench-mr compare --out writes one, or auxnas --compare)"
             ) from None
         return views.KINDS[kind](bench, args.tasks)

@@ -93,7 +93,7 @@ class _Arrays:
 
 def pack(bench: Benchmark, tasks: Sequence[str] | None, climb: Climb | None) -> tuple[str, bytes]:
     """Return the page's title, and what it is about as compressed bytes."""
-    chosen = [bench.task(name) for name in (bench.tasks if tasks is None else dict.fromkeys(tasks))]
+    chosen = [bench.task(name) for name in dict.fromkeys(bench.chosen(tasks))]
     arrays = _Arrays()
     releases = bench.releases_of(task.name for task in chosen)
     about = releases[0].about if len(releases) == 1 else {}

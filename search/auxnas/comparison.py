@@ -2,7 +2,7 @@
 
 Each run is a folder of its own, kept as soon as it is done: called again with the same arguments, `compare`
 resumes, and with more seeds it adds them. What runs found is also written as tables, like all trials, and
-`plots.runs` draws the primary's metric and the gates over training.
+`plots.runs` draws the primary's metric and the gates over training; `Comparison.open` reads the folder again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from nasbench_mr import release, space, table
+from nasbench_mr import files, release, space, table
 from nasbench_mr import workers as pool
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.data_builders.training import recipes
@@ -29,7 +30,7 @@ from nasbench_mr.extras import requires
 from nasbench_mr.search.auxnas.config import VARIANTS, AuxConfig
 from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.search.auxnas.preparation import prepare, starts_of
-from nasbench_mr.search.auxnas.run import WEIGHTS, aux_nas, converged, finished, stage_1
+from nasbench_mr.search.auxnas.run import COMPARISON, WEIGHTS, aux_nas, converged, finished, stage_1
 from nasbench_mr.search.auxnas.tasks import get
 from nasbench_mr.search.comparison import holm
 from nasbench_mr.tasks import Task
@@ -56,6 +57,53 @@ class Comparison:
     primary: str
     runs: Mapping[str, Sequence[Run]]
 
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Comparison:
+        """Return what `compare` kept in a folder.
+
+        Raises:
+            InvalidArgumentError: the folder has no finished comparison.
+            IntegrityError: a file is damaged, or of something else.
+        """
+        path = Path(folder)
+        try:
+            about = json.loads(files.read_small(path / COMPARISON))
+            found = cls(about["primary"], about["runs"])
+            for runs in found.done().values():  # all that is drawn
+                found.curve(runs)
+                [found.gates(runs, way) for way in ("to_auxiliary", "to_primary")]
+                [found.final(run) + run["config"]["threshold"] for run in runs]
+        except OSError as error:
+            raise InvalidArgumentError(f"{path} holds no finished comparison: {error}") from None
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise IntegrityError(
+                f"{path / COMPARISON} holds no comparison ({error}); rerun it: it keeps what is finished"
+            ) from error
+        return found
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the file in a folder that `open` reads."""
+        files.write_text(
+            Path(folder) / COMPARISON, json.dumps({"primary": self.primary, "runs": self.runs}) + "\n"
+        )
+
+    def done(self) -> dict[str, list[Run]]:
+        """Return by variant the runs that did not diverge."""
+        return {v: [run for run in runs if run["status"] == "ok"] for v, runs in self.runs.items()}
+
+    def final(self, run: Run, metric: str | None = None) -> float:
+        """Return what a run's network reached: the primary's objective, or another metric of it."""
+        return float(run["metrics"][self.primary][metric or get(self.primary).objective.name])
+
+    def curve(self, runs: Sequence[Run]) -> tuple[Sequence[int], npt.NDArray[np.float64]]:
+        """Return the steps at which runs were evaluated, and the primary's objective there, `(runs, n)`."""
+        column = f"{self.primary}/{get(self.primary).objective.name}"
+        return runs[0]["curve"]["step"] if runs else [], np.array([r["curve"][column] for r in runs], float)
+
+    def gates(self, runs: Sequence[Run], direction: str) -> npt.NDArray[np.float64]:
+        """Return the gates before training and at each evaluation, `(runs, n + 1, gates)`."""
+        return np.array([run["gates"][direction] for run in runs], float)
+
     def summary(self, metric: str | None = None) -> list[dict[str, Any]]:
         """Return one row a variant: how it did, and how it did against the single task.
 
@@ -75,9 +123,9 @@ class Comparison:
         chosen = next((m for m in task.metrics if m.name == metric), None) if metric else task.objective
         if chosen is None:
             raise InvalidArgumentError(f"{self.primary} has no metric {metric!r}")
-        done = {v: [run for run in runs if run["status"] == "ok"] for v, runs in self.runs.items()}
+        done = self.done()
         values = {
-            variant: {run["seed"]: run["metrics"][self.primary][chosen.name] for run in runs}
+            variant: {run["seed"]: self.final(run, chosen.name) for run in runs}
             for variant, runs in done.items()
         }
         rows = []
@@ -258,7 +306,9 @@ def compare(
         runs.setdefault(name, []).append(_check_kept(job, data, starts[name, job.seed]) or {})
     if config.backbone == "multi-resolution":
         write_tables(runs, folder / "release")
-    return Comparison(primary, runs)
+    found = Comparison(primary, runs)
+    found.save(folder)
+    return found
 
 
 def _run(

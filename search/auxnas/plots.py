@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nasbench_mr import plot
+from nasbench_mr.search.auxnas.comparison import CHECKPOINT
 from nasbench_mr.search.auxnas.tasks import get
 
 if TYPE_CHECKING:
@@ -26,16 +27,15 @@ def runs(comparison: Comparison) -> Figure:
     figure = plot.figure()
     metric, gates = plot.panels(figure, 2)
     objective = get(comparison.primary).objective
-    finished = {v: [r for r in runs if r["status"] == "ok"] for v, runs in comparison.runs.items()}
-    if own := finished.pop("checkpoint", []):
-        level = np.mean([r["metrics"][comparison.primary][objective.name] for r in own])
-        metric.axhline(float(level), color="0.4", lw=0.8, ls=":", label="checkpoint")
+    finished = comparison.done()
+    if own := finished.pop(CHECKPOINT, []):
+        level = np.mean([comparison.final(run) for run in own])
+        metric.axhline(float(level), color="0.4", lw=0.8, ls=":", label=CHECKPOINT)
     looks = plot.styles(list(finished))
     for variant, own in finished.items():
         if not own:
             continue
-        steps = own[0]["curve"]["step"]
-        values = np.array([r["curve"][f"{comparison.primary}/{objective.name}"] for r in own], float)
+        steps, values = comparison.curve(own)
         mean, std, look = values.mean(0), values.std(0), looks[variant]
         metric.plot(steps, mean, label=variant, linewidth=1.2, **look)
         metric.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.15, lw=0)
@@ -43,9 +43,9 @@ def runs(comparison: Comparison) -> Figure:
     metric.set_ylabel(f"{objective.name} ({objective.unit})", fontsize=8)
     plot.legend(figure, "upper left", of=metric, columns=3)
     if own := finished.get("aux-nas", []):
-        steps = [0, *own[0]["curve"]["step"]]
+        steps = [0, *comparison.curve(own)[0]]
         for direction, look in plot.styles(list(_DIRECTIONS)).items():
-            each = np.array([r["gates"][direction] for r in own], float).mean(0)  # (evaluations + 1, gates)
+            each = comparison.gates(own, direction).mean(0)  # (evaluations + 1, gates)
             gates.plot(steps, each, color=look["color"], alpha=0.25, lw=0.6)
             gates.plot(steps, each.mean(1), lw=2, label=f"{_DIRECTIONS[direction]} (mean)", **look)
         threshold = own[0]["config"]["threshold"]

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: The files of a run's folder.
 CONFIG, RESULT, WEIGHTS = "config.json", "result.json", "primary.safetensors"
+#: The file of a comparison's folder that has its runs (`comparison.Comparison`).
+COMPARISON = "auxnas.json"
 
 
 def aux_nas(

@@ -48,6 +48,16 @@ def test_command(rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     variants = ["single", "aux-head", "aux-g", "aux-nas", "aux-nas cut=0.5"]
     assert [row["variant"] for row in printed["summary"]] == variants
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+    assert main(["plot", str(tmp_path / "runs"), "--out", str(tmp_path / "again.png")]) == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "plot.png").read_bytes()
+    kept = tmp_path / "runs" / "auxnas.json"
+    for damage in ("", "[]", kept.read_text().replace('"to_primary"', '"to_nothing"')):
+        kept.write_text(damage)
+        assert main(["plot", str(tmp_path / "runs"), "--out", str(tmp_path / "no.png")]) == 2
+        error = capsys.readouterr().err
+        assert "auxnas.json holds no comparison" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "no.png").exists()
     assert main([*common, "--compare", "2"]) == 2
     assert "--out" in capsys.readouterr().err
     for wrong, message in (

@@ -711,7 +711,13 @@ def test_comparison(data: AuxData, tmp_path: Path) -> None:
     assert curves["step"].tolist() == [1, 2, 1, 2]
     assert (curves["gates_to_primary"] < 0.01).all()
     release.verify(bench.release)
-    plots.runs(both).savefig(tmp_path / "plot.png")
+    assert Comparison.open(tmp_path) == both
+    metric, gates = plots.runs(both).axes
+    single = next(line for line in metric.lines if line.get_label() == "single")
+    curves = [run["curve"]["normals/mean"] for run in both.runs["single"]]
+    assert single.get_ydata() == pytest.approx(np.mean(curves, axis=0))
+    shut = next(line for line in gates.lines if line.get_label() == "auxiliary to primary (mean)")
+    assert shut.get_ydata()[0] == pytest.approx(0.001)  # as published
     with pytest.raises(InvalidArgumentError, match="steps"):
         compare("normals", "depth", data, {**config, "steps": 0}, **at(tmp_path))
     # What is there is of these tasks and this data, and is not taken for anything else.
