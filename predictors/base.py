@@ -23,7 +23,13 @@ from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import ByValue, Codes, Floats
 from nasbench_mr.checks import finite, plain
 from nasbench_mr.checks import seed as check_seed
-from nasbench_mr.errors import InvalidArgumentError, MissingExtraError, NotFittedError
+from nasbench_mr.errors import (
+    InvalidArgumentError,
+    MissingExtraError,
+    NotFittedError,
+    UnknownNameError,
+    did_you_mean,
+)
 from nasbench_mr.npz import State
 from nasbench_mr.plugins import Registry
 from nasbench_mr.spaces import Space
@@ -318,6 +324,13 @@ def load(path: str | os.PathLike[str]) -> Predictor:
 def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     # JSON knows no tuples; options are hashable, as they were given.
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+def check_proxies(names: Sequence[str]) -> None:
+    """Raise `UnknownNameError` where one of these is not in `PROXIES`."""
+    for name in names:
+        if name not in PROXIES:
+            raise UnknownNameError(f"no zero-cost proxy {name!r}: {did_you_mean(name, PROXIES)}")
 
 
 def share(name: str, value: float) -> float:

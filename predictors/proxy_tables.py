@@ -22,7 +22,7 @@ from nasbench_mr.errors import CodeNotFoundError, TableError
 from nasbench_mr.predictors.base import PROXIES
 from nasbench_mr.release import Release
 from nasbench_mr.tasks import Task
-from nasbench_mr.trials import SCHEMA_VERSION
+from nasbench_mr.trials import MEASURED, SCHEMA_VERSION
 
 #: Codes of one part of a resumable run.
 _AT_ONCE = 16
@@ -50,33 +50,55 @@ class ProxyTable:
 def find(task: Task, releases: Iterable[Release]) -> ProxyTable:
     """Return the table whose networks are most like a task's.
 
-    Those of the same width count: of the same kind of problem if there are, else of another.
+    Those of the same width count: of the same kind of problem if there are, else of another; a user's before
+    the package's.
 
     Raises:
         CodeNotFoundError: there is none.
     """
     opened = {(str(release), name): release for release in releases for name in release.files}
     tables = [
-        read(release.file(name)) for (_, name), release in opened.items() if name.startswith("proxies/")
+        (read(release.file(name)), release)
+        for (_, name), release in opened.items()
+        if name.startswith("proxies/")
     ]
-    alike = [table for table in tables if table.about["width_mult"] == task.width_mult]
+    alike = [found for found in tables if found[0].about["width_mult"] == task.width_mult]
     if task.space != space.NAME or not alike:
         raise CodeNotFoundError(
             f"no release has zero-cost proxies of networks as task {task.name!r} trains them; "
             "nasbench-mr proxies makes them"
         )
-    return min(
+    best, _ = min(
         alike,
-        key=lambda table: (
-            table.about["problem"] != task.problem,
-            table.about["num_classes"] != task.num_classes,
+        key=lambda found: (
+            found[0].about["problem"] != task.problem,
+            found[0].about["num_classes"] != task.num_classes,
+            found[1].name == MEASURED,
         ),
     )
+    return best
 
 
 def of(bench: Benchmark, task: Task) -> ProxyTable:
     """Return the table for a task: of what is opened, else of what is installed."""
     return find(task, [*bench.releases, *library.installed()])
+
+
+def scores(codes: Codes, task: Task, name: str) -> Floats:
+    """Return a proxy of codes, `(n,)`: of the installed table for the task, computed where that lacks it."""
+    found, options = np.full(len(codes), np.nan), {}
+    try:
+        table = find(task, library.installed())
+    except CodeNotFoundError:
+        pass
+    else:
+        options = {key: table.about[key] for key in ("seed", "batch", "size") if key in table.about}
+        if name in table.columns:
+            found = table.lookup(codes, name)
+    rest = np.isnan(found)
+    if rest.any():
+        found[rest] = worker(task, {"names": (name,), **options})(codes[rest])[name]
+    return found
 
 
 def worker(

@@ -29,9 +29,8 @@ from nasbench_mr import tasks as registry
 from nasbench_mr.arrays import Floats
 from nasbench_mr.checks import at_least
 from nasbench_mr.checks import seed as check_seed
-from nasbench_mr.errors import UnknownNameError, did_you_mean
 from nasbench_mr.extras import requires
-from nasbench_mr.predictors.base import PROXIES
+from nasbench_mr.predictors.base import PROXIES, check_proxies
 from nasbench_mr.tasks import Task
 
 with requires("search", "the zero-cost proxies"):
@@ -85,7 +84,7 @@ def compute(
         OutOfSpaceError: a code is malformed.
     """
     task = registry.get(task) if isinstance(task, str) else task
-    check_names(names)
+    check_proxies(names)
     seed, batch, size = check_seed(seed), at_least(2, "batch", batch), at_least(32, "size", size)
     checked = space.check(codes)
     found = {name: np.empty(len(checked)) for name in names}
@@ -94,13 +93,6 @@ def compute(
         for name in names:
             found[name][row] = values[name]
     return found
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raise `UnknownNameError` where one of these is no proxy."""
-    for name in names:
-        if name not in PROXIES:
-            raise UnknownNameError(f"no zero-cost proxy {name!r}: {did_you_mean(name, PROXIES)}")
 
 
 class _Setting:

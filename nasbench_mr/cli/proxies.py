@@ -44,11 +44,11 @@ class Proxies(command.Command):
         command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
-        from nasbench_mr.predictors import proxy_tables, zero_cost
-        from nasbench_mr.predictors.base import PROXIES
+        from nasbench_mr.predictors import proxy_tables
+        from nasbench_mr.predictors.base import PROXIES, check_proxies
 
         names = tuple(args.names or PROXIES)
-        zero_cost.check_names(names)
+        check_proxies(names)
         bench = command.open_release(args)
         paths: list[Path] = []
         for name in command.tasks_of(args):
