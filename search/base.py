@@ -38,6 +38,7 @@ SEARCHES = Registry["type[Searcher]"](
         "random": "nasbench_mr.search.baselines:Random",
         "local": "nasbench_mr.search.baselines:LocalSearch",
         "evolution": "nasbench_mr.search.baselines:Evolution",
+        "proxy": "nasbench_mr.search.proxy:ProxyEvolution",
         "tpe": "nasbench_mr.search.tpe:TPE",
         "guided": "nasbench_mr.search.guided:GuidedEvolution",
         "ncp": "nasbench_mr.search.ncp_in_loop:NCPSearch",

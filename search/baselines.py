@@ -114,12 +114,20 @@ class Evolution(Searcher):
         grown = self._alive.maxlen or 0
         young = min(n, max(0, grown - len(self._asked)))
         if young or not self._alive:
-            return self.domain.sample(young or n, self.rng)
+            return self._first(young or n)
         parents = []
         for _ in range(n):
             drawn = self.rng.integers(len(self._alive), size=self.sample).tolist()
             parents.append(max((self._alive[k] for k in drawn), key=lambda pair: pair[0])[1])
-        return self.domain.mutate(np.array(parents), self.rng)
+        return self._children(np.array(parents))
+
+    def _first(self, n: int) -> Codes:
+        """Return codes of the first population."""
+        return self.domain.sample(n, self.rng)
+
+    def _children(self, parents: Codes) -> Codes:
+        """Return a child of each parent."""
+        return self.domain.mutate(parents, self.rng)
 
     def _tell(self, codes: Codes, values: Floats, fidelity: Ints) -> None:
         super()._tell(codes, values, fidelity)

@@ -25,6 +25,7 @@ from nasbench_mr.objective import Objective
 OPTIONS: dict[str, dict[str, Any]] = {
     "local": {"initial": 4},
     "evolution": {"population": 8, "sample": 4},
+    "proxy": {"population": 8, "sample": 4, "warmup": 20},
     "tpe": {"initial": 6},
     "guided": {"initial": 6, "refit": 4, "predictor": "ridge"},
     "ncp": {"initial": 6, "refit": 4, "starts": 8, "steps": 4},

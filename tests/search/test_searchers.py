@@ -13,8 +13,15 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cost, search, space, tasks
 from nasbench_mr.domain import Domain
-from nasbench_mr.errors import ExhaustedError, InvalidArgumentError, MissingExtraError, UnknownNameError
+from nasbench_mr.errors import (
+    ExhaustedError,
+    InvalidArgumentError,
+    MissingExtraError,
+    NasbenchMRError,
+    UnknownNameError,
+)
 from nasbench_mr.objective import Goal, Measured, Objective
+from nasbench_mr.predictors import proxy_tables
 from nasbench_mr.search import base, halving
 
 NAMES = search.names()
@@ -23,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "random": {},
     "local": {"initial": 4},
     "evolution": {"population": 8, "sample": 4},
+    "proxy": {"population": 8, "sample": 4, "warmup": 20, "moves": 3},
     "tpe": {"initial": 6},
     "guided": {"initial": 6, "refit": 8, "epochs": (), "predictor": "ridge"},
     "ncp": {"initial": 6, "refit": 4, "starts": 8, "steps": 6},
@@ -319,6 +327,45 @@ def test_the_guiding_ensemble_has_five_members_unless_told(options: dict[str, An
     searcher.tell(codes, codes.sum(axis=1))
     searcher.ask(1)
     assert len(searcher.model.weights[0]) == members
+
+
+def test_a_proxy_chooses_the_first_codes_and_the_children() -> None:
+    bench = nasbench_mr.load("mini")
+    where = Objective.table(bench, "mini-seg")
+    listed = where.domain.codes
+    assert listed is not None
+    searcher = search.make("proxy", where, proxy="naswot", task="mini-seg", warmup=len(listed))
+    known = proxy_tables.of(bench, tasks.get("mini-seg"))
+    largest = np.sort(known.lookup(listed, "naswot"))[::-1]
+    assert known.lookup(searcher.ask(20), "naswot").tolist() == largest[:20].tolist()
+
+    def sizes_of_children(moves: int) -> float:
+        made = search.make("proxy", Domain(), 0, population=6, warmup=6, moves=moves)
+        first = made.ask(6)
+        made.tell(first, np.arange(6.0))
+        return float(np.log(cost.params(made.ask(30))).mean())
+
+    assert sizes_of_children(10) > sizes_of_children(1) + 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"proxy": "nasvot"}, "no zero-cost proxy 'nasvot': did you mean 'naswot'"),
+        ({"proxy": "naswot"}, "expected such as proxy:proxy=naswot:task=seg, or one of macs, params"),
+        ({"proxy": "naswot", "task": "sego"}, "no task 'sego': did you mean 'seg'"),
+        ({"warmup": 0}, "warmup is 0"),
+        ({"moves": 0}, "moves is 0"),
+    ],
+)
+def test_proxies_that_are_not_there_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(NasbenchMRError, match=message):
+        search.make("proxy", Domain(), **options)
+
+
+def test_proxies_of_networks_are_of_one_space(place: Callable[[str], Objective]) -> None:
+    with pytest.raises(InvalidArgumentError, match="networks of 'nasbench-mr' codes"):
+        search.make("proxy", place("cells"), proxy="naswot", task="seg")
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
