@@ -86,7 +86,8 @@ def of(bench: Benchmark, task: Task) -> ProxyTable:
 
 def scores(codes: Codes, task: Task, name: str) -> Floats:
     """Return a proxy of codes, `(n,)`: of the installed table for the task, computed where that lacks it."""
-    found, options = np.full(len(codes), np.nan), {}
+    found = np.full(len(codes), np.nan)
+    options: dict[str, Any] = {}
     try:
         table = find(task, library.installed())
     except CodeNotFoundError:
