@@ -536,7 +536,7 @@ def test_hostile_texts_are_only_texts(show: Open, tmp_path: Path) -> None:
 
 
 def test_another_space(show: Open, tmp_path: Path) -> None:
-    """Codes of NAS-Bench-201 beside the 27 integers: a plot of their own, without sliders and drawing."""
+    """Codes of NAS-Bench-201 beside the 27 integers: a plot and fields of their own, without a drawing."""
     from nasbench_mr import nasbench201
 
     cells = nasbench201.sample(40, seed=0)
@@ -570,7 +570,8 @@ def test_another_space(show: Open, tmp_path: Path) -> None:
     page.select_option("#space", "1")
     settled(page)
     assert page.evaluate("explorer.scatter.draw()") == n
-    assert not page.is_visible("#controls-card")
+    assert page.locator("#controls select").count() == 6
+    assert page.locator("#controls input").count() == 0
     assert not page.is_visible("#drawing")
     text = page.input_value("#code-text")
     assert nasbench201.parse(text) == tuple(cells[-1])
@@ -583,6 +584,42 @@ def test_another_space(show: Open, tmp_path: Path) -> None:
     page.fill("#code-text", "|nonsense|")
     page.keyboard.press("Enter")
     assert "Expected 6 integers" in page.inner_text("#code-wrong")
+
+
+def test_a_space_of_ones_own(show: Open, tmp_path: Path) -> None:
+    """Two dimensions with an order and a choice: what is tabulated, and a code beside it."""
+    (tmp_path / "space.toml").write_text(
+        'name = "chain"\n[dimensions]\nw1 = [16, 32, 64]\nrate = [0.1, 0.25]\nact = ["relu", "gelu"]\n'
+        '[costs]\nmacs = "w1 * 100"\nparams = "w1"\n'
+    )
+    rows = [(16, 0.1, "relu", 50.0), (32, 0.1, "gelu", 60.0), (64, 0.25, "relu", 70.0)]
+    lines = ["w1,rate,act,score", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    asked = [
+        "--space",
+        tmp_path / "space.toml",
+        "--task",
+        "chain",
+        tmp_path / "rows.csv",
+        "--maximize",
+        "score",
+    ]
+    assert cli.main(["import", *map(str, asked)]) == 0
+    page = show(explorer.write(nasbench_mr.load(), tmp_path / "page.html", tasks=("chain",)))
+    # It begins with the best.
+    assert page.input_value("#code-text") == "w1=64,rate=0.25,act=relu"
+    assert page.locator("#controls .slider").all_inner_texts() == ["w1\n64", "rate\n0.25", "act\nrelu\ngelu"]
+    assert (page.inner_text("#macs"), page.inner_text("#distance")) == ("6,400", "itself")
+    page.fill("#dim-w1", "1")
+    page.select_option("#dim-act", label="gelu")
+    settled(page)
+    assert page.input_value("#code-text") == "w1=32,rate=0.25,act=gelu"
+    assert page.get_attribute("#dim-w1", "aria-valuetext") == "32"
+    assert (page.inner_text("#macs"), page.inner_text("#distance")) == ("unknown", "1 step")
+    page.fill("#dim-rate", "0")
+    settled(page)
+    assert page.inner_text("#distance") == "itself"
+    assert "60.00" in page.inner_text("#results")
 
 
 def test_published_page_is_small(

@@ -95,7 +95,7 @@ export class Panel {
     const fit = `nasbench-mr surrogate fit ${app.header.release.name.split("@")[0]}`;
     byId("no-surrogates").textContent = table.exact
       ? `This release has no surrogates, so nothing is predicted here. To fit them: ${fit}; then make this page again.`
-      : "Every network of this space that was trained is in the table; nothing is predicted here.";
+      : "What was trained is in the table; nothing is predicted for this space, and other costs are not known here.";
   }
 
   neighbours() {
