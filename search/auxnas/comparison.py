@@ -40,6 +40,8 @@ Run = dict[str, Any]
 
 #: The row of stage 1's own networks, and what "single" is called where it continues them.
 CHECKPOINT, CONTINUED = "checkpoint", "single continued"
+#: Links by direction, as results name it and as plots do.
+DIRECTIONS = {"to_auxiliary": "primary to auxiliary", "to_primary": "auxiliary to primary"}
 #: Text columns of the tables, beside those of every trial.
 _TEXTS = ("auxiliary", "auxiliary_code", "balance", "config")
 
@@ -69,17 +71,29 @@ class Comparison:
         try:
             about = json.loads(files.read_small(path / COMPARISON))
             found = cls(about["primary"], about["runs"])
-            for runs in found.done().values():  # all that is drawn
-                found.curve(runs)
-                [found.gates(runs, way) for way in ("to_auxiliary", "to_primary")]
-                [found.final(run) + run["config"]["threshold"] for run in runs]
+            for variant, runs in found.done().items():
+                found._check(variant, runs)
         except OSError as error:
             raise InvalidArgumentError(f"{path} holds no finished comparison: {error}") from None
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise IntegrityError(
                 f"{path / COMPARISON} holds no comparison ({error}); rerun it: it keeps what is finished"
             ) from error
         return found
+
+    def _check(self, variant: str, runs: Sequence[Run]) -> None:
+        """Raise where what is drawn of a variant's runs has other types or shapes than `compare` gives."""
+        steps, values = self.curve(runs)
+        if runs and (steps.ndim != 1 or values.shape != (len(runs), len(steps))):
+            raise ValueError(f"the curves of {variant!r} have no value for each step")
+        for run in runs:
+            if not np.isfinite(self.final(run) + float(run["config"]["threshold"]) + int(run["seed"])):
+                raise ValueError(f"a run of {variant!r} has no finite result")
+        if variant == "aux-nas" and runs:
+            for direction in DIRECTIONS:
+                gates = self.gates(runs, direction)
+                if gates.ndim != 3 or gates.shape[:2] != (len(runs), len(steps) + 1):
+                    raise ValueError(f"the gates {direction} have no value for each step")
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the file in a folder that `open` reads."""
@@ -95,10 +109,11 @@ class Comparison:
         """Return what a run's network reached: the primary's objective, or another metric of it."""
         return float(run["metrics"][self.primary][metric or get(self.primary).objective.name])
 
-    def curve(self, runs: Sequence[Run]) -> tuple[Sequence[int], npt.NDArray[np.float64]]:
+    def curve(self, runs: Sequence[Run]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Return the steps at which runs were evaluated, and the primary's objective there, `(runs, n)`."""
         column = f"{self.primary}/{get(self.primary).objective.name}"
-        return runs[0]["curve"]["step"] if runs else [], np.array([r["curve"][column] for r in runs], float)
+        steps = np.array(runs[0]["curve"]["step"] if runs else [], np.int64)
+        return steps, np.array([run["curve"][column] for run in runs], float)
 
     def gates(self, runs: Sequence[Run], direction: str) -> npt.NDArray[np.float64]:
         """Return the gates before training and at each evaluation, `(runs, n + 1, gates)`."""

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nasbench_mr import plot
-from nasbench_mr.search.auxnas.comparison import CHECKPOINT
+from nasbench_mr.search.auxnas.comparison import CHECKPOINT, DIRECTIONS
 from nasbench_mr.search.auxnas.tasks import get
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from nasbench_mr.search.auxnas.comparison import Comparison
-
-_DIRECTIONS = {"to_auxiliary": "primary to auxiliary", "to_primary": "auxiliary to primary"}
 
 
 def runs(comparison: Comparison) -> Figure:
@@ -44,10 +42,12 @@ def runs(comparison: Comparison) -> Figure:
     plot.legend(figure, "upper left", of=metric, columns=3)
     if own := finished.get("aux-nas", []):
         steps = [0, *comparison.curve(own)[0]]
-        for direction, look in plot.styles(list(_DIRECTIONS)).items():
+        for direction, look in plot.styles(list(DIRECTIONS)).items():
             each = comparison.gates(own, direction).mean(0)  # (evaluations + 1, gates)
+            if not each.size:
+                continue  # a network whose links run one way only
             gates.plot(steps, each, color=look["color"], alpha=0.25, lw=0.6)
-            gates.plot(steps, each.mean(1), lw=2, label=f"{_DIRECTIONS[direction]} (mean)", **look)
+            gates.plot(steps, each.mean(1), lw=2, label=f"{DIRECTIONS[direction]} (mean)", **look)
         threshold = own[0]["config"]["threshold"]
         gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
         plot.legend(figure, "upper right", of=gates, columns=1)

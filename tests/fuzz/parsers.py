@@ -596,6 +596,29 @@ def read_comparison(data: bytes, folder: Path) -> None:
     opened(folder)
 
 
+def compared_auxnas() -> Iterator[bytes]:
+    gates = [[0.5, 0.4], [0.1, 0.2]]
+    run = {
+        "status": "ok",
+        "seed": 0,
+        "config": {"threshold": 1e-3},
+        "metrics": {"segmentation": {"mIoU": 40.0}},
+        "curve": {"step": [10], "segmentation/mIoU": [40.0]},
+        "gates": {"to_auxiliary": gates, "to_primary": gates},
+    }
+    yield json.dumps({"primary": "segmentation", "runs": {"single": [run], "aux-nas": [run]}}).encode()
+
+
+@parser(compared_auxnas)
+def read_compared_auxnas(data: bytes, folder: Path) -> None:
+    from nasbench_mr.search.auxnas import comparison, plots
+
+    file(data, folder, "auxnas.json")
+    found = comparison.Comparison.open(folder)
+    found.summary()
+    plots.runs(found)
+
+
 @parser(traces)
 def read_trace(data: bytes, folder: Path) -> None:
     file(json.dumps(ABOUT).encode(), folder, "comparison.json")
@@ -607,7 +630,7 @@ def read_trace(data: bytes, folder: Path) -> None:
 def compared() -> Any:
     from nasbench_mr.search.compare import Part, Place
 
-    place = Place(str(load("mini").release.path), "mini-seg", "table", None, None)
+    place = Place((str(load("mini").release.path),), "mini-seg", "table", ())
     return Part(place, "random", 0, 2, 4.0, 1, "")
 
 
