@@ -8,6 +8,7 @@ search runs on 2^80 codes and on the 2,507 of a table.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,9 +31,7 @@ LISTED = 1 << 15
 
 def every(space: spaces.Space) -> Codes:
     """Return all codes of a small space, `(SIZE, DIM)`, in lexicographic order."""
-    levels = ((space.UPPER - space.LOWER) // space.STEP + 1).tolist()
-    grid = np.indices(levels).reshape(space.DIM, -1).T
-    return np.asarray(space.LOWER + grid * space.STEP, np.int16)
+    return np.array([*itertools.product(*spaces.levels(space))], np.int16)
 
 
 class Domain(ByValue, spaces.Spacious):
@@ -330,12 +329,10 @@ class Domain(ByValue, spaces.Spacious):
 
     def _steps(self, code: Codes) -> Codes:
         """Return all codes with at most one dimension of another value, limits aside: `(n, DIM)`."""
-        space = self.space
-        levels = (space.UPPER - space.LOWER) // space.STEP + 1
-        dims = np.repeat(np.arange(space.DIM), levels)
-        values = np.concatenate([np.arange(n) * step for n, step in zip(levels, space.STEP, strict=True)])
+        levels = spaces.levels(self.space)
+        dims = np.repeat(np.arange(self.space.DIM), [*map(len, levels)])
         around = np.repeat(code[None], len(dims), axis=0)
-        around[np.arange(len(dims)), dims] = space.LOWER[dims] + values
+        around[np.arange(len(dims)), dims] = np.concatenate(levels)
         return around
 
     def walk(self) -> Iterator[Codes]:

@@ -133,11 +133,18 @@ def named(space: Space, code: tuple[int, ...]) -> Mapping[str, Any]:
     return found
 
 
+def levels(space: Space) -> list[range]:
+    """Return the integers that each dimension may have, rising."""
+    bounds = zip(space.LOWER.tolist(), space.UPPER.tolist(), space.STEP.tolist(), strict=True)
+    return [range(low, high + 1, step) for low, high, step in bounds]
+
+
 def columns(space: Space) -> list[slice]:
     """Return where each dimension's coordinates are among those of a relaxed code."""
-    bounds = zip(space.LOWER.tolist(), space.UPPER.tolist(), space.CHOICES.tolist(), strict=True)
-    ends = [*accumulate(high - low + 1 if choice else 1 for low, high, choice in bounds)]
-    return [slice(start, end) for start, end in pairwise([0, *ends])]
+    widths = (
+        len(values) if choice else 1 for values, choice in zip(levels(space), space.CHOICES, strict=True)
+    )
+    return [slice(start, end) for start, end in pairwise([0, *accumulate(widths)])]
 
 
 #: Every space there is.

@@ -106,7 +106,7 @@ class Surrogate(spaces.Spacious):
         """`(DIM, n)` positions of values, few bytes each, as a query looks at all of the table."""
         steps = (self.space.check(codes) - self.space.LOWER) // self.space.STEP
         # Differences of positions fit as well.
-        small = ((self.space.UPPER - self.space.LOWER) // self.space.STEP).max() < 128
+        small = max(map(len, spaces.levels(self.space))) <= 128
         return np.ascontiguousarray(steps.T, np.int8 if small else np.int16)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from nasbench_mr import spaces
 from nasbench_mr.arrays import Codes, Floats, Ints
 from nasbench_mr.checks import at_least, short_seed
 from nasbench_mr.domain import Domain
@@ -69,12 +70,11 @@ def distributions(domain: Domain) -> dict[str, optuna.distributions.BaseDistribu
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     space = domain.space
-    columns = (each.tolist() for each in (space.LOWER, space.UPPER, space.STEP, space.CHOICES))
     return {
-        name: CategoricalDistribution(range(low, high + 1, step))
+        name: CategoricalDistribution(values)
         if choice
-        else IntDistribution(low, high, step=step)
-        for name, low, high, step, choice in zip(space.NAMES, *columns, strict=True)
+        else IntDistribution(values[0], values[-1], step=values.step)
+        for name, values, choice in zip(space.NAMES, spaces.levels(space), space.CHOICES, strict=True)
     }
 
 

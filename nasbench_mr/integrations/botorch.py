@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from nasbench_mr import spaces
 from nasbench_mr.arrays import Codes
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
@@ -43,7 +44,7 @@ class Problem(BaseTestProblem):  # type: ignore[misc]
         self.domain = self._target.domain
         space = self.domain.space
         # A coordinate for each dimension; for a choice one for each value, from 0 to 1.
-        widths = np.where(space.CHOICES, (space.UPPER - space.LOWER) // space.STEP + 1, 1)
+        widths = [part.stop - part.start for part in spaces.columns(space)]
         self._low = np.repeat(np.where(space.CHOICES, 0, space.LOWER), widths).astype(np.float64)
         self._scale = np.repeat(np.where(space.CHOICES, 1, space.UPPER), widths) - self._low
         self.dim = len(self._low)

@@ -25,15 +25,12 @@ with requires("cluster", "the adapter of Ray Tune", {"ray": "2.54.1"}):
 
 def param_space(domain: Domain) -> dict[str, Any]:
     """Return a domain's dimensions as Ray Tune knows them: integers with steps, or categories."""
-    found: dict[str, Any] = {}
-    for dimension in dimensions(domain):
-        values = list(dimension.values)
-        found[dimension.name] = (
-            tune.choice(values)
-            if dimension.choice or len(values) == 1
-            else tune.qrandint(values[0], values[-1], dimension.step)
-        )
-    return found
+    return {
+        name: tune.choice([*values])
+        if choice or len(values) == 1
+        else tune.qrandint(values[0], values[-1], values.step)
+        for name, values, choice in dimensions(domain)
+    }
 
 
 def trainable(*objectives: Objective) -> Callable[[dict[str, Any]], None]:

@@ -33,10 +33,9 @@ def configspace(domain: Domain, seed: int | None = None) -> ConfigurationSpace:
             OrdinalHyperparameter,
         )
     made = ConfigurationSpace(name=domain.space.NAME, seed=seed)
-    for dimension in dimensions(domain):
-        values = list(dimension.values)
-        kind = CategoricalHyperparameter if dimension.choice else OrdinalHyperparameter
-        made.add(kind(dimension.name, values) if len(values) > 1 else Constant(dimension.name, values[0]))
+    for name, values, choice in dimensions(domain):
+        kind = CategoricalHyperparameter if choice else OrdinalHyperparameter
+        made.add(kind(name, list(values)) if len(values) > 1 else Constant(name, values[0]))
     return made
 
 

@@ -178,11 +178,11 @@ def _codes(domain: Domain) -> Codes:
 def _configurations(domain: Domain) -> dict[str, Any]:
     """Return a domain as Syne Tune's JSON: a range of integers, or categories."""
     found: dict[str, Any] = {}
-    for dimension in dimensions(domain):
-        low, high, size = dimension.values[0], dimension.values[-1], len(dimension.values)
-        found[dimension.name] = (
-            {"domain_cls": "Categorical", "domain_kwargs": {"categories": list(dimension.values)}, **_UNIFORM}
-            if dimension.choice
+    for name, values, choice in dimensions(domain):
+        low, high, size = values[0], values[-1], len(values)
+        found[name] = (
+            {"domain_cls": "Categorical", "domain_kwargs": {"categories": [*values]}, **_UNIFORM}
+            if choice
             else {
                 "domain_cls": "FiniteRange",
                 "domain_kwargs": {

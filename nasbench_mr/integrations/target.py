@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from nasbench_mr import spaces
 from nasbench_mr.arrays import same
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError
 from nasbench_mr.objective import Objective
 
 
-@dataclass(frozen=True)
-class Dimension:
-    """One of a domain's integers.
+def dimensions(domain: Domain) -> Iterator[tuple[str, range, bool]]:
+    """Yield each dimension's name, the integers it may have, and whether they have no order.
 
-    Attributes:
-        name: of the dimension.
-        values: the integers it may have, rising.
-        choice: whether they have no order (`Space.CHOICES`).
+    A dimension that is fixed has one.
     """
-
-    name: str
-    values: tuple[int, ...]
-    choice: bool
-
-    @property
-    def step(self) -> int:
-        return self.values[1] - self.values[0] if len(self.values) > 1 else 1
-
-
-def dimensions(domain: Domain) -> list[Dimension]:
-    """Return a domain's dimensions; one that is fixed has one value."""
-    space, found = domain.space, []
-    for k, name in enumerate(space.NAMES):
-        low, high, step = int(space.LOWER[k]), int(space.UPPER[k]), int(space.STEP[k])
-        values = (domain.fixed[k],) if k in domain.fixed else tuple(range(low, high + 1, step))
-        found.append(Dimension(name, values, bool(space.CHOICES[k])))
-    return found
+    space = domain.space
+    for k, (name, values) in enumerate(zip(space.NAMES, spaces.levels(space), strict=True)):
+        fixed = domain.fixed.get(k)
+        yield name, values if fixed is None else range(fixed, fixed + 1), bool(space.CHOICES[k])
 
 
 def nearest(domain: Domain, config: object) -> tuple[int, ...]:
