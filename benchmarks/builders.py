@@ -45,7 +45,7 @@ def plain(code: tuple[int, ...], recipe: recipes.Recipe, seed: int, data: Path, 
     from nasbench_mr.data_builders.training import train as training
 
     recipe = recipes.override(recipe, {"resident": False, "workers": 2, "mixed_precision": False})
-    work = training.problem(recipe, data, device)
+    work = training.workload(recipe, data, device)
     net = training.network(work, code, seed).to(device)
     optimizer = training.optimizer(net, recipe)
     step, steps = 0, work.plan.steps * recipe.epochs

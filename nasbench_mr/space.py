@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Code = tuple[int, ...]
 
 
-class Stage(NamedTuple):
+class StagePositions(NamedTuple):
     """Positions of one stage's entries in a code."""
 
     b: int
@@ -50,7 +50,7 @@ class Parts(NamedTuple):
     head: int
 
 
-def _layout() -> tuple[tuple[str, ...], tuple[Stage, ...]]:
+def _layout() -> tuple[tuple[str, ...], tuple[StagePositions, ...]]:
     names = ["i1", "i2"]
     stages = []
     for s in range(1, 5):
@@ -58,7 +58,7 @@ def _layout() -> tuple[tuple[str, ...], tuple[Stage, ...]]:
         branches = range(1, s + 1)
         names += [f"b{s}", *(f"n{s}_{k}" for k in branches), *(f"c{s}_{k}" for k in branches)]
         n = tuple(range(start + 1, start + 1 + s))
-        stages.append(Stage(start, n, tuple(i + s for i in n)))
+        stages.append(StagePositions(start, n, tuple(i + s for i in n)))
     return (*names, "o1"), tuple(stages)
 
 

@@ -532,14 +532,13 @@ def _widened(arrow: pa.Table, wanted: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=wanted)
 
 
-def compact(parts: Mapping[str, pa.Table], task: Task, where: str = "the table") -> pa.Table:
+def compact(parts: Mapping[str, pa.Table], task: Task) -> pa.Table:
     """Return the trials of several tables, in the order given, as one checked table.
 
     Where a trial (code and seed) is in several, the first "ok" one stays, else the last.
 
     Args:
         parts: tables by what they are called in errors.
-        where: what the whole is called.
 
     Raises:
         TableError: a part is malformed.
@@ -555,11 +554,11 @@ def compact(parts: Mapping[str, pa.Table], task: Task, where: str = "the table")
     joined = pa.concat_tables(ordered) if ordered else wanted.empty_table()
     ok = np.array([status == "ok" for status in joined["status"].to_pylist()], bool)
     keep: dict[tuple[bytes, int], int] = {}
-    for row, trial in enumerate(_trials(joined, task, where)):
+    for row, trial in enumerate(_trials(joined, task, "the table")):
         if trial not in keep or not ok[keep[trial]]:
             keep[trial] = row
     joined = joined.take(pa.array(list(keep.values()), pa.int64())).replace_schema_metadata(wanted.metadata)
-    check(joined, task, where)
+    check(joined, task, "the table")
     return joined
 
 

@@ -24,8 +24,8 @@ Path = str | os.PathLike[str]
 
 
 @contextlib.contextmanager
-def intact(path: Path, kind: str = "checkpoint") -> Iterator[None]:
-    """Turn whatever a damaged file, a `kind`, makes the block raise into an `IntegrityError`."""
+def intact(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged checkpoint makes the block raise into an `IntegrityError`."""
     with requires("build", "reading weights"):
         from safetensors import SafetensorError
 
@@ -38,7 +38,7 @@ def intact(path: Path, kind: str = "checkpoint") -> Iterator[None]:
         SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError,
     ) as error:  # fmt: skip
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise IntegrityError(f"{path} is not a complete {kind} ({text}); delete it") from error
+        raise IntegrityError(f"{path} is not a complete checkpoint ({text}); delete it") from error
 
 
 def save_weights(path: Path, network: nn.Module, about: Mapping[str, str] | None = None) -> None:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Values:
+class TableDigest:
     """The size of a table and the SHA-256 of its values."""
 
     rows: int
     sha256: str
 
 
-def digest(tasks: Iterable[Task], files: Mapping[str, Values]) -> str:
+def digest(tasks: Iterable[Task], files: Mapping[str, TableDigest]) -> str:
     """Return the digest of a release, as 64 hexadecimal digits.
 
     Args:
@@ -45,14 +45,14 @@ def digest(tasks: Iterable[Task], files: Mapping[str, Values]) -> str:
     ).hexdigest()
 
 
-def of_file(path: Path) -> Values:
+def of_file(path: Path) -> TableDigest:
     """Return what `of_table` says of a Parquet file."""
     from nasbench_mr.table import read_arrow
 
     return of_table(read_arrow(path))
 
 
-def of_table(arrow: pa.Table) -> Values:
+def of_table(arrow: pa.Table) -> TableDigest:
     """Return the size of a table and the SHA-256 of its values.
 
     The order of rows counts, that of columns does not. Each column is its name and kind, then which rows are
@@ -65,7 +65,7 @@ def of_table(arrow: pa.Table) -> Values:
         found.update(json.dumps([name, kind]).encode())
         for part in parts:
             found.update(part)
-    return Values(len(arrow), found.hexdigest())
+    return TableDigest(len(arrow), found.hexdigest())
 
 
 def _column(column: pa.ChunkedArray) -> tuple[str, list[bytes]]:

@@ -97,8 +97,8 @@ def make_split(
     return Split(rows[fine & ~coarse], rows[coarse & ~fine])
 
 
-def ranks(codes: Codes, space: spaces.Space, seeds: int = 5) -> pa.Table:
-    """Return the splits of distinct codes as a table: their integers, and for each seed "split<seed>".
+def ranks(codes: Codes, space: spaces.Space) -> pa.Table:
+    """Return the splits of distinct codes as a table: their integers, and for each of five seeds a column.
 
     A code is in the training set of size N where its rank in the column is below N, and in the test set where
     it is not below 4/5 of the number of codes, rounded down.
@@ -106,7 +106,7 @@ def ranks(codes: Codes, space: spaces.Space, seeds: int = 5) -> pa.Table:
     import pyarrow as pa
 
     columns = dict(zip(space.NAMES, codes.T, strict=True))
-    for seed in range(seeds):
+    for seed in range(5):
         columns[f"split{seed}"] = np.argsort(order(codes, seed)).astype(np.int32)
     return pa.table(columns)
 

@@ -243,19 +243,19 @@ def ncp(
     if idle and preset is None:
         raise InvalidArgumentError(f"{', '.join(idle)}: settings of preset='paper', which is not asked for")
     within = {"max_macs": max_macs, "max_params": max_params, "limits": limits, "fixed": fixed}
-    problem = _problem(source, predictor, tasks, within, seed=seed, preset=preset, caution=caution)
-    first = None if start is None else problem.domain.space.check(start)
+    acquisition = _acquisition(source, predictor, tasks, within, seed=seed, preset=preset, caution=caution)
+    first = None if start is None else acquisition.domain.space.check(start)
     if first is not None and len(first) != 1:
         raise InvalidArgumentError(f"start holds {len(first)} codes; expected one")
     if preset == "paper":
-        return _paper(problem, first, steps, settings)
+        return _paper(acquisition, first, steps, settings)
     rng = np.random.default_rng(seed)
-    random = problem.domain.sample(16 * max(starts, 64), rng)
+    random = acquisition.domain.sample(16 * max(starts, 64), rng)
     if trend:
-        problem = problem.with_trend(random, trend)
-    begin = _starts(problem, first, random, starts, rng)
-    trajectory = climb(problem, begin, cost_limits(problem.domain, starts), steps)
-    return _conclude(problem, trajectory, polish, rng)
+        acquisition = acquisition.with_trend(random, trend)
+    begin = _starts(acquisition, first, random, starts, rng)
+    trajectory = climb(acquisition, begin, cost_limits(acquisition.domain, starts), steps)
+    return _conclude(acquisition, trajectory, polish, rng)
 
 
 class Model(Protocol):
@@ -298,7 +298,7 @@ class _WithCosts:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Acquisition:
     """A predictor, what to maximise of it, and where.
 
     Attributes:
@@ -315,7 +315,7 @@ class Problem:
     caution: float = 1.0
     trend: features.Linear | None = None
 
-    def with_trend(self, codes: Codes, weight: float) -> Problem:
+    def with_trend(self, codes: Codes, weight: float) -> Acquisition:
         """Return the same with the trend that the mean has over some codes.
 
         It counts `weight` times the share of noise: of the variance of what is predicted there, the part
@@ -382,7 +382,7 @@ class Problem:
         )
 
 
-def _problem(
+def _acquisition(
     source: Benchmark | Predictor,
     predictor: Predictor | None,
     tasks: Tasks,
@@ -391,7 +391,7 @@ def _problem(
     seed: int,
     preset: str | None = None,
     caution: float = 0.0,
-) -> Problem:
+) -> Acquisition:
     """Return what to optimise; `within` has the limits and fixed values of its domain."""
     from nasbench_mr.predictors import GradientPredictor, Predictor
 
@@ -422,7 +422,7 @@ def _problem(
         raise InvalidArgumentError(
             f"the predictor {predictor.kind!r} has no gradients; NCP needs 'ensemble', 'gp' or 'ncp-mlp'"
         )
-    return Problem(_WithCosts(predictor, costs) if costs else predictor, terms, domain, caution)
+    return Acquisition(_WithCosts(predictor, costs) if costs else predictor, terms, domain, caution)
 
 
 def _column(names: tuple[str, ...], goal: Goal) -> int:
@@ -463,13 +463,13 @@ def _predicted_goals(predictor: Predictor, tasks: Tasks, seed: int) -> tuple[Goa
 
 
 def _starts(
-    problem: Problem, first: Codes | None, random: Codes, count: int, rng: np.random.Generator
+    acquisition: Acquisition, first: Codes | None, random: Codes, count: int, rng: np.random.Generator
 ) -> Codes:
     """Codes to begin from, all within the limits: around the user's, or random ones.
 
     Half of these are the best predicted of `random`; the others keep the search wide.
     """
-    domain = problem.domain
+    domain = acquisition.domain
     if first is not None:
         begin = np.repeat(domain.repair(first), count, axis=0)
         for k in range(1, 8):
@@ -480,7 +480,7 @@ def _starts(
         return begin
     if len(random) < count:  # All that the limits leave.
         random = random[rng.integers(len(random), size=count)]
-    best = np.argsort(-problem.score(random), kind="stable")[: (count + 1) // 2]
+    best = np.argsort(-acquisition.score(random), kind="stable")[: (count + 1) // 2]
     return np.concatenate([random[best], random[: count // 2]])
 
 
@@ -516,7 +516,9 @@ def _extreme(domain: Domain, largest: bool) -> Codes:
 
 
 @torch_threads()
-def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, *, rate: float = 0.08) -> Trajectory:
+def climb(
+    acquisition: Acquisition, begin: Codes, limits: Floats, steps: int, *, rate: float = 0.08
+) -> Trajectory:
     """Follows the score's gradient from many codes at once, on the grid and within the limits.
 
     Each point is rounded to a code before the predictor sees it, and the gradient there moves the point
@@ -531,7 +533,7 @@ def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, *, rate: f
         rate: the first step's length as a share of each dimension's range; it falls to 0 as a cosine.
     """
     torch = _torch()
-    domain, space = problem.domain, problem.domain.space
+    domain, space = acquisition.domain, acquisition.domain.space
     low, span, pinned = _box(domain)
     costs = _RelaxedCost(domain, limits)
     point = (torch.from_numpy(space.relax(begin)) - low) / span
@@ -542,7 +544,7 @@ def climb(problem: Problem, begin: Codes, limits: Floats, steps: int, *, rate: f
     for step in range(steps + 1):
         codes[step] = space.project((point * span + low).numpy())
         grid = torch.from_numpy(space.relax(codes[step])).requires_grad_()
-        score = problem.score_tensor(grid)
+        score = acquisition.score_tensor(grid)
         scores[step] = score.detach().numpy()
         if step == steps:
             break
@@ -639,20 +641,22 @@ def _macs_anywhere(domain: Domain, codes: Codes) -> Ints:
     return np.where(np.isnan(found), -1, found).astype(np.int64)
 
 
-def _conclude(problem: Problem, trajectory: Trajectory, polish: int, rng: np.random.Generator) -> NCPResult:
+def _conclude(
+    acquisition: Acquisition, trajectory: Trajectory, polish: int, rng: np.random.Generator
+) -> NCPResult:
     """Pick the best of the codes seen that are within the limits, after a last search around them."""
-    codes, scores = _seen(problem, trajectory)
+    codes, scores = _seen(acquisition, trajectory)
     if polish:
-        codes, scores = _polish(problem, codes, scores, polish, rng)
-    return _result(problem, trajectory, codes, scores, np.argsort(-scores, kind="stable"))
+        codes, scores = _polish(acquisition, codes, scores, polish, rng)
+    return _result(acquisition, trajectory, codes, scores, np.argsort(-scores, kind="stable"))
 
 
-def _seen(problem: Problem, trajectory: Trajectory) -> tuple[Codes, Floats]:
+def _seen(acquisition: Acquisition, trajectory: Trajectory) -> tuple[Codes, Floats]:
     """Return the distinct codes of a trajectory that are exactly within the limits, the last seen first."""
     codes = trajectory.codes.reshape(-1, trajectory.codes.shape[-1])[::-1]
     _, first = np.unique(codes, axis=0, return_index=True)
     first.sort()
-    first = first[problem.domain.contains(codes[first])]
+    first = first[acquisition.domain.contains(codes[first])]
     if not len(first):
         raise InfeasibleError(
             "no step came within the limits: try other limits or another start"
@@ -661,30 +665,36 @@ def _seen(problem: Problem, trajectory: Trajectory) -> tuple[Codes, Floats]:
     return codes[first], trajectory.score.ravel()[::-1][first]
 
 
-def _result(problem: Problem, trajectory: Trajectory, codes: Codes, scores: Floats, order: Ints) -> NCPResult:
+def _result(
+    acquisition: Acquisition, trajectory: Trajectory, codes: Codes, scores: Floats, order: Ints
+) -> NCPResult:
     """Return the result for `codes`, of which `order` says which come first."""
-    best = problem.candidates(codes[order[:64]])
-    macs = problem.domain.macs(codes)
+    best = acquisition.candidates(codes[order[:64]])
+    macs = acquisition.domain.macs(codes)
     by_macs = np.lexsort((-scores, macs))
     record = np.maximum.accumulate(scores[by_macs])
     front = by_macs[np.concatenate([[True], scores[by_macs][1:] > record[:-1]])]
     return NCPResult(
         **vars(best),
         best=tuple(best.codes[0].tolist()),
-        names=tuple(goal.key for goal in problem.goals),
+        names=tuple(goal.key for goal in acquisition.goals),
         trajectory=trajectory,
-        pareto=problem.candidates(codes[front]),
+        pareto=acquisition.candidates(codes[front]),
     )
 
 
 def _polish(
-    problem: Problem, codes: Codes, scores: Floats, rounds: int, rng: np.random.Generator, width: int = 8
+    acquisition: Acquisition,
+    codes: Codes,
+    scores: Floats,
+    rounds: int,
+    rng: np.random.Generator,
 ) -> tuple[Codes, Floats]:
-    """Add the neighbours, by one dimension and by random pairs, of the `width` best codes, repeatedly."""
-    domain = problem.domain
+    """Add the neighbours, by one dimension and by random pairs, of the eight best codes, repeatedly."""
+    domain = acquisition.domain
     expanded: set[bytes] = set()
     for _ in range(rounds):
-        top = codes[np.argsort(-scores, kind="stable")[:width]]
+        top = codes[np.argsort(-scores, kind="stable")[:8]]
         top = top[[key not in expanded for key in keys(top)]]
         if not len(top):
             break
@@ -702,11 +712,11 @@ def _polish(
         if not len(found):
             break
         codes = np.concatenate([codes, found])
-        scores = np.concatenate([scores, problem.score(found)])
+        scores = np.concatenate([scores, acquisition.score(found)])
     return codes, scores
 
 
-def _paper(problem: Problem, first: Codes | None, steps: int, settings: Editing) -> NCPResult:
+def _paper(acquisition: Acquisition, first: Codes | None, steps: int, settings: Editing) -> NCPResult:
     """Return what the published editing loop finds, from one code.
 
     The published start is every channel 64 and every b and n 2; where that exceeds a limit, the channels are
@@ -714,16 +724,16 @@ def _paper(problem: Problem, first: Codes | None, steps: int, settings: Editing)
     """
     from nasbench_mr.predictors.ncp_mlp import NcpMlp
 
-    if not isinstance(problem.predictor, NcpMlp):
+    if not isinstance(acquisition.predictor, NcpMlp):
         raise InvalidArgumentError(
-            f"the paper's preset needs the predictor 'ncp-mlp'; got a {type(problem.predictor).__name__}"
+            f"the paper's preset needs the predictor 'ncp-mlp'; got a {type(acquisition.predictor).__name__}"
         )
-    published = problem.predictor
-    problem = replace(problem, caution=0.0)
-    domain, space = problem.domain, problem.domain.space
+    published = acquisition.predictor
+    acquisition = replace(acquisition, caution=0.0)
+    domain, space = acquisition.domain, acquisition.domain.space
     # Each goal's model, and its metric's position among the model's outputs.
     pulls = []
-    for goal, column in zip(problem.goals, problem.columns, strict=True):
+    for goal, column in zip(acquisition.goals, acquisition.columns, strict=True):
         owner = next(k for k, columns in enumerate(published.columns) if column in columns)
         pulls.append(Pull(goal, published.models[owner], published.columns[owner].index(column)))
     start = _paper_start(domain) if first is None else first
@@ -731,11 +741,11 @@ def _paper(problem: Problem, first: Codes | None, steps: int, settings: Editing)
     flat = visited.reshape(-1, space.DIM)
     shape = visited.shape[:2]
     trajectory = Trajectory(
-        visited, problem.score(flat).reshape(shape), _macs_anywhere(domain, flat).reshape(shape)
+        visited, acquisition.score(flat).reshape(shape), _macs_anywhere(domain, flat).reshape(shape)
     )
-    seen, scores = _seen(problem, trajectory)
+    seen, scores = _seen(acquisition, trajectory)
     # The published loop returns where it ends.
-    return _result(problem, trajectory, seen, scores, np.arange(len(seen)))
+    return _result(acquisition, trajectory, seen, scores, np.arange(len(seen)))
 
 
 def _paper_start(domain: Domain) -> Codes:
@@ -801,7 +811,7 @@ def transfer(
             predictor = fit(source, names, seed)
     given = None if predictor is source else predictor
     within = {"max_macs": max_macs, "max_params": max_params, "limits": limits}
-    shared = _problem(source, given, names, within, seed=seed)
+    shared = _acquisition(source, given, names, within, seed=seed)
     options |= within
     best = [ncp(source, name, seed=seed, predictor=given, **options) for name in names]
     codes = np.concatenate([result.codes[:1] for result in best])

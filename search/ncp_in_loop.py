@@ -16,7 +16,7 @@ from nasbench_mr.extras import need
 from nasbench_mr.objective import Goal
 from nasbench_mr.predictors.gaussian_process import GaussianProcess
 from nasbench_mr.search.model_search import ModelSearch
-from nasbench_mr.search.ncp import Problem, climb
+from nasbench_mr.search.ncp import Acquisition, climb
 from nasbench_mr.tasks import Metric, Task
 
 #: Noise that the model may find, as parts of the variance.
@@ -73,11 +73,11 @@ class NCPSearch(ModelSearch):
 
     def _plan(self, count: int) -> Codes:
         self._fit()
-        problem = Problem(self.model, (GOAL,), self.domain, caution=-self.explore)
-        path = climb(problem, self._starts(), np.full(self.starts, self.domain.max_macs), self.steps)
+        acquisition = Acquisition(self.model, (GOAL,), self.domain, caution=-self.explore)
+        path = climb(acquisition, self._starts(), np.full(self.starts, self.domain.max_macs), self.steps)
         if self.domain.codes is not None:
             found = self.nearest_new(np.unique(path.codes[-1], axis=0))
-            return found[np.argsort(-problem.score(found), kind="stable")[:count]]
+            return found[np.argsort(-acquisition.score(found), kind="stable")[:count]]
         # The best new code that each start has visited.
         visited = path.codes.reshape(-1, self.domain.space.DIM)
         new = self.domain.contains(visited) & [key not in self._asked for key in keys(visited)]

@@ -19,7 +19,7 @@ from nasbench_mr.fronts import front, gain
 from nasbench_mr.predictors.gaussian_process import GaussianProcess
 from nasbench_mr.search.base import Searcher
 from nasbench_mr.search.model_search import ModelSearch
-from nasbench_mr.search.ncp import Problem, climb, cost_limits
+from nasbench_mr.search.ncp import Acquisition, climb, cost_limits
 from nasbench_mr.search.ncp_in_loop import GOAL, NOISES
 
 
@@ -135,8 +135,8 @@ class NCPFront(ModelSearch):
             replace(GOAL, key=name, weight=float(weight), std=float(std))
             for name, weight, std in zip(names, share, scales, strict=True)
         )
-        problem = Problem(self.model, goals, self.domain, caution=-self.explore)
-        path = climb(problem, self._starts(), cost_limits(self.domain, self.starts), self.steps)
+        acquisition = Acquisition(self.model, goals, self.domain, caution=-self.explore)
+        path = climb(acquisition, self._starts(), cost_limits(self.domain, self.starts), self.steps)
         return np.asarray(path.codes[-2:].reshape(-1, self.domain.space.DIM))
 
     def _starts(self) -> Codes:

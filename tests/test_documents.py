@@ -35,7 +35,7 @@ import pytest
 
 from nasbench_mr import files
 from nasbench_mr.cli import COMMANDS
-from nasbench_mr.cli.auxnas import AuxNAS
+from nasbench_mr.cli.auxnas import AuxNASCommand
 from nasbench_mr.cli.command import Command
 from nasbench_mr.cli.frame import make_parser
 from nasbench_mr.data_builders.training import recipes
@@ -76,7 +76,7 @@ def blocks(document: str) -> Iterator[Block]:
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
-    """(command, expected output) of a console block; a command goes on after a final backslash."""
+    """(command, expected output) of a console block; a final backslash continues a command."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         match = re.fullmatch(r"((?:.*\\\n)*.*)\n?([\s\S]*)", part)
         assert match is not None
@@ -228,7 +228,7 @@ def check_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> str |
     if args.command == "build":
         unknown = set(args.tasks) - set(recipes.names())
         return f"no recipes {unknown}" if unknown else None
-    if isinstance(command, AuxNAS) and args.primary and (args.recipe or args.primary_code):
+    if isinstance(command, AuxNASCommand) and args.primary and (args.recipe or args.primary_code):
         try:
             command._config(args)
         except NasbenchMRError as error:

@@ -361,7 +361,7 @@ def test_a_table_that_is_gone_or_altered_is_noticed_when_asked(copy: Path) -> No
     path.unlink()
     with pytest.raises(ReleaseError, match=r"seg.parquet is missing; install the release again"):
         Release.open(copy).table("seg")
-    # What was altered has not reached the cache.
+    # The altered table is not in the cache.
     path.write_bytes(data)
     assert len(Release.open(copy).table("seg")) == 81
 
@@ -500,7 +500,7 @@ def test_extend_adds_trials_and_leaves_nothing_out(copy: Path) -> None:
 
 
 def test_extend_refuses_a_trial_that_is_there_or_takes_its_place(copy: Path) -> None:
-    """Row 2 of the table is code 2 with seed 0; a fourth seed of it is no repetition."""
+    """Row 2 of the table is code 2 with seed 0; a fourth seed of it repeats nothing."""
     base = Release.open(copy)
     code = nasbench_mr.load(base.path).codes("seg")[[2]]
     message = (
@@ -629,7 +629,7 @@ def test_the_digest_by_hand() -> None:
     texts = b'["a", "text"]' + b"\1\1" + (2).to_bytes(8, "little") + bytes(8) + "é".encode()
     numbers = b'["b", "int64"]' + b"\1\0" + (1).to_bytes(8, "little") + bytes(8)
     expected = hashlib.sha256(texts + numbers).hexdigest()
-    assert values.of_table(arrow) == values.Values(2, expected)
+    assert values.of_table(arrow) == values.TableDigest(2, expected)
 
 
 def test_the_digest_of_mini() -> None:

@@ -1,4 +1,4 @@
-"""How calls look: nobody can swap two arguments unseen where most have names."""
+"""How calls and names look: nobody can swap two arguments unseen, and a class name has one meaning."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ def test_the_rules_find_what_they_forbid() -> None:
     )
     assert [call.lineno for call in long_calls(tree)] == [1]
     assert [*crowded(tree)] == ["many", "Public.__init__"]
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_at_most_one_call_in_a_thousand_lines_has_six_arguments_without_names() -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Recipes = str | Recipe | Sequence[str | Recipe] | Mapping[str, float]
 
 
-class Training:
+class LiveSource:
     """The source of a live objective (`objective.Source`): trains what it is asked for.
 
     Args:
@@ -149,7 +149,7 @@ def live(
     )
     domain = Domain(max_macs=max_macs, max_params=max_params, fixed=fixed)
     goals = [goal for goal, _ in terms]
-    source = Training(builder, {k: task.name for k, (_, task) in shorter.items()}, seed, progress)
+    source = LiveSource(builder, {k: task.name for k, (_, task) in shorter.items()}, seed, progress)
     return Objective.live(source, goals, domain, sorted({*points, total}))
 
 

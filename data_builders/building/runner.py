@@ -74,7 +74,7 @@ class Record:
 
 
 @dataclass
-class Counts:
+class TaskReport:
     """A task's trials in a report."""
 
     planned: int = 0
@@ -96,7 +96,7 @@ class Report:
         workers: how many ran at once.
     """
 
-    tasks: dict[str, Counts] = field(default_factory=dict)
+    tasks: dict[str, TaskReport] = field(default_factory=dict)
     failures: list[Outcome] = field(default_factory=list)
     wall: float = 0.0
     busy: float = 0.0
@@ -490,7 +490,7 @@ class Builder:
         return report
 
     def _report(self, trials: Iterable[Trial]) -> Report:
-        report = Report({name: Counts() for name in self.recipes})
+        report = Report({name: TaskReport() for name in self.recipes})
         for trial in dict.fromkeys(trials):
             counts = report.tasks[trial.task]
             counts.planned += 1

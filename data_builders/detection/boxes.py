@@ -35,10 +35,10 @@ def check(boxes: object) -> Floats:
     return array
 
 
-def wrap(angle: npt.NDArray[np.floating], period: float = 2 * np.pi) -> Floats:
-    """Angles moved by multiples of `period` into [-period / 2, period / 2)."""
-    turns: Floats = np.floor(angle / period + 0.5)
-    return np.asarray(angle, np.float64) - turns * period
+def wrap(angle: npt.NDArray[np.floating]) -> Floats:
+    """Angles moved by multiples of 2 pi into [-pi, pi)."""
+    turns: Floats = np.floor(angle / (2 * np.pi) + 0.5)
+    return np.asarray(angle, np.float64) - turns * (2 * np.pi)
 
 
 def corners_bev(boxes: Floats) -> Floats:

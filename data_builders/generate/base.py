@@ -12,7 +12,7 @@ from nasbench_mr import workers as pool
 from nasbench_mr.arrays import Floats
 from nasbench_mr.errors import InvalidArgumentError
 
-Job = TypeVar("Job")
+Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 
@@ -28,7 +28,7 @@ def need(value: float, name: str, low: float, high: float) -> None:
 
 
 def each(
-    function: Callable[[Job], Result], jobs: Sequence[Job], title: str, *, workers: int, progress: bool
+    function: Callable[[Given], Result], jobs: Sequence[Given], title: str, *, workers: int, progress: bool
 ) -> list[Result]:
     """Return `function` of every job, in their order, computed by so many processes."""
     from tqdm import tqdm
@@ -41,13 +41,17 @@ def each(
     return [results[k] for k in range(len(jobs))]
 
 
-def _numbered(function: Callable[[Job], Result]) -> Callable[[tuple[int, Job]], Result]:
+def _numbered(function: Callable[[Given], Result]) -> Callable[[tuple[int, Given]], Result]:
     return lambda job: function(job[1])
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, count: int) -> Floats:
     """`(count,)` numbers between two positive ones, their logarithms uniform."""
     return np.asarray(np.exp(rng.uniform(np.log(low), np.log(high), count)))
+
+
+#: How many plane waves a texture sums up.
+_WAVES = 10
 
 
 class Waves:
@@ -66,15 +70,14 @@ class Waves:
         *,
         contrast: float = 0.16,
         sharp: float = 0.0,
-        count: int = 10,
     ):
-        angle = rng.uniform(0, 2 * np.pi, count)
-        frequency = 2 * np.pi / log_uniform(rng, *scale, count)
+        angle = rng.uniform(0, 2 * np.pi, _WAVES)
+        frequency = 2 * np.pi / log_uniform(rng, *scale, _WAVES)
         self.frequency = np.stack([np.cos(angle), np.sin(angle)]) * frequency  # (2, K)
-        self.phase = rng.uniform(0, 2 * np.pi, count)
+        self.phase = rng.uniform(0, 2 * np.pi, _WAVES)
         self.mean = rng.uniform(0.25, 0.75, 3)
         # Mostly lights and darks, as in photos; some colour.
-        grey, colour = rng.normal(size=(count, 1)), rng.normal(0, 0.5, (count, 3))
+        grey, colour = rng.normal(size=(_WAVES, 1)), rng.normal(0, 0.5, (_WAVES, 3))
         mix = grey + colour
         self.mix = mix * contrast / np.sqrt((mix**2).sum(0) / 2)  # (K, 3)
         self.sharp, self.contrast = sharp, contrast
@@ -90,14 +93,10 @@ class Waves:
 
 
 class Blob:
-    """A random outline around the origin: a circle of about radius 1 with a few bulges.
+    """A random outline around the origin: a circle of about radius 1 with a few bulges."""
 
-    Args:
-        bulge: how far it departs from a circle.
-    """
-
-    def __init__(self, rng: np.random.Generator, bulge: float = 0.18):
-        self.size = rng.normal(0, bulge / 2, 3)
+    def __init__(self, rng: np.random.Generator):
+        self.size = rng.normal(0, 0.09, 3)
         self.phase = rng.uniform(0, 2 * np.pi, 3)
 
     def __call__(self, x: Floats, y: Floats, soft: Floats | float) -> Floats:

@@ -230,16 +230,14 @@ def _placed(
     return np.asarray(image * (1 - inside) + colour * inside)
 
 
-def encode(path: Path, frames: npt.NDArray[np.uint8], rate: int = 30) -> None:
-    """Write `(T, H, W, 3)` RGB frames as MPEG-4 in AVI; the same frames give the same bytes."""
+def encode(path: Path, frames: npt.NDArray[np.uint8]) -> None:
+    """Write `(T, H, W, 3)` RGB frames as MPEG-4 in AVI, 30 a second; the same frames give the same bytes."""
     import av
     from av.video.reformatter import VideoReformatter
 
     converter = VideoReformatter()
     with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(
-            "mpeg4", rate=rate, options={"flags": "+bitexact+qscale", "threads": "1"}
-        )
+        stream = container.add_stream("mpeg4", rate=30, options={"flags": "+bitexact+qscale", "threads": "1"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.global_quality = 3 * 118  # qscale 3, in units of FF_QP2LAMBDA

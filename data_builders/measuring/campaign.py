@@ -65,7 +65,7 @@ def measure(
     from tqdm import tqdm
 
     label = measured.check_label(label or setting.device.partition(":")[0])
-    parts = Parts(out, label, setting)
+    parts = KeptGroups(out, label, setting)
     have = {bytes(row["code"]) for group in parts.groups() for row in group.rows}
     todo = [tuple(code) for code in space.check(codes).tolist() if bytes(code) not in have]
     todo = [todo[k] for k in np.random.default_rng(0).permutation(len(todo))]
@@ -83,7 +83,7 @@ def measure(
     return write_table(out, label)
 
 
-class Parts:
+class KeptGroups:
     """The finished groups of a label and runtime, as files in a folder."""
 
     def __init__(self, out: str | os.PathLike[str], label: str, setting: Setting):
@@ -221,7 +221,7 @@ def setting_of(cost: measured.Cost) -> Setting:
     return Setting(runtime=cost.runtime, **options)
 
 
-def recheck(cost: measured.Cost, sample: int = 64, seed: int = 0, *, count: int = 1) -> dict[str, Any]:
+def recheck(cost: measured.Cost, sample: int = 64, *, count: int = 1) -> dict[str, Any]:
     """Measure a random sample of a cost's codes again.
 
     Returns:
@@ -229,7 +229,7 @@ def recheck(cost: measured.Cost, sample: int = 64, seed: int = 0, *, count: int 
         (median of new over old).
     """
     checks.at_least(2, "sample", sample)
-    chosen = np.random.default_rng(seed).permutation(len(cost.codes))[:sample]
+    chosen = np.random.default_rng(0).permutation(len(cost.codes))[:sample]
     before, after = cost.values[chosen], remeasure(cost.codes[chosen], cost, count=count)
     return {
         "cost": cost.name,

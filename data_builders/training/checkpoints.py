@@ -23,10 +23,10 @@ from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.tensors import Path, intact
 
 #: What a training consists of, by names without "/".
-Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
+Stateful = Mapping[str, nn.Module | torch.optim.Optimizer]
 
 
-def save(path: Path, parts: Parts, run: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+def save(path: Path, parts: Stateful, run: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
     """Write the parts' tensors with the JSON-ready `run` and `progress`."""
     tensors: dict[str, Tensor] = {}
     for part, own in parts.items():
@@ -39,7 +39,7 @@ def save(path: Path, parts: Parts, run: Mapping[str, Any], progress: Mapping[str
     stored.write(path, tensors, {"run": json.dumps(run, sort_keys=True), "progress": json.dumps(progress)})
 
 
-def resume(path: Path, parts: Parts, run: Mapping[str, Any]) -> dict[str, Any]:
+def resume(path: Path, parts: Stateful, run: Mapping[str, Any]) -> dict[str, Any]:
     """Load the tensors of a checkpoint of this very run into the parts, and return its `progress`."""
     with intact(path):
         tensors, about = stored.read(path)

@@ -193,7 +193,7 @@ def _held(
     return Held(pictures.to(device), labels.to(device), len(found.classes), labelled)
 
 
-class Source(abc.ABC):
+class Loader(abc.ABC):
     """Where batches of pictures come from.
 
     Attributes:
@@ -217,7 +217,7 @@ class Source(abc.ABC):
         """Whether any pixel of the validation set's masks has a class; stops at the first."""
 
 
-class Resident(Source):
+class Resident(Loader):
     """Batches cut out of data held on the device."""
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
@@ -246,7 +246,7 @@ class Resident(Source):
         return self.val.labelled
 
 
-class Streamed(Source):
+class Streamed(Loader):
     """Samples read by worker processes, `recipe.workers` of them, that stay over epochs and run ahead."""
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):

@@ -15,7 +15,7 @@ from nasbench_mr.data_builders.datasets import IGNORE
 from nasbench_mr.errors import InvalidArgumentError
 
 
-class Counts(abc.ABC):
+class Meter(abc.ABC):
     """A metric made of counts.
 
     Attributes:
@@ -33,7 +33,7 @@ class Counts(abc.ABC):
         """Return the metrics of all batches so far, in percent; NaN where there were none."""
 
 
-class TopK(Counts):
+class TopK(Meter):
     """Top-1 and top-5 accuracy: `top1`, `top5`.
 
     A sample is correct at k when fewer than k classes score higher than its label; NaN scores are wrong.
@@ -61,7 +61,7 @@ class TopK(Counts):
         }
 
 
-class Confusion(Counts):
+class Confusion(Meter):
     """Segmentation: `mIoU`, `mAcc` (means over classes) and `aAcc` (over pixels), from one confusion matrix.
 
     Pixels labelled `IGNORE` do not count. A class that is neither labelled nor predicted anywhere is left

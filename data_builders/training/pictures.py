@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from nasbench_mr.data_builders.datasets import IGNORE
 from nasbench_mr.data_builders.training import inputs, metrics
 from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
-from nasbench_mr.data_builders.training.problem import Problem
 from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.data_builders.training.workload import Workload
 from nasbench_mr.errors import DatasetError, RecipeError
 from nasbench_mr.network import MultiResolutionNet
 
 
-class Pictures(Problem):
+class Pictures(Workload):
     """Classification and segmentation of images, classification of clips. Batches are `inputs.Batch`."""
 
     fixed_shapes = True
@@ -25,7 +25,7 @@ class Pictures(Problem):
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         super().__init__(recipe, data, device, share)
         source = inputs.Resident if recipe.resident else inputs.Streamed
-        self.source: inputs.Source = source(recipe, data, device, share)
+        self.source: inputs.Loader = source(recipe, data, device, share)
         self.plan = Plan(self.source.count, recipe.batch_size, share, recipe.epoch_samples)
         if self.task.num_classes is None or self.source.classes > self.task.num_classes:
             raise RecipeError(
@@ -66,7 +66,7 @@ class Pictures(Problem):
         ).mean()
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        counts: metrics.Counts
+        counts: metrics.Meter
         if self.task.problem == "segmentation":
             assert self.task.num_classes is not None
             counts = metrics.Confusion(self.task.num_classes, self.device)

@@ -25,8 +25,8 @@ from nasbench_mr.data_builders.detection.network import DetectionNet, Detections
 from nasbench_mr.data_builders.detection.scenes import Batch, ObjectBank, Scene, augment, collate
 from nasbench_mr.data_builders.training import inputs
 from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share, Stream
-from nasbench_mr.data_builders.training.problem import Problem
 from nasbench_mr.data_builders.training.recipes import Recipe, tuples
+from nasbench_mr.data_builders.training.workload import Workload
 from nasbench_mr.errors import DatasetError, RecipeError, did_you_mean
 
 
@@ -99,7 +99,7 @@ _COUNTED: dict[str, tuple[str | None, str]] = {
 }
 
 
-class Scans(Problem):
+class Scans(Workload):
     """3D detection; batches are `scenes.Batch`."""
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):

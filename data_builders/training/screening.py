@@ -14,17 +14,12 @@ from nasbench_mr.errors import DatasetError
 
 
 def screen(
-    recipe: str | Recipe,
-    data: str | os.PathLike[str] | None = None,
-    *,
-    workers: int = 4,
-    progress: bool = False,
+    recipe: str | Recipe, data: str | os.PathLike[str] | None = None, *, progress: bool = False
 ) -> tuple[Recipe, dict[str, str]]:
     """Read every sample of a recipe's data set once.
 
     Args:
         data: the folder of the data sets (see `datasets.locate`).
-        workers: threads that read.
         progress: show a bar on stderr, if that is a terminal.
 
     Returns:
@@ -39,7 +34,7 @@ def screen(
     why: dict[str, str] = {}
     for split in ("train", "val"):
         found = datasets.load(recipe.dataset, folder, split, **recipes.tuples(recipe.reader_options(split)))
-        with ThreadPoolExecutor(workers) as threads:
+        with ThreadPoolExecutor(4) as threads:
             errors = threads.map(lambda index, found=found: _error(found, index), range(len(found)))
             disable = None if progress else True
             told = list(tqdm(errors, f"reading {found}", len(found), unit="sample", disable=disable))

@@ -34,9 +34,9 @@ from nasbench_mr.data_builders.training.distributed import SyncBatchNorm
 from nasbench_mr.data_builders.training.inputs import Folder, Share
 from nasbench_mr.data_builders.training.optimization import optimizer, schedule, set_rate
 from nasbench_mr.data_builders.training.pictures import Pictures
-from nasbench_mr.data_builders.training.problem import Problem
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.data_builders.training.scans import Scans, configure
+from nasbench_mr.data_builders.training.workload import Workload
 from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
 from nasbench_mr.network import ResidualUnit, build
 from nasbench_mr.threads import torch_threads
@@ -167,16 +167,14 @@ def device_name(device: torch.device) -> str:
 # The parts of a training loop
 
 
-def problem(
-    recipe: str | Recipe, data: Folder = None, device: torch.device | str = "cpu", share: Share | None = None
-) -> Problem:
-    """Return the `Problem` of a recipe's task, with its data."""
+def workload(recipe: str | Recipe, data: Folder = None, device: torch.device | str = "cpu") -> Workload:
+    """Return the `Workload` of a recipe's task, with its data."""
     recipe = recipes.get(recipe)
     kind = Scans if tasks.get(recipe.task).problem == "detection" else Pictures
-    return kind(recipe, data, torch.device(device), share or Share.here())
+    return kind(recipe, data, torch.device(device), Share.here())
 
 
-def network(work: Problem, code: object, seed: int) -> nn.Module:
+def network(work: Workload, code: object, seed: int) -> nn.Module:
     """Return the initialised network of a code, on the CPU; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(seed)
@@ -257,7 +255,7 @@ class _Run:
 
     def __init__(self, code: space.Code, recipe: Recipe, seed: int, device: torch.device, data: Folder):
         self.code, self.recipe, self.seed, self.device = code, recipe, seed, device
-        self.work = problem(recipe, data, device)
+        self.work = workload(recipe, data, device)
         self.share = self.work.share
         net = network(self.work, code, seed)
         self.net: nn.Module = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -322,7 +320,7 @@ class _Run:
         Returns how many seconds they took.
         """
         first = _Run(self.code, recipes.get(self.recipe.pretrained), self.seed, self.device, self.work.data)
-        # Beside the other, under a name that goes on from its: `trial.Job.discard`.
+        # Beside the other, under a name that begins with its: `trial.Job.discard`.
         suffix = f".{first.recipe.name}-{first.recipe.digest}"
         own = None if checkpoint is None else checkpoint.with_name(checkpoint.name + suffix)
         seconds = first.train(own, progress).seconds
@@ -476,7 +474,7 @@ class _Run:
 
     # Checkpoints: network, optimiser and curve; the rest follows from the seed and the epoch.
 
-    def _parts(self) -> checkpoints.Parts:
+    def _parts(self) -> checkpoints.Stateful:
         return {"network": self.net, "optimizer": self.optimizer}
 
     def _trial(self) -> dict[str, Any]:

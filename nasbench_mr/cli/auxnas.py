@@ -32,7 +32,7 @@ def pixels(text: str) -> tuple[int, int]:
         ) from None
 
 
-class AuxNAS(command.Command):
+class AuxNASCommand(command.Command):
     """Train a primary network with auxiliary labels that the network itself does not need (Aux-NAS).
 
     PRIMARY is the task that counts, AUXILIARY are the tasks whose labels help: segmentation, normals, depth,
@@ -57,79 +57,80 @@ class AuxNAS(command.Command):
 
     kept = "checkpoints"
 
-    # fmt: off
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.usage = "%(prog)s PRIMARY [AUXILIARY ...] [options]"
-        parser.add_argument("primary", nargs="?", metavar="PRIMARY", help="the task that counts")
-        parser.add_argument(
-            "auxiliary", nargs="*", action=command.Names, metavar="AUXILIARY", help="the tasks that help"
-        )
-        parser.add_argument(
-            "--data", default="indoor", metavar="D",
+        add = parser.add_argument
+        add("primary", nargs="?", metavar="PRIMARY", help="the task that counts")
+        add("auxiliary", nargs="*", action=command.Names, metavar="AUXILIARY", help="the tasks that help")
+        add(
+            "--data",
+            default="indoor",
+            metavar="D",
             help="indoor (default), nyuv2, cityscapes, camvid or taskonomy",
         )
-        parser.add_argument("--root", metavar="FOLDER", help="the folder of the data")
-        parser.add_argument(
-            "--data-option", action="append", default=[], metavar="KEY=VALUE",
+        add("--root", metavar="FOLDER", help="the folder of the data")
+        add(
+            "--data-option",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
             help="an option of the data's reader, such as blocks=true of camvid (repeatable)",
         )
-        parser.add_argument("--size", type=pixels, metavar="HxW", help="resize images and labels to this")
-        parser.add_argument(
-            "--limit", type=command.whole, default=0, metavar="N",
+        add("--size", type=pixels, metavar="HxW", help="resize images and labels to this")
+        add(
+            "--limit",
+            type=command.whole,
+            default=0,
+            metavar="N",
             help="at most N samples of each split (default: all)",
         )
-        parser.add_argument("--variant", help=f"{', '.join(VARIANTS)} (default: aux-nas)")
-        parser.add_argument("--balance", help=f"{', '.join(BALANCES)} (default: sum)")
-        parser.add_argument(
-            "--backbone", help="multi-resolution (default), resnet-50, vit-base, vit-tiny or vgg-16"
-        )
-        parser.add_argument("--primary-code", metavar="CODE", help="the primary's code")
-        parser.add_argument(
-            "--auxiliary-code", metavar="CODE", help="the auxiliaries' (default: the primary's)"
-        )
+        add("--variant", help=f"{', '.join(VARIANTS)} (default: aux-nas)")
+        add("--balance", help=f"{', '.join(BALANCES)} (default: sum)")
+        add("--backbone", help="multi-resolution (default), resnet-50, vit-base, vit-tiny or vgg-16")
+        add("--primary-code", metavar="CODE", help="the primary's code")
+        add("--auxiliary-code", metavar="CODE", help="the auxiliaries' (default: the primary's)")
         command.add_tasks(parser, "take the best code of this task in a release")
-        parser.add_argument("--joint", action="store_true", help="let NCP find one code for all of --task")
+        add("--joint", action="store_true", help="let NCP find one code for all of --task")
         command.add_limits(parser, measured=False)
         command.add_release(parser)
-        parser.add_argument(
-            "--from", dest="begin", choices=("random", "single"),
+        add(
+            "--from",
+            dest="begin",
+            choices=("random", "single"),
             help="start from random weights (default) or from networks trained for each task alone",
         )
-        parser.add_argument(
-            "--single", action="append", default=[], metavar="FIELD=VALUE",
+        add(
+            "--single",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
             help="with --from single: a field that differs in these trainings (repeatable)",
         )
-        parser.add_argument("--recipe", metavar="FILE", help="fields of the configuration, .json or .toml")
-        parser.add_argument(
-            "--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field (repeatable)"
-        )
-        parser.add_argument(
+        add("--recipe", metavar="FILE", help="fields of the configuration, .json or .toml")
+        add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field (repeatable)")
+        add(
             "--seed", type=command.whole, default=0, metavar="K", help="seed of everything random (default 0)"
         )
-        parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-        parser.add_argument(
-            "--out", type=command.folder_to_write, metavar="FOLDER", help="keep everything there"
-        )
-        parser.add_argument(
-            "--engine", metavar="E", help="with --compare: where to train, local (default) or ray"
-        )
-        parser.add_argument(
-            "--workers", type=command.whole, metavar="N",
+        add("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+        add("--out", type=command.folder_to_write, metavar="FOLDER", help="keep everything there")
+        add("--engine", metavar="E", help="with --compare: where to train, local (default) or ray")
+        add(
+            "--workers",
+            type=command.whole,
+            metavar="N",
             help="with --compare: runs at once (default: one a core)",
         )
-        parser.add_argument(
-            "--compare", type=command.whole, metavar="N", help="train all variants with N seeds; needs --out"
-        )
-        parser.add_argument(
-            "--also", action="append", default=[], metavar="'VARIANT FIELD=VALUE ...'",
+        add("--compare", type=command.whole, metavar="N", help="train all variants with N seeds; needs --out")
+        add(
+            "--also",
+            action="append",
+            default=[],
+            metavar="'VARIANT FIELD=VALUE ...'",
             help="with --compare: one more variant, such as 'aux-nas cut=0.5' (repeatable)",
         )
-        parser.add_argument(
-            "--plot", type=command.picture, metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)"
-        )
-        parser.add_argument("--rank", metavar="TASK", help="rank a release's tasks as helpers for TASK")
+        add("--plot", type=command.picture, metavar="FILE", help="with --compare: draw it (.png, .pdf, .svg)")
+        add("--rank", metavar="TASK", help="rank a release's tasks as helpers for TASK")
         command.add_json(parser)
-    # fmt: on
 
     def run(self, args: argparse.Namespace) -> None:
         if args.rank:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_FAILURES = 10
 
 
-class Build(command.Command):
+class BuildCommand(command.Command):
     """Train codes for tasks and seeds, and write their tables.
 
     A trial is one code, trained for one task with one seed. Finished trials are in --out at once: rerun the

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nasbench_mr.data_builders.datasets import Dataset
 
 
-class Data(command.Command):
+class DataCommand(command.Command):
     """Generate, fetch, pack or describe data sets.
 
     "make" generates a stand-in for a data set, in the layout of the real one. "fetch" downloads CIFAR-10 or

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
 
 
-class Demo(command.Command):
+class DemoCommand(command.Command):
     """Take a tour of the benchmark: ask its tables, search a network for two tasks, train it.
 
     Runs on the embedded release "mini" and needs no network. Where this build of the package has none, it

@@ -11,7 +11,7 @@ from nasbench_mr import explorer, progress
 from nasbench_mr.cli import command
 
 
-class Explore(command.Command):
+class ExploreCommand(command.Command):
     """Look at the tables in a browser: a page in one file that needs no network.
 
     A scatter plot of every network, the tasks side by side, the network that you select, and its 27 integers

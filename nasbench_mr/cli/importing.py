@@ -13,7 +13,7 @@ from nasbench_mr.cli.releases import add_surrogates, announce, with_surrogates
 from nasbench_mr.errors import InvalidArgumentError
 
 
-class Import(command.Command):
+class ImportCommand(command.Command):
     """Import a local copy of the published tables, or a table of your own.
 
     A FOLDER has data/<setting>/trainval.pkl; settings that are not there are reported. A FILE (CSV or

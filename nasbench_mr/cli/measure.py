@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SETTING = ("device", "batch", "size", "threads", "repeat", "clock", "max_spread")
 
 
-class Measure(command.Command):
+class MeasureCommand(command.Command):
     """Measure what codes cost on this device: latency, memory, and energy where the machine tells it.
 
     Each code's network (full width, 50 classes, as MACs are counted) is run with every --runtime, and

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Plot(command.Command):
+class PlotCommand(command.Command):
     """Draw a comparison, an evaluation or a release.
 
     WHAT is a folder that `nasbench-mr compare --out` wrote (regret), or `nasbench-mr auxnas --compare --out`

@@ -10,7 +10,7 @@ from nasbench_mr.cli import command
 from nasbench_mr.errors import SurrogateNotFoundError
 
 
-class PredictEval(command.Command):
+class PredictEvalCommand(command.Command):
     """Score predictors on fixed splits.
 
     Prints Kendall's tau and more for each task, as means over the splits; --out keeps every split's scores as
@@ -87,7 +87,7 @@ class PredictEval(command.Command):
         command.show(args, frame.to_dict("records"), command.format_table(rows))
 
 
-class Surrogate(command.Command):
+class SurrogateCommand(command.Command):
     """Fit the surrogates of a release, or print how good they are.
 
     A surrogate answers queries for codes that no one trained. "fit" makes a new version of the release that

@@ -9,7 +9,7 @@ from typing import Any
 from nasbench_mr.cli import command
 
 
-class Proxies(command.Command):
+class ProxiesCommand(command.Command):
     """Compute zero-cost proxies of tasks' tabulated codes, as tables for a release.
 
     Writes --out/proxies/TASK.parquet for each task. Finished codes are kept in --out: rerun the command to

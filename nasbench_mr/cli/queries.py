@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark, Result
 
 
-class Tasks(command.Command):
+class TasksCommand(command.Command):
     """List the tasks, or describe one.
 
     Example:
@@ -80,7 +80,7 @@ def task_rows(bench: Benchmark) -> list[dict[str, Any]]:
     return rows
 
 
-class Query(command.Command):
+class QueryCommand(command.Command):
     """Print what a code achieves, in the tasks named or in all.
 
     CODE is 27 integers or the published string; "#12" is the number 12 of a task's tabulated codes. A code
@@ -138,7 +138,7 @@ def split_code(words: Sequence[str]) -> tuple[str, list[str]]:
     return " ".join(words[: count or 1]), command.split_names(words[count or 1 :])
 
 
-class Best(command.Command):
+class BestCommand(command.Command):
     """Print the best tabulated codes of a task under a cost limit.
 
     Example:

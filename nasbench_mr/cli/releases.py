@@ -17,7 +17,7 @@ from nasbench_mr.cli import command
 from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError
 
 
-class Fetch(command.Command):
+class FetchCommand(command.Command):
     """Download the published tables (the release "nasbench-mr"), or a packed release, and install them.
 
     The published files are pinned by hash and kept, so a second fetch needs no network; a download that broke
@@ -114,7 +114,7 @@ def announce(made: releases.Release, as_json: bool, missing: Sequence[str] = ())
     return None
 
 
-class Verify(command.Command):
+class VerifyCommand(command.Command):
     """Re-hash every file of a release and derive its MACs and parameters from the codes again.
 
     Example:
@@ -152,7 +152,7 @@ def tarball_to_write(text: str) -> str:
     return command.file_to_write()(text) if text.endswith(".tar.gz") else command.folder_to_write(text)
 
 
-class Pack(command.Command):
+class PackCommand(command.Command):
     """Write a release as a reproducible tarball with its .sha256 beside it, or as a folder for Hugging Face.
 
     Example:
@@ -195,7 +195,7 @@ def show_tarball(args: argparse.Namespace, path: Path) -> None:
     command.show(args, {"path": str(path), "sha256": digest}, f"{path}\nsha256 {digest}")
 
 
-class Card(command.Command):
+class CardCommand(command.Command):
     """Print a release's dataset card, or its release.json.
 
     Example:
@@ -212,7 +212,7 @@ class Card(command.Command):
         print(escape.terminal(path.read_text(encoding="utf-8").rstrip()))
 
 
-class Releases(command.Command):
+class ReleasesCommand(command.Command):
     """List the installed releases, or remove one.
 
     The list says for every version where it is, what it holds, and the digest of its values, by which it can

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MEASURED = 16
 
 
-class Search(command.Command):
+class SearchCommand(command.Command):
     """Find a network for one task, or for several jointly.
 
     By default NCP searches: it fits a predictor on the tables (once; it is kept) and edits codes along the
@@ -469,7 +469,7 @@ def _print_transfer(args: argparse.Namespace, bench: Benchmark, found: Transfer)
     command.show(args, data, "\n".join([f"{title}\n\n{command.format_table(rows)}\n", *codes]))
 
 
-class Compare(command.Command):
+class CompareCommand(command.Command):
     """Compare searches over tasks and seeds at one budget.
 
     Prints each search's median regret (how far its best value is from the best one possible) and mean rank on

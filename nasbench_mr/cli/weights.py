@@ -13,7 +13,7 @@ from nasbench_mr.cli.releases import fetched, show_tarball
 from nasbench_mr.errors import InvalidArgumentError
 
 
-class Weights(command.Command):
+class WeightsCommand(command.Command):
     """List, install or pack the trained networks of a release.
 
     Without an action, lists what is installed; with a release, the networks of it. "fetch" installs a packed

@@ -47,7 +47,7 @@ _TEXTS = ("auxiliary", "auxiliary_code", "balance", "config")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AuxComparison:
     """All runs of a comparison.
 
     Attributes:
@@ -191,7 +191,7 @@ def paired_p(gains: Sequence[float] | np.ndarray[Any, Any]) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class PlannedRun:
     """One run of a comparison, as a worker does it."""
 
     primary: str
@@ -205,15 +205,15 @@ class Job:
         return f"{self.primary} ({self.config.variant}), seed {self.seed}"
 
 
-def runner(data: AuxData, device: str | None) -> Callable[[Job], None]:
-    """Return what a worker does with each `Job`."""
+def runner(data: AuxData, device: str | None) -> Callable[[PlannedRun], None]:
+    """Return what a worker does with each `PlannedRun`."""
     return functools.partial(_do, data, device)
 
 
-def _do(data: AuxData, device: str | None, job: Job) -> None:
+def _do(data: AuxData, device: str | None, planned: PlannedRun) -> None:
     aux_nas(
-        job.primary, job.auxiliary, data, job.config, seed=job.seed, device=device, out=job.place,
-        singles=job.singles,
+        planned.primary, planned.auxiliary, data, planned.config, seed=planned.seed, device=device,
+        out=planned.place, singles=planned.singles,
     )  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def compare(
     engine: str = "local",
     workers: int | None = None,
     progress: bool = False,
-) -> Comparison:
+) -> AuxComparison:
     """Train every variant with every seed, all with the same number of updates of the weights.
 
     With `begin="single"`, stage 1 comes first: it trains each task alone, once for each seed, and all
@@ -283,13 +283,13 @@ def compare(
         if own.begin == "single"
     }
     singles = {
-        place: Job(primary=task, auxiliary=(), config=own, seed=seed, place=kept / place, singles=kept)
+        place: PlannedRun(primary=task, auxiliary=(), config=own, seed=seed, place=kept / place, singles=kept)
         for (_, seed), runs in alone.items()
         for place, task, own in runs
     }
     # Seed by seed, so that what is there after a while is a comparison already.
-    jobs = {
-        (name, seed): Job(
+    plan = {
+        (name, seed): PlannedRun(
             primary=primary,
             auxiliary=tuple(tasks[name][1:]),
             config=own,
@@ -305,30 +305,30 @@ def compare(
     starts = {
         key: {task: kept / place / WEIGHTS for place, task, _ in alone[key]}
         if key in alone
-        else starts_of(job.config, job.seed)
-        for key, job in jobs.items()
+        else starts_of(planned.config, planned.seed)
+        for key, planned in plan.items()
     }
     for place in singles:
         converged(kept / place)
-    for key, job in jobs.items():
-        _check_kept(job, data, starts[key])
-    run("runs", jobs.values())
+    for key, planned in plan.items():
+        _check_kept(planned, data, starts[key])
+    run("runs", plan.values())
     runs: dict[str, list[Run]] = {}
     if alone:
         first = next(name for name, _ in alone)
         runs[CHECKPOINT] = [converged(kept / alone[first, seed][0][0]) for seed in seeds]
-    for (name, _), job in jobs.items():
-        runs.setdefault(name, []).append(_check_kept(job, data, starts[name, job.seed]) or {})
+    for (name, _), planned in plan.items():
+        runs.setdefault(name, []).append(_check_kept(planned, data, starts[name, planned.seed]) or {})
     if config.backbone == "multi-resolution":
         write_tables(runs, folder / "release")
-    found = Comparison(primary, runs)
+    found = AuxComparison(primary, runs)
     found.save(folder)
     return found
 
 
 def _run(
     what: str,
-    jobs: Iterable[Job],
+    plan: Iterable[PlannedRun],
     *,
     data: AuxData,
     device: str | None,
@@ -336,31 +336,35 @@ def _run(
     workers: int | None,
     progress: bool,
 ) -> None:
-    """Do the jobs whose folder has no result."""
+    """Do the planned runs whose folder has no result."""
     from tqdm import tqdm
 
-    jobs = list(jobs)
-    todo = [job for job in jobs if finished(job.place) is None]
+    plan = list(plan)
+    todo = [planned for planned in plan if finished(planned.place) is None]
     gpu = not (device or "cuda").startswith("cpu")
     work = pool.Work("nasbench_mr.search.auxnas.comparison:runner", (data, device), gpu=gpu)
-    done = len(jobs) - len(todo)
-    with tqdm(total=len(jobs), initial=done, desc=what, disable=None if progress else True) as bar:
+    done = len(plan) - len(todo)
+    with tqdm(total=len(plan), initial=done, desc=what, disable=None if progress else True) as bar:
         for _ in pool.run(work, todo, engine=engine, workers=workers):
             bar.update()
 
 
-def _check_kept(job: Job, data: AuxData, starts: Mapping[str, Path]) -> Run | None:
-    """Return the result that a job's folder has, if any; raise `IntegrityError` where it is another run's."""
-    found = finished(job.place)
+def _check_kept(planned: PlannedRun, data: AuxData, starts: Mapping[str, Path]) -> Run | None:
+    """Return a planned run's result, if there is one; raise `IntegrityError` where it is another run's."""
+    found = finished(planned.place)
     if found is None:
         return None
-    asked: Run = {"primary": job.primary, "auxiliary": list(job.auxiliary), "data_digest": data.digest}
-    asked |= {"seed": job.seed, "config": json.loads(json.dumps(dataclasses.asdict(job.config)))}
-    asked["start"] = sorted(job.config.digests(starts).values())
+    asked: Run = {
+        "primary": planned.primary,
+        "auxiliary": list(planned.auxiliary),
+        "data_digest": data.digest,
+    }
+    asked |= {"seed": planned.seed, "config": json.loads(json.dumps(dataclasses.asdict(planned.config)))}
+    asked["start"] = sorted(planned.config.digests(starts).values())
     there = {**found, "start": sorted(found["start"].values())}
     if other := [key for key, value in asked.items() if there.get(key) != value]:
         raise IntegrityError(
-            f"{job.place} has a run with another {other[0].replace('_', ' ')}; give another folder, or "
+            f"{planned.place} has a run with another {other[0].replace('_', ' ')}; give another folder, or "
             "delete it"
         )
     return found

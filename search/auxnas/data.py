@@ -110,14 +110,13 @@ def join(first: LabelledSet, second: LabelledSet) -> LabelledSet:
     return replace(left, arrays={**right.arrays, **left.arrays}, classes={**right.classes, **left.classes})
 
 
-def nearest(values: Array, size: Pixels | None, axis: int = 0) -> Array:
-    """Return labels `(..., H, W, ...)`, H at `axis`, resized: a pixel takes the one at its centre."""
+def nearest(values: Array, size: Pixels | None) -> Array:
+    """Return labels `(H, W, ...)` resized: a pixel takes the one at its centre."""
     if size is None:
         return values
-    for k, side in enumerate(size):
-        old = values.shape[axis + k]
-        rows = ((np.arange(side) + 0.5) * old / side).astype(int)
-        values = values.take(rows, axis + k)
+    for axis, side in enumerate(size):
+        rows = ((np.arange(side) + 0.5) * values.shape[axis] / side).astype(int)
+        values = values.take(rows, axis)
     return values
 
 

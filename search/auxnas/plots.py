@@ -13,10 +13,10 @@ from nasbench_mr.search.auxnas.tasks import get
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from nasbench_mr.search.auxnas.comparison import Comparison
+    from nasbench_mr.search.auxnas.comparison import AuxComparison
 
 
-def runs(comparison: Comparison) -> Figure:
+def runs(comparison: AuxComparison) -> Figure:
     """Draw the primary's objective over training, and the gates of Aux-NAS.
 
     Left: each variant's mean over seeds, with a band of one standard deviation. Right: the gates' mean over

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from nasbench_mr import tasks as benchmark_tasks
 from nasbench_mr.data_builders.datasets import IGNORE, Array
-from nasbench_mr.data_builders.training.metrics import Confusion, Counts, TopK
+from nasbench_mr.data_builders.training.metrics import Confusion, Meter, TopK
 from nasbench_mr.errors import DatasetError, InvalidArgumentError, UnknownTaskError
 from nasbench_mr.plugins import Registry
 from nasbench_mr.search.auxnas.data import AuxData
@@ -84,7 +84,7 @@ class LabelTask(abc.ABC):
         """Return the mean loss of a batch: output `(B, channels, ...)` float32, label as the module says."""
 
     @abc.abstractmethod
-    def meter(self, classes: int | None, device: torch.device | str) -> Counts:
+    def meter(self, classes: int | None, device: torch.device | str) -> Meter:
         """Return what accumulates the metrics of this task over batches."""
 
 
@@ -113,7 +113,7 @@ class Segmentation(LabelTask):
         total = F.cross_entropy(output, label.long(), ignore_index=IGNORE, reduction="sum")
         return total / (label != IGNORE).sum().clamp(min=1)
 
-    def meter(self, classes: int | None, device: torch.device | str) -> Counts:
+    def meter(self, classes: int | None, device: torch.device | str) -> Meter:
         return Confusion(self.channels(classes), device)
 
 
@@ -139,11 +139,11 @@ class Normals(LabelTask):
         cosine = F.cosine_similarity(output, label, dim=1)
         return ((1 - cosine) * known).sum() / known.sum().clamp(min=1)
 
-    def meter(self, classes: int | None, device: torch.device | str) -> Counts:
+    def meter(self, classes: int | None, device: torch.device | str) -> Meter:
         return Angles(device)
 
 
-class Angles(Counts):
+class Angles(Meter):
     """Metrics of normals, from a histogram of angles in steps of 0.01 degrees; `state[-2:]` are sums."""
 
     BINS = 18000
@@ -206,11 +206,11 @@ class Depth(LabelTask):
         known = label > 0
         return ((output[:, 0] - label).abs() * known).sum() / known.sum().clamp(min=1)
 
-    def meter(self, classes: int | None, device: torch.device | str) -> Counts:
+    def meter(self, classes: int | None, device: torch.device | str) -> Meter:
         return Ratios(device)
 
 
-class Ratios(Counts):
+class Ratios(Meter):
     """Metrics of depth; `state`: how many pixels, the sum of their absolute errors, how many within 1.25."""
 
     def __init__(self, device: torch.device | str = "cpu"):
@@ -251,11 +251,11 @@ class Edges(LabelTask):
         weight = torch.where(edge, 1 - share, share) * known
         return (each * weight).sum() / known.sum().clamp(min=1)
 
-    def meter(self, classes: int | None, device: torch.device | str) -> Counts:
+    def meter(self, classes: int | None, device: torch.device | str) -> Meter:
         return Thresholds(device)
 
 
-class Thresholds(Counts):
+class Thresholds(Meter):
     """F1 over thresholds; `state` (2, 100) counts other and edge pixels by predicted probability."""
 
     def __init__(self, device: torch.device | str = "cpu"):
@@ -290,7 +290,7 @@ class Classes(LabelTask):
         total = F.cross_entropy(output, label, ignore_index=-1, reduction="sum")
         return total / (label >= 0).sum().clamp(min=1)
 
-    def meter(self, classes: int | None, device: torch.device | str) -> Counts:
+    def meter(self, classes: int | None, device: torch.device | str) -> Meter:
         return _KnownTopK(device)
 
 

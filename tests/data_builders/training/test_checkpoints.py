@@ -18,7 +18,7 @@ from nasbench_mr.errors import IntegrityError, InvalidArgumentError
 RUN = {"seed": 3, "config": {"lr": float("nan"), "size": (4, 5)}}
 
 
-def training(steps: int) -> checkpoints.Parts:
+def training(steps: int) -> checkpoints.Stateful:
     """Return a network and its optimiser after so many steps."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -27,7 +27,7 @@ def training(steps: int) -> checkpoints.Parts:
     return {"network": net, "optimizer": optimizer}
 
 
-def advance(parts: checkpoints.Parts, steps: int) -> None:
+def advance(parts: checkpoints.Stateful, steps: int) -> None:
     for k in range(steps):
         parts["optimizer"].zero_grad()
         parts["network"](torch.full((2, 2, 4, 4), float(k + 1)) + torch.arange(4.0)).square().sum().backward()

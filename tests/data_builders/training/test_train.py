@@ -108,8 +108,8 @@ def test_kept_weights_are_of_the_last_epoch(data, problem, tmp_path):
     assert (found.code, found.task, found.seed) == (CODE, recipe.task, 1)
     assert (found.metrics, found.digest) == (result.metrics, recipe.digest)
     net = training.load(tmp_path / "w.safetensors", recipe)
-    assert training.problem(recipe, data).evaluate(net) == {
-        **training.problem(recipe, data).evaluate(net), **result.metrics
+    assert training.workload(recipe, data).evaluate(net) == {
+        **training.workload(recipe, data).evaluate(net), **result.metrics
     }  # fmt: skip
     assert [point["epoch"] for point in told] == result.curve["epoch"].tolist()
     assert [point["loss"] for point in told] == result.curve["loss"].tolist()
@@ -263,7 +263,7 @@ def test_reading_processes_end_with_what_they_are_for(data, kind):
     gc.collect()
     gc.disable()
     try:
-        work = training.problem(recipe, data, "cpu")
+        work = training.workload(recipe, data, "cpu")
         net = training.network(work, CODE, 0).eval()
         for batch in work.batches(0, 0):
             work.loss(net.train(), batch)
@@ -326,7 +326,7 @@ def epochs_of(checkpoint):
 
 
 def test_a_checkpoint_that_not_all_processes_see_is_refused(data, tmp_path, monkeypatch):
-    """Else each would go on from another epoch, and wait for the others forever."""
+    """Else each would resume at another epoch, and wait for the others forever."""
     recipe = recipes.override(RECIPES["classification"], {"epochs": 1})
     checkpoint = tmp_path / "checkpoint"
     training.train(CODE, recipe, device="cpu", data=data, checkpoint=checkpoint)
@@ -508,7 +508,7 @@ def test_pretrained_trunks(data, tmp_path):
 def test_units_start_as_identities(data):
     recipe = RECIPES["classification"]
     assert recipe.zero_residual
-    net = training.network(training.problem(recipe, data), CODE, 0)
+    net = training.network(training.workload(recipe, data), CODE, 0)
     units = [m for m in net.modules() if isinstance(m, training.ResidualUnit)]
     x = torch.rand(2, units[0].conv1.in_channels, 4, 4)
     assert units

@@ -28,7 +28,7 @@ from nasbench_mr.search.auxnas import tasks as label_tasks
 from nasbench_mr.search.auxnas.balance import Balance
 from nasbench_mr.search.auxnas.batches import Batches, augment
 from nasbench_mr.search.auxnas.choice import choose_code, rank_auxiliary
-from nasbench_mr.search.auxnas.comparison import Comparison, compare
+from nasbench_mr.search.auxnas.comparison import AuxComparison, compare
 from nasbench_mr.search.auxnas.config import AuxConfig
 from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.search.auxnas.links import Linked
@@ -497,7 +497,7 @@ def test_diverged(data: AuxData, tmp_path: Path) -> None:
     assert "DIVERGED" in result.report()
     assert "removed" not in result.report()
     runs = {"single": [], "aux-nas": [result.to_dict()]}
-    assert [(r["seeds"], r["diverged"]) for r in Comparison("depth", runs).summary()] == [
+    assert [(r["seeds"], r["diverged"]) for r in AuxComparison("depth", runs).summary()] == [
         (0, 0),
         (0, 1),
     ]
@@ -676,13 +676,13 @@ def test_bad_input_stops_before_training(data: AuxData) -> None:
         )
 
 
-# --- Comparison, tables, command ---
+# --- AuxComparison, tables, command ---
 
 
 def test_comparison(data: AuxData, tmp_path: Path) -> None:
     config = {**TINY, "steps": 2, "eval_every": 1}
 
-    def run(seeds: int) -> Comparison:
+    def run(seeds: int) -> AuxComparison:
         return compare(
             "normals", "depth", data, config, variants=("single", "aux-nas"), **at(tmp_path, seeds)
         )

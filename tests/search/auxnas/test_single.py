@@ -15,7 +15,7 @@ from torch import nn
 from nasbench_mr import space
 from nasbench_mr.errors import IntegrityError, InvalidArgumentError, RecipeError
 from nasbench_mr.search.auxnas import plots, readers, scenes
-from nasbench_mr.search.auxnas.comparison import Comparison, compare
+from nasbench_mr.search.auxnas.comparison import AuxComparison, compare
 from nasbench_mr.search.auxnas.config import AuxConfig
 from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.search.auxnas.preparation import prepare
@@ -156,7 +156,7 @@ def run_of(seed: int, value: float) -> dict[str, Any]:
 def test_variants_are_tested_against_the_checkpoint_and_its_continuation() -> None:
     values = {"checkpoint": [30, 31, 32], "single continued": [29, 30, 30], "aux-nas": [28, 28.5, 29]}
     runs = {name: [run_of(seed, v) for seed, v in enumerate(own)] for name, own in values.items()}
-    checkpoint, single, searched = Comparison("normals", runs).summary()
+    checkpoint, single, searched = AuxComparison("normals", runs).summary()
     # Smaller angles are better.
     assert single["over checkpoint"] == pytest.approx(4 / 3)
     assert (searched["better by"], searched["over checkpoint"]) == pytest.approx((3.5 / 3, 2.5))

@@ -1,4 +1,4 @@
-"""What the problems differ in, as the training loop sees it: `Problem`."""
+"""What the problems differ in, as the training loop sees it: `Workload`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
 from nasbench_mr.data_builders.training.recipes import Recipe
 
 
-class Problem(abc.ABC):
+class Workload(abc.ABC):
     """Data, network, loss and metrics of one kind of problem.
 
     Args:
