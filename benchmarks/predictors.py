@@ -2,8 +2,8 @@
 
 Scores are those of `nasbench-mr predict-eval`: means over five fixed splits of 80/20 of every published task
 at hand. One part is one predictor, fitted once to all tasks together; parts run in as many processes as
-there are cores, five minutes in all on 2 cores; `--splits 2` takes two. With `--keep FOLDER` a run that was
-killed goes on where it was.
+there are cores, five minutes in all on 2 cores; `--splits 2` takes two. `--keep FOLDER` keeps the parts:
+rerun the command to resume.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Does NCP find better networks than the table has? The experiment of docs/validation.md.
 
 For each task of a release: the best codes NCP finds at no more than the median MACs of the table, and the
-best tabulated ones within the same limit, trained with seeds the table has not. The tabulated ones were
-chosen by one noisy run each, the found ones by a predictor: only fresh seeds compare them fairly. A killed
-run goes on where it was.
+best tabulated ones within the same limit, trained with seeds that are not in the table. The tabulated ones
+were chosen by one noisy run each, the found ones by a predictor: only fresh seeds compare them fairly. Rerun
+the command to resume.
 
     python benchmarks/validation.py --data data --out runs/validation
 """

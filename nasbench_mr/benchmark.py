@@ -6,7 +6,7 @@
 Without a name `load` opens the library: all that is installed, as one (`library.py`).
 Queries answer from a release's tables, or from its surrogates for codes that no one trained. A first query
 takes milliseconds, so nothing is imported before it is needed: asking for a tuple in a table with one trial a
-code does without NumPy; the views for analysis (`to_pandas`, `pareto`, ...) load pandas.
+code loads no NumPy; the views for analysis (`to_pandas`, `pareto`, ...) load pandas.
 """
 
 from __future__ import annotations

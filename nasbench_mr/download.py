@@ -207,7 +207,7 @@ def _attempt(
             return  # nothing was lacking
         if (status == 416 and size) or (status == 206 and start != size):
             part.unlink(missing_ok=True)
-            raise _BrokenError(f"{said}: the file there does not go on where the one here ends")
+            raise _BrokenError(f"{said}: the file there does not continue the one here")
         if status not in (200, 206):
             raise DownloadError(f"can't download {url}: {said}; is the address right?")
         if status == 200:

@@ -86,7 +86,7 @@ class Formula:
                 warnings.simplefilter("ignore")  # such as "invalid escape sequence"
                 self._body = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise SpaceError(f"the cost {what} is no formula: {text!r:.80}: {error}") from None
+            raise SpaceError(f"the cost {what} is not a formula: {text!r:.80}: {error}") from None
         self._count = 0
         try:
             self._check(self._body, 0)
@@ -137,7 +137,7 @@ class Formula:
         if name not in self._dimensions:
             raise self._wrong(f"there is no dimension {name!r}: {did_you_mean(name, self._dimensions)}")
         if isinstance(self._dimensions[name][1].values[0], str):
-            raise self._wrong(f"{name} has texts, which are no numbers; compare them: ({name} == 'TEXT') * 2")
+            raise self._wrong(f"{name} has texts, not numbers; compare them: ({name} == 'TEXT') * 2")
 
     def _exponent(self, node: ast.expr) -> float:
         sign = 1

@@ -252,10 +252,7 @@ class Grid:
 
     def crossover(self, a: object, b: object, rng: np.random.Generator) -> Codes:
         """Return codes of which each dimension comes from `a` or `b` with equal probability: `(n, DIM)`."""
-        first, second = self.check(a), self.check(b)
-        if len(first) != len(second):
-            raise OutOfSpaceError(f"a has {len(first)} codes and b {len(second)}; expected as many")
-        return np.where(rng.random(first.shape) < 0.5, first, second)
+        return multi_resolution.mixed(self.check(a), self.check(b), rng)
 
     # --- The relaxed space ------------------------------------------------------------------------------
 

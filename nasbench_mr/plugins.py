@@ -139,7 +139,7 @@ def find(dotted: str, base: type) -> Any:
 
 def digest(*names: object) -> str:
     """Return a hash of the sources of the classes among `names`, dotted: an edited class is another."""
-    # A cold query comes through this module and does without these.
+    # Imported here, as a cold query loads this module and needs neither.
     import hashlib
     import inspect
 

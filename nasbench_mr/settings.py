@@ -79,7 +79,7 @@ class Settings:
     def check_types(self) -> None:
         """Raise `RecipeError` where the type of a value is not its annotation's; name the field."""
         for field, kind in _kinds(type(self)).items():
-            with contextlib.suppress(InvalidArgumentError):  # what is no number is refused below
+            with contextlib.suppress(InvalidArgumentError):  # other texts are refused below
                 object.__setattr__(self, field, plain(field, getattr(self, field)))
             self.need(fits(getattr(self, field), kind), field, kind)
 

@@ -405,7 +405,11 @@ def mutate(codes: object, rng: np.random.Generator, rate: float = 1 / DIM) -> Co
 
 def crossover(a: object, b: object, rng: np.random.Generator) -> Codes:
     """Uniform crossover: each dimension comes from `a` or `b` with equal probability; `(n, 27)` int16."""
-    first, second = check(a), check(b)
+    return mixed(check(a), check(b), rng)
+
+
+def mixed(first: Codes, second: Codes, rng: np.random.Generator) -> Codes:
+    """`crossover` of checked codes of any space."""
     if len(first) != len(second):
         raise OutOfSpaceError(f"a has {len(first)} codes and b {len(second)}; expected as many")
     return np.where(rng.random(first.shape) < 0.5, first, second)

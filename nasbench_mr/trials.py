@@ -67,6 +67,6 @@ class Trials:
 def keys(codes: bytes | memoryview[Any], width: int) -> list[bytes]:
     """Return the codes of a buffer as one bytes object each; `bytes(code)` of a tuple is equal.
 
-    `arrays.keys` gives the same for arrays; this one needs no NumPy, which a cold query does without.
+    `arrays.keys` gives the same for arrays; this one needs no NumPy, as a cold query loads none.
     """
     return [key for (key,) in struct.iter_unpack(f"{width}s", codes)]

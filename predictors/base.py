@@ -249,6 +249,13 @@ class GradientPredictor(Predictor):
             `(n, m)` and `(n, m)` of the same dtype; on the grid equal to `predict(codes, bounded=False)`.
         """
 
+    def _predict(self, codes: Codes) -> tuple[Floats, Floats]:
+        import torch
+
+        with torch.no_grad():
+            mean, std = self.tensor(torch.from_numpy(self.space.relax(codes)))
+        return mean.numpy(), std.numpy()
+
 
 def names() -> tuple[str, ...]:
     """Return the predictors that need codes and values alone, the default first."""

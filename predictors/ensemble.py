@@ -184,16 +184,11 @@ class Networks(Predictor):
         self.noise, self.spread = state["noise"], state["spread"]
 
 
-class Ensemble(Networks, GradientPredictor):
+class Ensemble(GradientPredictor, Networks):
     """See the module; arguments as for `Networks`."""
 
     def _inputs(self, codes: Codes) -> Floats:
         return features.of_codes(codes, self.space)
-
-    def _predict(self, codes: Codes) -> tuple[Floats, Floats]:
-        with torch.no_grad():
-            mean, std = self.tensor(torch.from_numpy(self.space.relax(codes)))
-        return mean.numpy(), std.numpy()
 
     def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self._check_fitted()

@@ -79,11 +79,6 @@ class NcpMlp(GradientPredictor):
             )
             self.models.append(model)
 
-    def _predict(self, codes: Codes) -> tuple[Floats, Floats]:
-        with torch.no_grad():
-            mean, std = self.tensor(torch.from_numpy(self.space.relax(codes)))
-        return mean.numpy(), std.numpy()
-
     def tensor(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See `GradientPredictor`. The std is the same for all codes: the published model knows none of its
         own, so it is the root mean square error on the data that chose the epoch.

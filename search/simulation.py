@@ -74,7 +74,7 @@ def simulate(
         searcher: as `search.make` gives it.
         objective: what answers; its costs are how long trainings take.
         workers: trainings at once.
-        seconds: when the clock stops; trainings that have not ended by then are not told.
+        seconds: when the clock stops; the search is not told of trainings that end later.
         budget: full trainings to begin, in all; shorter ones count as their share.
         resume: whether a code that is trained for longer continues where it stopped, and so takes the
             difference alone, as `halving` with checkpoints does; else it starts anew.

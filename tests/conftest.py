@@ -4,6 +4,7 @@ Fixtures (tests can't import each other, so what they share is here):
     program            the command `nasbench-mr` of these sources
     shared             the folder of published tables and photos, or None
     home               an empty NASBENCH_MR_HOME, for every test
+    read_only          makes the file system read-only for the rest of a test
     server             a file server on this machine, which can be told to misbehave
     tiny_release       the folder of a made-up release of two tasks, with seeds, a failed trial and curves
     published_release  the folder of the published tables as a release, or None
@@ -12,13 +13,15 @@ Fixtures (tests can't import each other, so what they share is here):
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +64,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("NASBENCH_MR_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what makes the file system read-only: from then on no file can be made."""
+    real = os.open
+
+    def refuse(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, flags, *arguments, **more)
+
+    return lambda: monkeypatch.setattr(os, "open", refuse)
 
 
 class FileServer(http.server.ThreadingHTTPServer):

@@ -534,7 +534,7 @@ def test_limits_are_numbers(bench: Benchmark, limit: object) -> None:
 
 
 def test_limits_mean_the_costs_of_the_code_whatever_a_table_says() -> None:
-    """As in searches, and in whatever order tasks are given: 3ddet's own column is no measure."""
+    """As in searches, and in whatever order tasks are given: 3ddet's own column does not count."""
     exact = cost.macs(CODES[:3])
     order = np.argsort(exact)
     columns: dict[str, Any] = {"codes": CODES[:3], "macs": exact[::-1] * 4, "params": [1, 2, 3]}

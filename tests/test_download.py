@@ -1,13 +1,13 @@
-"""`download`: what comes whole, what goes on, and what never appears under its name."""
+"""`download`: what comes whole, what resumes, and what never appears under its name."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -237,18 +237,11 @@ def test_a_full_disk(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_folder_that_can_not_be_written(
-    url: str, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, server: Any, tmp_path: Path, read_only: Callable[[], None]
 ) -> None:
     ready = tmp_path / "ready"
     ready.write_bytes(CONTENT)
-    real = os.open
-
-    def read_only(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
-        if flags & os.O_CREAT:
-            raise OSError(errno.EROFS, "Read-only file system")
-        return real(path, flags, *arguments, **more)
-
-    monkeypatch.setattr(os, "open", read_only)
+    read_only()
     with pytest.raises(StorageError, match="the file system is read-only; give a place"):
         download(url, tmp_path / "a", sha256=SHA256)
     assert download(url, ready, sha256=SHA256) == ready

@@ -226,7 +226,7 @@ HEADER = "layers,width,heads,bias,activation,acc\n"
         (HEADER + "2,128,,true,relu,50\n", OutOfSpaceError, "row 0: heads is None"),
         (HEADER + "2,128,4,true,relu,50\n2,128,4,true,relu,51\n", TableError, "the same trial"),
         ("layers,width,acc\n2,128,50\n", TableError, "there is no column 'heads'"),
-        ("i1,acc\n8,50\n", TableError, "there is no column 'code', nor layers, width, heads"),
+        ("i1,acc\n8,50\n", TableError, "no codes: expected a column 'code', or layers, width, heads"),
         ("code,acc\nlayers=2 width=128,50\n", OutOfSpaceError, "the mapping lacks heads"),
         (
             HEADER.replace("acc", "macs,acc") + "2,128,4,true,relu,7,50\n",

@@ -31,6 +31,13 @@ from nasbench_mr.errors import InvalidArgumentError, MissingExtraError
 #: A code that no table has.
 UNKNOWN = space.to_string(space.UPPER)
 
+
+@pytest.fixture(autouse=True)
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of its own, for files that are named without one."""
+    monkeypatch.chdir(tmp_path)
+
+
 # --- The command line ---------------------------------------------------------------------------------
 
 
@@ -81,11 +88,8 @@ def test_mistakes_are_told_in_the_words_of_the_command(
     command: str,
     message: str,
     tiny_release: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     words = command.replace("'", "").split()
     where = [] if words[0] == "build" else ["--release", str(tiny_release)]
     assert main([*words, *where]) == 2
@@ -126,10 +130,8 @@ def test_outputs_are_checked_before_the_work(
     message: str,
     tiny_release: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
     before = sorted(tmp_path.rglob("*"))
@@ -226,21 +228,15 @@ def test_an_import_asks_instead_of_guessing(
     columns: dict[str, list[object]],
     options: str,
     message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     status, out, err = own_import(own_csv(**columns), options, capsys)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert nasbench_mr.release.installed() == []
 
 
-def test_an_import_says_what_it_understood(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_import_says_what_it_understood(capsys: pytest.CaptureFixture[str]) -> None:
     content = own_csv(id=[1, 2, 3, 4], acc=ACC, error=LATENCY, seed=[1, 1, 2, 2], note=list("abcd"))
     options = "--objective acc --minimize error --unit acc=percent --unit error=ms --bounds error=0.5:"
     status, out, _ = own_import(content, options, capsys)
@@ -266,10 +262,7 @@ def test_an_import_says_what_it_understood(
     assert main(out.splitlines()[-1].split()[2:]) == 0
 
 
-def test_a_metric_called_error_is_no_failure_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_metric_called_error_is_no_failure_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert own_import(own_csv(error=LATENCY), "--minimize error", capsys)[0] == 0
     best = nasbench_mr.load("local").best("t", 1)[0]
     assert best.code == tuple(OWN_CODES[3].tolist())
@@ -297,11 +290,8 @@ MACS, PARAMS = cost.macs(OWN_CODES), cost.params(OWN_CODES)
 def test_costs_that_are_not_the_codes_are_refused_with_the_reason(
     columns: dict[str, np.ndarray],
     reason: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     content = own_csv(acc=ACC, **{name: values.tolist() for name, values in columns.items()})
     status, out, err = own_import(content, "", capsys)
     assert (status, out) == (2, "")
@@ -333,21 +323,15 @@ PLAIN = own_csv(acc=ACC)
 def test_a_table_is_read_in_any_form(
     content: str | bytes,
     name: str | bytes,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     assert own_import(content, "", capsys, name)[0] == 0
     bench = nasbench_mr.load("local")
     assert [m.name for m in bench.task("t").metrics] == ["acc"]
     assert [bench.query(code, "t")["acc"] for code in OWN_CODES] == ACC
 
 
-def test_an_index_without_a_name_is_left_out_and_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_index_without_a_name_is_left_out_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.DataFrame({"code": list(map(space.to_string, OWN_CODES)), "acc": ACC})
     frame.to_csv("once.csv")
     pd.read_csv("once.csv").to_csv("twice.csv")
@@ -364,10 +348,7 @@ def test_an_index_without_a_name_is_left_out_and_said(
     assert main(["import", "--task", "again", "twice.csv", "--ignore", "Unnamed: 0"]) == 0
 
 
-def test_codes_may_be_lists_in_parquet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_codes_may_be_lists_in_parquet(capsys: pytest.CaptureFixture[str]) -> None:
     pq.write_table(pa.table({"code": OWN_CODES.tolist(), "val acc": ACC}), "mine.parquet")
     assert main(["import", "--task", "t", "mine.parquet"]) == 0
     assert (
@@ -379,10 +360,7 @@ def test_codes_may_be_lists_in_parquet(
 # --- What an import makes of numbers ------------------------------------------------------------------
 
 
-def test_percent_signs_and_names_of_costs_tell_units(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_percent_signs_and_names_of_costs_tell_units(capsys: pytest.CaptureFixture[str]) -> None:
     columns = {"acc": [f"{value}%" for value in ACC], "GFLOPs": (MACS / 1e9).tolist(), "wd": [1, 2, 3, 4]}
     status, out, _ = own_import(own_csv(**columns), "--ignore wd", capsys)
     assert status == 0
@@ -399,10 +377,7 @@ def test_percent_signs_and_names_of_costs_tell_units(
     assert "there is no column 'width' to ignore" in own_import(own_csv(acc=ACC), "--ignore width", capsys)[2]
 
 
-def test_a_task_takes_the_same_options_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_task_takes_the_same_options_again(capsys: pytest.CaptureFixture[str]) -> None:
     options = "--minimize latency --unit latency=ms --bounds latency=0:"
     first, *rest = own_csv(latency=LATENCY).splitlines()
     assert own_import("\n".join([first, *rest[:3]]), options, capsys)[0] == 0
@@ -417,19 +392,13 @@ def test_a_task_takes_the_same_options_again(
     assert (status, "'t' is a known task" in err) == (2, True)
 
 
-def test_percent_signs_go_into_a_task_in_percent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_percent_signs_go_into_a_task_in_percent(capsys: pytest.CaptureFixture[str]) -> None:
     assert own_import(own_csv(mIoU=[f"{value} %" for value in ACC]), "--task seg", capsys)[0] == 0
     bench = nasbench_mr.load("local")
     assert [bench.query(code, "seg")["mIoU"] for code in OWN_CODES] == ACC
 
 
-def test_a_name_of_a_column_moves_no_cursor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_name_of_a_column_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = own_import(own_csv(**{"acc\x1b[2J": ACC, "no\x07te": list("abcd")}), "", capsys)
     assert status == 0
     assert not {"\x1b", "\x07"} & set(out)
@@ -457,11 +426,8 @@ def test_values_out_of_a_known_range_are_refused_with_the_factor(
     column: str,
     values: list[object],
     message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     assert message in own_import(own_csv(**{column: values}), f"--task {task}", capsys)[2]
 
 
@@ -469,37 +435,25 @@ def test_values_out_of_a_known_range_are_refused_with_the_factor(
     "name",
     ["err", "valError", "top1_err", "loss", "latency", "lat_ms", "inferenceTime", "perplexity", "energy_mj"],
 )
-def test_no_such_name_is_maximised_in_silence(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_no_such_name_is_maximised_in_silence(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = own_import(own_csv(**{name: LATENCY}), "", capsys)
     assert status == 2
     assert f"is less or more of {name!r} better? Say --minimize" in err
 
 
-def test_a_cell_at_chance_is_no_fraction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cell_at_chance_is_no_fraction(capsys: pytest.CaptureFixture[str]) -> None:
     # 0.83 percent of 120 classes is what guessing gives.
-    monkeypatch.chdir(tmp_path)
     content = f"code,Acc\n{nasbench201.to_string([1] * 6)},0.8333\n"
     assert own_import(content, "--task nas-bench-201", capsys)[0] == 0
 
 
-def test_an_unknown_result_is_named_as_such(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_unknown_result_is_named_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = own_import(own_csv(acc=[75.5, "NA", 70.0, 65.5]), "", capsys)
     assert status == 2
     assert "row 1: acc is empty; leave the row out, or add a column status" in err
 
 
-def test_cells_without_costs_have_those_of_the_formula(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_cells_without_costs_have_those_of_the_formula(capsys: pytest.CaptureFixture[str]) -> None:
     cells = nasbench201.sample(30, seed=1)
     lines = [f"{nasbench201.to_string(cell)},{50 + k}" for k, cell in enumerate(cells)]
     assert own_import("\n".join(["code,acc", *lines]), "", capsys)[0] == 0
@@ -540,10 +494,7 @@ def costless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "verify",
     ],
 )
-def test_unknown_costs_stop_nothing_without_limits(
-    words: str, costless: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_unknown_costs_stop_nothing_without_limits(words: str, costless: str) -> None:
     split = words.replace("RELEASE", costless).split()
     if split[0] in ("card", "verify"):
         split.append(costless)
@@ -581,10 +532,7 @@ def test_limits_on_unknown_costs_are_refused_by_name(
 # --- What is told of a metric -------------------------------------------------------------------------
 
 
-def test_no_latency_below_zero_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_no_latency_below_zero_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     codes = space.sample(40, seed=0)
     lines = [
         f"{space.to_string(code)},{macs / 1e10}" for code, macs in zip(codes, cost.macs(codes), strict=True)
@@ -596,10 +544,7 @@ def test_no_latency_below_zero_is_told(
     assert json.loads(capsys.readouterr().out)["tasks"][0]["predicted"] >= 0
 
 
-def test_a_network_for_no_one_knows_what_is_not_exported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_network_for_no_one_knows_what_is_not_exported(capsys: pytest.CaptureFixture[str]) -> None:
     assert own_import(own_csv(acc=ACC), "", capsys)[0] == 0
     assert main(["search", "t", "--release", "local", "--export", "net.py"]) == 2
     err = capsys.readouterr().err
@@ -623,10 +568,7 @@ def test_a_network_for_no_one_knows_what_is_not_exported(
         ),
     ],
 )
-def test_what_may_take_seconds_has_a_line(
-    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_what_may_take_seconds_has_a_line(words: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.csv").write_text(own_csv(acc=ACC))
     lines: list[str] = []
 

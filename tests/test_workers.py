@@ -49,7 +49,7 @@ def finish(engine: engines.Engine, trials: list[Trial]) -> list[Outcome]:
 
 
 def gone(process: int, tries: int = 1000) -> bool:
-    """Wait until a process that is no child of this one has ended."""
+    """Wait until a process that is not a child of this one has ended."""
     for _ in range(tries + 1):
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
@@ -448,7 +448,7 @@ def test_ray_runs_the_same_trials_and_survives_what_local_does(cluster: object, 
     same = [*space.NAMES, "seed", "top1", "top5", "macs", "status", "train_seconds"]
     assert frame[same].equals(tables["local"][same])
     errors = {seed: set(frame[frame.seed == seed].error) for seed in seeds}
-    assert errors[fake_trainers.CORRUPT] == {"DatasetError: photo.jpg is no image: broken data stream"}
+    assert errors[fake_trainers.CORRUPT] == {"DatasetError: photo.jpg is not an image: broken data stream"}
     assert errors[fake_trainers.HANGS_IN_C] == {"ran past its time limit of 1 s and was killed"}
     [died] = errors[fake_trainers.KILLED]
     assert "the worker or its node died" in died

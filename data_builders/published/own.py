@@ -445,7 +445,7 @@ def _need_code(arrow: pa.Table, space_name: str | None) -> None:
             "; codes of another space need its description (--space FILE.toml)" if space_name is None else ""
         )
         raise TableError(
-            f"there is no column 'code', nor {', '.join(wanted)}; it has {', '.join(names)}{other}"
+            f"no codes: expected a column 'code', or {', '.join(wanted)}; it has {', '.join(names)}{other}"
         )
 
 
@@ -487,7 +487,7 @@ def _new_task(
     Args:
         percent: columns whose cells have percent signs.
         back: names in the file, of columns that are kept under other names.
-        reserved: names of columns that are no metrics.
+        reserved: names of columns that are not metrics.
     """
     names = _metrics(arrow, reserved)
     shown = {name: back.get(name, name) for name in names}

@@ -73,13 +73,7 @@ class BuildCommand(command.Command):
             metavar="DIR",
             help="a folder, or a URI such as s3://bucket/folder",
         )
-        add("--engine", default="local", metavar="E", help="local (default) or ray")
-        add(
-            "--workers",
-            type=command.whole,
-            metavar="N",
-            help="trials at once (default: as many as there is room for)",
-        )
+        command.add_engine(parser, "trials at once (default: as many as there is room for)")
         add(
             "--address",
             metavar="A",

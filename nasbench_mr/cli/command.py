@@ -195,6 +195,12 @@ def tasks_of(args: argparse.Namespace) -> list[str]:
     return list(args.tasks)
 
 
+def add_engine(parser: argparse.ArgumentParser, workers: str, default: int | None = None) -> None:
+    """Add --engine and --workers, whose help is `workers`."""
+    parser.add_argument("--engine", default="local", metavar="E", help="local (default) or ray")
+    parser.add_argument("--workers", type=whole, default=default, metavar="N", help=workers)
+
+
 def add_release(parser: argparse.ArgumentParser) -> None:
     """Add --release."""
     parser.add_argument(

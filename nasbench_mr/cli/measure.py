@@ -67,14 +67,7 @@ class MeasureCommand(command.Command):
         add("--out", type=command.folder_to_write, metavar="DIR", help="where measurements are kept")
         add("--label", metavar="L", help="what the table is called (default: cpu or cuda)")
         add("--install", metavar="NAME@VERSION", help="make and install a release of all tables in --out")
-        add(
-            "--workers",
-            type=command.whole,
-            default=1,
-            metavar="N",
-            help="processes that measure at once (default 1)",
-        )
-        add("--engine", default="local", metavar="E", help="local (default) or ray")
+        command.add_engine(parser, "processes that measure at once (default 1)", 1)
         add("--address", metavar="A", help="ray: the cluster's address")
         add(
             "--check",

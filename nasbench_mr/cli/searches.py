@@ -513,8 +513,7 @@ class CompareCommand(command.Command):
             help="codes asked for at a time (default 1)",
         )
         add("--source", default="table", metavar="S", help="table (default) or surrogate")
-        add("--engine", default="local", metavar="E", help="local (default) or ray")
-        add("--workers", type=command.whole, metavar="N", help="processes (default: one for each core)")
+        command.add_engine(parser, "processes (default: one for each core)")
         add("--out", type=command.folder_to_write, metavar="FOLDER", help="keep the results there")
         add(
             "--reference",

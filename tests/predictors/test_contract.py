@@ -131,7 +131,7 @@ def test_a_saved_one_of_ones_own_stays_of_its_class(tmp_path: Path, monkeypatch:
     loaded = predictors.load(tmp_path / "model.npz")
     assert type(loaded) is Shifted
     np.testing.assert_array_equal(loaded.predict(codes), model.predict(codes))
-    # A file is no reason to import what it names.
+    # A file must not have what it names imported.
     monkeypatch.delitem(sys.modules, "mine")
     with pytest.raises(InvalidArgumentError, match=r"is of 'mine\.Shifted': import mine first"):
         predictors.load(tmp_path / "model.npz")

@@ -55,10 +55,6 @@ class Linear(GradientPredictor):
             x = (x - low) / (high - low)
         return x @ self.weights.T, x @ self.doubts.T + 0.01
 
-    def _predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, std = self.tensor(torch.from_numpy(self.space.relax(codes)))
-        return mean.numpy(), std.numpy()
-
     def _fit(self, codes: Any, values: Any) -> None: ...
     def _state(self) -> Any: ...
     def _restore(self, state: Any) -> None: ...

@@ -70,7 +70,7 @@ def faulty(code: tuple[int, ...], recipe: Any, seed: int = 0, device: Any = None
     noting(code, recipe, seed, data=options["data"])
     result = instant(code, recipe, seed)
     if seed == CORRUPT:
-        raise DatasetError("photo.jpg is no image:\n  broken data stream")
+        raise DatasetError("photo.jpg is not an image:\n  broken data stream")
     if seed == DIVERGED:
         return _result("diverged", "the loss is nan in epoch 1", {"top1": float("nan")}, {}, 1.0, "fake")
     if seed == MEMORY:

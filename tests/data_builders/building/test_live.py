@@ -74,7 +74,7 @@ def test_a_full_disk_is_no_bad_code_and_the_search_goes_on_when_there_is_space(t
 
 
 def test_unreadable_data_are_no_bad_code_either(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"photo\.jpg is no image.*rerun the search to resume"):
+    with pytest.raises(DatasetError, match=r"photo\.jpg is not an image.*rerun the search to resume"):
         make(tmp_path, "faulty", seed=fake_trainers.CORRUPT).evaluate(CODES[:1])
     assert make(tmp_path, seed=1).evaluate(CODES[:1]).tolist() == [fake_trainers.top1(tuple(CODES[0]), 1)]
 

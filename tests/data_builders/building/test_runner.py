@@ -154,7 +154,7 @@ def table_of_parts(out: Path) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize(
     ("seed", "status", "error"),
     [
-        (fake_trainers.CORRUPT, "failed", "DatasetError: photo.jpg is no image: broken data stream"),
+        (fake_trainers.CORRUPT, "failed", "DatasetError: photo.jpg is not an image: broken data stream"),
         (fake_trainers.DIVERGED, "diverged", "the loss is nan in epoch 1"),
         (fake_trainers.MEMORY, "failed", "out of memory: OutOfMemoryError: CUDA out of memory. Tried"),
         (fake_trainers.HANGS, "failed", "ran past its time limit of 0.5 s and was killed"),
@@ -249,7 +249,7 @@ def test_trials_without_space_are_rows_cost_no_retry_and_wait_for_the_next_run(t
 
 def test_trials_without_their_data_are_tried_again_by_the_next_run(tmp_path: Path) -> None:
     seeds = [fake_trainers.CORRUPT, fake_trainers.OK]
-    error = "DatasetError: photo.jpg is no image: broken data stream"
+    error = "DatasetError: photo.jpg is not an image: broken data stream"
     for attempts in (2, 4):
         report = run(tmp_path, "faulty", 1, seeds, retries=1, workers=1)
         assert [o.error for o in report.failures] == [error]

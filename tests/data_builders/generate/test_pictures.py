@@ -87,7 +87,7 @@ def test_a_filled_figure_is_labelled_exactly() -> None:
     canvas = make_cityscapes._Canvas(np.random.default_rng(0), (40, 80))
     canvas.fill("sky", np.zeros(3), [(0, 0), (80, 0), (80, 40), (0, 40)])
     canvas.fill("car", np.ones(3), [(10, 5), (10, 14), (29, 14), (29, 5)])
-    # What lies outside of the image is no trouble.
+    # What lies outside of the image does no harm.
     canvas.fill("car", np.ones(3), [(-50, -9), (-50, -2), (-20, -3)])
     expected = np.zeros((40, 80), np.uint8)
     expected[5:15, 10:30] = 1

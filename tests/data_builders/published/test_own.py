@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -34,20 +32,7 @@ from nasbench_mr.errors import (
     UnknownTaskError,
 )
 
-
-@pytest.fixture(autouse=True)
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a working folder of its own, for files that are named without one."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def snapshot(home: Path) -> dict[str, bytes]:
-    """Every installed file."""
-    root = home / "releases"
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+Snapshot = Callable[[], dict[str, bytes]]
 
 
 # --- Tables of the user's own -------------------------------------------------------------------------
@@ -212,14 +197,14 @@ def test_names_that_are_almost_the_same_are_one_tasks() -> None:
         published.import_table(save(own()), "cityscapes")
 
 
-def test_every_import_is_a_new_version(tiny_release: Path, home: Path) -> None:
+def test_every_import_is_a_new_version(tiny_release: Path, snapshot: Snapshot) -> None:
     first = published.import_table(save(own()), "mine")
-    before = snapshot(home)
+    before = snapshot()
     second = published.import_table(save(own(acc=[9.0] * 6)), "mine", replace_trials=True)
     third = published.import_table(save(own(acc=[8.0] * 6)), "other")
     assert [r.version for r in (first, second, third)] == [f"1.0.0-local.{k}" for k in (1, 2, 3)]
     assert list(third.tasks) == ["mine", "other"]
-    assert {k: v for k, v in snapshot(home).items() if k in before} == before
+    assert {k: v for k, v in snapshot().items() if k in before} == before
     assert nasbench_mr.load("local").query(CODES[0], "mine")["acc"] == 9.0
     tiny = release.install(tiny_release)
     into = published.import_table(save(own()), "mine", into="tiny")
@@ -231,31 +216,20 @@ def test_every_import_is_a_new_version(tiny_release: Path, home: Path) -> None:
     assert (again.version, list(again.tasks)) == ("1.0.0-local.4", ["mine", "more"])
 
 
-@pytest.mark.parametrize("full", [True, False])
 def test_what_can_not_be_written_changes_nothing(
-    full: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+    unwritable: tuple[Callable[[], None], str],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    snapshot: Snapshot,
 ) -> None:
     published.import_table(save(own()), "mine")
-    before = snapshot(home)
-    real = os.open
-
-    def no_space(*arguments: object, **more: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    def read_only(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
-        if flags & os.O_CREAT:
-            raise OSError(errno.EROFS, "Read-only file system")
-        return real(path, flags, *arguments, **more)
-
-    if full:
-        monkeypatch.setattr(pq, "write_table", no_space)
-    else:
-        monkeypatch.setattr(os, "open", read_only)
-    message = "the disk is full; free some space" if full else "read-only; give a place"
+    before = snapshot()
+    fail, message = unwritable
+    fail()
     with pytest.raises(StorageError, match=message):
         published.import_table("mine.csv", "other")
     monkeypatch.undo()
-    assert snapshot(home) == before
+    assert snapshot() == before
     assert [p.name for p in (home / "releases" / "local").iterdir()] == ["1.0.0-local.1"]
 
 
@@ -284,7 +258,7 @@ def put(row: int, column: str, value: Any) -> pd.DataFrame:
 TWICE = pd.concat([own(), own()[2:3]], ignore_index=True)
 WRONG: dict[str, tuple[pd.DataFrame, type[NasbenchMRError], str]] = {
     "no b2": (own(b2=None), TableError, r"no column 'b2'; expected i1, .*, o1, or one column 'code'"),
-    "no code": (own()[["acc"]], TableError, r"there is no column 'code', nor i1, .*, o1; it has acc"),
+    "no code": (own()[["acc"]], TableError, r"no codes: expected a column 'code', or i1, .*, o1; it has acc"),
     "no metric": (own(acc=None), TableError, "there is no metric"),
     "no rows": (own()[:0], TableError, "it has no rows"),
     "a name in other case": (own(Seed=0), TableError, "no column may be called 'Seed': did you mean 'seed'"),
@@ -344,13 +318,13 @@ WRONG: dict[str, tuple[pd.DataFrame, type[NasbenchMRError], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_table_that_is_wrong_changes_nothing(name: str, home: Path) -> None:
+def test_a_table_that_is_wrong_changes_nothing(name: str, snapshot: Snapshot) -> None:
     frame, error, message = WRONG[name]
     published.import_table(save(own(), "good.csv"), "good")
-    before = snapshot(home)
+    before = snapshot()
     with pytest.raises(error, match=rf"^mine\.csv: .*{message}"):
         published.import_table(save(frame), "mine")
-    assert snapshot(home) == before
+    assert snapshot() == before
     assert nasbench_mr.load("local").query(CODES[2], "good")["acc"] == 3.5
 
 
@@ -374,14 +348,14 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_table_changes_nothing(name: str, home: Path) -> None:
+def test_a_file_that_is_no_table_changes_nothing(name: str, snapshot: Snapshot) -> None:
     content, message = FILES[name]
     published.import_table(save(own(), "good.csv"), "good")
-    before = snapshot(home)
+    before = snapshot()
     Path("mine.csv").write_bytes(content)
     with pytest.raises(TableError, match=rf"^mine\.csv:? {message}"):
         published.import_table("mine.csv", "mine")
-    assert snapshot(home) == before
+    assert snapshot() == before
 
 
 @pytest.mark.parametrize("start", ["\ufeff", ""])
@@ -392,9 +366,9 @@ def test_a_csv_from_a_spreadsheet(start: str, end: str) -> None:
     assert nasbench_mr.load("local").query(CODES[0], "mine")["acc"] == 1.5
 
 
-def test_a_parquet_file_that_is_wrong_changes_nothing(home: Path) -> None:
+def test_a_parquet_file_that_is_wrong_changes_nothing(snapshot: Snapshot) -> None:
     published.import_table(save(own(), "good.csv"), "good")
-    before = snapshot(home)
+    before = snapshot()
     arrow = pa.Table.from_pandas(own(status="ok"))
     names = arrow.column_names
 
@@ -429,7 +403,7 @@ def test_a_parquet_file_that_is_wrong_changes_nothing(home: Path) -> None:
         Path("mine.parquet").write_bytes(data[:size])
         with pytest.raises(TableError, match=r"^mine\.parquet is not a complete Parquet file"):
             published.import_table("mine.parquet", "mine")
-    assert snapshot(home) == before
+    assert snapshot() == before
 
 
 def test_a_known_task_has_its_columns() -> None:

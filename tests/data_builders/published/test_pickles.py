@@ -143,12 +143,6 @@ def test_any_array_reads_back(array: Any, protocol: int, order: Any) -> None:
 TRACE = "plain-pickle-trace"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 class _Reduced:
     """Pickles as the call of a function."""
 
@@ -195,12 +189,12 @@ CALLS = {
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("name", CALLS)
-def test_a_pickle_that_calls_something_is_refused(name: str, protocol: int, folder: Path) -> None:
+def test_a_pickle_that_calls_something_is_refused(name: str, protocol: int, outside: Path) -> None:
     data = pickle.dumps(CALLS[name], protocol)
     with pytest.raises(REFUSED) as caught:
         plain_pickle.loads(data, "a.pkl")
     assert str(caught.value).startswith("a.pkl: ")
-    assert list(folder.iterdir()) == []
+    assert list(outside.iterdir()) == []
 
 
 UNSAFE = {
@@ -250,14 +244,14 @@ UNSAFE = {
 @pytest.mark.parametrize("name", UNSAFE)
 @pytest.mark.parametrize("protocol", [b"", b"\x80\x02", b"\x80\x05"])
 def test_an_operation_that_plain_data_does_not_need_is_refused(
-    name: str, protocol: bytes, folder: Path
+    name: str, protocol: bytes, outside: Path
 ) -> None:
     with pytest.raises(REFUSED, match=r"^the pickle: "):
         plain_pickle.loads(protocol + UNSAFE[name] + b".")
-    assert list(folder.iterdir()) == []
+    assert list(outside.iterdir()) == []
 
 
-def test_what_an_extension_registers_is_not_followed(folder: Path) -> None:
+def test_what_an_extension_registers_is_not_followed(outside: Path) -> None:
     copyreg.add_extension("os", "system", 200)
     try:
         data = b"\x80\x02\x82\xc8" + string(COMMAND) + b"\x85R."
@@ -265,7 +259,7 @@ def test_what_an_extension_registers_is_not_followed(folder: Path) -> None:
             plain_pickle.loads(data)
     finally:
         copyreg.remove_extension("os", "system", 200)
-    assert list(folder.iterdir()) == []
+    assert list(outside.iterdir()) == []
 
 
 MALFORMED = {
@@ -405,7 +399,7 @@ edit = st.tuples(
 @given(st.sampled_from(SAMPLES), st.lists(edit, min_size=1, max_size=6))
 @example(UNSAFE["REDUCE"] + b".", [("put", 0, ord("c"))])
 def test_an_altered_pickle_is_plain_or_refused(
-    folder: Path, sample: bytes, edits: list[tuple[str, int, int]]
+    outside: Path, sample: bytes, edits: list[tuple[str, int, int]]
 ) -> None:
     data = bytearray(sample)
     for kind, place, value in edits:
@@ -422,7 +416,7 @@ def test_an_altered_pickle_is_plain_or_refused(
             case "repeat":
                 data[at:at] = data[at : at + value % 16]
     admitted(bytes(data))
-    assert list(folder.iterdir()) == []
+    assert list(outside.iterdir()) == []
 
 
 @given(st.lists(st.sampled_from(OPERATIONS) | st.integers(0, 255), max_size=40).map(bytes))
@@ -431,10 +425,10 @@ def test_any_bytes_are_plain_or_refused(data: bytes) -> None:
     admitted(data)
 
 
-def test_every_single_bit(folder: Path) -> None:
+def test_every_single_bit(outside: Path) -> None:
     sample = pickle.dumps([{"embedding": ARRAYS[0][:4], "top1": 76.09}], 4)
     for bit in range(8 * len(sample)):
         data = bytearray(sample)
         data[bit // 8] ^= 1 << bit % 8
         admitted(bytes(data))
-    assert list(folder.iterdir()) == []
+    assert list(outside.iterdir()) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import pickle
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
@@ -48,13 +46,7 @@ SUMMARY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a working folder of its own, for files that are named without one."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+Snapshot = Callable[[], dict[str, bytes]]
 
 
 # --- Published files, made up -------------------------------------------------------------------------
@@ -162,12 +154,6 @@ def imported(
     folder = made_up(tmp_path / "upstream", published.SETTINGS)
     pin(folder, monkeypatch)
     return folder, nasbench_mr.load(published.import_release(folder).path)
-
-
-def snapshot(home: Path) -> dict[str, bytes]:
-    """Every installed file."""
-    root = home / "releases"
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 # --- What an import has -------------------------------------------------------------------------------
@@ -364,14 +350,14 @@ def test_without_the_list_strata_are_unknown(upstream: Path) -> None:
 
 
 def test_the_same_files_are_imported_once(
-    upstream: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    upstream: Path, monkeypatch: pytest.MonkeyPatch, snapshot: Snapshot
 ) -> None:
     first = published.import_release(upstream)
-    before = snapshot(home)
+    before = snapshot()
     monkeypatch.setattr(release, "create", None)  # would fail
     again = published.import_release(upstream)
     assert again == first
-    assert snapshot(home) == before
+    assert snapshot() == before
 
 
 def test_a_damaged_release_is_noticed(upstream: Path) -> None:
@@ -388,16 +374,18 @@ def test_a_damaged_release_is_noticed(upstream: Path) -> None:
     release.verify(published.import_release(upstream))
 
 
-def test_a_version_1_from_elsewhere_stays(upstream: Path, tiny_release: Path, home: Path) -> None:
+def test_a_version_1_from_elsewhere_stays(
+    upstream: Path, tiny_release: Path, home: Path, snapshot: Snapshot
+) -> None:
     place = home / "releases" / "nasbench-mr" / "1.0.0"
     place.parent.mkdir(parents=True)
     shutil.copytree(tiny_release, place)
     manifest = (place / release.MANIFEST).read_text().replace('"name": "tiny"', '"name": "nasbench-mr"')
     (place / release.MANIFEST).write_text(manifest)
-    before = snapshot(home)
+    before = snapshot()
     with pytest.raises(ReleaseError, match="with other content; nothing was changed"):
         published.import_release(upstream)
-    assert snapshot(home) == before
+    assert snapshot() == before
 
 
 def test_other_content_is_refused_unless_it_is_wanted(upstream: Path) -> None:
@@ -494,17 +482,17 @@ ALTERED: dict[str, tuple[Callable[[list[Any]], object], type[NasbenchMRError], s
 
 
 @pytest.mark.parametrize("name", ALTERED)
-def test_a_row_that_is_wrong_is_named(name: str, upstream: Path, home: Path) -> None:
+def test_a_row_that_is_wrong_is_named(name: str, upstream: Path, snapshot: Snapshot) -> None:
     alter, error, message = ALTERED[name]
     drop(upstream, *(s for s in published.SETTINGS if s != "seg"))
     published.import_release(upstream)
-    before = snapshot(home)
+    before = snapshot()
     rows = read(upstream, "seg")
     alter(rows)
     write(upstream, "seg", rows)
     with pytest.raises(error, match=rf"data/seg/trainval\.pkl: {message}"):
         published.import_release(upstream, check=False)
-    assert snapshot(home) == before
+    assert snapshot() == before
 
 
 @pytest.mark.parametrize(
@@ -566,42 +554,32 @@ class _Command:
     ],
 )
 def test_a_file_that_is_no_table_does_nothing(
-    content: bytes, error: type[NasbenchMRError], upstream: Path, outside: Path, home: Path
+    content: bytes, error: type[NasbenchMRError], upstream: Path, outside: Path, snapshot: Snapshot
 ) -> None:
     published.import_release(upstream)
-    before = snapshot(home)
+    before = snapshot()
     (upstream / "data" / "seg" / "trainval.pkl").write_bytes(content)
     with pytest.raises(IntegrityError):
         published.import_release(upstream)
     with pytest.raises(error, match=r"seg/trainval\.pkl: "):
         published.import_release(upstream, check=False)
     assert list(outside.iterdir()) == []
-    assert snapshot(home) == before
+    assert snapshot() == before
 
 
-@pytest.mark.parametrize("full", [True, False])
 def test_what_can_not_be_written_changes_nothing(
-    full: bool, upstream: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    unwritable: tuple[Callable[[], None], str],
+    upstream: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    snapshot: Snapshot,
 ) -> None:
     part = shutil.copytree(upstream, upstream.parent / "part")
     drop(part, "seg")
     published.import_release(part)
-    before = snapshot(home)
-    real = os.open
-
-    def no_space(*arguments: object, **more: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    def read_only(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
-        if flags & os.O_CREAT:
-            raise OSError(errno.EROFS, "Read-only file system")
-        return real(path, flags, *arguments, **more)
-
-    if full:
-        monkeypatch.setattr(pq, "write_table", no_space)
-    else:
-        monkeypatch.setattr(os, "open", read_only)
-    message = "the disk is full; free some space" if full else "read-only; give a place"
+    before = snapshot()
+    fail, message = unwritable
+    fail()
     with pytest.raises(StorageError, match=message):
         published.import_release(upstream)
     monkeypatch.undo()

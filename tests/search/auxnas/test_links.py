@@ -34,7 +34,7 @@ def staged(backbone: str, outputs: int, seed: int = 0, dense: bool = True, **opt
 
 
 def trained(network: nn.Module, steps: int = 2) -> nn.Module:
-    """Return the network after a few steps, so that links and norms are no longer what they started as."""
+    """Return the network after a few steps, so that links and norms differ from their start."""
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(0)
     network.train()
