@@ -124,7 +124,14 @@ def options(description: str | None, name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def kept(folder: Path, name: str, work: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def done(keep: Path, out: Path, works: Iterable[tuple[str, Callable[[], pd.DataFrame]]]) -> pd.DataFrame:
+    """Return the rows of all parts, by name those kept or else the work's; write them to `out`."""
+    frame = pd.concat([_kept(keep, name, work) for name, work in works], ignore_index=True)
+    evaluation.write(frame.assign(**_versions()), out)
+    return frame
+
+
+def _kept(folder: Path, name: str, work: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """Return a part's rows: those kept in the folder, or else the work's, which are kept there."""
     path = folder / f"{name}.parquet"
     if not path.is_file():
@@ -134,7 +141,7 @@ def kept(folder: Path, name: str, work: Callable[[], pd.DataFrame]) -> pd.DataFr
     return pd.read_parquet(path)
 
 
-def versions() -> dict[str, str | int]:
+def _versions() -> dict[str, str | int]:
     """Return what numbers depend on beside seeds, as columns of an experiment's rows."""
     import torch
 

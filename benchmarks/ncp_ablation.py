@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, kept, options, report, tables, versions
+from common import Figure, done, options, report, tables
 
 import nasbench_mr
 from nasbench_mr import cost, predictors, search, space
 from nasbench_mr.benchmark import Benchmark
-from nasbench_mr.predictors.evaluation import gather, write
+from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
 
 #: One setting changed at a time; the first is as published.
@@ -51,16 +51,13 @@ def main() -> None:
     parser.add_argument("--splits", type=int, nargs="+", default=range(5), metavar="K")
     parser.add_argument("--tasks", nargs="+", metavar="T", help="(default: all)")
     args = parser.parse_args()
-    frame = pd.concat(
-        [
-            kept(args.keep, f"{split}-{task}", partial(part, bench, split, task))
-            for split in args.splits
-            for bench, task in every_task()
-            if args.tasks is None or task in args.tasks
-        ],
-        ignore_index=True,
+    works = (
+        (f"{split}-{task}", partial(part, bench, split, task))
+        for split in args.splits
+        for bench, task in every_task()
+        if args.tasks is None or task in args.tasks
     )
-    write(frame.assign(**versions()), args.out)
+    frame = done(args.keep, args.out, works)
     report(
         f"The published loop's settings: {frame['task'].nunique()} tasks, {frame['split'].nunique()} splits",
         figures(frame),

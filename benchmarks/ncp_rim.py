@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common import REPOSITORY, Figure, kept, options, published_release, report, versions
+from common import REPOSITORY, Figure, done, options, published_release, report
 
 import nasbench_mr
 from nasbench_mr import cost, plot, predictors, search, space
 from nasbench_mr.arrays import Codes, Floats, Ints
 from nasbench_mr.domain import Domain
 from nasbench_mr.predictors.base import Predictor
-from nasbench_mr.predictors.evaluation import Data, gather, write
+from nasbench_mr.predictors.evaluation import Data, gather
 from nasbench_mr.search.comparison import holm
 
 LIMITS = (1e9, 2e9, 4e9)
@@ -51,12 +51,12 @@ def main() -> None:
     bench = nasbench_mr.load(published_release())
     names = [task for task in bench.tasks if bench.task(task).space == space.NAME]
     data = gather(bench, names)
-    parts = [(split, task) for task in args.tasks or names for split in args.splits]
-    frame = pd.concat(
-        [kept(args.keep, f"{s}-{t}", partial(part, data, s, t, args.keep / "models")) for s, t in parts],
-        ignore_index=True,
+    works = (
+        (f"{split}-{task}", partial(part, data, split, task, args.keep / "models"))
+        for task in args.tasks or names
+        for split in args.splits
     )
-    write(frame.assign(**versions()), args.out)
+    frame = done(args.keep, args.out, works)
     splits = frame["split"].nunique()
     report(f"NCP and the rim: {frame['task'].nunique()} tasks, 3 limits, {splits} splits", figures(frame))
     plot.save(drawn(frame), args.figure)

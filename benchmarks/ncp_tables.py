@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from common import kept, options, tables, versions
+from common import done, options, tables
 
 from nasbench_mr import cost, predictors, search, space
 from nasbench_mr.cli.command import format_table
 from nasbench_mr.predictors.base import Predictor
-from nasbench_mr.predictors.evaluation import Data, gather, write
+from nasbench_mr.predictors.evaluation import Data, gather
 
 KINDS = ("single", "joint", "length", "reference")
 LIMITS = (1e9, 2e9, 4e9)
@@ -66,15 +66,12 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     args = parser.parse_args()
     data = gather(tables())
-    frame = pd.concat(
-        [
-            kept(args.keep, f"{seed}-{kind}", partial(part, data, seed, kind, args.keep / "models"))
-            for seed in args.seeds
-            for kind in args.kinds
-        ],
-        ignore_index=True,
+    works = (
+        (f"{seed}-{kind}", partial(part, data, seed, kind, args.keep / "models"))
+        for seed in args.seeds
+        for kind in args.kinds
     )
-    write(frame.assign(**versions()), args.out)
+    frame = done(args.keep, args.out, works)
     for title, table in views(frame).items():
         print(f"\n## {title}\n\n{format_table(table)}", flush=True)
 

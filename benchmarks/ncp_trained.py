@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, kept, options, report, versions
+from common import Figure, done, options, report
 from ncp_rim import RIVALS, rival
 
 import nasbench_mr
@@ -32,7 +32,7 @@ from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Trial
 from nasbench_mr.domain import Domain
-from nasbench_mr.predictors.evaluation import gather, write
+from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
 
 PARTS = ("rivals", "live", "rounds")
@@ -71,8 +71,7 @@ def main() -> None:
             works[f"{only}-{task}-{share}-{count}"] = partial(
                 {"rivals": rivals, "rounds": rounds}[only], trials
             )
-        frame = pd.concat([kept(args.keep, name, work) for name, work in works.items()], ignore_index=True)
-        write(frame.assign(**versions()), args.out.with_name(f"ncp_trained_{only}.parquet"))
+        frame = done(args.keep, args.out.with_name(f"ncp_trained_{only}.parquet"), works.items())
         report(f"Trained: {only}", figures(frame, only))
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, kept, options, report, tables, versions
+from common import Figure, done, options, report, tables
 
 from nasbench_mr import predictors
 from nasbench_mr.arrays import Floats, Ints
-from nasbench_mr.predictors.evaluation import Data, gather, make_split, scores, write
+from nasbench_mr.predictors.evaluation import Data, gather, make_split, scores
 from nasbench_mr.search.comparison import holm
 
 #: What is tuned, the default first; `ridge` and the kernel of `gp` tune themselves by marginal likelihood.
@@ -41,15 +41,12 @@ def main() -> None:
     parser.add_argument("--predictors", nargs="+", choices=[*GRIDS], default=[*GRIDS])
     args = parser.parse_args()
     data = gather(tables())
-    frame = pd.concat(
-        [
-            kept(args.keep, f"{split}-{name}", partial(part, data, split, name))
-            for split in args.splits
-            for name in args.predictors
-        ],
-        ignore_index=True,
+    works = (
+        (f"{split}-{name}", partial(part, data, split, name))
+        for split in args.splits
+        for name in args.predictors
     )
-    write(frame.assign(**versions()), args.out)
+    frame = done(args.keep, args.out, works)
     report(
         f"Predictors alike: {frame['task'].nunique()} tasks, {frame['split'].nunique()} splits",
         figures(frame),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr.errors import InvalidArgumentError
@@ -105,6 +106,16 @@ def seed(value: object) -> int:
     if number > MAX_SEED:
         raise InvalidArgumentError(f"seed is {number}; expected an integer from 0 to 2^63 - 1")
     return number
+
+
+def seeds(given: int | Iterable[int]) -> list[int]:
+    """Return the seeds given, or so many from 0 on, at least one; tables have 31 bits for each."""
+    if not isinstance(given, Iterable):
+        return list(range(at_least(1, "seeds", given)))
+    listed = [at_least(0, "a seed", each) for each in given]
+    if not listed or max(listed) >= 2**31:
+        raise InvalidArgumentError(f"seeds are {given}; expected at least one, each from 0 to 2^31 - 1")
+    return listed
 
 
 def short_seed(number: int) -> int:

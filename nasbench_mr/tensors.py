@@ -20,11 +20,11 @@ from nasbench_mr.extras import requires
 with requires("search", "nasbench_mr.tensors"):
     from torch import Tensor, nn
 
-Path = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 
 @contextlib.contextmanager
-def intact(path: Path) -> Iterator[None]:
+def intact(path: StrPath) -> Iterator[None]:
     """Turn whatever a damaged checkpoint makes the block raise into an `IntegrityError`."""
     with requires("build", "reading weights"):
         from safetensors import SafetensorError
@@ -41,12 +41,12 @@ def intact(path: Path) -> Iterator[None]:
         raise IntegrityError(f"{path} is not a complete checkpoint ({text}); delete it") from error
 
 
-def save_weights(path: Path, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
+def save_weights(path: StrPath, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
     """Write a network's weights alone, with texts about them, if any."""
     write(path, network.state_dict(), about)
 
 
-def load_weights(path: Path, network: nn.Module) -> None:
+def load_weights(path: StrPath, network: nn.Module) -> None:
     """Load weights that `save_weights` wrote; raise `IntegrityError` where they are not of this network."""
     try:
         with intact(path):
@@ -73,7 +73,7 @@ def _misfit(network: nn.Module, tensors: Mapping[str, Tensor]) -> str:
     return wrong[0] + more if wrong else ""
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None) -> None:
+def write(path: StrPath, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None) -> None:
     """Write tensors by name, with texts about them."""
     with requires("build", "saving weights"):
         from safetensors.torch import save as to_bytes
@@ -82,7 +82,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | 
     files.write_bytes(path, to_bytes(flat, None if about is None else dict(about)))
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read(path: StrPath) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a file, by name, and the texts about them."""
     with requires("build", "reading weights"):
         from safetensors import safe_open

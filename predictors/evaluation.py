@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nasbench_mr import checks, spaces, table
 from nasbench_mr import space as multi_resolution
-from nasbench_mr import spaces, table
 from nasbench_mr.analysis import correlation
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.checks import at_least
@@ -261,12 +261,7 @@ def evaluate(
     for kind in kinds:
         base.make(kind, **(options or {}))  # fails before an hour's work, not after it
     data = gather(bench, tasks)
-    which = (
-        [at_least(0, "a seed", seed) for seed in seeds]
-        if isinstance(seeds, Iterable)
-        else range(at_least(1, "seeds", seeds))
-    )
-    splits = {seed: make_split(data.codes, seed, split, data.space) for seed in which}
+    splits = {seed: make_split(data.codes, seed, split, data.space) for seed in checks.seeds(seeds)}
     most = min((len(s.train) for s in splits.values()), default=0)
     asked = [most] if train is None else train if isinstance(train, Iterable) else [train]
     sizes = [at_least(0, "train", size) for size in asked]

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, data_builders, nasbench201, network, predictors, search, space
+from nasbench_mr import checks, cost, data_builders, nasbench201, network, predictors, search, space
 from nasbench_mr.arrays import same
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.data_builders.building import live, runner
@@ -250,7 +250,7 @@ def test_every_public_function_is_tried() -> None:
         getattr(package, name) for package in (search, predictors, data_builders) for name in package.__all__
     ]
     tried = [function for function, _, _ in CALLS.values()]
-    # Tried by `test_builders`, in `test_users.py` (`as_codes`, `as_seeds`), and by surrogates' own tests.
+    # Tried by `test_builders`, in `test_users.py` (`as_codes`, `checks.seeds`), and by surrogates' own tests.
     elsewhere = [search.names, data_builders.live, data_builders.build, predictors.fit_surrogates]
     for function in filter(inspect.isfunction, public):
         if function not in [*tried, *elsewhere]:
@@ -277,8 +277,8 @@ def test_builders(tmp_path: Path) -> None:
         (lambda: zero_cost.compute(CODES[0], "mini-cls", seed=2**63), "seed is 9223372036854775808"),
         (lambda: cost.macs(CODES, width_mult="2"), "width_mult is '2'"),  # type: ignore[arg-type]
         (lambda: Domain(max_macs=np.bool_(True)), "max_macs is .*True"),
-        (lambda: runner.as_seeds([0.5]), "a seed is 0.5"),  # type: ignore[list-item]
-        (lambda: runner.as_seeds([2**31]), "each from 0 to 2\\^31 - 1"),
+        (lambda: checks.seeds([0.5]), "a seed is 0.5"),  # type: ignore[list-item]
+        (lambda: checks.seeds([2**31]), "each from 0 to 2\\^31 - 1"),
         (lambda: predictors.make("gp", latent="no"), "latent is 'no'; expected True or False"),
         (lambda: search.make("ncp", explore=float("nan")), "explore is nan; expected a finite number"),
     ],

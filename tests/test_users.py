@@ -24,7 +24,7 @@ import nasbench_mr
 from nasbench_mr import checks, cost, nasbench201, progress, release, search, space, table, tasks
 from nasbench_mr.cli import importing, main
 from nasbench_mr.data_builders import published
-from nasbench_mr.data_builders.building.runner import as_codes, as_seeds
+from nasbench_mr.data_builders.building.runner import as_codes
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import InvalidArgumentError, MissingExtraError
 
@@ -638,7 +638,7 @@ def test_numbers_of_any_library_are_taken() -> None:
     assert (space.sample(BYTE, seed=LARGE) == space.sample(2, seed=2)).all()
     bench = nasbench_mr.load("mini")
     assert bench.best("mini-seg", k=BYTE, max_macs=np.float32(1e9)) == bench.best("mini-seg", 2, max_macs=1e9)
-    assert as_seeds(BYTE) == as_seeds(2) == as_seeds(np.arange(2)) == [0, 1]
+    assert checks.seeds(BYTE) == checks.seeds(2) == checks.seeds(np.arange(2)) == [0, 1]
     assert (as_codes(LARGE) == as_codes(2)).all()
     recipe = dataclasses.replace(recipes.get("mini-cls"), epochs=BYTE, lr=HALF)
     assert json.dumps(recipe.to_dict()) == json.dumps(

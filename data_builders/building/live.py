@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr import objective, tasks
+from nasbench_mr import checks, objective, tasks
 from nasbench_mr.arrays import Codes
 from nasbench_mr.checks import at_least
 from nasbench_mr.data_builders.building import runner
@@ -129,7 +129,7 @@ def live(
     total = next(iter(full.values())).epochs
     halves = {total >> k for k in range(1, total.bit_length())}
     points = sorted(halves if epochs is None else {at_least(1, "an epoch", epoch) for epoch in epochs})
-    [seed] = runner.as_seeds([seed])
+    [seed] = checks.seeds([seed])
     if points and not 1 <= points[0] <= points[-1] <= total:
         raise InvalidArgumentError(f"epochs are {points}; expected numbers from 1 to {total}")
     shorter: dict[tuple[str, int], tuple[Recipe, tasks.Task]] = {}

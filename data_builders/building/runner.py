@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from nasbench_mr import cost, files, space, table, tasks
+from nasbench_mr import checks, cost, files, space, table, tasks
 from nasbench_mr import release as releases
 from nasbench_mr import workers as engines
 from nasbench_mr.arrays import Codes, Floats, key
@@ -681,7 +681,7 @@ def build(
         RecipeError, DatasetError, StorageError, MissingExtraError, WorkerError: see `Builder`.
     """
     with Builder(names, out, engine, **options) as builder:
-        trials = plan(builder.tasks, as_codes(codes), as_seeds(seeds))
+        trials = plan(builder.tasks, as_codes(codes), checks.seeds(seeds))
         report = builder.run(trials, progress)
         compact(builder.store, builder.tasks.values())
     return report
@@ -690,16 +690,6 @@ def build(
 def as_codes(codes: int | object) -> Codes:
     """Codes, or so many of `draw_codes`: `(n, 27)` int16."""
     return draw_codes(int(codes)) if isinstance(codes, (int, np.integer)) else space.check(codes)
-
-
-def as_seeds(seeds: int | Sequence[int]) -> list[int]:
-    """Return the seeds given, or so many from 0 on, all of which a table takes."""
-    if not isinstance(seeds, Iterable):
-        return list(range(at_least(1, "seeds", seeds)))
-    listed = [at_least(0, "a seed", seed) for seed in seeds]
-    if not listed or max(listed) >= 2**31:
-        raise InvalidArgumentError(f"seeds are {seeds}; expected at least one, each from 0 to 2^31 - 1")
-    return listed
 
 
 # --- Afterwards ---------------------------------------------------------------------------------------

@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench_mr import cost, nasbench201, space
-from nasbench_mr.arrays import Codes, Floats
-
-Ints = npt.NDArray[np.int64]
+from nasbench_mr.arrays import Codes, Floats, Ints
 
 #: Rounding is taken for it up to this share of a cost; and what float32 keeps of one.
 _ROUNDED, _SINGLE = 5e-3, 1e-6

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from nasbench_mr import tensors as stored
 from nasbench_mr.errors import InvalidArgumentError
-from nasbench_mr.tensors import Path, intact
+from nasbench_mr.tensors import StrPath, intact
 
 #: What a training consists of, by names without "/".
 Stateful = Mapping[str, nn.Module | torch.optim.Optimizer]
 
 
-def save(path: Path, parts: Stateful, run: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+def save(path: StrPath, parts: Stateful, run: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
     """Write the parts' tensors with the JSON-ready `run` and `progress`."""
     tensors: dict[str, Tensor] = {}
     for part, own in parts.items():
@@ -39,7 +39,7 @@ def save(path: Path, parts: Stateful, run: Mapping[str, Any], progress: Mapping[
     stored.write(path, tensors, {"run": json.dumps(run, sort_keys=True), "progress": json.dumps(progress)})
 
 
-def resume(path: Path, parts: Stateful, run: Mapping[str, Any]) -> dict[str, Any]:
+def resume(path: StrPath, parts: Stateful, run: Mapping[str, Any]) -> dict[str, Any]:
     """Load the tensors of a checkpoint of this very run into the parts, and return its `progress`."""
     with intact(path):
         tensors, about = stored.read(path)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasbench_mr import escape
+from nasbench_mr import checks, escape
 from nasbench_mr import release as releases
 from nasbench_mr.cli import command
 from nasbench_mr.errors import InvalidArgumentError, ReleaseError
@@ -182,7 +182,7 @@ class BuildCommand(command.Command):
             keep_weights=args.keep_weights,
             **options,
         ) as builder:
-            trials = runner.plan(builder.tasks, codes, runner.as_seeds(args.seeds))
+            trials = runner.plan(builder.tasks, codes, checks.seeds(args.seeds))
             if args.dry_run:
                 if args.engine == "ray" and args.workers is None:
                     raise InvalidArgumentError("--dry-run with --engine ray needs --workers N")

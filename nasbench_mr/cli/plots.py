@@ -76,7 +76,7 @@ class PlotCommand(command.Command):
         if os.path.isfile(os.path.join(args.what, COMPARISON)):
             from nasbench_mr.search.auxnas import comparison, plots
 
-            return plots.runs(comparison.Comparison.open(args.what))
+            return plots.runs(comparison.AuxComparison.open(args.what))
         if args.what.endswith(".parquet"):
             from nasbench_mr.predictors import evaluation
             from nasbench_mr.predictors import plots as of_predictors

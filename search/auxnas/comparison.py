@@ -2,7 +2,8 @@
 
 Each run is a folder of its own, kept as soon as it is done: called again with the same arguments, `compare`
 resumes, and with more seeds it adds them. What runs found is also written as tables, like all trials, and
-`plots.runs` draws the primary's metric and the gates over training; `Comparison.open` reads the folder again.
+`plots.runs` draws the primary's metric and the gates over training;
+`AuxComparison.open` reads the folder again.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import files, release, space, table
+from nasbench_mr import checks, files, release, space, table
 from nasbench_mr import workers as pool
-from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import IntegrityError, InvalidArgumentError
 from nasbench_mr.extras import requires
@@ -60,7 +60,7 @@ class AuxComparison:
     runs: Mapping[str, Sequence[Run]]
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Comparison:
+    def open(cls, folder: str | os.PathLike[str]) -> AuxComparison:
         """Return what `compare` kept in a folder.
 
         Raises:
@@ -256,9 +256,7 @@ def compare(
         WorkerError: a worker died; what was finished is kept.
     """
     config = config if isinstance(config, AuxConfig) else AuxConfig.of(config)
-    seeds = [*map(check_seed, range(seeds) if isinstance(seeds, (int, np.integer)) else seeds)]
-    if not len(seeds):
-        raise InvalidArgumentError("no seeds to compare")
+    seeds = checks.seeds(seeds)
     pool.ENGINES.check(engine)
     names = list(dict.fromkeys(" ".join(variant.split()) for variant in variants))
     configs = {name: AuxConfig.of(vars(config), _changes(name)) for name in names}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: The files of a run's folder.
 CONFIG, RESULT, WEIGHTS = "config.json", "result.json", "primary.safetensors"
-#: The file of a comparison's folder that has its runs (`comparison.Comparison`).
+#: The file of a comparison's folder that has its runs (`comparison.AuxComparison`).
 COMPARISON = "auxnas.json"
 
 

@@ -711,7 +711,7 @@ def test_comparison(data: AuxData, tmp_path: Path) -> None:
     assert curves["step"].tolist() == [1, 2, 1, 2]
     assert (curves["gates_to_primary"] < 0.01).all()
     release.verify(bench.release)
-    assert Comparison.open(tmp_path) == both
+    assert AuxComparison.open(tmp_path) == both
     metric, gates = plots.runs(both).axes
     single = next(line for line in metric.lines if line.get_label() == "single")
     curves = [run["curve"]["normals/mean"] for run in both.runs["single"]]
