@@ -1,9 +1,8 @@
 """Does the auxiliary help? `compare` trains all variants with several seeds and tests the difference.
 
 Each run is a folder of its own, kept as soon as it is done: called again with the same arguments, `compare`
-resumes, and with more seeds it adds them. What runs found is also written as tables, like all trials, and
-`plots.runs` draws the primary's metric and the gates over training;
-`AuxComparison.open` reads the folder again.
+resumes, and with more seeds it adds them. What runs found is also written as tables, like all trials.
+`plots.runs` draws the primary's metric and the gates over training; `AuxComparison.open` reads the folder.
 """
 
 from __future__ import annotations

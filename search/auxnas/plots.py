@@ -41,13 +41,13 @@ def runs(comparison: AuxComparison) -> Figure:
     metric.set_ylabel(f"{objective.name} ({objective.unit})", fontsize=8)
     plot.legend(figure, "upper left", of=metric, columns=3)
     if own := finished.get("aux-nas", []):
-        steps = [0, *comparison.curve(own)[0]]
+        since = [0, *comparison.curve(own)[0]]
         for direction, look in plot.styles(list(DIRECTIONS)).items():
             each = comparison.gates(own, direction).mean(0)  # (evaluations + 1, gates)
             if not each.size:
                 continue  # a network whose links run one way only
-            gates.plot(steps, each, color=look["color"], alpha=0.25, lw=0.6)
-            gates.plot(steps, each.mean(1), lw=2, label=f"{DIRECTIONS[direction]} (mean)", **look)
+            gates.plot(since, each, color=look["color"], alpha=0.25, lw=0.6)
+            gates.plot(since, each.mean(1), lw=2, label=f"{DIRECTIONS[direction]} (mean)", **look)
         threshold = own[0]["config"]["threshold"]
         gates.axhline(threshold, color="0.6", lw=0.8, ls=":", label="threshold of an open gate")
         plot.legend(figure, "upper right", of=gates, columns=1)
