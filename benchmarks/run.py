@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("query.py", "predictors.py", "search.py", "simulation.py", "builders.py", "auxnas.py")
+SCRIPTS = (
+    "query.py",
+    "predictors.py",
+    "search.py",
+    "simulation.py",
+    "builders.py",
+    "auxnas.py",
+    "explorer.py",
+)
 
 
 def main() -> None:

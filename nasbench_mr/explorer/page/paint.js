@@ -1,4 +1,5 @@
-// Points painted straight into pixels, many times as fast as paths: every point is a small mask laid over the ground.
+// Points and lines painted straight into pixels, many times as fast as paths: every point is a small mask laid over
+// the ground.
 import { rgb } from "./palette.js";
 
 const SAMPLES = 4; // per pixel and side, for smooth edges
@@ -63,6 +64,30 @@ export class Picture {
     for (let y = Math.max(0, top); y < Math.min(this.image.height, top + height); y++) {
       for (let x = Math.max(0, left); x < Math.min(this.image.width, left + width); x++) {
         data.set([r, g, b], 4 * (y * this.image.width + x));
+      }
+    }
+  }
+
+  /** Draw a line: at each pixel along its longer side, the pixels across it as far as it covers them. */
+  line(x0, y0, x1, y1, [r, g, b], { width, alpha }) {
+    const { data } = this.image;
+    const steep = Math.abs(y1 - y0) > Math.abs(x1 - x0);
+    const [from, to, start, stop] = steep ? [y0, y1, x0, x1] : [x0, x1, y0, y1];
+    const [along, across] = steep ? [4 * this.image.width, 4] : [4, 4 * this.image.width];
+    const slope = (stop - start) / (to - from || 1);
+    const half = (width / 2) * Math.sqrt(1 + slope * slope);
+    const strength = 256 * alpha;
+    const last = Math.round(Math.max(from, to));
+    for (let m = Math.round(Math.min(from, to)); m < last; m++) {
+      const low = start + (m + 0.5 - from) * slope - half;
+      const high = low + 2 * half;
+      const end = Math.ceil(high);
+      for (let n = low | 0; n < end; n++) {
+        const weight = (strength * ((n + 1 < high ? n + 1 : high) - (n > low ? n : low))) | 0;
+        const at = m * along + n * across;
+        data[at] += ((r - data[at]) * weight + 128) >> 8; // to the nearest: many faint lines add up
+        data[at + 1] += ((g - data[at + 1]) * weight + 128) >> 8;
+        data[at + 2] += ((b - data[at + 2]) * weight + 128) >> 8;
       }
     }
   }

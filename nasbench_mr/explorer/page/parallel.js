@@ -1,32 +1,31 @@
 // Parallel coordinates: an axis a metric, a line a network. Spans of axes select, here and in the scatter.
 //
-// In layers: all lines faintly, drawn once; the selected ones above them, in any order and some a frame, so that a
-// selection that is being dragged never waits for thousands of lines; axes and the chosen network as SVG.
+// In layers: all lines faintly, painted once; the selected ones over a copy of them, in any order and as many a frame
+// as it has time for, so that a selection that is being dragged never waits for thousands of lines; axes and the chosen
+// network as SVG.
 import { svg, el, byId, perFrame, sized } from "./dom.js";
 import { Scale, extent, padded, short, fixed } from "./scale.js";
-import { surface, rampColors, category } from "./palette.js";
+import { Picture } from "./paint.js";
+import { surface, rampColors, category, rgb } from "./palette.js";
 import { FONT, inks, clipped } from "./lettering.js";
 
 const TOP = 44;
 const BOTTOM = 42;
 const HEIGHT = 300; // as in the style sheet
 const LEAST = 84; // pixels between two axes; below it the view scrolls
-const AT_ONCE = 250; // lines that a frame draws at most; the rest follow in the next ones
-const FEWEST = 25; // and at least, where frames come late
-const LATE = 20; // milliseconds; 60 frames a second are 16.7 apart
+const TIME = 2; // milliseconds in which a frame paints lines; the rest follow in the next ones
+const FEW = 20; // lines between two looks at the clock
 
 export class Parallel {
   constructor(app, box) {
     this.app = app;
     this.box = box;
-    this.canvases = { all: el("canvas", { "aria-hidden": "true" }), selected: el("canvas", { "aria-hidden": "true" }) };
+    this.canvas = el("canvas", { "aria-hidden": "true" });
     this.drawn = { all: 0, selected: 0 }; // how often each was begun anew
-    this.pace = AT_ONCE; // lines that the next frame draws: half as many after a late one
-    this.most = 0; // lines that one frame drew, at most
-    this.left = 0; // selected lines that later frames draw
+    this.left = 0; // selected lines that later frames paint
     this.svg = svg("svg", { role: "group", "aria-label": "Axes; every handle is a slider" });
     this.code = svg("g", { "aria-hidden": "true" });
-    box.append(this.canvases.all, this.canvases.selected, this.svg);
+    box.append(this.canvas, this.svg);
     this.redraw = perFrame(() => this.draw());
     this.room = sized(box.parentElement, this.redraw);
     this.listen();
@@ -69,14 +68,15 @@ export class Parallel {
       return { column, whole, scale, x: side + (k * (width - 2 * side)) / Math.max(1, columns.length - 1) };
     });
     this.heights = this.axes.map(({ column, scale }) => Float32Array.from(column.values, (value) => scale.at(inside(value, scale.domain))));
-    const ratio = Math.min(2, devicePixelRatio || 1);
-    for (const canvas of Object.values(this.canvases)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
-      canvas.getContext("2d").scale(ratio, ratio);
-    }
+    this.ratio = Math.min(2, devicePixelRatio || 1);
+    this.canvas.width = Math.round(width * this.ratio);
+    this.canvas.height = Math.round(height * this.ratio);
     this.order = shuffled(app.table.rows);
-    this.stale = true; // the faint lines are drawn when they are first seen
+    const { ground, faint } = surface(app.theme);
+    this.plain = new Picture(this.canvas.width, this.canvas.height, ground);
+    const look = { alpha: Math.min(0.3, Math.max(0.05, 40 / this.order.length)), width: 0.8 };
+    this.faint = { picture: this.plain.copy(), rows: [...this.order], colour: () => faint, look };
+    this.drawn.all += 1;
     this.drawSelected();
     this.drawAxes();
     this.drawCode();
@@ -86,16 +86,9 @@ export class Parallel {
   drawSelected() {
     if (!this.axes) return;
     const { filtered, mask } = this.app;
-    this.canvases.all.hidden = !filtered;
-    if (filtered && this.stale) {
-      this.stale = false;
-      const { faint } = surface(this.app.theme);
-      const alpha = Math.min(0.3, Math.max(0.05, 40 / this.order.length));
-      this.lines("all", [...this.order], () => faint, { alpha, width: 0.8 });
-    }
     const rows = Array.from(this.order).filter((row) => mask[row]);
     const alpha = Math.min(0.9, Math.max(0.07, 60 / Math.max(1, rows.length)));
-    this.lines("selected", rows, this.colours(), { alpha, width: 1.1 });
+    this.lines(rows, { alpha, width: 1.1 });
     byId("parallel-hint").textContent = filtered
       ? "The figure under an axis is the median rank of the selected networks: 100 is the best, 50 what chance gives."
       : "Drag along an axis, or move its handles with the arrow keys, to select networks here and above. Values far from all others are drawn at the axis's end.";
@@ -118,52 +111,42 @@ export class Parallel {
     return (row) => category(theme, colouring.ofRow ? colouring.ofRow[row] : 0).color;
   }
 
-  /** Draw lines on one of the canvases instead of what is there: the first now, the others in the next frames. */
-  lines(layer, rows, colour, { alpha, width }) {
-    const context = this.canvases[layer].getContext("2d");
-    context.clearRect(0, 0, this.size.width, this.size.height);
-    context.globalAlpha = alpha;
-    context.lineWidth = width;
-    const turn = (this.drawn[layer] += 1);
-    let next = 0;
+  /** Draw lines instead of those that are there: some now, the others in the next frames, and then the faint ones. */
+  lines(rows, look) {
+    const { filtered } = this.app;
+    if (filtered) this.paint(this.faint, Infinity);
+    const picture = (filtered ? this.faint.picture : this.plain).copy();
+    const own = { picture, rows, colour: this.colours(), look };
+    const show = () => this.canvas.getContext("2d").putImageData(picture.image, 0, 0);
+    const turn = (this.drawn.selected += 1);
     const some = () => {
-      if (turn !== this.drawn[layer]) return; // begun anew
-      const began = performance.now();
-      const now = rows.slice(next, next + this.pace);
-      this.most = Math.max(this.most, now.length);
-      this.stroke(context, now, colour);
-      next += now.length;
-      if (layer === "selected") this.left = rows.length - next;
-      if (next === rows.length) return;
-      requestAnimationFrame(() => {
-        const late = performance.now() - began > LATE;
-        this.pace = late ? Math.max(FEWEST, this.pace >> 1) : Math.min(AT_ONCE, this.pace + FEWEST);
-        some();
-      });
+      if (turn !== this.drawn.selected) return; // begun anew
+      const job = own.rows.length ? own : this.faint;
+      this.paint(job, TIME);
+      this.left = own.rows.length;
+      if (job === own) show();
+      if (this.left || this.faint.rows.length) requestAnimationFrame(some);
     };
+    if (!rows.length) show();
     some();
   }
 
-  stroke(context, rows, colour) {
-    const xs = this.axes.map((axis) => axis.x);
-    const paths = new Map();
-    rows.forEach((row, at) => {
-      const color = colour(row);
-      // Lines of one path do not darken each other, so a path holds few.
-      const key = `${color} ${Math.floor(at / 24)}`;
-      if (!paths.has(key)) paths.set(key, { color, path: new Path2D() });
-      const { path } = paths.get(key);
-      let pen = false;
-      for (let k = 0; k < xs.length; k++) {
-        const y = this.heights[k][row];
-        if (Number.isNaN(y)) pen = false; // a gap where the network has no result
-        else if (pen) path.lineTo(xs[k], y);
-        else path.moveTo(xs[k], y), (pen = true);
-      }
-    });
-    for (const { color, path } of paths.values()) {
-      context.strokeStyle = color;
-      context.stroke(path);
+  /** Paint lines for so many milliseconds. */
+  paint({ picture, rows, colour, look }, time) {
+    const end = performance.now() + time;
+    while (rows.length && performance.now() < end) {
+      for (const row of rows.splice(-FEW)) this.line(picture, row, rgb(colour(row)), look);
+    }
+  }
+
+  /** Paint a row's line; it has a gap where the network has no result. */
+  line(picture, row, color, { alpha, width }) {
+    const { axes, heights, ratio } = this;
+    const look = { alpha, width: width * ratio };
+    for (let k = 1; k < axes.length; k++) {
+      const [from, to] = [heights[k - 1][row], heights[k][row]];
+      if (Number.isNaN(from + to)) continue;
+      picture.line(axes[k - 1].x * ratio, from * ratio, axes[k].x * ratio, to * ratio, color, look);
     }
   }
 
