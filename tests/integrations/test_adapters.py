@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -491,14 +492,35 @@ def test_a_missing_package_is_named(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"nasbench_mr.integrations.{name}", raising=False)
-    arguments = (mini, "mini-seg") if function == "to_blackbox" else (where, 3)
-
-    def use() -> None:
-        module = importlib.import_module(f"nasbench_mr.integrations.{name}")
-        getattr(module, function or "nothing")(*arguments)
-
     with pytest.raises(MissingExtraError, match=rf"pip install 'nasbench-mr\[{extra}\]'"):
-        use()
+        use(name, mini, where)
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_package_that_is_too_old_is_named(
+    name: str, mini: Benchmark, where: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, function, extra = MISSING[name]
+    if function == "scenario":
+        pytest.importorskip("ConfigSpace")
+    known, asked = metadata.version, package.replace("_", "-")
+
+    def version(distribution: str) -> str:
+        old = distribution.replace("_", "-") in (asked, {"sklearn": "scikit-learn"}.get(asked))
+        return "0.0.1" if old else known(distribution)
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.delitem(sys.modules, f"nasbench_mr.integrations.{name}", raising=False)
+    message = rf"or newer, and 0\.0\.1 is installed: pip install -U 'nasbench-mr\[{extra}\]'"
+    with pytest.raises(MissingExtraError, match=message):
+        use(name, mini, where)
+
+
+def use(name: str, mini: Benchmark, where: Objective) -> None:
+    """Import an adapter, and ask for what imports its package."""
+    module = importlib.import_module(f"nasbench_mr.integrations.{name}")
+    function = MISSING[name][1]
+    getattr(module, function or "nothing")(*((mini, "mini-seg") if function == "to_blackbox" else (where, 3)))
 
 
 def test_oldest_versions_are_those_of_the_extras() -> None:
