@@ -163,6 +163,10 @@ class Domain(ByValue, spaces.Spacious):
             cheapest = ": their costs are unknown; leave the limits out"
             if len(known):
                 cheapest = f": the cheapest of {len(codes):,} has {known.min() / 1e9:.3g} GMACs"
+                least = {each.cost.name: each.cost.known(codes) for each in self.limits}
+                for name, costs in least.items():
+                    if np.isfinite(costs).any():
+                        cheapest += f", {name} is at least {np.nanmin(costs):.4g}"
             raise InfeasibleError(f"no code of the table {self._describe()}{cheapest}")
         self.codes = codes[keep]
         self.codes.setflags(write=False)  # `rows` and `neighbors` remember them.

@@ -402,13 +402,16 @@ def find(text: str, opened: Iterable[Release]) -> Cost:
     if name.release is not None:
         there = [release for release in there if name.release in (release.name, str(release))]
     tables = [(release, read(release.file(path))) for release in there]
+    if not tables and (others := [str(release) for release in opened if path in release.files]):
+        raise UnknownTaskError(
+            f"no measured costs of {name.label!r} in {name.release!r}: {did_you_mean(name.release, others)}"
+        )
     if not tables:
         labels = sorted(
             {file[6:-8] for release in opened for file in release.files if file.startswith("costs/")}
         )
-        of = f" in {name.release}" if name.release else ""
         raise UnknownTaskError(
-            f"no measured costs of {name.label!r}{of}: {did_you_mean(name.label, labels)}; "
+            f"no measured costs of {name.label!r}: {did_you_mean(name.label, labels)}; "
             "nasbench-mr measure makes them"
         )
     release, table = min(tables, key=lambda found: (not found[1].here, found[0].name == MEASURED))

@@ -22,6 +22,7 @@ from nasbench_mr.errors import CodeNotFoundError, TableError
 from nasbench_mr.predictors.base import PROXIES
 from nasbench_mr.release import Release
 from nasbench_mr.tasks import Task
+from nasbench_mr.threads import open_device
 from nasbench_mr.trials import MEASURED, SCHEMA_VERSION
 
 #: Codes of one part of a resumable run.
@@ -137,6 +138,7 @@ def make(
     from tqdm import tqdm
 
     options = checks.plain("options", options)
+    open_device(options.get("device", "cpu"))
     described = json.dumps([task.to_dict(), sorted(options.items())])
     folder = Path(out) / "parts" / "proxies" / task.name / hashlib.sha256(described.encode()).hexdigest()[:12]
     parts = [_part(path) for path in sorted(folder.glob("*.json"))]

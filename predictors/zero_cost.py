@@ -32,6 +32,7 @@ from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.extras import requires
 from nasbench_mr.predictors.base import PROXIES, check_proxies
 from nasbench_mr.tasks import Task
+from nasbench_mr.threads import open_device
 
 with requires("search", "the zero-cost proxies"):
     import torch
@@ -80,11 +81,13 @@ def compute(
 
     Raises:
         UnknownNameError: no such proxy.
+        DeviceError: this machine lacks the device.
         InvalidArgumentError: the task's networks are of another space, or a bad number.
         OutOfSpaceError: a code is malformed.
     """
     task = registry.get(task) if isinstance(task, str) else task
     check_proxies(names)
+    open_device(device)
     seed, batch, size = check_seed(seed), at_least(2, "batch", batch), at_least(32, "size", size)
     checked = space.check(codes)
     found = {name: np.empty(len(checked)) for name in names}

@@ -184,6 +184,10 @@ def test_limits(bench: Benchmark) -> None:
     assert bench.best("seg", limits={"macs": macs}) == bench.best("seg", max_macs=macs)
     with pytest.raises(InfeasibleError, match=r"at most 0.001 latency_ms@cpu \(the least is"):
         bench.best("seg", limits={"latency_ms@cpu": 0.001})
+    with pytest.raises(InfeasibleError, match=rf"latency_ms@cpu is at least {LATENCY.min():.2f}"):
+        Objective.table(bench, "seg", limits={"latency_ms@cpu": 0.001})
+    with pytest.raises(UnknownTaskError, match="of 'cpu' in 'heer': expected one of nasbench-mr-costs"):
+        bench.cost("latency_ms@cpu@heer")
     with pytest.raises(InvalidArgumentError, match="'macs', and max_macs is given too"):
         bench.best("seg", limits={"macs": 1e9}, max_macs=1e9)
     with pytest.raises(InvalidArgumentError, match="limit of 'latency_ms@cpu' is -1; expected a positive"):
@@ -255,7 +259,7 @@ def test_which_release_answers(bench: Benchmark, tiny_release: Path) -> None:
         ("lateny_ms@cpu", UnknownMetricError, "no measured cost 'lateny_ms': did you mean 'latency_ms'"),
         ("latency_ms@", InvalidArgumentError, "names no device"),
         ("energy_mj@cpu", UnknownMetricError, "the device did not tell its energy"),
-        ("latency_ms@cpu@nowhere", UnknownTaskError, "of 'cpu' in nowhere"),
+        ("latency_ms@cpu@nowhere", UnknownTaskError, "of 'cpu' in 'nowhere'"),
     ],
 )
 def test_names_that_mean_nothing(bench: Benchmark, name: str, error: type[Exception], says: str) -> None:

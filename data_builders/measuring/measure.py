@@ -7,6 +7,7 @@ some times measured. Where a code's repeats spread too far, more rounds follow.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +18,10 @@ import numpy as np
 from nasbench_mr import checks, cost, space
 from nasbench_mr.arrays import Floats
 from nasbench_mr.data_builders.measuring import meters
-from nasbench_mr.data_builders.measuring.runtimes import RUNTIMES, open_device
+from nasbench_mr.data_builders.measuring.runtimes import RUNTIMES
 from nasbench_mr.errors import DeviceError, InvalidArgumentError
 from nasbench_mr.extras import requires
-from nasbench_mr.threads import torch_threads
+from nasbench_mr.threads import open_device, torch_threads
 
 with requires("search", "measuring"):
     import torch
@@ -72,7 +73,9 @@ class Setting:
 
     def describe(self) -> dict[str, Any]:
         """Return the setting and the device that it is measured on, with the versions of what runs."""
-        device = open_device(self.device)
+        device, cores = open_device(self.device), os.cpu_count() or 1
+        if self.threads > cores:
+            raise DeviceError(f"threads is {self.threads}, and this machine has {cores} cores")
         own = {name: value for name, value in asdict(self).items() if name != "max_spread"}
         return {**own, **meters.describe(device, self.runtime)}
 

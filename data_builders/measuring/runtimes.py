@@ -14,7 +14,6 @@ from nasbench_mr.extras import requires
 from nasbench_mr.plugins import Registry
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 Runtime = Callable[["nn.Module", "Tensor", int], Callable[[], Any]]
@@ -82,19 +81,3 @@ def onnx(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]:
         binding.synchronize_outputs()
 
     return run
-
-
-def open_device(name: str) -> torch.device:
-    """Return the device "cpu", "cuda" or "cuda:1"; raise `DeviceError` where this machine lacks it."""
-    with requires("search", "measuring"):
-        import torch
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
-        raise DeviceError(f"device is {name!r}; expected cpu, cuda or cuda:NUMBER")
-    if kind == "cpu":
-        return torch.device("cpu")
-    count = torch.cuda.device_count()
-    if int(index or 0) >= count:
-        has = f"has {count} CUDA devices" if count else "has no CUDA device that PyTorch can use"
-        raise DeviceError(f"device is {name!r}, and this machine {has}")
-    return torch.device("cuda", int(index or 0))

@@ -12,6 +12,7 @@ import numpy as np
 from nasbench_mr import measured, release, space
 from nasbench_mr.cli import command
 from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.extras import need
 
 if TYPE_CHECKING:
     from nasbench_mr.arrays import Codes
@@ -91,12 +92,16 @@ def _measure(args: argparse.Namespace) -> None:
         command.check_release(name, version, None)
     from nasbench_mr.data_builders.measuring import campaign
 
+    # Mistakes in one of them come to light before hours of the others.
+    settings = [_setting(args, runtime=runtime) for runtime in args.runtime or ("torch",)]
+    if any(setting.runtime == "onnx" for setting in settings):
+        need("onnxruntime", "measure", "the runtime 'onnx'")
     codes = _codes(args)
     options = {"address": args.address} if args.address else {}
-    for runtime in args.runtime or ("torch",):
+    for setting in settings:
         path = campaign.measure(
             codes,
-            _setting(args, runtime=runtime),
+            setting,
             args.out,
             label=args.label,
             engine=args.engine,

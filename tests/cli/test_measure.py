@@ -51,7 +51,7 @@ def test_measure_install_and_limit(
         ((), "measure needs --out DIR"),
         (("--out", "out"), "measure needs --codes FILE or --release NAME"),
         (("--out", "out", "--release", "mini", "--device", "tpu"), "device is 'tpu'; expected cpu, cuda"),
-        (("--out", "out", "--release", "mini", "--runtime", "tvm"), "no runtime 'tvm'"),
+        (("--out", "out", "--release", "mini", "--runtime", "torch,tvm"), "no runtime 'tvm'"),
         (("--out", "out", "--release", "mini", "--install", "mine"), "expected NAME@VERSION"),
         (("--check", "latency_ms@cpu", "--out", "out"), "--out: no effect with --check"),
         (("--out", "out", "--release", "mini", "--sample", "3"), "--sample has no effect without --check"),
@@ -60,6 +60,25 @@ def test_measure_install_and_limit(
 def test_mistakes(run: Callable[..., Any], arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
     given = [str(tmp_path / a) if a == "out" else a for a in arguments]
     status, _, err = run("measure", *given)
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--device", "tpu"), "device is 'tpu'; expected cpu, cuda or cuda:NUMBER"),
+        (("--device", "cuda:99"), "device is 'cuda:99', and this machine has"),
+        (("--names", "naswoot"), "no zero-cost proxy 'naswoot': did you mean 'naswot'"),
+        (("--batch", "1"), "batch is 1; expected an integer, at least 2"),
+        (("--size", "8"), "size is 8; expected an integer, at least 32"),
+    ],
+)
+def test_mistakes_about_proxies(
+    run: Callable[..., Any], arguments: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    status, _, err = run("proxies", "mini-cls", *arguments, "--workers", "0", "--out", tmp_path / "out")
     assert status == 2
     assert says in err
     assert err.count("\n") == 1

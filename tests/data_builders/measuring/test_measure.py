@@ -17,9 +17,10 @@ from nasbench_mr import measured, release, space
 from nasbench_mr.data_builders.measuring import campaign, measure, meters
 from nasbench_mr.data_builders.measuring.graphs import onnx_model
 from nasbench_mr.data_builders.measuring.measure import Group, Setting
-from nasbench_mr.data_builders.measuring.runtimes import RUNTIMES, open_device
+from nasbench_mr.data_builders.measuring.runtimes import RUNTIMES
 from nasbench_mr.errors import DeviceError, InvalidArgumentError, UnknownNameError
 from nasbench_mr.network import MultiResolutionNet
+from nasbench_mr.threads import open_device
 
 onnxruntime = pytest.importorskip("onnxruntime")
 CODES = np.array(
@@ -154,6 +155,8 @@ def test_devices_and_settings_are_checked() -> None:
             open_device(name)
     with pytest.raises(DeviceError, match="this machine has"):
         open_device("cuda:99")
+    with pytest.raises(DeviceError, match=r"threads is 1000000, and this machine has \d+ cores"):
+        Setting(threads=10**6).describe()
     with pytest.raises(UnknownNameError, match="did you mean 'torch'"):
         Setting(runtime="tors")
     for wrong in ({"batch": 0}, {"size": 16}, {"repeat": 1}, {"clock": "sun"}, {"max_spread": 0.0}):
