@@ -614,7 +614,7 @@ def read_compared_auxnas(data: bytes, folder: Path) -> None:
     from nasbench_mr.search.auxnas import comparison, plots
 
     file(data, folder, "auxnas.json")
-    found = comparison.Comparison.open(folder)
+    found = comparison.AuxComparison.open(folder)
     found.summary()
     plots.runs(found)
 
