@@ -83,6 +83,10 @@ def measure(
     return write_table(out, label)
 
 
+#: What the table's columns of integers hold.
+MOST = (1 << 31) - 1
+
+
 class KeptGroups:
     """The finished groups of a label and runtime, as files in a folder."""
 
@@ -132,7 +136,13 @@ def read_groups(folder: Path) -> Iterator[Group]:
                 quartiles(row["times_ms"])
                 checks.finite("memory", row["memory"] or 0)
                 checks.finite("energy", row["energy"] or 0)
-            about, reference = {**data["about"], "date": str(data["date"])}, float(data["reference"])
+            about = {**data["about"], "date": str(data["date"])}
+            if not isinstance(about["runtime"], str):
+                raise ValueError("its runtime is not a name")
+            for name in ("batch", "size", "threads"):
+                about[name] = checks.at_least(1, name, about[name])
+                checks.positive(name, about[name], most=MOST)
+            reference = checks.positive("reference", data["reference"])
             yield Group(data["rows"], reference, about, float(data["seconds"]))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise InvalidArgumentError(
