@@ -154,7 +154,7 @@ def content(path: Path, folder: Path) -> bytes:
     """Return the bytes of a file, without the seconds that something took and the job's own folder."""
     if any(part in str(path) for part in TIMED):
         return b""
-    if path.name == "result.json":
+    if path.name in ("result.json", "auxnas.json"):
         data = json.loads(
             path.read_bytes(), object_hook=lambda d: d | ({"seconds": 0} if "seconds" in d else {})
         )
