@@ -132,10 +132,14 @@ def read_groups(folder: Path) -> Iterator[Group]:
         data = checks.json_object(files.read_small(path), str(path), InvalidArgumentError)
         try:
             for row in data["rows"]:
-                space.check(row["code"])
-                quartiles(row["times_ms"])
-                checks.finite("memory", row["memory"] or 0)
-                checks.finite("energy", row["energy"] or 0)
+                space.check([row["code"]])
+                if not isinstance(row["times_ms"], list) or not row["times_ms"]:
+                    raise ValueError("a row has no list of times")
+                for time in row["times_ms"]:
+                    checks.finite("time", time, least=0)
+                for name in ("memory", "energy"):
+                    if row[name] is not None:
+                        checks.finite(name, row[name])
             about = {**data["about"], "date": str(data["date"])}
             if not isinstance(about["runtime"], str):
                 raise ValueError("its runtime is not a name")
