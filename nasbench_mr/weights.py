@@ -15,13 +15,14 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import files, release, space
-from nasbench_mr.checks import json_object
+from nasbench_mr.checks import json_object, positive
 from nasbench_mr.errors import (
     CodeNotFoundError,
     IntegrityError,
@@ -88,7 +89,7 @@ class Trained:
                 code=space.parse(told["code"]),
                 seed=int(told["seed"]),
                 metrics=metrics,
-                width_mult=float(told["width_mult"]),
+                width_mult=positive("width_mult", told["width_mult"], most=sys.float_info.max),
                 stem_strides=(first, second),
                 **texts,
             )
