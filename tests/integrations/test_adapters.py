@@ -144,7 +144,7 @@ def test_optuna_prunes_by_the_learning_curve(optuna: Any, mini: Benchmark, where
         assert trial.state.name == state
         assert where.evaluations == pytest.approx(evaluations)
         code = trial.user_attrs["code"]
-        assert trial.intermediate_values[2] == mini.query(code, "mini-seg", epoch=2)["mIoU"]
+        assert trial.intermediate_values[2] == pytest.approx(mini.query(code, "mini-seg", epoch=2)["mIoU"])
     with pytest.raises(InvalidArgumentError, match="no learning curves"):
         adapter.objective(Objective.surrogate(mini, "mini-seg"), prune=True)
 
