@@ -157,9 +157,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     try:
         with explained(path), tempfile.TemporaryFile(dir=place):
             pass
+    except StorageError:
+        raise
     except OSError as error:
-        if isinstance(error, StorageError):
-            raise
         # The system's own message names the file that was tried, which the user never gave.
         raise StorageError(f"can't write {path}: {error.strerror} in {place}; give another place") from error
 

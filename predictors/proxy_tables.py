@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -57,27 +58,24 @@ def find(task: Task, releases: Iterable[Release]) -> ProxyTable:
     Raises:
         CodeNotFoundError: there is none.
     """
-    opened = {(str(release), name): release for release in releases for name in release.files}
+    ordered = sorted(releases, key=lambda release: release.name == MEASURED)
+    opened = {(str(release), name): release for release in ordered for name in release.files}
     tables = [
-        (read(release.file(name)), release)
-        for (_, name), release in opened.items()
-        if name.startswith("proxies/")
+        read(release.file(name)) for (_, name), release in opened.items() if name.startswith("proxies/")
     ]
-    alike = [found for found in tables if found[0].about["width_mult"] == task.width_mult]
+    alike = [table for table in tables if table.about["width_mult"] == task.width_mult]
     if task.space != space.NAME or not alike:
         raise CodeNotFoundError(
             f"no release has zero-cost proxies of networks as task {task.name!r} trains them; "
             "nasbench-mr proxies makes them"
         )
-    best, _ = min(
+    return min(
         alike,
-        key=lambda found: (
-            found[0].about["problem"] != task.problem,
-            found[0].about["num_classes"] != task.num_classes,
-            found[1].name == MEASURED,
+        key=lambda table: (
+            table.about["problem"] != task.problem,
+            table.about["num_classes"] != task.num_classes,
         ),
     )
-    return best
 
 
 def of(bench: Benchmark, task: Task) -> ProxyTable:
@@ -85,15 +83,18 @@ def of(bench: Benchmark, task: Task) -> ProxyTable:
     return find(task, [*bench.releases, *library.installed()])
 
 
-def scores(codes: Codes, task: Task, name: str) -> Floats:
-    """Return a proxy of codes, `(n,)`: of the installed table for the task, computed where that lacks it."""
+def installed(task: Task) -> ProxyTable | None:
+    """Return the table that `find` finds among the installed releases, if there is one."""
+    with contextlib.suppress(CodeNotFoundError):
+        return find(task, library.installed())
+    return None
+
+
+def scores(codes: Codes, task: Task, name: str, table: ProxyTable | None) -> Floats:
+    """Return a proxy of codes, `(n,)`: of the table, computed where that lacks it."""
     found = np.full(len(codes), np.nan)
     options: dict[str, Any] = {}
-    try:
-        table = find(task, library.installed())
-    except CodeNotFoundError:
-        pass
-    else:
+    if table is not None:
         options = {key: table.about[key] for key in ("seed", "batch", "size") if key in table.about}
         if name in table.columns:
             found = table.lookup(codes, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from nasbench_mr.extras import need
 from nasbench_mr.objective import COUNTS
 from nasbench_mr.predictors import proxy_tables
 from nasbench_mr.predictors.base import check_proxies
+from nasbench_mr.predictors.proxy_tables import ProxyTable
 from nasbench_mr.search.baselines import Evolution
 
 
@@ -68,6 +70,11 @@ class ProxyEvolution(Evolution):
         need("torch", "search", f"the proxy {self.proxy!r}")
         return tasks.get(task)
 
+    @cached_property
+    def _table(self) -> ProxyTable | None:
+        """The installed table of the task's networks, read once."""
+        return None if self._task is None else proxy_tables.installed(self._task)
+
     def _score(self, codes: Codes) -> Floats:
         """Return the proxy of codes, `(n,)`; minus infinity where no one knows it."""
         new = {name: code for name, code in zip(keys(codes), codes, strict=True) if name not in self._scores}
@@ -76,7 +83,7 @@ class ProxyEvolution(Evolution):
             if self._task is None:
                 found = getattr(self.domain, self.proxy)(asked)
             else:
-                found = proxy_tables.scores(asked, self._task, self.proxy)
+                found = proxy_tables.scores(asked, self._task, self.proxy, self._table)
             self._scores |= zip(new, np.nan_to_num(found, nan=-np.inf).tolist(), strict=True)
         return np.array([self._scores[name] for name in keys(codes)])
 

@@ -144,8 +144,8 @@ def read_groups(folder: Path) -> Iterator[Group]:
             if not isinstance(about["runtime"], str):
                 raise ValueError("its runtime is not a name")
             for name in ("batch", "size", "threads"):
-                about[name] = checks.at_least(1, name, about[name])
-                checks.positive(name, about[name], most=MOST)
+                if checks.at_least(1, name, about[name]) > MOST:
+                    raise ValueError(f"{name} is {about[name]}; expected at most {MOST}")
             reference = checks.positive("reference", data["reference"])
             yield Group(data["rows"], reference, about, float(data["seconds"]))
         except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -261,7 +261,7 @@ def test_lines_come_a_few_a_frame(show: Open, bench: Benchmark, tmp_path: Path) 
     )
     page = show(explorer.write(nasbench_mr.load(made.path), tmp_path / "page.html"))
     until(page, "explorer.parallel.left === 0")
-    # A clock that goes on by a millisecond whenever it is asked, which is after each 20 lines.
+    # A clock that advances by a millisecond each time it is read, which is after each 20 lines.
     page.evaluate("let now = 0; performance.now = () => now++")
     left = page.evaluate("explorer.app.set({ top: 60 }), explorer.app.flush(), explorer.parallel.left")
     assert left == 1200 - 20

@@ -214,8 +214,9 @@ def test_scores_are_looked_up_or_else_computed() -> None:
     install_proxies(codes[:1], "mini-seg", {"snip": [7.0]})
     task = tasks.get("mini-seg")
     computed = compute(codes, task, names=("snip", "naswot"))
-    assert proxy_tables.scores(codes, task, "snip").tolist() == [7.0, computed["snip"][1]]
-    assert proxy_tables.scores(codes, task, "naswot").tolist() == computed["naswot"].tolist()
+    table = proxy_tables.installed(task)
+    assert proxy_tables.scores(codes, task, "snip", table).tolist() == [7.0, computed["snip"][1]]
+    assert proxy_tables.scores(codes, task, "naswot", table).tolist() == computed["naswot"].tolist()
 
 
 @pytest.fixture
