@@ -17,6 +17,9 @@ SOURCES := $(shell find nasbench_mr data_builders predictors search -type f -not
 # The suite runs in as many processes as there are cores, and one thread each is fastest.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# Without its dependencies: it asks for xgboost, which brings a CUDA library, and what the tests run of it needs neither.
+SYNE_TUNE := syne-tune fastparquet cramjam
+
 # What the unpacked sdist runs of its own tests: they read code, documents, examples and the embedded tables.
 SDIST_TESTS := tests/test_space.py tests/test_benchmark.py tests/test_imports.py tests/test_docstrings.py
 
@@ -31,6 +34,7 @@ $(VENV)/deps: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	rm -rf build nasbench_mr.egg-info
 	$(BIN)/pip install -q -c constraints.txt '.[all,test,docs,readers,botorch,smac]'
+	$(BIN)/pip install -q --no-deps -c constraints.txt $(SYNE_TUNE)
 	touch $@
 
 # An ordinary install, which is what users have and what mypy reads.
@@ -105,6 +109,7 @@ newest:
 	$(PYTHON) -m venv .venv-newest
 	rm -rf build nasbench_mr.egg-info
 	.venv-newest/bin/pip install -q --upgrade '.[all,test,docs,readers,botorch,smac]'
+	.venv-newest/bin/pip install -q --upgrade --no-deps $(SYNE_TUNE)
 	$(TEST_ENV) .venv-newest/bin/pytest -n 2 --dist worksteal
 
 dev: $(VENV)/deps
