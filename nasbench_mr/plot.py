@@ -10,6 +10,7 @@ plots work without a display and in threads.
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Width of a page's text, inches.
 PAGE = 6.8
+#: Width of a title's character, and of an axis's numbers, about, inches.
+_CHARACTER, _TICKS = 0.07, 0.4
 
 
 def figure(width: float = PAGE, height: float = 2.6) -> Figure:
@@ -110,6 +113,14 @@ def panels(drawn: Any, count: int) -> list[Axes]:
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
     return made[:count]
+
+
+def title(panel: Axes, text: str) -> None:
+    """Put a title over a panel, in as many lines as its share of the figure's width asks for."""
+    drawn = panel.figure
+    place = panel.get_subplotspec()
+    share = drawn.bbox.width / drawn.dpi / (1 if place is None else place.get_gridspec().ncols)
+    panel.set_title(textwrap.fill(text, max(12, int((share - _TICKS) / _CHARACTER))), fontsize=8)
 
 
 def legend(

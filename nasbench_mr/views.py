@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nasbench_mr.errors import TableError
-from nasbench_mr.plot import COLOURS, PAGE, figure, height, legend, log_axis, panels
+from nasbench_mr.plot import COLOURS, PAGE, figure, height, legend, log_axis, panels, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     made = figure(PAGE, height(len(drawn)))
     for panel, (name, (gmacs, values)) in zip(panels(made, len(drawn)), drawn.items(), strict=True):
         metric = bench.task(name).metric()
-        panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
+        title(panel, f"{name}: {metric.name} ({metric.unit})")
         if np.isnan(gmacs).all():
             ordered = metric.sign * np.sort(metric.sign * values)
             panel.scatter(np.arange(len(ordered)), ordered, s=6, linewidth=0, alpha=0.45, color=COLOURS[0])
@@ -106,7 +106,7 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
             known = curve.dropna()
             share = k / max(1, len(picked) - 1)
             panel.plot(known.index, known, linewidth=0.9, color=colours(share), marker="o", markersize=1.5)
-        panel.set_title(f"{name}: {metric.name} ({metric.unit})", fontsize=8)
+        title(panel, f"{name}: {metric.name} ({metric.unit})")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     made.supxlabel("epoch; blue: the codes that end best, orange: worst", fontsize=8)
     return made

@@ -33,7 +33,7 @@ def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
     for panel, name in zip(plot.panels(drawn, len(names)), names, strict=True):
         if frame["train"].nunique() == 1:
             _bars(panel, frame[frame["task"] == name], score, looks)
-            panel.set_title(name, fontsize=8)
+            plot.title(panel, name)
             continue
         for predictor, look in looks.items():
             own = frame[(frame["task"] == name) & (frame["predictor"] == predictor)]
@@ -42,7 +42,7 @@ def evaluation(frame: pd.DataFrame, score: str = "kendall") -> Figure:
             panel.plot(mean.index, mean, marker="o", markersize=2, linewidth=1, label=predictor, **look)
             low, high = mean - std, mean + std
             panel.fill_between(mean.index, low, high, color=look["color"], alpha=0.15, linewidth=0)
-        panel.set_title(name, fontsize=8)
+        plot.title(panel, name)
         plot.log_axis(panel.xaxis)
     sizes = sorted(frame["train"].unique())
     shown = "training codes; bands" if len(sizes) > 1 else f"{sizes[0]:,} training codes; whiskers"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasbench_mr.plot import PAGE, figure, height, legend, log_axis, panels, styles
+from nasbench_mr.plot import PAGE, figure, height, legend, log_axis, panels, styles, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def comparison(found: Comparison, band: str = "quartiles") -> Figure:
             lines = own[["median", "low", "high"]].to_numpy().T
             _draw_regret(panel, own["evaluations"].to_numpy(), lines, name, looks[name])
         _scale_regret(panel, here[["median", "low", "high"]].to_numpy())
-        panel.set_title(task, fontsize=8)
+        title(panel, task)
         panel.set_xlim(1, found.grid[-1])
     units = sorted(set(found.about["unit"].values()))
     shown = {"confidence": "95% confidence"}.get(band, band)
@@ -73,7 +73,7 @@ def simulations(runs: Mapping[str, Mapping[str, Sequence[Simulation]]], best: Ma
             _draw_regret(panel, times, lines, name, looks[name])
             seen.append(lines)
         _scale_regret(panel, np.array(seen))
-        panel.set_title(task, fontsize=8)
+        title(panel, task)
         panel.set_xlim(0, end)
     units = sorted({run.unit for found in runs.values() for traces in found.values() for run in traces})
     drawn.supxlabel(f"simulated {', '.join(units)}; bands: quartiles", fontsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,13 @@ def test_the_command(kind: str, ending: str, tmp_path: Path) -> None:
 def test_an_unknown_kind_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plot", "mini", "--kind", "scater", "--out", str(tmp_path / "x.svg")]) == 2
     assert "did you mean 'scatter'?" in capsys.readouterr().err
+
+
+def test_long_titles_of_panels_do_not_overlap() -> None:
+    costs = nasbench_mr.load("nasbench-mr-costs")
+    drawn = views.scatter(costs, ("latency_ms@cpu", "latency_ms@cpu:onnx", "memory_mb@cpu"))
+    drawn.draw_without_rendering()
+    boxes = [panel.title.get_window_extent() for panel in drawn.axes]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert boxes[0].x0 >= 0
+    assert boxes[-1].x1 <= drawn.bbox.width
