@@ -52,6 +52,8 @@ FRAMES = 2
 ANCHOR_OUTPUTS, PILLAR_CHANNELS = 2 * (7 + 2), 64
 #: Zen-NAS's step between the two inputs, and the constant that keeps Mellor et al.'s logarithms finite.
 ZEN_STEP, JACOB_EPSILON = 1e-2, 1e-5
+#: Those that a code has, without a network.
+_COSTS = {"params": cost.params, "macs": cost.macs}
 
 
 def compute(
@@ -150,6 +152,11 @@ class _Setting:
 
 
 def _of_code(code: Codes, task: Task, names: Sequence[str], setting: _Setting) -> dict[str, float]:
+    values = {name: float(costs(code)[0]) for name, costs in _COSTS.items() if name in names}
+    return values if len(values) == len(names) else values | _of_network(code, task, names, setting)
+
+
+def _of_network(code: Codes, task: Task, names: Sequence[str], setting: _Setting) -> dict[str, float]:
     values: dict[str, float] = {}
     net = setting.network(code, task)
     trained = {"grad_norm", "snip", "grasp", "fisher", "jacob_cov", "naswot"} & set(names)
@@ -164,10 +171,6 @@ def _of_code(code: Codes, task: Task, names: Sequence[str], setting: _Setting) -
             drawn = torch.randn(kernel.shape, generator=generator)
             kernel.data = drawn.to(setting.device)
         values["zen"] = zen(net, setting.inputs(task, 2), setting.inputs(task, 3))
-    if "params" in names:
-        values["params"] = float(cost.params(code)[0])
-    if "macs" in names:
-        values["macs"] = float(cost.macs(code)[0])
     return values
 
 

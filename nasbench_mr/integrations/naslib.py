@@ -157,11 +157,8 @@ class SearchSpace:
         code = self._code()
         if full_lc:
             curves = self.bench.curves(task.name)
-            own = (
-                curves[(curves[list(space.NAMES)] == np.array(code)).all(axis=1)]
-                .groupby("epoch")[column]
-                .mean()
-            )
+            mine = (curves[list(space.NAMES)] == np.array(code)).all(axis=1)
+            own = curves[mine].groupby("epoch")[column].mean()
             return [float(value) for value in own.dropna()]
         value = float(self.bench.query(code, task.name, epoch=None if epoch == -1 else epoch)[column])
         return value / 1e6 if column in _MILLIONS else value
