@@ -10,13 +10,14 @@ Everything here is loaded when it is first used, so importing the package costs 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
+import os.path
 from typing import TYPE_CHECKING, Any
 
 # In a source checkout data_builders/, predictors/ and search/ lie beside this folder, not in it (setup.cfg).
-_HERE = Path(__file__).resolve().parent
-if not (_HERE / "search").is_dir():
-    __path__.append(str(_HERE.parent))
+# Not with pathlib, whose import takes a third as long as all else here.
+_HERE = os.path.dirname(os.path.realpath(__file__))
+if not os.path.isdir(os.path.join(_HERE, "search")):
+    __path__.append(os.path.dirname(_HERE))
 
 __version__ = "1.0.0"
 
