@@ -12,7 +12,7 @@ them, but it saw the same data. A seed and kind is a part, which is kept: rerun 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,6 @@ from nasbench_mr.predictors.evaluation import Data, gather
 
 KINDS = ("single", "joint", "length", "reference")
 LIMITS = (1e9, 2e9, 4e9)
-MIDDLE = LIMITS[1]
 #: Networks that people know, as codes of this space: HRNets with their modules, blocks and widths (to the
 #: next multiple of 8, at most 128), and ResNets as the path through each stage's new branch, all other
 #: branches as small as they can be.
@@ -76,14 +75,14 @@ def main() -> None:
         print(f"\n## {title}\n\n{format_table(table)}", flush=True)
 
 
-def asked(names: tuple[str, ...], kind: str) -> Iterator[Asked]:
-    """Yield what a kind of table asks for."""
+def asked(names: tuple[str, ...], kind: str, limits: Sequence[float] = LIMITS) -> Iterator[Asked]:
+    """Yield what a kind of table asks for; several tasks jointly at the middle limit."""
     if kind == "single":
-        for name, limit in itertools.product(names, LIMITS):
+        for name, limit in itertools.product(names, limits):
             yield Asked(name, (name,), limit, {})
     elif kind == "joint":
         for chosen in [*itertools.combinations(names, 2), names]:
-            yield Asked("+".join(chosen) if len(chosen) == 2 else "all", chosen, MIDDLE, {})
+            yield Asked("+".join(chosen) if len(chosen) == 2 else "all", chosen, limits[len(limits) // 2], {})
     elif kind == "length":
         for (free, letters), name in itertools.product(FREE.items(), names):
             fixed = {key: value for key, value in START.items() if key[0] not in letters}
@@ -149,12 +148,14 @@ def part(data: Data, seed: int, kind: str, models: Path) -> pd.DataFrame:
     )
 
 
-def views(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+def views(
+    frame: pd.DataFrame, measures: Sequence[str] = ("predicted", "judged")
+) -> dict[str, list[dict[str, Any]]]:
     """Return the tables that people read, means over seeds: rows by title."""
     found = {}
     for kind in frame["kind"].unique():
         own = frame[frame["kind"] == kind]
-        for measure in ("predicted", "judged"):
+        for measure in measures:
             if kind in ("length", "reference"):
                 # Each task's own code, or the network itself.
                 shown = own[(own["for"] == own["task"]) | (own["how"] == "itself")]

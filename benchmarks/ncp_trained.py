@@ -1,11 +1,14 @@
 """NCP's codes trained beside those of real rivals, on `mini`: the experiments of docs/ncp.md that train.
 
-rivals: from one predictor and limit, the codes of NCP, of 100,000 random codes, of evolution and of local
-search, each trained with seeds that the table does not have. live: NCP in the loop, evolution and random
-search by live training at an equal budget. rounds: a table that grows by what NCP proposes, against one that
-grows by random codes. Every training and every run is kept: rerun the command to resume.
+rivals: from one predictor and limit, the codes of NCP, of NCP by the rules that held up (ncp_rim.py), of
+100,000 random codes, of evolution and of local search, each trained with seeds that the table does not have.
+tables: NCP's codes for each task, every pair and all, and at the cost of networks that people know, beside
+these networks (ncp_tables.py). live: NCP in the loop, evolution and random search by live training at an
+equal budget. rounds: a table that grows by what NCP proposes, against one that grows by random codes. Every
+training and every run is kept: rerun the command to resume.
 
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only rivals
+    OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only tables
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only rounds
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only live
 """
@@ -23,31 +26,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from common import Figure, done, options, report
-from ncp_rim import RIVALS, rival
+from ncp_rim import JUDGES, RIVALS, chosen, rival
+from ncp_tables import REFERENCES, Asked, asked, views
 
 import nasbench_mr
 from nasbench_mr import cost, data_builders, predictors, search, space
 from nasbench_mr.arrays import Codes, Floats, keys
 from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.cli.command import format_table
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Trial
 from nasbench_mr.domain import Domain
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
 
-PARTS = ("rivals", "live", "rounds")
+PARTS = ("rivals", "tables", "live", "rounds")
+TASKS = ("mini-cls", "mini-video")
 #: The table's seeds are 0, 1, 2.
 FIRST_SEED = 100
 #: Limits, as shares of the tables' codes that are within.
 SHARES = (0.25, 0.5)
 SEARCHERS = ("ncp", "evolution", "random")
 ROUNDS, PER_ROUND = 3, 20
+#: Of the rules by which NCP could choose.
+RULES = ("ncp", "data's box", "mean with gbdt", "mean with forest")
+#: MACs of the largest known network that is trained: mini's codes have at most 1 GMACs.
+LARGEST = 1e9
 
 
 def main() -> None:
     parser = options(__doc__, "ncp_trained")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--tasks", nargs="+", default=["mini-cls", "mini-video"], metavar="T")
+    parser.add_argument("--tasks", nargs="+", metavar="T", help="(default: cls and video; all for tables)")
     parser.add_argument("--data", required=True, type=Path, help="the folder of the data sets")
     parser.add_argument("--seeds", type=int, metavar="N", help="live runs (10), or trainings of a code (3)")
     parser.add_argument("--budget", type=int, default=40, metavar="N", help="trainings of a live run")
@@ -58,8 +68,19 @@ def main() -> None:
     for only in args.only:
         count = args.seeds or (10 if only == "live" else 3)
         works: dict[str, Callable[[], pd.DataFrame]] = {}
-        for task, share in itertools.product(args.tasks, SHARES):
-            limit = float(np.quantile(bench.query_many(bench.codes(task), task, "macs")["macs"], share))
+
+        def trials(task: str, limit: float, count: int = count) -> Trials:
+            return Trials(bench, task, limit, count, out=args.keep / "trials" / task, where=where)
+
+        def limit_of(task: str, share: float) -> float:
+            return float(np.quantile(cost.macs(bench.codes(task)), share))
+
+        if only == "tables":
+            names = args.tasks or bench.tasks
+            own = {task: trials(task, limit_of(task, SHARES[-1])) for task in names}
+            works[f"tables-{'-'.join(names)}-{count}"] = partial(tables, own)
+        for task, share in itertools.product(args.tasks or TASKS, SHARES if only != "tables" else ()):
+            limit = limit_of(task, share)
             if only == "live":
                 for seed, name in itertools.product(range(count), SEARCHERS):
                     run = Live(task, limit, name, seed, args.budget)
@@ -67,12 +88,15 @@ def main() -> None:
                         run, args.keep / "live" / task, where
                     )
                 continue
-            trials = Trials(bench, task, limit, count, out=args.keep / "trials" / task, where=where)
             works[f"{only}-{task}-{share}-{count}"] = partial(
-                {"rivals": rivals, "rounds": rounds}[only], trials
+                {"rivals": rivals, "rounds": rounds}[only], trials(task, limit)
             )
         frame = done(args.keep, args.out.with_name(f"ncp_trained_{only}.parquet"), works.items())
-        report(f"Trained: {only}", figures(frame, only))
+        if only == "tables":
+            for title, table in views(frame, ("value",)).items():
+                print(f"\n## {title}\n\n{format_table(table)}", flush=True)
+        else:
+            report(f"Trained: {only}", figures(frame, only))
 
 
 @dataclass(frozen=True)
@@ -132,7 +156,12 @@ def rivals(trials: Trials) -> pd.DataFrame:
     """Return the codes that NCP and its rivals find with one predictor, trained: a row for each seed."""
     data = gather(trials.bench)
     model = predictors.make("ensemble", seed=0).fit(data.codes, data.values, data.names)
-    found = {"ncp": np.array(search.ncp(model, trials.column, max_macs=trials.limit, seed=0).best, np.int16)}
+    values = data.values[:, [data.names.index(trials.column)]]
+    second = {k: predictors.make(k, seed=0).fit(data.codes, values, (trials.column,)) for k in JUDGES}
+    by_rule = chosen(
+        model, second, trials.column, float(np.nanstd(values)), data.codes, limit=trials.limit, seed=0
+    )
+    found = {name: by_rule[name] for name in RULES}
     found |= {name: rival(name, model, trials.column, trials.limit, 0) for name in RIVALS}
     codes = np.array([*found.values()], np.int16)
     believed = model.predict(codes)[0][:, model.names.index(trials.column)]
@@ -151,6 +180,52 @@ def rivals(trials: Trials) -> pd.DataFrame:
         for row, name in enumerate(found)
         for k in range(trials.seeds)
     )
+
+
+def tables(trials: Mapping[str, Trials]) -> pd.DataFrame:
+    """Return the codes of the paper's kinds of tables, trained: a row for each code, task and seed.
+
+    What was found for one task or several is trained on all, what was found at the cost of a known network
+    on its own task.
+    """
+    first = next(iter(trials.values()))
+    data = gather(first.bench)
+    model = predictors.make("ensemble", seed=0).fit(data.codes, data.values, data.names)
+    found: list[tuple[str, Asked, str, Codes]] = []
+    for kind in ("single", "joint", "reference"):
+        for one in asked(tuple(trials), kind, (first.limit,)):
+            if one.limit <= LARGEST:
+                columns = [trials[task].column for task in one.tasks]
+                found.append((kind, one, "ncp", search.ncp(model, columns, max_macs=one.limit, seed=0).best))
+    for name, text in REFERENCES.items():
+        if (macs := float(cost.macs(text)[0])) <= LARGEST:
+            found.append(("reference", Asked(name, (), macs, {}), "itself", space.parse(text)))
+    frames = []
+    for task, own in trials.items():
+        mine = [row for row in found if row[0] != "reference" or row[2] == "itself" or task in row[1].tasks]
+        codes = np.array([code for *_, code in mine], np.int16)
+        predicted = model.predict(codes)[0][:, model.names.index(own.column)]
+        values = own(codes)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "kind": kind,
+                    "name": one.name,
+                    "how": how,
+                    "for": "+".join(one.tasks),
+                    "limit": one.limit,
+                    "macs": int(cost.macs(code)[0]),
+                    "task": task,
+                    "seed": FIRST_SEED + k,
+                    "value": values[row, k],
+                    "predicted": predicted[row],
+                    "code": space.to_string(code),
+                }
+                for row, (kind, one, how, code) in enumerate(mine)
+                for k in range(own.seeds)
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
 
 
 def rounds(trials: Trials) -> pd.DataFrame:

@@ -35,7 +35,7 @@ from nasbench_mr.search.comparison import ABOUT, Comparison
 from nasbench_mr.search.reference import BUDGET, COLUMNS, SETTINGS, digest
 
 #: Seconds of CPU a run on a table of 2,507 codes: 0.01 to 0.1 of the first, 4 to 12 of the others.
-QUICK, SLOW = ("random", "local", "evolution", "halving"), ("ncp", "tpe", "guided")
+QUICK, SLOW = ("random", "local", "evolution", "proxy", "halving"), ("ncp", "tpe", "guided")
 #: Seeds of the slow searches, in rounds: all get some before one gets all.
 ROUNDS = (10, 25, 50, 75, 100)
 

@@ -74,3 +74,38 @@ def test_the_best_code_of_a_round_is_its_best_mean() -> None:
     ours, theirs = script.figures(frame, "rounds")
     assert ours.measured.startswith("5.00 +- nan of 1, by round 5.00")
     assert theirs.measured.startswith("4.00")
+
+
+def test_codes_of_known_networks_are_trained_beside_those_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = nasbench_mr.load("mini")
+    best = space.sample(1, seed=0)[0]
+
+    class Model:
+        names = ("mini-cls/top1", "mini-video/top1")
+
+        def fit(self, codes: np.ndarray, values: np.ndarray, names: tuple[str, ...]) -> Model:
+            return self
+
+        def predict(self, codes: np.ndarray) -> tuple[np.ndarray, None]:
+            return np.tile([1.0, 2.0], (len(codes), 1)), None
+
+    monkeypatch.setattr(script.predictors, "make", lambda *_, **__: Model())
+    monkeypatch.setattr(script.search, "ncp", lambda *_, **__: type("Found", (), {"best": best})())
+    monkeypatch.setattr(script.Trials, "__call__", lambda self, codes: np.ones((len(codes), self.seeds)))
+    tasks = ("mini-cls", "mini-video")
+    trials = {task: script.Trials(bench, task, 150e6, 2, out=tmp_path, where={}) for task in tasks}
+    frame = script.tables(trials)
+    one = frame[(frame["task"] == "mini-cls") & (frame["seed"] == 100)]
+    # Of all networks that people know, three have at most 1 GMACs.
+    known = ["HRNet-W18-small-like", "ResNet-18-like", "ResNet-34-like"]
+    assert one[one["how"] == "itself"]["name"].tolist() == known
+    # Each task's own, and the two jointly as a pair and as all; then NCP at the cost of the known.
+    assert one[one["how"] == "ncp"]["for"].tolist() == [
+        "mini-cls", "mini-video", "mini-cls+mini-video", "mini-cls+mini-video", *["mini-cls"] * 3
+    ]  # fmt: skip
+    assert one["predicted"].unique().tolist() == [1.0]
+    assert len(frame) == 2 * 2 * 10
+    shown = script.views(frame, ("value",))
+    assert [row["how"] for row in shown["reference, value"]] == ["ncp", "itself"] * 3
