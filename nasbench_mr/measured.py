@@ -275,6 +275,17 @@ class Cost(ByValue):
         if np.isnan(self.values).all():
             raise UnknownMetricError(f"{name!r}: the device did not tell its {self.column.partition('_')[0]}")
 
+    @functools.cached_property
+    def elsewhere(self) -> str:
+        """What to say of costs of another machine, where the name does not say whose; "" of others."""
+        if self.table.here or Name.parse(self.name).release is not None:
+            return ""
+        return (
+            f"{self.name!r} was measured on another machine: {self.table.device} (this one is "
+            f"{this_machine()['name']}); {self.name}@{self.release.name} says so, and nasbench-mr measure "
+            "makes costs of this machine"
+        )
+
     @property
     def codes(self) -> Codes:
         """`(n, 27)` the codes that were measured."""
@@ -415,15 +426,10 @@ def find(text: str, opened: Iterable[Release]) -> Cost:
             "nasbench-mr measure makes them"
         )
     release, table = min(tables, key=lambda found: (not found[1].here, found[0].name == MEASURED))
-    if not table.here and name.release is None:
-        warnings.warn(
-            f"{text!r} was measured on another machine: {table.device} (this one is "
-            f"{this_machine()['name']}); {text}@{release.name} says so, and "
-            "nasbench-mr measure makes costs of this machine",
-            MeasuredElsewhereWarning,
-            stacklevel=4,
-        )
-    return Cost(text, release, table)
+    found = Cost(text, release, table)
+    if found.elsewhere:
+        warnings.warn(found.elsewhere, MeasuredElsewhereWarning, stacklevel=4)
+    return found
 
 
 _SPACE = spaces.get(space.NAME)
@@ -464,7 +470,8 @@ def limits(
         given: by name, "macs", "params" or measured costs.
 
     Raises:
-        InvalidArgumentError: a limit is not a positive number, or one is given twice.
+        InvalidArgumentError: a limit is not a positive number, or one is given twice; or its costs are of
+            another machine, and its name does not say the release.
         UnknownTaskError, UnknownMetricError: there is no such cost.
     """
     rest = dict(given or {})
@@ -480,6 +487,11 @@ def limits(
             options = [*exact, "latency_ms@cpu"] if bench is not None else exact
             raise UnknownMetricError(f"no cost {name!r} to limit: {did_you_mean(name, options)}")
         most = checks.positive(f"the limit of {name!r}", most)
-        found.append(Limit(bench.cost(name), most))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MeasuredElsewhereWarning)
+            limited = bench.cost(name)
+        if limited.elsewhere:
+            raise InvalidArgumentError(f"the limit {limited.elsewhere}")
+        found.append(Limit(limited, most))
     of = {name: checks.limit(f"max_{name}", value) for name, value in exact.items()}
     return Limits(of["macs"], of["params"], tuple(found))

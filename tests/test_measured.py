@@ -247,6 +247,19 @@ def test_which_release_answers(bench: Benchmark, tiny_release: Path) -> None:
         nasbench_mr.load(tiny_release).cost("latency_ms@phone")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_limit_of_another_machine_says_whose_it_is(tiny_release: Path) -> None:
+    install("only-there", {"name": "Z80", "cores": 1}, label="phone")
+    bench = nasbench_mr.load(tiny_release)
+    told = (
+        r"the limit 'latency_ms@phone' was measured on another machine: Z80.*latency_ms@phone@only-there says"
+    )
+    with pytest.raises(InvalidArgumentError, match=told):
+        bench.best("seg", limits={"latency_ms@phone": 1e6})
+    named = bench.best("seg", 100, limits={"latency_ms@phone@only-there": 1e6})
+    assert len(named) == 50
+
+
 @pytest.mark.parametrize(
     ("name", "error", "says"),
     [

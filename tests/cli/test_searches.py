@@ -285,7 +285,10 @@ def test_compare_prints_regret_ranks_and_tests(
         (["--tasks", "seg", "--max-params", "1"], "no code of the table"),
         (["seg", "--limit", "latency"], "--limit 'latency': expected COST=N once"),
         (["seg", "--limit", "latency_ms@phone=2"], "no measured costs of 'phone'"),
-        (["nas-bench-201", "--limit", "latency_ms@cpu=2"], "is a cost of 'nasbench-mr' codes, not of"),
+        (
+            ["nas-bench-201", "--limit", "latency_ms@cpu@nasbench-mr-costs=2"],
+            "is a cost of 'nasbench-mr' codes, not of",
+        ),
     ],
 )
 def test_compare_refuses_mistakes_in_one_line(
