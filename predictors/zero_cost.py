@@ -53,7 +53,7 @@ ANCHOR_OUTPUTS, PILLAR_CHANNELS = 2 * (7 + 2), 64
 #: Zen-NAS's step between the two inputs, and the constant that keeps Mellor et al.'s logarithms finite.
 ZEN_STEP, JACOB_EPSILON = 1e-2, 1e-5
 #: Those that a code has, without a network.
-_COSTS = {"params": cost.params, "macs": cost.macs}
+_COSTS: dict[str, Callable[[Codes], Any]] = {"params": cost.params, "macs": cost.macs}
 
 
 def compute(
