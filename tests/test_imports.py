@@ -261,11 +261,15 @@ def test_dependencies_point_one_way(module: str) -> None:
         assert floor(other) in MAY[floor(module)], f"{module} imports {other}"
 
 
-def test_the_architecture_names_files_that_exist() -> None:
+def test_the_architecture_names_files_that_exist_and_all_of_the_core() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     names = {path.name for folder in (*PACKAGES, "tests", "benchmarks") for path in sources(folder)}
-    missing = [name for name in re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text) if name not in names]
-    assert not missing
+    found = re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text)
+    assert not [name for name in found if name not in names]
+    core = {
+        path.name for path in (REPOSITORY / "nasbench_mr").glob("*.py") if path.stem.strip("_") == path.stem
+    }
+    assert core <= set(found), "the table of the core lacks some"
 
 
 # --- The wheel ----------------------------------------------------------------------------------------
