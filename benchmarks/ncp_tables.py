@@ -12,7 +12,7 @@ them, but it saw the same data. A seed and kind is a part, which is kept: rerun 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ import pandas as pd
 from common import done, options, tables
 
 from nasbench_mr import cost, predictors, search, space
+from nasbench_mr.arrays import Codes
 from nasbench_mr.cli.command import format_table
 from nasbench_mr.predictors.base import Predictor
 from nasbench_mr.predictors.evaluation import Data, gather
@@ -59,6 +60,27 @@ class Asked(NamedTuple):
     fixed: dict[str, int]
 
 
+class Found(NamedTuple):
+    """A code to score: what it was asked for, and whether NCP found it or it is the known network itself."""
+
+    kind: str
+    asked: Asked
+    how: str
+    code: Codes
+
+    def row(self) -> dict[str, Any]:
+        """Return what an experiment's rows say of it."""
+        return {
+            "kind": self.kind,
+            "name": self.asked.name,
+            "how": self.how,
+            "for": "+".join(self.asked.tasks),
+            "limit": self.asked.limit,
+            "macs": int(cost.macs(self.code)[0]),
+            "code": space.to_string(self.code),
+        }
+
+
 def main() -> None:
     parser = options(__doc__, "ncp_tables")
     parser.add_argument("--seeds", type=int, nargs="+", default=range(3), metavar="K")
@@ -94,6 +116,35 @@ def asked(names: tuple[str, ...], kind: str, limits: Sequence[float] = LIMITS) -
             yield Asked(known, (name,), float(cost.macs(text)[0]), {})
 
 
+def find(
+    model: Predictor,
+    columns: Mapping[str, str],
+    kind: str,
+    *,
+    seed: int,
+    limits: Sequence[float] = LIMITS,
+    largest: float = np.inf,
+) -> list[Found]:
+    """Return what NCP finds for a kind of table, and known networks themselves.
+
+    Args:
+        columns: a task's column of the model.
+        largest: MACs of the largest code.
+    """
+    found = []
+    for one in asked(tuple(columns), kind, limits):
+        if one.limit <= largest:
+            goals = [columns[task] for task in one.tasks]
+            out = search.ncp(model, goals, max_macs=one.limit, fixed=one.fixed, seed=seed)
+            found.append(Found(kind, one, "ncp", out.best))
+    if kind == "reference":
+        for name, text in REFERENCES.items():
+            known = Asked(name, (), float(cost.macs(text)[0]), {})
+            if known.limit <= largest:
+                found.append(Found(kind, known, "itself", space.parse(text)))
+    return found
+
+
 def part(data: Data, seed: int, kind: str, models: Path) -> pd.DataFrame:
     """Return a row for each code found and each task that answers for it."""
     names = tuple(task.name for task in data.tasks)
@@ -113,37 +164,21 @@ def part(data: Data, seed: int, kind: str, models: Path) -> pd.DataFrame:
 
     guide = fitted("ensemble", [*range(len(data.names))])
     judge = fitted("gbdt", main)
-    codes: list[tuple[Asked, str, Any]] = []
-    for one in asked(names, kind):
-        out = search.ncp(
-            guide, [by_task[task] for task in one.tasks], max_macs=one.limit, fixed=one.fixed, seed=seed
-        )
-        codes.append((one, "ncp", out.best))
-    if kind == "reference":
-        codes += [
-            (Asked(name, (), float(cost.macs(text)[0]), {}), "itself", space.parse(text))
-            for name, text in REFERENCES.items()
-        ]
-    array = np.array([code for *_, code in codes], np.int16)
+    found = find(guide, by_task, kind, seed=seed)
+    array = np.array([one.code for one in found], np.int16)
     mean, std = guide.predict(array)
     judged, _ = judge.predict(array)
     return pd.DataFrame(
         {
             "seed": seed,
-            "kind": kind,
-            "name": one.name,
-            "how": how,
-            "for": "+".join(one.tasks),
-            "limit": one.limit,
-            "macs": int(cost.macs(code)[0]),
-            "params": int(cost.params(code)[0]),
+            **one.row(),
+            "params": int(cost.params(one.code)[0]),
             "task": task,
             "predicted": mean[row, guide.names.index(column)],
             "std": std[row, guide.names.index(column)],
             "judged": judged[row, k],
-            "code": space.to_string(code),
         }
-        for row, (one, how, code) in enumerate(codes)
+        for row, one in enumerate(found)
         for k, (task, column) in enumerate(by_task.items())
     )
 

@@ -15,9 +15,10 @@ training and every run is kept: rerun the command to resume.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ import numpy as np
 import pandas as pd
 from common import Figure, done, options, report
 from ncp_rim import JUDGES, RIVALS, chosen, rival
-from ncp_tables import REFERENCES, Asked, asked, views
+from ncp_tables import find, views
 
 import nasbench_mr
 from nasbench_mr import cost, data_builders, predictors, search, space
@@ -63,40 +64,36 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=40, metavar="N", help="trainings of a live run")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args()
-    where = {"data": args.data, "device": args.device, "workers": 1}
-    bench = nasbench_mr.load("mini")
     for only in args.only:
-        count = args.seeds or (10 if only == "live" else 3)
-        works: dict[str, Callable[[], pd.DataFrame]] = {}
-
-        def trials(task: str, limit: float, count: int = count) -> Trials:
-            return Trials(bench, task, limit, count, out=args.keep / "trials" / task, where=where)
-
-        def limit_of(task: str, share: float) -> float:
-            return float(np.quantile(cost.macs(bench.codes(task)), share))
-
-        if only == "tables":
-            names = args.tasks or bench.tasks
-            own = {task: trials(task, limit_of(task, SHARES[-1])) for task in names}
-            works[f"tables-{'-'.join(names)}-{count}"] = partial(tables, own)
-        for task, share in itertools.product(args.tasks or TASKS, SHARES if only != "tables" else ()):
-            limit = limit_of(task, share)
-            if only == "live":
-                for seed, name in itertools.product(range(count), SEARCHERS):
-                    run = Live(task, limit, name, seed, args.budget)
-                    works[f"live-{task}-{share}-{name}-{seed}"] = partial(
-                        run, args.keep / "live" / task, where
-                    )
-                continue
-            works[f"{only}-{task}-{share}-{count}"] = partial(
-                {"rivals": rivals, "rounds": rounds}[only], trials(task, limit)
-            )
-        frame = done(args.keep, args.out.with_name(f"ncp_trained_{only}.parquet"), works.items())
+        frame = done(args.keep, args.out.with_name(f"ncp_trained_{only}.parquet"), works(only, args))
         if only == "tables":
             for title, table in views(frame, ("value",)).items():
                 print(f"\n## {title}\n\n{format_table(table)}", flush=True)
         else:
             report(f"Trained: {only}", figures(frame, only))
+
+
+def works(only: str, args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
+    """Yield the parts of an experiment by name."""
+    where = {"data": args.data, "device": args.device, "workers": 1}
+    bench = nasbench_mr.load("mini")
+    count = args.seeds or (10 if only == "live" else 3)
+    tasks = args.tasks or (bench.tasks if only == "tables" else TASKS)
+    trials = {}
+    for task, share in itertools.product(tasks, SHARES):
+        limit = float(np.quantile(cost.macs(bench.codes(task)), share))
+        trials[task, share] = Trials(bench, task, limit, count, out=args.keep / "trials" / task, where=where)
+    if only == "tables":
+        own = {task: trials[task, SHARES[-1]] for task in tasks}
+        yield f"tables-{'-'.join(tasks)}-{count}", partial(tables, own)
+        return
+    for (task, share), one in trials.items():
+        if only != "live":
+            yield f"{only}-{task}-{share}-{count}", partial({"rivals": rivals, "rounds": rounds}[only], one)
+            continue
+        for seed, name in itertools.product(range(count), SEARCHERS):
+            run = Live(task, one.limit, name, seed, args.budget)
+            yield f"live-{task}-{share}-{name}-{seed}", partial(run, args.keep / "live" / task, where)
 
 
 @dataclass(frozen=True)
@@ -191,41 +188,32 @@ def tables(trials: Mapping[str, Trials]) -> pd.DataFrame:
     first = next(iter(trials.values()))
     data = gather(first.bench)
     model = predictors.make("ensemble", seed=0).fit(data.codes, data.values, data.names)
-    found: list[tuple[str, Asked, str, Codes]] = []
-    for kind in ("single", "joint", "reference"):
-        for one in asked(tuple(trials), kind, (first.limit,)):
-            if one.limit <= LARGEST:
-                columns = [trials[task].column for task in one.tasks]
-                found.append((kind, one, "ncp", search.ncp(model, columns, max_macs=one.limit, seed=0).best))
-    for name, text in REFERENCES.items():
-        if (macs := float(cost.macs(text)[0])) <= LARGEST:
-            found.append(("reference", Asked(name, (), macs, {}), "itself", space.parse(text)))
-    frames = []
+    columns = {task: own.column for task, own in trials.items()}
+    found = [
+        one
+        for kind in ("single", "joint", "reference")
+        for one in find(model, columns, kind, seed=0, limits=(first.limit,), largest=LARGEST)
+    ]
+    rows: list[dict[str, Any]] = []
     for task, own in trials.items():
-        mine = [row for row in found if row[0] != "reference" or row[2] == "itself" or task in row[1].tasks]
-        codes = np.array([code for *_, code in mine], np.int16)
+        mine = [
+            one for one in found if one.kind != "reference" or one.how == "itself" or task in one.asked.tasks
+        ]
+        codes = np.array([one.code for one in mine], np.int16)
         predicted = model.predict(codes)[0][:, model.names.index(own.column)]
         values = own(codes)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "kind": kind,
-                    "name": one.name,
-                    "how": how,
-                    "for": "+".join(one.tasks),
-                    "limit": one.limit,
-                    "macs": int(cost.macs(code)[0]),
-                    "task": task,
-                    "seed": FIRST_SEED + k,
-                    "value": values[row, k],
-                    "predicted": predicted[row],
-                    "code": space.to_string(code),
-                }
-                for row, (kind, one, how, code) in enumerate(mine)
-                for k in range(own.seeds)
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
+        rows += [
+            {
+                **one.row(),
+                "task": task,
+                "seed": FIRST_SEED + k,
+                "value": values[row, k],
+                "predicted": predicted[row],
+            }
+            for row, one in enumerate(mine)
+            for k in range(own.seeds)
+        ]
+    return pd.DataFrame(rows)
 
 
 def rounds(trials: Trials) -> pd.DataFrame:

@@ -113,9 +113,7 @@ def _draw_ranks(panel: Axes, found: Comparison, looks: dict[str, dict[str, Any]]
     panel.set_xticks(range(1, count + 1))
     panel.set_yticks([])
     panel.tick_params(labelsize=7)
-    panel.set_title(
-        f"mean rank; bars: no difference at 5% (Wilcoxon over {tests.count} {tests.blocks}, Holm)", fontsize=8
-    )
+    title(panel, f"mean rank; bars: no difference at 5% (Wilcoxon over {tests.count} {tests.blocks}, Holm)")
     for k, name in enumerate(names):
         panel.plot([ranks[name], ranks[name]], [0.6, -k - 0.9], linewidth=0.8, **looks[name])
         panel.plot([ranks[name]], [0.6], marker="o", markersize=3, clip_on=False, color=looks[name]["color"])
