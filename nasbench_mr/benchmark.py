@@ -411,26 +411,40 @@ class Benchmark:
         there = {name for each in asked for name in each.tasks if self._sources[name] is each}
         return [name for name in self.tasks if name in there and self._described[name].space == space]
 
-    def cost(self, name: str) -> Cost:
+    def cost(self, name: str, *, limit: bool = False) -> Cost:
         """Return a measured cost, such as "latency_ms@cpu".
 
         It may also be asked for as a task is: `query`, `best` and the others take its name. What is opened is
         searched first, then all that is installed.
 
+        Args:
+            limit: it is to limit codes, so costs of another machine are refused, and not only warned of.
+
         Raises:
             UnknownTaskError, UnknownNameError, UnknownMetricError, InvalidArgumentError: there is none of
                 this name (`measured.find`).
-        """
-        if name not in self._costs:
-            from nasbench_mr import measured
+            InvalidArgumentError: a limit of another machine's costs, whose name does not say the release.
 
+        Warns:
+            MeasuredElsewhereWarning: they are of another machine, and the name does not say the release.
+        """
+        from nasbench_mr import measured
+
+        found = self._costs.get(name)
+        new = found is None
+        if found is None:
             others = [each for each in library.installed() if str(each) not in map(str, self.releases)]
             found = measured.find(name, [*self.releases, *others])
+        if limit and found.elsewhere:
+            raise InvalidArgumentError(f"the limit {found.elsewhere}")
+        if new:
+            if found.elsewhere:
+                warnings.warn(found.elsewhere, measured.MeasuredElsewhereWarning, stacklevel=3)
             self._costs[name] = found
             self._sources[name], self._described[name] = found.release, found.task
             self._views[name] = _View(found.task, found.trials, self._indexes)
             self._surrogates[name] = found.estimate
-        return self._costs[name]
+        return found
 
     def _name(self, task: object) -> str:
         if isinstance(task, str) and "@" in task:

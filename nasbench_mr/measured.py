@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -403,9 +402,6 @@ def find(text: str, opened: Iterable[Release]) -> Cost:
         UnknownTaskError: no release has costs of this label.
         UnknownNameError: the release's table has no such runtime.
         InvalidArgumentError, UnknownMetricError: see `Name.parse`.
-
-    Warns:
-        MeasuredElsewhereWarning: they are of another machine, and the name does not say the release.
     """
     name = Name.parse(text)
     path = f"costs/{name.label}.parquet"
@@ -426,10 +422,7 @@ def find(text: str, opened: Iterable[Release]) -> Cost:
             "nasbench-mr measure makes them"
         )
     release, table = min(tables, key=lambda found: (not found[1].here, found[0].name == MEASURED))
-    found = Cost(text, release, table)
-    if found.elsewhere:
-        warnings.warn(found.elsewhere, MeasuredElsewhereWarning, stacklevel=4)
-    return found
+    return Cost(text, release, table)
 
 
 _SPACE = spaces.get(space.NAME)
@@ -487,11 +480,6 @@ def limits(
             options = [*exact, "latency_ms@cpu"] if bench is not None else exact
             raise UnknownMetricError(f"no cost {name!r} to limit: {did_you_mean(name, options)}")
         most = checks.positive(f"the limit of {name!r}", most)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MeasuredElsewhereWarning)
-            limited = bench.cost(name)
-        if limited.elsewhere:
-            raise InvalidArgumentError(f"the limit {limited.elsewhere}")
-        found.append(Limit(limited, most))
+        found.append(Limit(bench.cost(name, limit=True), most))
     of = {name: checks.limit(f"max_{name}", value) for name, value in exact.items()}
     return Limits(of["macs"], of["params"], tuple(found))
