@@ -447,7 +447,7 @@ def seal(
     )
     documents = {
         "DATASET_CARD.md": card if card is not None else dataset_card.text(release),
-        "croissant.json": json.dumps(croissant.describe(release), indent=2) + "\n",
+        "croissant.json": json.dumps(croissant.describe(release), separators=(",", ":")) + "\n",
     }
     for document, text in documents.items():
         files.write_text(folder / document, text)

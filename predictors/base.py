@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     import torch
 
 
-#: Zero-cost proxies, in the order of their tables' columns; `zero_cost` explains and computes them.
-PROXIES = ("grad_norm", "snip", "grasp", "synflow", "fisher", "jacob_cov", "naswot", "zen", "params", "macs")
+#: Zero-cost proxies that take a network, in the order of their tables' columns; `zero_cost` explains and
+#: computes them. With those that a code has by itself, all there are.
+OF_NETWORKS = ("grad_norm", "snip", "grasp", "synflow", "fisher", "jacob_cov", "naswot", "zen")
+PROXIES = (*OF_NETWORKS, "params", "macs")
 #: Every predictor there is, the default first.
 PREDICTORS = Registry["type[Predictor]"](
     "predictor",

@@ -161,7 +161,7 @@ def _part(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, parts: Sequence[Mapping[str, Any]], task: Task, options: Mapping[str, Any]) -> Path:
-    """Write a table of proxies; values keep four significant digits."""
+    """Write a table of proxies, each within 1/512 of its spread over the codes, or of its value."""
     import pyarrow as pa
     import torch
 
@@ -170,7 +170,7 @@ def write(path: Path, parts: Sequence[Mapping[str, Any]], task: Task, options: M
     columns = {name: pa.array(codes[order, k]) for k, name in enumerate(space.NAMES)}
     for name in parts[0]["values"] if parts else ():
         values = np.array([value for part in parts for value in part["values"][name]], np.float64)
-        columns[name] = pa.array(measured.short(values[order]), from_pandas=True)
+        columns[name] = pa.array(measured.short(values[order], _bits(values)), from_pandas=True)
     about = {
         "schema_version": SCHEMA_VERSION,
         "task": task.name,
@@ -179,6 +179,16 @@ def write(path: Path, parts: Sequence[Mapping[str, Any]], task: Task, options: M
         "torch": torch.__version__,
     }
     return measured.write_compact(path, columns, about)
+
+
+def _bits(values: Floats) -> int:
+    """Return how many significant bits tell a proxy's values apart: some lie close together, far from 0."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return 10
+    low, high = np.quantile(known, [0.25, 0.75])
+    far = np.median(np.abs(known)) / max(high - low, np.finfo(np.float32).tiny)
+    return int(np.clip(9 + np.ceil(np.log2(max(far, 1.0))), 10, 23))
 
 
 def read(path: Path) -> ProxyTable:

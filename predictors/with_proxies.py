@@ -1,7 +1,8 @@
 """Predictors that read zero-cost proxies: each proxy alone, and the ensemble with all beside the code.
 
 They look the proxies up in installed tables, for the tasks that the columns name ("seg", "seg/mIoU"). So they
-answer for the codes of those tables; for others a proxy counts as average.
+answer for the codes of those tables; for others a proxy counts as average. Only `params` and `macs` are known
+of every code.
 """
 
 from __future__ import annotations
@@ -10,19 +11,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from nasbench_mr import features, library
+from nasbench_mr import cost, features, library
 from nasbench_mr import tasks as registry
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.npz import State
 from nasbench_mr.predictors import proxy_tables
-from nasbench_mr.predictors.base import PROXIES, Predictor
+from nasbench_mr.predictors.base import OF_NETWORKS, PROXIES, Predictor
 from nasbench_mr.predictors.ensemble import Networks
 from nasbench_mr.predictors.proxy_tables import ProxyTable
 from nasbench_mr.tasks import Task
-
-#: Proxies that the features of codes tell already.
-_OF_CODES = ("params", "macs")
 
 
 def tasks_of(names: tuple[str, ...]) -> list[Task]:
@@ -45,7 +43,7 @@ class ProxyEnsemble(Networks):
             levelled(table.lookup(codes, name))
             for table in tables.values()
             for name in table.columns
-            if name not in _OF_CODES
+            if name in OF_NETWORKS  # the features of codes tell the others
         ]
         inputs = np.concatenate([features.of_codes(codes, self.space), np.stack(columns, 1)], axis=1)
         if not hasattr(self, "average"):
@@ -82,11 +80,16 @@ class ProxyAlone(Predictor):
             )
         return table
 
+    def _scores(self, task: Task, codes: Codes) -> Floats:
+        if self.proxy in OF_NETWORKS:
+            return self._table(task).lookup(codes, self.proxy)
+        exact = cost.of(task.space)
+        if exact is None:
+            raise InvalidArgumentError(f"the space {task.space!r} has no formula for {self.proxy}")
+        return np.asarray(getattr(exact, self.proxy)(codes), np.float64)
+
     def _raw(self, codes: Codes) -> Floats:
-        columns = [
-            task.metric().sign * levelled(self._table(task).lookup(codes, self.proxy))
-            for task in tasks_of(self.names)
-        ]
+        columns = [task.metric().sign * levelled(self._scores(task, codes)) for task in tasks_of(self.names)]
         return np.stack(columns, axis=1)
 
     def _fit(self, codes: Codes, values: Floats) -> None:

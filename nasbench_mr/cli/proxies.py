@@ -23,7 +23,7 @@ class ProxiesCommand(command.Command):
     kept = "finished codes"
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        from nasbench_mr.predictors.base import PROXIES
+        from nasbench_mr.predictors.base import OF_NETWORKS
 
         add = parser.add_argument
         command.add_tasks(parser, "the tasks whose codes and networks are meant", first=True)
@@ -32,7 +32,7 @@ class ProxiesCommand(command.Command):
             nargs="+",
             action=command.Names,
             metavar="P",
-            help=f"{', '.join(PROXIES)} (default: all)",
+            help=f"{', '.join(OF_NETWORKS)} (default: all)",
         )
         add("--seed", type=command.whole, default=0, metavar="K", help="of weights and inputs (default 0)")
         add("--batch", type=command.whole, default=8, metavar="N", help="images in a batch (default 8)")
@@ -45,9 +45,9 @@ class ProxiesCommand(command.Command):
 
     def run(self, args: argparse.Namespace) -> None:
         from nasbench_mr.predictors import proxy_tables
-        from nasbench_mr.predictors.base import PROXIES, check_proxies
+        from nasbench_mr.predictors.base import OF_NETWORKS, check_proxies
 
-        names = tuple(args.names or PROXIES)
+        names = tuple(args.names or OF_NETWORKS)
         check_proxies(names)
         bench = command.open_release(args)
         paths: list[Path] = []

@@ -186,12 +186,25 @@ def test_a_table_is_made_and_resumed(tmp_path: Path) -> None:
     found = proxy_tables.read(path)
     expected = compute(codes, task, names=("snip", "naswot"), **QUICK)
     for name, values in expected.items():
-        assert found.lookup(codes, name) == pytest.approx(values, rel=1 / 8192)
+        assert found.lookup(codes, name) == pytest.approx(values, rel=1 / 1024)
     assert found.about["problem"] == "classification"
     assert np.isnan(found.lookup(space.sample(1, seed=0), "snip")).all()
     table.write_arrow(table.read_arrow(path).drop_columns(["i1"]), tmp_path / "worn.parquet")
     with pytest.raises(TableError, match="not a table of zero-cost proxies"):
         proxy_tables.read(tmp_path / "worn.parquet")
+
+
+def test_values_close_together_and_far_from_zero_stay_apart() -> None:
+    # As the Jacobian covariance's: between -8.05 and -8.00.
+    codes = space.sample(200, seed=0)
+    close = -8.05 + 0.05 * np.arange(200) / 200
+    install_proxies(codes, "mini-cls", {"jacob_cov": close, "snip": np.geomspace(1, 1e4, 200)})
+    table = proxy_tables.of(nasbench_mr.load(), tasks.get("mini-cls"))
+    kept = table.lookup(codes, "jacob_cov")
+    assert len(np.unique(kept)) == 200
+    # Half of the values span 0.025.
+    assert np.abs(kept - close).max() < 0.025 / 512
+    assert table.lookup(codes, "snip") == pytest.approx(np.geomspace(1, 1e4, 200), rel=1 / 512)
 
 
 def test_the_table_of_the_most_similar_networks_is_found() -> None:
@@ -240,6 +253,14 @@ def test_proxies_as_predictors(known: tuple[Any, Any]) -> None:
     assert abs(found["proxy-snip"]) < 0.3
     # A proxy that tells the truth is worth more than the code.
     assert found["ensemble+proxies"] > found["ensemble"] + 0.1
+
+
+def test_params_and_macs_are_known_of_every_code(known: tuple[Any, Any]) -> None:
+    _, codes = known
+    model = predictors.make("proxy-macs").fit(codes[:50], cost.macs(codes[:50]), names=("mini-seg/mIoU",))
+    other = space.sample(20, seed=5)
+    order = np.argsort(model.predict(other)[0][:, 0])
+    assert order.tolist() == np.argsort(cost.macs(other)).tolist()
 
 
 def test_a_model_with_proxies_is_saved_and_loaded(known: tuple[Any, Any], tmp_path: Path) -> None:
