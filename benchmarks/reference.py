@@ -59,7 +59,7 @@ def pack(
     target: Path,
     *,
     command: str,
-    version: str = "1.0.0",
+    version: str = "1.1.0",
 ) -> Release:
     """Write comparisons of single tasks as the release of reference results.
 

@@ -85,7 +85,7 @@ class Result(Mapping[str, float]):
 
     >>> result = nasbench_mr.load("mini").best("mini-cls", k=1)[0]
     >>> round(result["top1"], 2), result.source, result.seeds
-    (42.55, 'table', (0,))
+    (42.2, 'table', (0, 1, 2))
 
     Attributes:
         code: the integers.
@@ -347,7 +347,7 @@ class Benchmark:
         return f"<Benchmark {self}: {', '.join(self.tasks)}>"
 
     def __str__(self) -> str:
-        """Return what was opened: "mini@1.0.0, nasbench-mr@1.0.0"."""
+        """Return what was opened: "mini@1.1.0, nasbench-mr@1.0.0"."""
         return ", ".join(map(str, self.releases))
 
     def __reduce__(self) -> tuple[Any, ...]:

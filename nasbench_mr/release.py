@@ -98,7 +98,7 @@ class Release:
 
     >>> release = nasbench_mr.load("mini").release
     >>> str(release), list(release.tasks)
-    ('mini@1.0.0', ['mini-cls', 'mini-det3d', 'mini-seg', 'mini-video'])
+    ('mini@1.1.0', ['mini-cls', 'mini-det3d', 'mini-seg', 'mini-video'])
 
     Attributes:
         path: the folder.

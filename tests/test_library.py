@@ -66,10 +66,10 @@ def test_without_a_name_all_that_is_installed_answers() -> None:
     assert set(bench.tasks) == {"seg", "video", "mine", *MINI}
     assert [str(each) for each in bench.releases] == [
         "nasbench-mr@1.0.0",
-        "mini@1.0.0",
+        "mini@1.1.0",
         "local@1.0.0-local.1",
     ]
-    assert str(bench) == "nasbench-mr@1.0.0, mini@1.0.0, local@1.0.0-local.1"
+    assert str(bench) == "nasbench-mr@1.0.0, mini@1.1.0, local@1.0.0-local.1"
     assert (answer(bench, "seg"), answer(bench, "mine")) == (70.0, 5.0)
     assert bench.query(bench.codes("mini-seg")[0], "mini-seg").source == "table"
     assert str(bench.release_of("cityscapes")) in ("nasbench-mr@1.0.0",)
@@ -165,7 +165,7 @@ def test_a_task_of_another_release_names_that_release() -> None:
         alone.task("mine")
     with pytest.raises(UnknownTaskError, match=r"no task 'mien': did you mean 'mine'.*--release local"):
         alone.task("mien")
-    with pytest.raises(UnknownTaskError, match=r"'mini-seg' is in mini@1.0.0: --release mini"):
+    with pytest.raises(UnknownTaskError, match=r"'mini-seg' is in mini@1.1.0: --release mini"):
         nasbench_mr.load("local").task("mini-seg")
 
 
@@ -265,7 +265,7 @@ def test_homes_that_can_not_be_used_cost_no_answer(
     assert answer(bench, "seg") == expected
     assert main(["best", "mini-seg", "-k", "1"]) == 0
     assert main(["releases"]) == 0
-    assert "mini@1.0.0 *" in capsys.readouterr().out
+    assert "mini@1.1.0 *" in capsys.readouterr().out
     with pytest.raises(StorageError, match=r"can't write .*NASBENCH_MR_HOME"):
         install("mine", {"seg": 1.0})
 
@@ -282,7 +282,7 @@ def test_releases_lists_what_there_is(capsys: pytest.CaptureFixture[str], home: 
     assert main(["releases", "--json"]) == 0
     rows = {row["release"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(rows) == sorted(rows, key=lambda row: row.partition("@"))
-    packaged = {f"{name}@1.0.0" for name, place in release.PACKAGED.items() if place.is_dir()}
+    packaged = {str(Release.open(place)) for place in release.PACKAGED.values() if place.is_dir()}
     assert set(rows) == {"local@1.0.0", "nasbench-mr@1.0.0", "worn@1.0.0", *packaged}
     assert rows["local@1.0.0"] == {
         "release": "local@1.0.0",
@@ -340,7 +340,7 @@ def test_removing_refuses_what_it_must_not() -> None:
     with pytest.raises(ReleaseError, match=r"'local' names no version; expected NAME@VERSION: local@1.0.0"):
         library.remove("local")
     with pytest.raises(ReleaseError, match="part of the package itself"):
-        library.remove("mini@1.0.0")
+        library.remove("mini@1.1.0")
     for spec in ("../x@1.0.0", "local@../1.0.0", "local@"):
         with pytest.raises((ReleaseNotFoundError, ReleaseError)):
             library.remove(spec)
@@ -374,7 +374,7 @@ def test_importing_one_code_into_mini_keeps_all_of_it(
     path.write_text(f"code,mIoU\n{space.to_string(CODES[0])},12.5\n")
     assert main(["import", str(path), "--task", "mini-seg", "--into", "mini"]) == 0
     after = nasbench_mr.load("mini")
-    assert str(after) == "mini@1.0.1-local.1"
+    assert str(after) == "mini@1.1.1-local.1"
     assert len(after.to_pandas("mini-seg")) == trials + 1
     assert after.codes("mini-seg").tolist() == [*before.codes("mini-seg").tolist(), CODES[0].tolist()]
     assert set(after.release.files) == set(before.release.files)

@@ -127,20 +127,20 @@ def test_a_part_is_packed_checked_and_found(part: Weights, tmp_path: Path, mini:
         mini.digest,
     )
     packed = weights.pack(part, tmp_path)
-    assert packed.name == "mini-weights-1.0.0.tar.gz"
+    assert packed.name == "mini-weights-1.1.0.tar.gz"
     assert packed.read_bytes() == weights.pack(part, tmp_path / "again.tar.gz").read_bytes()
     with pytest.raises(ReleaseNotFoundError, match=r"no weights of 'mini' are installed .*weights fetch"):
         network.load_pretrained("mini", CODE, "mini-cls")
     made = weights.install(packed, Path(f"{packed}.sha256").read_text().split()[0])
     assert made.files == part.files
     assert weights.install(part.path).path == made.path
-    for spec in ("mini", "mini@1.0.0", part.path):
+    for spec in ("mini", "mini@1.1.0", part.path):
         net = network.load_pretrained(spec, CODE, "mini-cls")
         assert not net.training
     x = torch.randn(1, 3, 32, 32)
     expected = network.build(CODE, "mini-cls", weights=tmp_path / "0").eval()
     assert torch.equal(network.load_pretrained("mini", CODE, "mini-cls")(x), expected(x))
-    assert [str(each) for each in weights.installed()] == ["the weights of mini@1.0.0"]
+    assert [str(each) for each in weights.installed()] == ["the weights of mini@1.1.0"]
     with pytest.raises(CodeNotFoundError, match=r"none of 16_8-.* it has those of 1 codes"):
         network.load_pretrained("mini", OTHER, "mini-cls")
     with pytest.raises(UnknownTaskError, match="none for task 'mini-seg'"):
@@ -194,10 +194,10 @@ def test_altered_parts_are_refused(part: Weights, tmp_path: Path) -> None:
 def test_a_part_is_of_its_release_to_the_last_digit(tmp_path: Path, mini: release.Release) -> None:
     told = trained()
     write(tmp_path / "w", replace(told, metrics={**told.metrics, "top1": told.metrics["top1"] + 1e-9}))
-    with pytest.raises(IntegrityError, match=r"top1 is .*; the trial in mini@1.0.0 has 18.45"):
+    with pytest.raises(IntegrityError, match=r"top1 is .*; the trial in mini@1.1.0 has 18.45"):
         weights.make([tmp_path / "w"], mini, tmp_path / "part")
     write(tmp_path / "w", replace(told, seed=99))
-    with pytest.raises(InvalidArgumentError, match=r"seed 99; mini@1.0.0 has no such trial"):
+    with pytest.raises(InvalidArgumentError, match=r"seed 99; mini@1.1.0 has no such trial"):
         weights.make([tmp_path / "w"], mini, tmp_path / "part")
     with pytest.raises(InvalidArgumentError, match="there are no files of weights"):
         weights.make([], mini, tmp_path / "part")

@@ -443,7 +443,7 @@ _mini(
     flip=False,
     epochs=8,
     warmup=0.2,
-    batch_size=8,
+    batch_size=4,
     clip_norm=10.0,
     eval_every=2,
     eval_batch_size=16,

@@ -25,7 +25,7 @@ class WeightsCommand(command.Command):
     Example:
       nasbench-mr weights
       nasbench-mr weights mini
-      nasbench-mr weights fetch mini-weights-1.0.0.tar.gz
+      nasbench-mr weights fetch mini-weights-1.1.0.tar.gz
       nasbench-mr weights pack out mini --out dist
     """
 

@@ -173,7 +173,7 @@ def test_commands_draw_and_print_them(
     run = ["compare", "mini-seg", "--searchers", "local:initial=5", "--budget", "15", "--seeds", "3"]
     assert main([*run, "--out", "out", "--reference", "--workers", "0"]) == 0
     said = capsys.readouterr().out
-    assert "random, local, evolution, halving" in said
+    assert "random, local, evolution, proxy, halving" in said
     assert "local:initial=5" in said
     # What is kept is what was run.
     assert Comparison.open("out").searchers == ["local:initial=5"]

@@ -35,12 +35,12 @@ def test_weights_are_packed_fetched_and_listed(
     (tmp_path / "dist").mkdir()
     assert cli.main(["weights", "pack", str(out), "mini", "--out", str(tmp_path / "dist"), "--json"]) == 0
     packed = json.loads(capsys.readouterr().out)
-    assert packed["path"].endswith("mini-weights-1.0.0.tar.gz")
+    assert packed["path"].endswith("mini-weights-1.1.0.tar.gz")
     assert cli.main(["weights", "fetch", packed["path"], "--sha256", packed["sha256"]]) == 0
-    assert "the weights of mini@1.0.0: 1 networks, installed in " in capsys.readouterr().out
+    assert "the weights of mini@1.1.0: 1 networks, installed in " in capsys.readouterr().out
     assert cli.main(["weights", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["release"], row["networks"], row["tasks"]) == ("mini@1.0.0", 1, "mini-cls")
+    assert (row["release"], row["networks"], row["tasks"]) == ("mini@1.1.0", 1, "mini-cls")
     assert cli.main(["weights", "mini"]) == 0
     listed = capsys.readouterr().out
     assert "mini-cls" in listed

@@ -58,7 +58,7 @@ def test_the_commands_make_such_a_release(
         assert main(words) == 0, words
     made = release.Release.open(tmp_path / "runs" / "tables")
     release.verify(made)
-    assert str(made) == "mini@1.0.0-tables"
+    assert str(made) == "mini@1.1.0-tables"
     assert sorted(made.tasks) == sorted(TASKS if shared else TASKS[2:])
     codes = runner.draw_codes(4, 0, "graded", max_macs=20e6)
     bench = nasbench_mr.load(made.path)

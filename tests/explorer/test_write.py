@@ -57,7 +57,7 @@ def test_header_and_shared_layers() -> None:
     size = int.from_bytes(block[:4], "little")
     header = json.loads(block[4 : 4 + size])
     (space,) = header["spaces"]
-    assert title == header["release"]["name"] == "mini@1.0.0"
+    assert title == header["release"]["name"] == "mini@1.1.0"
     assert space["rows"] == 230
     assert [task["name"] for task in space["tasks"]] == ["mini-cls", "mini-det3d", "mini-seg", "mini-video"]
     # Fitted together, the four tasks share their hidden layers, which are in the page once.
