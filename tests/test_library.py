@@ -300,7 +300,7 @@ def test_releases_lists_what_there_is(capsys: pytest.CaptureFixture[str], home: 
     assert main(["releases"]) == 0
     shown = capsys.readouterr()
     assert (
-        f"local@1.0.0 *\n  6 rows, 0.1 MB: seg, mine*\n  digest {made.digest}\n  in {made.path}\n"
+        f"local@1.0.0 *\n  6 rows, 0.0 MB: seg, mine*\n  digest {made.digest}\n  in {made.path}\n"
         in shown.out
     )
     assert "worn@1.0.0\n  damaged: " in shown.out
