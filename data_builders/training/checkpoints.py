@@ -12,7 +12,7 @@ needs to continue, as JSON. `nasbench_mr.tensors` is for a network's weights alo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,14 +44,12 @@ def resume(path: StrPath, parts: Stateful, run: Mapping[str, Any]) -> dict[str, 
     with intact(path):
         tensors, about = stored.read(path)
         # Compared as text, as a value may be NaN, and tuples are read back as lists.
-        expected, found = (
-            json.dumps(run, sort_keys=True),
-            json.dumps(json.loads(about["run"]), sort_keys=True),
-        )
+        expected, found = _texts(run), _texts(json.loads(about["run"]))
         if found != expected:
+            differ = [key for key in sorted(found.keys() | expected) if found.get(key) != expected.get(key)]
             raise InvalidArgumentError(
-                f"{path} is the checkpoint of another run: {found}; expected {expected}; "
-                "give another path, or delete it"
+                f"{path} is the checkpoint of another run: {_told(found, differ)}; expected "
+                f"{_told(expected, differ)}; give another path, or delete it"
             )
         progress = json.loads(about["progress"])
         if not isinstance(progress, dict):
@@ -66,6 +64,18 @@ def resume(path: StrPath, parts: Stateful, run: Mapping[str, Any]) -> dict[str, 
             else:
                 _restore(own, by_part[part])
     return progress
+
+
+def _texts(value: Any, name: str = "") -> dict[str, str]:
+    """Return a run's settings as JSON by name, those in a mapping by "mapping.name"."""
+    if not isinstance(value, Mapping):
+        return {name: json.dumps(value)}
+    within = f"{name}." if name else ""
+    return {k: text for key, own in value.items() for k, text in _texts(own, f"{within}{key}").items()}
+
+
+def _told(texts: Mapping[str, str], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {texts.get(name, 'not given')}" for name in names)
 
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

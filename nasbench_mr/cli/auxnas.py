@@ -230,7 +230,8 @@ class AuxNASCommand(command.Command):
         rows = found.summary()
         if args.plot:
             plot.save(plots.runs(found), args.plot)
-        columns = [key for key in rows[0] if key != "diverged" or any(row[key] for row in rows)]
+        plain = {"diverged": {0}, "against": {rows[0]["against"]}}
+        columns = [key for key in rows[0] if {row[key] for row in rows} != plain.get(key)]
         data = {"primary": args.primary, "summary": rows, "runs": found.runs}
         command.show(args, data, command.format_table(rows, columns))
 

@@ -26,10 +26,18 @@ from nasbench_mr import workers as pool
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.errors import IntegrityError, InvalidArgumentError
 from nasbench_mr.extras import requires
-from nasbench_mr.search.auxnas.config import VARIANTS, AuxConfig
+from nasbench_mr.search.auxnas.config import OF_ALL, VARIANTS, AuxConfig
 from nasbench_mr.search.auxnas.data import AuxData
 from nasbench_mr.search.auxnas.preparation import prepare, starts_of
-from nasbench_mr.search.auxnas.run import COMPARISON, WEIGHTS, aux_nas, converged, finished, stage_1
+from nasbench_mr.search.auxnas.run import (
+    COMPARISON,
+    WEIGHTS,
+    aux_nas,
+    begun,
+    converged,
+    finished,
+    stage_1,
+)
 from nasbench_mr.search.auxnas.tasks import get
 from nasbench_mr.search.comparison import holm
 from nasbench_mr.tasks import Task
@@ -39,6 +47,8 @@ Run = dict[str, Any]
 
 #: The row of stage 1's own networks, and what "single" is called where it continues them.
 CHECKPOINT, CONTINUED = "checkpoint", "single continued"
+#: Fields that tell single tasks apart.
+TOLD_APART = (*OF_ALL, "begin", "single", "start")
 #: Links by direction, as results name it and as plots do.
 DIRECTIONS = {"to_auxiliary": "primary to auxiliary", "to_primary": "auxiliary to primary"}
 #: Text columns of the tables, beside those of every trial.
@@ -51,8 +61,8 @@ class AuxComparison:
 
     Attributes:
         primary: the task that counts.
-        runs: by variant, one a seed. "checkpoint": the networks of stage 1, from which the others started;
-            "single continued": those, trained alone for as many updates as the others.
+        runs: by variant, one a seed. "checkpoint": the networks that the others started from; "single
+            continued": those, trained alone for as many updates as the others.
     """
 
     primary: str
@@ -121,11 +131,13 @@ class AuxComparison:
     def summary(self, metric: str | None = None) -> list[dict[str, Any]]:
         """Return one row a variant: how it did, and how it did against the single task.
 
-        "better by" is the mean of the differences from "single" (or "single continued") on equal seeds,
-        positive where the variant is better; "p" of a two-sided paired t-test, "p_holm" corrected for the
-        number of tests in the summary. Where stage 1 was trained, "over checkpoint", "p checkpoint" and
-        "p_holm checkpoint" are the same against its networks. "affinity" is the auxiliaries' mean over the
-        run (`training.Training.affinity`). Runs that diverged are counted, but are not in the means.
+        "better by" is the mean of the differences from the single task on equal seeds, positive where the
+        variant is better; "p" of a two-sided paired t-test, "p_holm" corrected for the number of tests in the
+        summary. "against" names the single task: of several, the one that was trained with the variant's
+        rates, batches and start, or else the first. Where runs start from trained networks, "over
+        checkpoint", "p checkpoint" and "p_holm checkpoint" are the same against those. "affinity" is the
+        auxiliaries' mean over the run (`training.Training.affinity`). Runs that diverged are counted, but are
+        not in the means.
 
         Args:
             metric: one of the primary's; its objective by default.
@@ -152,24 +164,41 @@ class AuxComparison:
                 chosen.name: float(every.mean()) if len(every) else float("nan"),
                 "std": float(every.std(ddof=1)) if len(every) > 1 else float("nan"),
             }
-            for base, gain, suffix in self._bases():
-                shared = (
-                    sorted(set(of_seed) & set(values[base])) if base in values and variant != base else []
-                )
+            row["against"] = self._single(variant)
+            for base, gain, suffix in self._bases(row["against"]):
+                # The checkpoint is tested once against the single task, in that one's row.
+                tested = base in values and variant not in (base, CHECKPOINT)
+                shared = sorted(set(of_seed) & set(values[base])) if tested else []
                 pairs = np.array([[of_seed[s], values[base][s]] for s in shared], float).reshape(-1, 2)
                 gains = chosen.sign * (pairs[:, 0] - pairs[:, 1])
                 row[gain] = float(gains.mean()) if shared else float("nan")
                 row["p" + suffix], row["p_holm" + suffix] = paired_p(gains), float("nan")
             row["affinity"] = _affinity(done[variant])
             rows.append(row)
-        tests = [(row, s) for row in rows for *_, s in self._bases() if np.isfinite(row["p" + s])]
+        suffixes = [suffix for *_, suffix in self._bases("")]
+        tests = [(row, s) for row in rows for s in suffixes if np.isfinite(row["p" + s])]
         for (row, s), p in zip(tests, holm(np.array([row["p" + s] for row, s in tests])), strict=True):
             row["p_holm" + s] = float(p)
         return rows
 
-    def _bases(self) -> list[tuple[str, str, str]]:
-        """Return what variants are tested against: the base, and how the columns are called."""
-        bases = [(CONTINUED if CONTINUED in self.runs else "single", "better by", "")]
+    def _single(self, variant: str) -> str:
+        """Return the single task that was trained as the variant was, else the first; "" where none was."""
+        settings = {
+            name: runs[0]["config"] for name, runs in self.runs.items() if runs and name != CHECKPOINT
+        }
+        singles = [name for name, own in settings.items() if own["variant"] == "single"]
+        alike = [
+            name
+            for name in singles
+            if variant in settings
+            and all(settings[name][key] == settings[variant][key] for key in TOLD_APART)
+        ]
+        first = next(iter(singles), "")
+        return first if variant in singles else next(iter(alike), first)
+
+    def _bases(self, single: str) -> list[tuple[str, str, str]]:
+        """Return what a variant is tested against: the base, and how the columns are called."""
+        bases = [(single, "better by", "")]
         return bases + ([(CHECKPOINT, "over checkpoint", " checkpoint")] if CHECKPOINT in self.runs else [])
 
 
@@ -233,7 +262,7 @@ def compare(
     """Train every variant with every seed, all with the same number of updates of the weights.
 
     With `begin="single"`, stage 1 comes first: it trains each task alone, once for each seed, and all
-    variants start from its networks, which are a row of their own.
+    variants start from its networks, which are a row of their own. So are those that `start` names.
 
     Args:
         config: of all runs; its variant is replaced. `steps` must be given, as an epoch has fewer updates in
@@ -250,7 +279,8 @@ def compare(
     Raises:
         RecipeError: no such variant or field.
         UnknownNameError: no such engine.
-        InvalidArgumentError: no seeds, or no steps; and what `aux_nas` raises, before anything is trained.
+        InvalidArgumentError: no seeds, or no steps; variants that would start from different networks of the
+            primary; and what `aux_nas` raises, before anything is trained.
         IntegrityError: `out` has other runs.
         WorkerError: a worker died; what was finished is kept.
     """
@@ -262,7 +292,9 @@ def compare(
     if not config.steps or len({own.steps for own in configs.values()}) != 1:
         raise InvalidArgumentError("a comparison needs a number of steps, equal for all variants (steps=N)")
     configs = {
-        CONTINUED if name == "single" and own.begin == "single" else name: own
+        name.replace("single", CONTINUED, 1)
+        if own.variant == "single" and _begun(own, primary)
+        else name: own
         for name, own in configs.items()
     }
     # All that is wrong comes to light before anything is trained; files to start from may differ by seed.
@@ -279,6 +311,8 @@ def compare(
         for name, own in configs.items()
         if own.begin == "single"
     }
+    first = {name: alone[name, seeds[0]][0] for name in configs if (name, seeds[0]) in alone}
+    _check_one_start(primary, configs, {name: (place, own) for name, (place, _, own) in first.items()})
     singles = {
         place: PlannedRun(primary=task, auxiliary=(), config=own, seed=seed, place=kept / place, singles=kept)
         for (_, seed), runs in alone.items()
@@ -298,6 +332,8 @@ def compare(
         for name, own in configs.items()
     }
     run = functools.partial(_run, data=data, device=device, engine=engine, workers=workers, progress=progress)
+    for planned in plan.values():
+        _check_kept(planned, data)
     run("single tasks", singles.values())
     starts = {
         key: {task: kept / place / WEIGHTS for place, task, _ in alone[key]}
@@ -311,16 +347,61 @@ def compare(
         _check_kept(planned, data, starts[key])
     run("runs", plan.values())
     runs: dict[str, list[Run]] = {}
-    if alone:
-        first = next(name for name, _ in alone)
-        runs[CHECKPOINT] = [converged(kept / alone[first, seed][0][0]) for seed in seeds]
     for (name, _), planned in plan.items():
         runs.setdefault(name, []).append(_check_kept(planned, data, starts[name, planned.seed]) or {})
+    if alone:
+        own = next(iter(first))
+        runs = {CHECKPOINT: [converged(kept / alone[own, seed][0][0]) for seed in seeds], **runs}
+    elif continued := next((name for name in runs if name.startswith(CONTINUED)), None):
+        runs = {CHECKPOINT: [_at_start(run) for run in runs[continued]], **runs}
     if config.backbone == "multi-resolution":
         write_tables(runs, folder / "release")
     found = AuxComparison(primary, runs)
     found.save(folder)
     return found
+
+
+def _begun(config: AuxConfig, primary: str) -> bool:
+    """Return whether the primary starts from a trained network."""
+    return config.begin == "single" or primary in config.start
+
+
+def _check_one_start(
+    primary: str, configs: Mapping[str, AuxConfig], stage_1: Mapping[str, tuple[str, AuxConfig]]
+) -> None:
+    """Raise where variants start from different networks of the primary: one checkpoint is paired with all.
+
+    Args:
+        stage_1: by variant, the folder of the primary's own training, and how it is trained.
+    """
+    start = {name: own.start[primary] for name, own in configs.items() if primary in own.start}
+    start |= {name: folder for name, (folder, _) in stage_1.items()}
+    first, *others = start or [""]
+    other = next((name for name in others if start[name] != start[first]), None)
+    if other is None:
+        return
+    told = f"{first!r} and {other!r} start from different networks of {primary}"
+    if first in stage_1 and other in stage_1:
+        one, two = vars(stage_1[first][1]), vars(stage_1[other][1])
+        fields = [key for key in one if one[key] != two[key]]
+        told += f", as stage 1 has another {' and '.join(fields)}; give `single` one value for both, such as "
+        told += f"--single {fields[0]}={one[fields[0]]}"
+    raise InvalidArgumentError(f"{told}: all variants of a comparison are paired with one checkpoint")
+
+
+def _at_start(run: Run) -> Run:
+    """Return the network that a run started from as a run of its own: what it was at update 0."""
+    primary = run["primary"]
+    first = {m.name: run["curve"][f"{primary}/{m.name}"][0] for m in get(primary).metrics}
+    return {
+        **run,
+        "status": "ok",
+        "steps": 0,
+        "seconds": 0.0,
+        "metrics": {primary: first},
+        "curve": {column: values[:1] for column, values in run["curve"].items()},
+        "gates": {direction: values[:2] for direction, values in run["gates"].items()},
+    }
 
 
 def _run(
@@ -346,10 +427,18 @@ def _run(
             bar.update()
 
 
-def _check_kept(planned: PlannedRun, data: AuxData, starts: Mapping[str, Path]) -> Run | None:
-    """Return a planned run's result, if there is one; raise `IntegrityError` where it is another run's."""
+def _check_kept(planned: PlannedRun, data: AuxData, starts: Mapping[str, Path] | None = None) -> Run | None:
+    """Return a planned run's result, if there is one.
+
+    Args:
+        starts: files that the run starts from; None: not trained yet.
+
+    Raises:
+        IntegrityError: another run was begun in its folder.
+    """
     found = finished(planned.place)
-    if found is None:
+    there = found or begun(planned.place)
+    if there is None:
         return None
     asked: Run = {
         "primary": planned.primary,
@@ -357,8 +446,9 @@ def _check_kept(planned: PlannedRun, data: AuxData, starts: Mapping[str, Path]) 
         "data_digest": data.digest,
     }
     asked |= {"seed": planned.seed, "config": json.loads(json.dumps(dataclasses.asdict(planned.config)))}
-    asked["start"] = sorted(planned.config.digests(starts).values())
-    there = {**found, "start": sorted(found["start"].values())}
+    if found and starts is not None:
+        asked["start"] = sorted(planned.config.digests(starts).values())
+        there = {**found, "start": sorted(found["start"].values())}
     if other := [key for key, value in asked.items() if there.get(key) != value]:
         raise IntegrityError(
             f"{planned.place} has a run with another {other[0].replace('_', ' ')}; give another folder, or "

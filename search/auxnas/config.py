@@ -157,7 +157,7 @@ class AuxConfig(Settings):
             RecipeError: `single` has an unknown field, or a value that does not fit.
         """
         # What only links and gates have keeps its default, so that variants share their stage 1.
-        kept = {name: getattr(self, name) for name in _OF_ALL}
+        kept = {name: getattr(self, name) for name in OF_ALL}
         return AuxConfig.of(kept, self.single, {"variant": "single", "begin": "random", "start": {}})
 
     @property
@@ -193,7 +193,7 @@ class AuxConfig(Settings):
 
 
 #: The fields that a training of one task alone depends on.
-_OF_ALL = [
+OF_ALL = [
     f.name
     for f in dataclasses.fields(AuxConfig)
     if f.name

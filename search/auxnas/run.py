@@ -149,6 +149,15 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return run if isinstance(run, dict) else None
 
 
+def begun(folder: Path) -> dict[str, Any] | None:
+    """Return which run was begun in a folder, by the names of `AuxResult.to_dict`; None where none was."""
+    try:
+        about: dict[str, Any] = json.loads(files.read_small(folder / CONFIG))
+        return {**about, "data_digest": about["data"]["digest"]}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
 def load_primary(folder: str | os.PathLike[str]) -> nn.Module:
     """Return the primary network of the run in a folder, in evaluation mode, else raise `IntegrityError`."""
     from nasbench_mr.search.auxnas import links, networks, tasks

@@ -52,7 +52,9 @@ def test_a_resumed_training_continues_as_if_it_had_not_stopped(path: Path) -> No
 
 
 def test_another_runs_checkpoint_is_refused(path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r'a is the checkpoint of another run: .*"seed": 3'):
+    with pytest.raises(
+        InvalidArgumentError, match=r"a is the checkpoint of another run: seed 3; expected seed 4"
+    ):
         checkpoints.resume(path, training(0), RUN | {"seed": 4})
 
 

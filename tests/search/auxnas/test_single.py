@@ -149,28 +149,106 @@ def test_bad_stages(data: AuxData, tmp_path: Path) -> None:
             AuxConfig.of(FROM_SINGLE, fields)
 
 
-def run_of(seed: int, value: float) -> dict[str, Any]:
-    return {"seed": seed, "status": "ok", "metrics": {"normals": {"mean": value}}, "curve": {}}
+def run_of(seed: int, value: float, **fields: Any) -> dict[str, Any]:
+    config = json.loads(json.dumps(vars(AuxConfig.of({"variant": "aux-nas"}, fields))))
+    return {
+        "seed": seed,
+        "status": "ok",
+        "metrics": {"normals": {"mean": value}},
+        "curve": {},
+        "config": config,
+    }
 
 
 def test_variants_are_tested_against_the_checkpoint_and_its_continuation() -> None:
     values = {"checkpoint": [30, 31, 32], "single continued": [29, 30, 30], "aux-nas": [28, 28.5, 29]}
-    runs = {name: [run_of(seed, v) for seed, v in enumerate(own)] for name, own in values.items()}
+    variant = {"single continued": "single"}
+    runs = {
+        name: [run_of(seed, v, variant=variant.get(name, "aux-nas")) for seed, v in enumerate(own)]
+        for name, own in values.items()
+    }
     checkpoint, single, searched = AuxComparison("normals", runs).summary()
     # Smaller angles are better.
     assert single["over checkpoint"] == pytest.approx(4 / 3)
     assert (searched["better by"], searched["over checkpoint"]) == pytest.approx((3.5 / 3, 2.5))
-    assert checkpoint["better by"] == pytest.approx(-4 / 3)
     assert math.isnan(single["better by"])
+    # Tested once against its continuation, in that one's row.
+    assert math.isnan(checkpoint["better by"])
     assert math.isnan(checkpoint["over checkpoint"])
     # Gains 2, 2.5, 3: t = 2.5 / (0.5 / sqrt(3)) with 2 degrees of freedom, p = 1 - t / sqrt(t^2 + 2).
     t = 5 * math.sqrt(3)
     assert searched["p checkpoint"] == pytest.approx(1 - t / math.sqrt(t * t + 2))
-    # Four tests: two against each base.
-    tests = [(checkpoint, "p"), (searched, "p"), (single, "p checkpoint"), (searched, "p checkpoint")]
+    tests = [(searched, "p"), (single, "p checkpoint"), (searched, "p checkpoint")]
     corrected = holm(np.array([row[key] for row, key in tests]))
     found = [row[key.replace("p", "p_holm", 1)] for row, key in tests]
     assert found == pytest.approx(corrected.tolist())
+
+
+def test_a_variant_is_tested_against_the_single_task_that_was_trained_alike() -> None:
+    """A higher rate helps every network: a variant that has it is not better for its links."""
+    fields = {
+        "single continued": {"variant": "single"},
+        "single continued lr=0.03": {"variant": "single", "lr": 0.03},
+        "aux-nas": {},
+        "aux-nas lr=0.03": {"lr": 0.03},
+        "aux-nas lr=0.1": {"lr": 0.1},
+    }
+    means = dict(zip(fields, (30, 26, 29, 26, 25), strict=True))
+    runs = {
+        name: [run_of(seed, means[name] + 0.1 * seed**k, **own) for seed in range(3)]
+        for k, (name, own) in enumerate(fields.items())
+    }
+    rows = {row["variant"]: row for row in AuxComparison("normals", runs).summary()}
+    # Where no single task was trained alike: the first.
+    first, fast = "single continued", "single continued lr=0.03"
+    assert {name: row["against"] for name, row in rows.items()} == {
+        first: first, fast: first, "aux-nas": first, "aux-nas lr=0.03": fast, "aux-nas lr=0.1": first
+    }  # fmt: skip
+    gains = [row["better by"] for row in rows.values()]
+    assert math.isnan(gains[0])
+    # Seeds 0, 1, 2 have 0.1 * seed^k on top: means of 0.1, 0.1, 5/30, 0.3, 17/30 (k = 0 to 4).
+    own = np.array([30 + 0.1, 26 + 0.1, 29 + 0.5 / 3, 26 + 0.3, 25 + 1.7 / 3])
+    assert gains[1:] == pytest.approx([own[0] - own[1], own[0] - own[2], own[1] - own[3], own[0] - own[4]])
+
+
+def test_networks_given_by_hand_are_a_row_as_well(data: AuxData, tmp_path: Path) -> None:
+    config = {**FROM_SINGLE, "begin": "random", "single": {}}
+    for seed in (0, 1):
+        aux_nas("normals", (), data, config, seed=seed, variant="single", out=tmp_path / f"seed{seed}")
+    start = {"normals": str(tmp_path / "seed{seed}" / "primary.safetensors")}
+    found = compare(
+        "normals", "depth", data, config | {"start": start}, out=tmp_path / "a", seeds=2, workers=0,
+        variants=("single", "aux-g"),
+    )  # fmt: skip
+    assert list(found.runs) == ["checkpoint", "single continued", "aux-g"]
+    for seed, run in enumerate(found.runs["checkpoint"]):
+        kept = json.loads((tmp_path / f"seed{seed}" / "result.json").read_text())
+        assert run["metrics"]["normals"] == pytest.approx(kept["metrics"]["normals"], abs=1e-6)
+    assert AuxComparison.open(tmp_path / "a").summary()[0]["variant"] == "checkpoint"
+
+
+def test_one_checkpoint_is_paired_with_all(data: AuxData, tmp_path: Path) -> None:
+    config = {**FROM_SINGLE, "single": {"steps": 3}}
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"'single continued' and 'aux-nas lr=0.1' start from different networks of normals, as stage 1 "
+        r"has another lr; give `single` one value for both, such as --single lr=0.001: all variants",
+    ):
+        compare(
+            "normals", "depth", data, config, out=tmp_path / "a", seeds=1,
+            variants=("single", "aux-nas lr=0.1", "aux-nas lr=0.1 begin=random"),
+        )  # fmt: skip
+    assert not (tmp_path / "a").exists()
+
+
+def test_another_comparisons_folder_is_refused_before_stage_1(data: AuxData, tmp_path: Path) -> None:
+    compare("normals", "depth", data, FROM_SINGLE, out=tmp_path, seeds=1, variants=("single",), workers=0)
+    (tmp_path / "single-continued-seed0" / "result.json").unlink()
+    kept = sorted(tmp_path.rglob("*"))
+    changed = {**FROM_SINGLE, "single": {"steps": 3, "lr": 2e-2}}
+    with pytest.raises(IntegrityError, match="single-continued-seed0 has a run with another config; give"):
+        compare("normals", "depth", data, changed, out=tmp_path, seeds=1, variants=("single",), workers=0)
+    assert sorted(tmp_path.rglob("*")) == kept
 
 
 def test_a_comparison_from_single_tasks(data: AuxData, tmp_path: Path) -> None:
