@@ -117,17 +117,31 @@ def options(description: str | None, name: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         type=Path,
-        default=RESULTS / f"{name}.parquet",
         metavar="FILE",
-        help=f"all rows (default docs/results/{name}.parquet)",
+        help=f"all rows (default docs/results/{name}.parquet; in --keep if only some of it was asked for)",
     )
     return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return an experiment's arguments, `out` filled in; `whole` says whether they ask for all of it.
+
+    Results of a part never take the place of those in the repository.
+    """
+    args = parser.parse_args()
+    where = ("keep", "out", "data", "device", "only")
+    args.whole = all(
+        parser.get_default(key) == value for key, value in vars(args).items() if key not in where
+    )
+    folder = RESULTS if args.whole else args.keep
+    args.out = args.out or folder / f"{parser.get_default('keep').name}.parquet"
+    return args
 
 
 def done(keep: Path, out: Path, works: Iterable[tuple[str, Callable[[], pd.DataFrame]]]) -> pd.DataFrame:
     """Return the rows of all parts, by name those kept or else the work's; write them to `out`."""
     frame = pd.concat([_kept(keep, name, work) for name, work in works], ignore_index=True)
-    evaluation.write(frame.assign(**_versions()), out)
+    evaluation.write(frame, out)
     return frame
 
 
@@ -137,11 +151,12 @@ def _kept(folder: Path, name: str, work: Callable[[], pd.DataFrame]) -> pd.DataF
     if not path.is_file():
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        evaluation.write(work(), path)
+        # A part is of the version that made it, also where a later one resumes.
+        evaluation.write(work().assign(**versions()), path)
     return pd.read_parquet(path)
 
 
-def _versions() -> dict[str, str | int]:
+def versions() -> dict[str, str | int]:
     """Return what numbers depend on beside seeds, as columns of an experiment's rows."""
     import torch
 

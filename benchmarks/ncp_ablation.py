@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, done, options, report, tables
+from common import Figure, done, options, parsed, report, tables
 
 import nasbench_mr
 from nasbench_mr import cost, predictors, search, space
@@ -50,7 +50,7 @@ def main() -> None:
     parser = options(__doc__, "ncp_ablation")
     parser.add_argument("--splits", type=int, nargs="+", default=range(5), metavar="K")
     parser.add_argument("--tasks", nargs="+", metavar="T", help="(default: all)")
-    args = parser.parse_args()
+    args = parsed(parser)
     works = (
         (f"{split}-{task}", partial(part, bench, split, task))
         for split in args.splits

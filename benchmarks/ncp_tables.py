@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from common import done, options, tables
+from common import done, options, parsed, tables
 
 from nasbench_mr import cost, predictors, search, space
 from nasbench_mr.arrays import Codes
@@ -85,8 +85,10 @@ def main() -> None:
     parser = options(__doc__, "ncp_tables")
     parser.add_argument("--seeds", type=int, nargs="+", default=range(3), metavar="K")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    args = parser.parse_args()
-    data = gather(tables())
+    parser.add_argument("--tasks", nargs="+", metavar="T", help="(default: all at hand)")
+    args = parsed(parser)
+    bench = tables()
+    data = gather(bench, args.tasks or bench.tasks)
     works = (
         (f"{seed}-{kind}", partial(part, data, seed, kind, args.keep / "models"))
         for seed in args.seeds
@@ -186,7 +188,7 @@ def part(data: Data, seed: int, kind: str, models: Path) -> pd.DataFrame:
 def views(
     frame: pd.DataFrame, measures: Sequence[str] = ("predicted", "judged")
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the tables that people read, means over seeds: rows by title."""
+    """Return the tables that people read, means over seeds with standard deviations: rows by title."""
     found = {}
     for kind in frame["kind"].unique():
         own = frame[frame["kind"] == kind]
@@ -197,14 +199,19 @@ def views(
                 index = ["name", "how"]
             else:
                 shown, index = own, ["name", "limit"]
-            table = shown.pivot_table(measure, index, "task", sort=False)
-            cells = table.round(2).reset_index().to_dict("records")
+            table = shown.pivot_table(measure, index, "task", sort=False, aggfunc=_told)
+            cells = table.reset_index().to_dict("records")
             if kind != "reference":
                 cells = [
                     {k: v / 1e9 if k == "limit" else v for k, v in row.items() if k != "how"} for row in cells
                 ]
             found[f"{kind}, {measure}"] = [{str(k): v for k, v in row.items()} for row in cells]
     return found
+
+
+def _told(values: pd.Series) -> str:
+    """Return a mean with its standard deviation over seeds."""
+    return f"{values.mean():.2f} ± {values.std():.2f}" if len(values) > 1 else f"{values.mean():.2f}"
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
 """NCP's codes trained beside those of real rivals, on `mini`: the experiments of docs/ncp.md that train.
 
-rivals: from one predictor and limit, the codes of NCP, of NCP by the rules that held up (ncp_rim.py), of
-100,000 random codes, of evolution and of local search, each trained with seeds that the table does not have.
+rivals: from one predictor and limit, the codes of NCP, of NCP with a second model's say (ncp_rim.py), and of
+100,000 random codes, evolution and local search, by the predicted mean and as cautious as NCP is.
 tables: NCP's codes for each task, every pair and all, and at the cost of networks that people know, beside
 these networks (ncp_tables.py). live: NCP in the loop, evolution and random search by live training at an
-equal budget. rounds: a table that grows by what NCP proposes, against one that grows by random codes. Every
-training and every run is kept: rerun the command to resume.
+equal budget; each run's best code is trained again with seeds of its own, as the best of many noisy
+trainings is less good than it looks. rounds: a table that grows by what NCP proposes, against one that grows
+by random codes; and what NCP proposes in the end with each, and with the table as it was.
+
+All trainings have seeds that the tables lack, but those within a live run. Every training and every run is
+kept: rerun the command to resume.
 
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only rivals
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only tables
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only rounds
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only live
+    OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only live --tasks mini-cls --shares 0.5
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,8 +31,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, done, options, report
-from ncp_rim import JUDGES, RIVALS, chosen, rival
+from common import Figure, done, options, parsed, report
+from ncp_rim import CAUTIOUS, JUDGES, RIVALS, chosen, rival
 from ncp_tables import find, views
 
 import nasbench_mr
@@ -38,6 +43,7 @@ from nasbench_mr.cli.command import format_table
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Trial
 from nasbench_mr.domain import Domain
+from nasbench_mr.errors import NasbenchMRError
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
 
@@ -47,23 +53,31 @@ TASKS = ("mini-cls", "mini-video")
 FIRST_SEED = 100
 #: Limits, as shares of the tables' codes that are within.
 SHARES = (0.25, 0.5)
-SEARCHERS = ("ncp", "evolution", "random")
-ROUNDS, PER_ROUND = 3, 20
+#: Searches that train live. Evolution's usual first population is larger than the budget.
+SEARCHERS: dict[str, dict[str, Any]] = {"ncp": {}, "evolution": {"population": 10, "sample": 3}, "random": {}}
+ROUNDS, PER_ROUND, AFTER = 3, 20, 5
 #: Of the rules by which NCP could choose.
-RULES = ("ncp", "data's box", "mean with gbdt", "mean with forest")
+RULES = ("ncp", "mean with gbdt")
 #: MACs of the largest known network that is trained: mini's codes have at most 1 GMACs.
 LARGEST = 1e9
+#: How often each experiment is repeated: with other predictors, or in `tables` other trainings.
+REPEATS = {"rivals": 10, "tables": 3, "live": 10, "rounds": 3}
+#: Trainings of a code that was chosen by its value.
+FRESH = 3
 
 
 def main() -> None:
     parser = options(__doc__, "ncp_trained")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--tasks", nargs="+", metavar="T", help="(default: cls and video; all for tables)")
+    parser.add_argument(
+        "--shares", nargs="+", type=float, default=SHARES, metavar="Q", help="limits: quantiles"
+    )
     parser.add_argument("--data", required=True, type=Path, help="the folder of the data sets")
-    parser.add_argument("--seeds", type=int, metavar="N", help="live runs (10), or trainings of a code (3)")
+    parser.add_argument("--seeds", type=int, metavar="N", help=f"repetitions (default: {REPEATS})")
     parser.add_argument("--budget", type=int, default=40, metavar="N", help="trainings of a live run")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    args = parser.parse_args()
+    args = parsed(parser)
     for only in args.only:
         frame = done(args.keep, args.out.with_name(f"ncp_trained_{only}.parquet"), works(only, args))
         if only == "tables":
@@ -77,69 +91,57 @@ def works(only: str, args: argparse.Namespace) -> Iterator[tuple[str, Callable[[
     """Yield the parts of an experiment by name."""
     where = {"data": args.data, "device": args.device, "workers": 1}
     bench = nasbench_mr.load("mini")
-    count = args.seeds or (10 if only == "live" else 3)
+    seeds = range(args.seeds or REPEATS[only])
     tasks = args.tasks or (bench.tasks if only == "tables" else TASKS)
+    # Another table is another experiment.
+    release = str(bench.release_of(tasks[0]))
     trials = {}
-    for task, share in itertools.product(tasks, SHARES):
+    # One limit will do to see what data gives.
+    shares = args.shares[-1:] if only in ("tables", "rounds") else args.shares
+    for task, share in itertools.product(tasks, shares):
         limit = float(np.quantile(cost.macs(bench.codes(task)), share))
-        trials[task, share] = Trials(bench, task, limit, count, out=args.keep / "trials" / task, where=where)
+        trials[task, share] = Trials(bench, task, limit, args.keep / release / "trials" / task, where)
     if only == "tables":
-        own = {task: trials[task, SHARES[-1]] for task in tasks}
-        yield f"tables-{'-'.join(tasks)}-{count}", partial(tables, own)
+        own = {task: trials[task, shares[-1]] for task in tasks}
+        yield f"{release}/tables-{'-'.join(tasks)}-{len(seeds)}", partial(tables, own, seeds)
         return
     for (task, share), one in trials.items():
-        if only != "live":
-            yield f"{only}-{task}-{share}-{count}", partial({"rivals": rivals, "rounds": rounds}[only], one)
-            continue
-        for seed, name in itertools.product(range(count), SEARCHERS):
-            run = Live(task, one.limit, name, seed, args.budget)
-            yield f"live-{task}-{share}-{name}-{seed}", partial(run, args.keep / "live" / task, where)
-
-
-@dataclass(frozen=True)
-class Live:
-    """One run of a search by live training. A code that another run trained is not trained again."""
-
-    task: str
-    limit: float
-    searcher: str
-    seed: int
-    budget: int
-
-    def __call__(self, out: Path, where: Mapping[str, Any]) -> pd.DataFrame:
-        objective = data_builders.live(self.task, out=out, max_macs=self.limit, **where)
-        with contextlib.closing(objective.source):
-            trace = search.run(search.make(self.searcher, objective, self.seed), objective, self.budget)
-        return pd.DataFrame(
-            {
-                **vars(self),
-                "evaluations": trace.evaluations,
-                "value": trace.values,
-                "best": trace.best,
-                "code": [space.to_string(code) for code in trace.codes],
-            }
-        ).rename(columns={"searcher": "method"})
+        for seed in seeds:
+            name = f"{release}/{only}-{task}-{share}"
+            if only == "live":
+                for searcher in SEARCHERS:
+                    run = partial(live, one, searcher, seed, args.budget, args.keep / release / "live" / task)
+                    yield f"{name}-{searcher}-{args.budget}-{seed}", run
+            else:
+                yield f"{name}-{seed}", partial({"rivals": rivals, "rounds": rounds}[only], one, seed)
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Codes of a task to train, within a limit; each is trained with `seeds` seeds that the table lacks."""
+    """Codes of a task to train, within a limit."""
 
     bench: Benchmark
     task: str
     limit: float
-    seeds: int
     out: Path
     where: Mapping[str, Any]
 
-    def __call__(self, codes: Codes) -> Floats:
-        """Return the objective of each code with each seed, `(n, seeds)`; NaN where a training failed."""
+    def __call__(self, codes: Codes, seeds: Sequence[int]) -> Floats:
+        """Return the objective of each code with each seed, `(n, seeds)`; NaN where a training diverged.
+
+        Raises:
+            NasbenchMRError: one could not be done: for want of space or data, say. Nothing is known of it.
+        """
         metric = self.bench.task(self.task).objective
-        seeds = range(FIRST_SEED, FIRST_SEED + self.seeds)
         planned = [Trial(tuple(code), self.task, seed) for code in codes.tolist() for seed in seeds]
         with runner.Builder([self.task], self.out, **self.where) as builder:
             builder.run(planned, progress=True)
             outcomes = [builder.records[trial].outcome for trial in planned]
+        for outcome in outcomes:
+            if outcome.status not in ("ok", "diverged"):
+                raise NasbenchMRError(
+                    f"{outcome.trial} is {outcome.status}: {outcome.error}; rerun to resume"
+                )
         values = [o.metrics[metric] if o.status == "ok" else float("nan") for o in outcomes]
         return np.array(values).reshape(len(codes), -1)
 
@@ -149,37 +151,59 @@ class Trials:
         return f"{self.task}/{self.bench.task(self.task).objective}"
 
 
-def rivals(trials: Trials) -> pd.DataFrame:
-    """Return the codes that NCP and its rivals find with one predictor, trained: a row for each seed."""
-    data = gather(trials.bench)
-    model = predictors.make("ensemble", seed=0).fit(data.codes, data.values, data.names)
-    values = data.values[:, [data.names.index(trials.column)]]
-    second = {k: predictors.make(k, seed=0).fit(data.codes, values, (trials.column,)) for k in JUDGES}
-    by_rule = chosen(
-        model, second, trials.column, float(np.nanstd(values)), data.codes, limit=trials.limit, seed=0
-    )
-    found = {name: by_rule[name] for name in RULES}
-    found |= {name: rival(name, model, trials.column, trials.limit, 0) for name in RIVALS}
-    codes = np.array([*found.values()], np.int16)
-    believed = model.predict(codes)[0][:, model.names.index(trials.column)]
-    values = trials(codes)
+def live(trials: Trials, searcher: str, seed: int, budget: int, out: Path) -> pd.DataFrame:
+    """Return a run of a search by live training; a code that another run trained is not trained again.
+
+    "fresh" is its best code's mean over trainings of their own.
+    """
+    objective = data_builders.live(trials.task, out=out, max_macs=trials.limit, **trials.where)
+    with contextlib.closing(objective.source):
+        search_of = search.make(searcher, objective, seed, **SEARCHERS[searcher])
+        trace = search.run(search_of, objective, budget)
+    best = trace.codes[[int(np.nanargmax(trace.values))]]
     return pd.DataFrame(
         {
             "task": trials.task,
             "limit": trials.limit,
-            "method": name,
-            "seed": FIRST_SEED + k,
-            "value": values[row, k],
-            "believed": believed[row],
-            "macs": cost.macs(codes[row])[0],
-            "code": space.to_string(codes[row]),
+            "method": searcher,
+            "seed": seed,
+            "budget": budget,
+            "evaluations": trace.evaluations,
+            "value": trace.values,
+            "best": trace.best,
+            "fresh": trials(best, range(FIRST_SEED, FIRST_SEED + FRESH)).mean(),
+            "code": [space.to_string(code) for code in trace.codes],
         }
-        for row, name in enumerate(found)
-        for k in range(trials.seeds)
     )
 
 
-def tables(trials: Mapping[str, Trials]) -> pd.DataFrame:
+def rivals(trials: Trials, seed: int) -> pd.DataFrame:
+    """Return the codes that NCP and its rivals find with one predictor, each trained: a row for each."""
+    data = gather(trials.bench)
+    model = predictors.make("ensemble", seed=seed).fit(data.codes, data.values, data.names)
+    values = data.values[:, [data.names.index(trials.column)]]
+    second = {k: predictors.make(k, seed=seed).fit(data.codes, values, (trials.column,)) for k in JUDGES}
+    by_rule = chosen(
+        model, second, trials.column, float(np.nanstd(values)), data.codes, limit=trials.limit, seed=seed
+    )
+    found = {name: by_rule[name] for name in RULES}
+    found |= {name: rival(name, model, trials.column, trials.limit, seed) for name in (*RIVALS, *CAUTIOUS)}
+    codes = np.array([*found.values()], np.int16)
+    return pd.DataFrame(
+        {
+            "task": trials.task,
+            "limit": trials.limit,
+            "method": [*found],
+            "seed": seed,
+            "value": trials(codes, [FIRST_SEED + seed])[:, 0],
+            "believed": model.predict(codes)[0][:, model.names.index(trials.column)],
+            "macs": cost.macs(codes),
+            "code": [space.to_string(code) for code in codes],
+        }
+    )
+
+
+def tables(trials: Mapping[str, Trials], seeds: Sequence[int]) -> pd.DataFrame:
     """Return the codes of the paper's kinds of tables, trained: a row for each code, task and seed.
 
     What was found for one task or several is trained on all, what was found at the cost of a known network
@@ -201,85 +225,124 @@ def tables(trials: Mapping[str, Trials]) -> pd.DataFrame:
         ]
         codes = np.array([one.code for one in mine], np.int16)
         predicted = model.predict(codes)[0][:, model.names.index(own.column)]
-        values = own(codes)
+        values = own(codes, [FIRST_SEED + seed for seed in seeds])
         rows += [
             {
                 **one.row(),
                 "task": task,
-                "seed": FIRST_SEED + k,
+                "seed": FIRST_SEED + seed,
                 "value": values[row, k],
                 "predicted": predicted[row],
             }
             for row, one in enumerate(mine)
-            for k in range(own.seeds)
+            for k, seed in enumerate(seeds)
         ]
     return pd.DataFrame(rows)
 
 
-def rounds(trials: Trials) -> pd.DataFrame:
-    """Return codes trained round by round, proposed by NCP with what was trained so far, or at random."""
+def rounds(trials: Trials, seed: int) -> pd.DataFrame:
+    """Return codes trained round by round, proposed by NCP with what was trained so far, or at random.
+
+    "fresh" is the mean of a round's best code over trainings of their own. After the rounds NCP proposes some
+    codes with each table, and with the table as it was at first: rows without a round.
+    """
     data = gather(trials.bench)
+    own = data.names.index(trials.column)
+
+    def proposals(codes: Codes, values: Floats, turn: int) -> Codes:
+        """Return codes that NCP finds with a table, and the table lacks."""
+        model = predictors.make("ensemble", seed=100 * seed + turn).fit(codes, values, data.names)
+        found = search.ncp(model, trials.column, max_macs=trials.limit, seed=100 * seed + turn).codes
+        return _new(found, codes)
+
+    def row(
+        method: str, turn: int | None, code: Codes, value: float, fresh: float = np.nan
+    ) -> dict[str, Any]:
+        return {
+            "task": trials.task,
+            "limit": trials.limit,
+            "method": method,
+            "seed": seed,
+            "round": turn,
+            "value": value,
+            "fresh": fresh,
+            "code": space.to_string(code),
+        }
+
     rows: list[dict[str, Any]] = []
+    fresh_seeds = range(FIRST_SEED + 10, FIRST_SEED + 10 + FRESH)
+    grown = {"as it was": (data.codes, data.values)}
     for method in ("ncp", "random"):
         codes, values = data.codes, data.values
         for turn in range(ROUNDS):
-            rng = np.random.default_rng(turn)
-            if method == "ncp":
-                model = predictors.make("ensemble", seed=turn).fit(codes, values, data.names)
-                proposed = search.ncp(model, trials.column, max_macs=trials.limit, seed=turn).codes
-            else:
-                proposed = Domain(max_macs=trials.limit).sample(4 * PER_ROUND, rng)
-            known = set(keys(codes))
-            new = proposed[[key not in known for key in keys(proposed)]][:PER_ROUND]
-            measured = trials(new)
+            rng = np.random.default_rng((seed, turn))
+            many = Domain(max_macs=trials.limit).sample(4 * PER_ROUND, rng) if method == "random" else None
+            new = (proposals(codes, values, turn) if many is None else _new(many, codes))[:PER_ROUND]
+            measured = trials(new, [FIRST_SEED + seed])[:, 0]
+            best = int(np.nanargmax(measured))
+            fresh = np.full(len(new), np.nan)
+            fresh[best] = trials(new[[best]], fresh_seeds).mean()
             added = np.full((len(new), len(data.names)), np.nan)
-            added[:, data.names.index(trials.column)] = np.nanmean(measured, axis=1)
+            added[:, own] = measured
             codes, values = np.concatenate([codes, new]), np.concatenate([values, added])
-            rows += [
-                {
-                    "task": trials.task,
-                    "limit": trials.limit,
-                    "method": method,
-                    "round": turn,
-                    "seed": FIRST_SEED + k,
-                    "value": measured[row, k],
-                    "code": space.to_string(new[row]),
-                }
-                for row in range(len(new))
-                for k in range(trials.seeds)
-            ]
+            rows += [row(method, turn, *found) for found in zip(new, measured, fresh, strict=True)]
+        grown[method] = codes, values
+    for method, table in grown.items():
+        last = proposals(*table, ROUNDS)[:AFTER]
+        rows += [
+            row(method, None, *found) for found in zip(last, trials(last, fresh_seeds).mean(1), strict=True)
+        ]
     return pd.DataFrame(rows)
 
 
+def _new(codes: Codes, known: Codes) -> Codes:
+    """Return the codes that are not known."""
+    there = set(keys(known))
+    return codes[[key not in there for key in keys(codes)]]
+
+
+def endings(frame: pd.DataFrame, only: str) -> pd.DataFrame:
+    """Return what is compared of an experiment: a value for each task, limit, method and seed."""
+    case = ["task", "limit", "method", "seed"]
+    if only == "live":
+        return (
+            frame.groupby(case, sort=False, as_index=False)["fresh"].last().rename(columns={"fresh": "value"})
+        )
+    if only == "rounds":
+        # The best code of each round, by its trainings anew; and what NCP proposes in the end.
+        best = frame[frame["fresh"].notna()].assign(value=frame["fresh"])
+        best["method"] += ", round " + (best["round"] + 1).astype(int).astype(str)
+        last = frame[frame["round"].isna()].groupby(case, sort=False, as_index=False)["value"].mean()
+        return pd.concat([best, last.assign(method="then, table " + last["method"])], ignore_index=True)
+    return frame
+
+
+#: Whom the other methods of an experiment are tested against; by method where it depends on that.
+BASE = {"rivals": "ncp", "live": "ncp", "rounds": "then, table as it was"}
+
+
 def figures(frame: pd.DataFrame, only: str) -> list[Figure]:
-    """Return a row for each task, limit and method: means with standard errors, and tests against NCP."""
+    """Return a row for each task, limit and method: means with standard errors, and paired tests.
+
+    Pairs are of one seed: the same predictor's seed, and the same seed of the trainings. A round of NCP is
+    tested against the same round of random codes.
+    """
     import scipy.stats
 
-    ending = frame
-    if only == "live":
-        # Where each run ends.
-        ending = frame.groupby(["task", "limit", "method", "seed"], sort=False, as_index=False)["best"].last()
-        ending = ending.rename(columns={"best": "value"})
-    if only == "rounds":
-        # The best code of each round, by the mean over its seeds.
-        each = frame.groupby(["task", "limit", "method", "round", "code"], as_index=False)["value"].mean()
-        ending = each.groupby(["task", "limit", "method", "round"], as_index=False)["value"].max()
-        ending["seed"] = ending["round"]
     rows, raw = [], []
-    for (task, limit), case in ending.groupby(["task", "limit"], sort=False):
+    for (task, limit), case in endings(frame, only).groupby(["task", "limit"], sort=False):
         by_method = case.pivot_table("value", "seed", "method", sort=False)
         for method, values in by_method.items():
+            base = BASE[only] if "round " not in str(method) else str(method).replace("ncp", "random")
             test = float("nan")
-            if method != "ncp":
-                both = by_method[["ncp", method]].dropna()
-                differ = both["ncp"] - both[method]
-                test = float(scipy.stats.wilcoxon(differ).pvalue) if differ.any() and len(both) > 1 else 1.0
+            if base != method and base in by_method:
+                differ = (values - by_method[base]).dropna()
+                test = float(scipy.stats.wilcoxon(differ).pvalue) if differ.any() and len(differ) > 1 else 1.0
             raw.append(test)
-            each_round = ", by round " + ", ".join(f"{v:.2f}" for v in values) if only == "rounds" else ""
             rows.append(
                 (
                     f"{task} at {limit / 1e9:.3f} GMACs, {method}",
-                    f"{values.mean():.2f} +- {values.sem():.2f} of {len(values)}{each_round}",
+                    f"{values.mean():.2f} +- {values.sem():.2f} of {values.count()}",
                 )
             )
     tested = np.isfinite(raw)

@@ -1,7 +1,7 @@
 """Predictors with all training codes and the same tuning: the fair table of docs/predictors.md.
 
-Of each fixed split's training codes the last fifth chooses among a predictor's settings (`GRIDS`, four each,
-by the mean Kendall tau over tasks); what is chosen is fitted again to all training codes and scored on the
+Of each fixed split's training codes the last fifth chooses among a predictor's settings (`GRIDS`, by the mean
+Kendall tau over tasks); what is chosen is fitted again to all training codes and scored on the
 test codes, beside the defaults, and beside `ncp-mlp` with none of its codes kept to choose an epoch. A split
 and predictor is a part, which is kept: rerun the command to resume.
 
@@ -15,19 +15,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, done, options, report, tables
+from common import Figure, done, options, parsed, report, tables
 
 from nasbench_mr import predictors
 from nasbench_mr.arrays import Floats, Ints
 from nasbench_mr.predictors.evaluation import Data, gather, make_split, scores
 from nasbench_mr.search.comparison import holm
 
-#: What is tuned, the default first; `ridge` and the kernel of `gp` tune themselves by marginal likelihood.
+#: What is commonly tuned, the default first; `ridge` and the kernel of `gp` tune themselves by marginal
+#: likelihood.
 GRIDS: dict[str, list[dict[str, Any]]] = {
-    "ensemble": [{}, {"dropout": 0.1}, {"decay": 1000.0}, {"hidden": (192, 192)}],
-    "gbdt": [{}, {"rounds": 150}, {"rounds": 600}, {"rounds": 1000}],
-    "forest": [{}, {"trees": 50}, {"trees": 200}, {"trees": 400}],
-    "gp": [{}, {"kernel_codes": 200}, {"kernel_codes": 800}, {"kernel_codes": 1200}],
+    "ensemble": [{}, {"dropout": 0.1}, {"decay": 1000.0}, {"hidden": (192, 192)}, {"rate": 2e-3}],
+    "gbdt": [{}, {"leaves": 4}, {"leaves": 31}, {"rounds": 1000}, {"rounds": 1000, "rate": 0.02}],
+    "forest": [{}, {"features": 0.15}, {"features": 0.66}, {"leaf": 1}, {"leaf": 5}],
+    "gp": [{}, {"kernel_codes": 800}],
     "ridge": [{}],
     "ncp-mlp": [{}, {"held_out": 0.0}, {"held_out": 0.0, "epochs": 100}, {"held_out": 0.0, "epochs": 50}],
 }
@@ -39,7 +40,7 @@ def main() -> None:
     parser = options(__doc__, "predictors_fair")
     parser.add_argument("--splits", type=int, nargs="+", default=range(5), metavar="K")
     parser.add_argument("--predictors", nargs="+", choices=[*GRIDS], default=[*GRIDS])
-    args = parser.parse_args()
+    args = parsed(parser)
     data = gather(tables())
     works = (
         (f"{split}-{name}", partial(part, data, split, name))
@@ -91,7 +92,8 @@ def scored(data: Data, seed: int, name: str, setting: dict[str, Any], train: Int
     model = predictors.make(name, seed=seed, **setting)
     main = data.objectives()
     columns = list(range(len(data.names))) if model.joint else main
-    model.fit(data.codes[train], data.values[train][:, columns], [data.names[k] for k in columns])
+    names, bounds = zip(*((data.names[k], data.bounds[k]) for k in columns), strict=True)
+    model.fit(data.codes[train], data.values[train][:, columns], names, bounds=bounds)
     mean, std = model.predict(data.codes[test])
     taus = []
     for k in main:
@@ -105,25 +107,20 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     """Return a row for each predictor and way: means over tasks, and the ensemble's lead with its test."""
     import scipy.stats
 
-    taus = frame.pivot_table("kendall", ["predictor", "way"], ["task", "split"], sort=False)
-    tested: list[tuple[str, str]] = []
-    raw = []
-    for name, way in taus.index:
-        base = ("ensemble", "default" if way == "default" else "tuned")
-        if name == "ensemble" or base not in taus.index:
-            continue
-        # Tasks and splits: splits of one task share codes, so p is too small rather than too large.
-        tested.append((name, way))
-        raw.append(scipy.stats.wilcoxon(taus.loc[base] - taus.loc[(name, way)]).pvalue)
+    # Tasks are the blocks; the splits of one task share its codes.
+    taus = frame.pivot_table("kendall", ["predictor", "way"], "task", sort=False)
+    base = {key: ("ensemble", "tuned" if key[1] == "tuned" else "default") for key in taus.index}
+    tested = [key for key in taus.index if key[0] != "ensemble" and base[key] in taus.index]
+    leads = {key: taus.loc[base[key]] - taus.loc[key] for key in tested}
+    raw = [scipy.stats.wilcoxon(lead).pvalue if lead.any() else 1.0 for lead in leads.values()]
     corrected = dict(zip(tested, holm(np.array(raw)), strict=True)) if raw else {}
     rows = []
     for key in taus.index:
         name, way = key
         measured = f"{taus.loc[key].mean():.4f}"
-        if key in corrected:
-            base = ("ensemble", "default" if way == "default" else "tuned")
-            lead = (taus.loc[base] - taus.loc[key]).mean()
-            measured += f", {base[1]} ensemble leads by {lead:+.4f} (Holm p {corrected[key]:.2g})"
+        if key in leads:
+            lead = f"{leads[key].mean():+.4f} (Holm p {corrected[key]:.2g})"
+            measured += f", {base[key][1]} ensemble leads by {lead}"
         rows.append(Figure(f"{name}, {way}: mean tau", measured, "-", None))
     return rows
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.arrays import Floats
-from nasbench_mr.checks import at_least, short_seed
+from nasbench_mr.checks import at_least, positive, short_seed
 from nasbench_mr.extras import requires
 from nasbench_mr.npz import State
 from nasbench_mr.predictors.base import Scaler, noise_of
@@ -92,8 +92,8 @@ class _BoostedTrees(ColumnModel):
         n = len(y)
         parameters = {
             "objective": "regression",
-            "num_leaves": 10,
-            "learning_rate": 0.05,
+            "num_leaves": options["leaves"],
+            "learning_rate": options["rate"],
             # Few codes must still split.
             "min_data_in_leaf": int(np.clip(n // 20, 2, 10)),
             "min_data_in_bin": 1 if n < 200 else 3,
@@ -171,16 +171,27 @@ class GBDT(ByColumn):
     Args:
         seed, space: see `Predictor`.
         rounds: trees in each model.
+        leaves: of a tree, at most.
+        rate: the share of what is left to explain that a tree takes off.
     """
 
     model = _BoostedTrees
 
-    def __init__(self, seed: int = 0, space: Space = multi_resolution, rounds: int = 300):
+    def __init__(
+        self,
+        seed: int = 0,
+        space: Space = multi_resolution,
+        rounds: int = 300,
+        *,
+        leaves: int = 10,
+        rate: float = 0.05,
+    ):
         super().__init__(seed, space)
-        self.rounds = at_least(1, "rounds", rounds)
+        self.rounds, self.leaves = at_least(1, "rounds", rounds), at_least(2, "leaves", leaves)
+        self.rate = positive("rate", rate, "a share, at most 1", 1.0)
 
     def _setting(self) -> dict[str, Any]:
-        return {"rounds": self.rounds}
+        return {"rounds": self.rounds, "leaves": self.leaves, "rate": self.rate}
 
 
 class _Trees(ColumnModel):
@@ -194,7 +205,11 @@ class _Trees(ColumnModel):
         with requires("search", "the predictor 'forest'"):
             from sklearn.ensemble import RandomForestRegressor
         forest = RandomForestRegressor(
-            options["trees"], max_features=0.33, min_samples_leaf=2, random_state=short_seed(seed), n_jobs=1
+            options["trees"],
+            max_features=options["features"],
+            min_samples_leaf=options["leaf"],
+            random_state=short_seed(seed),
+            n_jobs=1,
         ).fit(x.astype(np.float32), y)
         nodes = _Nodes.of(
             {
@@ -244,16 +259,27 @@ class Forest(ByColumn):
     Args:
         seed, space: see `Predictor`.
         trees: how many.
+        features: the share of the features among which a split is chosen.
+        leaf: codes in a leaf, at least.
     """
 
     model = _Trees
 
-    def __init__(self, seed: int = 0, space: Space = multi_resolution, trees: int = 100):
+    def __init__(
+        self,
+        seed: int = 0,
+        space: Space = multi_resolution,
+        trees: int = 100,
+        *,
+        features: float = 0.33,
+        leaf: int = 2,
+    ):
         super().__init__(seed, space)
-        self.trees = at_least(1, "trees", trees)
+        self.trees, self.leaf = at_least(1, "trees", trees), at_least(1, "leaf", leaf)
+        self.features = positive("features", features, "a share, at most 1", 1.0)
 
     def _setting(self) -> dict[str, Any]:
-        return {"trees": self.trees}
+        return {"trees": self.trees, "features": self.features, "leaf": self.leaf}
 
 
 class _Linear(ColumnModel):

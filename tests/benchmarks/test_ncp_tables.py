@@ -44,6 +44,6 @@ def test_a_transfer_table_has_every_task_for_every_code() -> None:
     ]
     table = script.views(pd.DataFrame(rows))["single, predicted"]
     assert table == [
-        {"name": "seg", "limit": 2.0, "seg": 77.5, "video": 20.5},
-        {"name": "video", "limit": 2.0, "seg": 70.5, "video": 27.5},
+        {"name": "seg", "limit": 2.0, "seg": "77.50 ± 0.71", "video": "20.50 ± 0.71"},
+        {"name": "video", "limit": 2.0, "seg": "70.50 ± 0.71", "video": "27.50 ± 0.71"},
     ]

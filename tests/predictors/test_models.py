@@ -163,9 +163,19 @@ def test_trees_as_arrays_answer_as_the_libraries_do() -> None:
     trees = classical._BoostedTrees._trees(boosted.model_to_string(), 25)
     assert len(trees) == 25
     assert classical._Nodes.of(trees).each(x).sum(1) == pytest.approx(boosted.predict(x, num_threads=1))
-    grown = classical._Trees.fit(x, y, 0, trees=8)
-    forest = RandomForestRegressor(8, max_features=0.33, min_samples_leaf=2, random_state=0).fit(x, y)
+    grown = classical._Trees.fit(x, y, 0, trees=8, features=0.5, leaf=3)
+    forest = RandomForestRegressor(8, max_features=0.5, min_samples_leaf=3, random_state=0).fit(x, y)
     assert grown.predict(x)[0] == pytest.approx(forest.predict(x))
+
+
+def test_trees_are_as_large_as_asked_for() -> None:
+    codes = space.sample(200, seed=0)
+    values = np.random.default_rng(0).normal(size=(200, 1))
+    for leaves in (2, 4):
+        model = classical.GBDT(rounds=3, leaves=leaves, rate=0.5).fit(codes, values, ["seg/mIoU"])
+        features = model.columns[0].nodes.arrays["feature"]
+        # A tree of n leaves has n - 1 splits.
+        assert (features >= 0).sum() == 5 * 3 * (leaves - 1)
 
 
 def test_trees_that_lead_in_circles_are_refused() -> None:

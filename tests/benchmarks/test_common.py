@@ -1,0 +1,50 @@
+"""What experiments share: where their results go, and parts that are kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import common as script
+import pandas as pd
+import pytest
+
+import nasbench_mr
+
+
+def test_a_part_of_an_experiment_does_not_replace_the_results_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser = script.options("what it does", "trial")
+    parser.add_argument("--tasks", nargs="+")
+    parser.add_argument("--data")
+    found = {}
+    for given in ("", "--data d", "--tasks seg", f"--tasks seg --keep {tmp_path}", f"--out {tmp_path}/a"):
+        monkeypatch.setattr(sys, "argv", ["trial.py", *given.split()])
+        args = script.parsed(parser)
+        found[given] = (args.whole, args.out)
+    assert [*found.values()] == [
+        (True, script.RESULTS / "trial.parquet"),
+        (True, script.RESULTS / "trial.parquet"),
+        (False, Path("runs/trial/trial.parquet")),
+        (False, tmp_path / "trial.parquet"),
+        (True, tmp_path / "a"),
+    ]
+
+
+def test_a_part_that_is_kept_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says which version did it."""
+    done = []
+
+    def work(k: int) -> pd.DataFrame:
+        done.append(k)
+        return pd.DataFrame({"k": [k]})
+
+    works = [("mini@1.0.0/first", lambda: work(1)), ("second", lambda: work(2))]
+    script.done(tmp_path / "parts", tmp_path / "out.parquet", works[:1])
+    before = nasbench_mr.__version__
+    monkeypatch.setattr(nasbench_mr, "__version__", "99.0")
+    frame = script.done(tmp_path / "parts", tmp_path / "out.parquet", works)
+    assert done == [1, 2]
+    assert frame[["k", "version"]].to_numpy().tolist() == [[1, before], [2, "99.0"]]
+    assert pd.read_parquet(tmp_path / "out.parquet").equals(frame)
