@@ -2,19 +2,22 @@
 
 For each task of a release: the best codes NCP finds at no more than the median MACs of the table, and the
 best tabulated ones within the same limit, trained with seeds that are not in the table. The tabulated ones
-were chosen by one noisy run each, the found ones by a predictor: only fresh seeds compare them fairly. Rerun
-the command to resume.
+were chosen by few noisy runs each, the found ones by a predictor: only fresh seeds compare them fairly. Every
+training is kept: rerun the command to resume.
 
-    python benchmarks/validation.py --data data --out runs/validation
+    python benchmarks/validation.py --data data
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from common import done, options, parsed
 
 import nasbench_mr
 from nasbench_mr import cost, search, space
@@ -22,11 +25,36 @@ from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.trial import Trial
+from nasbench_mr.search.comparison import holm
 
 #: The table's seeds are 0, 1, 2.
 FIRST_SEED = 100
 
 Codes = list[tuple[int, ...]]
+
+
+def main() -> None:
+    parser = options(__doc__, "validation")
+    add = parser.add_argument
+    add("--release", default="mini", help="whose tasks the builders can train (default mini)")
+    add("--tasks", nargs="+", help="which (default all)")
+    add("--data", help="the folder of the data sets")
+    add("--codes", type=int, default=5, help="of each kind (default 5)")
+    add("--seeds", type=int, default=3, help="for each code (default 3)")
+    add("--device", help="cpu or cuda")
+    args = parsed(parser)
+    bench = nasbench_mr.load(args.release)
+    where = {"data": args.data, "device": args.device}
+    works = []
+    for task in args.tasks or bench.tasks:
+        keep = args.keep / str(bench.release_of(task))
+        work = partial(part, bench, task, args.codes, args.seeds, keep / "trials" / task, where)
+        works.append((f"{keep.name}/{task}-{args.codes}-{args.seeds}", work))
+    frame = done(args.keep, args.out, works)
+    tests = verdicts(frame, bench)
+    for task, own in frame.groupby("task", sort=False):
+        print(f"\n## {task}, at most {own['limit'].iloc[0] / 1e9:.3f} GMACs\n\n{format_table(shown(own))}")
+        print(f"\n{tests[str(task)]}", flush=True)
 
 
 def median_macs(bench: Benchmark, task: str) -> float:
@@ -46,74 +74,72 @@ def candidates(bench: Benchmark, task: str, count: int) -> dict[str, Codes]:
     return {"found": new[:count], "tabulated": [r.code for r in bench.best(task, count, max_macs=limit)]}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    add = parser.add_argument
-    add("--release", default="mini", help="whose tasks the builders can train (default mini)")
-    add("--tasks", nargs="+", help="which (default all)")
-    add("--data", help="the folder of the data sets")
-    add("--out", required=True, help="the folder of the trials")
-    add("--codes", type=int, default=5, help="of each kind (default 5)")
-    add("--seeds", type=int, default=3, help="for each code (default 3)")
-    add("--device", help="cpu or cuda")
-    args = parser.parse_args(arguments)
-
-    bench = nasbench_mr.load(args.release)
-    names = args.tasks or bench.tasks
-    chosen = {task: candidates(bench, task, args.codes) for task in names}
-    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+def part(
+    bench: Benchmark, task: str, count: int, seeds: int, out: Path, where: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Return what training gives for the codes of a task: a row for each code and seed."""
+    chosen = candidates(bench, task, count)
     planned = [
-        Trial(code, task, seed)
-        for task, kinds in chosen.items()
-        for codes in kinds.values()
+        (kind, Trial(code, task, seed))
+        for kind, codes in chosen.items()
         for code in codes
-        for seed in seeds
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
     ]
-    with runner.Builder(names, args.out, data=args.data, device=args.device) as builder:
-        builder.run(planned, progress=True)
-        records = builder.records
-
-    def trained(task: str, code: tuple[int, ...]) -> list[float]:
-        """Return the objective with each seed; NaN where it failed."""
-        outcomes = [records[Trial(code, task, seed)].outcome for seed in seeds]
-        name = bench.task(task).objective
-        return [o.metrics[name] if o.status == "ok" else float("nan") for o in outcomes]
-
-    for task, kinds in chosen.items():
-        values = {kind: np.array([trained(task, c) for c in codes]) for kind, codes in kinds.items()}
-        print(f"\n## {task}, at most {median_macs(bench, task) / 1e9:.3f} GMACs\n")
-        print(
-            format_table(
-                [row(bench, task, k, c, v) for k in kinds for c, v in zip(kinds[k], values[k], strict=True)]
-            )
-        )
-        print(f"\n{verdict(values, bench.task(task).metric().sign)}")
-
-
-def row(bench: Benchmark, task: str, kind: str, code: tuple[int, ...], values: Any) -> dict[str, Any]:
-    """One code: what the table or the predictor says, and what training gives."""
-    return {
-        "": kind,
-        "GMACs": cost.macs(code)[0] / 1e9,
-        "in the table": bench.query(code, task)[bench.task(task).objective] if kind == "tabulated" else None,
-        "trained": float(np.nanmean(values)),
-        "std": float(np.nanstd(values, ddof=1)),
-        "code": space.to_string(code),
-    }
+    with runner.Builder([task], out, **where) as builder:
+        builder.run([trial for _, trial in planned], progress=True)
+        outcomes = [builder.records[trial].outcome for _, trial in planned]
+    metric = bench.task(task).objective
+    return pd.DataFrame(
+        {
+            "task": task,
+            "limit": median_macs(bench, task),
+            "kind": kind,
+            "code": space.to_string(trial.code),
+            "macs": int(cost.macs(trial.code)[0]),
+            "in_the_table": bench.query(trial.code, task)[metric] if kind == "tabulated" else None,
+            "seed": trial.seed,
+            "status": outcome.status,
+            "value": outcome.metrics[metric] if outcome.status == "ok" else None,
+        }
+        for (kind, trial), outcome in zip(planned, outcomes, strict=True)
+    ).astype({"in_the_table": float, "value": float})
 
 
-def verdict(values: dict[str, Any], sign: int) -> str:
-    """Return the means of both kinds, and a Mann-Whitney test of the codes' means."""
+def shown(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row for each code: what the table says, and what training gives."""
+    each = frame.groupby(["kind", "code"], sort=False)
+    return [
+        {
+            "": kind,
+            "GMACs": own["macs"].iloc[0] / 1e9,
+            "in the table": own["in_the_table"].iloc[0],
+            "trained": own["value"].mean(),
+            "std": own["value"].std(),
+            "code": code,
+        }
+        for (kind, code), own in each
+    ]
+
+
+def verdicts(frame: pd.DataFrame, bench: Benchmark) -> dict[str, str]:
+    """Return for each task the means of both kinds, and a Mann-Whitney test of the codes' means."""
     import scipy.stats
 
-    means = {kind: np.nanmean(v, axis=1) for kind, v in values.items()}
-    p = scipy.stats.mannwhitneyu(means["found"], means["tabulated"]).pvalue
-    better = {kind: float(sign * (sign * m).max()) for kind, m in means.items()}
-    return (
-        f"mean of the codes: found {means['found'].mean():.2f}, tabulated {means['tabulated'].mean():.2f} "
-        f"(Mann-Whitney over codes, p = {p:.3f}); best code: found {better['found']:.2f}, "
-        f"tabulated {better['tabulated']:.2f}"
-    )
+    told, raw = {}, []
+    for task, own in frame.groupby("task", sort=False):
+        means = own.groupby(["kind", "code"], sort=False)["value"].mean()
+        kinds = {kind: means[kind].dropna() for kind in ("found", "tabulated")}
+        raw.append(float(scipy.stats.mannwhitneyu(kinds["found"], kinds["tabulated"]).pvalue))
+        sign = bench.task(str(task)).metric().sign
+        told[str(task)] = "; ".join(
+            f"{kind}: mean of the codes {own.mean():.2f}, best {sign * (sign * own).max():.2f}"
+            for kind, own in kinds.items()
+        )
+    corrected = holm(np.array(raw))
+    return {
+        task: f"{text} (Mann-Whitney over codes, p = {p:.3f}, Holm p = {adjusted:.3f})"
+        for (task, text), p, adjusted in zip(told.items(), raw, corrected, strict=True)
+    }
 
 
 if __name__ == "__main__":
