@@ -129,7 +129,7 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     Results of a part never take the place of those in the repository.
     """
     args = parser.parse_args()
-    where = ("keep", "out", "data", "device", "only")
+    where = ("keep", "out", "data", "root", "device", "workers", "only")
     args.whole = all(
         parser.get_default(key) == value for key, value in vars(args).items() if key not in where
     )
