@@ -19,7 +19,8 @@ import pandas as pd
 from common import Figure, done, options, parsed, report, tables
 
 import nasbench_mr
-from nasbench_mr import cost, predictors, search, space
+from nasbench_mr import predictors, search, space
+from nasbench_mr.arrays import Codes
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
@@ -65,9 +66,9 @@ def main() -> None:
 
 
 def every_task() -> Iterator[tuple[Benchmark, str]]:
-    """Yield each task of the 27 integers, with its tables."""
+    """Yield each task at hand, NAS-Bench-201 included, with its tables."""
     for bench in (tables(), nasbench_mr.load("mini")):
-        yield from ((bench, task) for task in bench.tasks if bench.task(task).space == space.NAME)
+        yield from ((bench, task) for task in bench.tasks)
 
 
 def part(bench: Benchmark, split: int, task: str) -> pd.DataFrame:
@@ -77,17 +78,18 @@ def part(bench: Benchmark, split: int, task: str) -> pd.DataFrame:
     guides, judges = order[: len(order) // 2], order[len(order) // 2 :]
     main, column = data.objectives()[0], data.names[data.objectives()[0]]
     sign, spread = data.tasks[0].metric().sign, float(np.nanstd(data.values[:, main]))
-    guide = predictors.make("ncp-mlp", seed=split).fit(data.codes[guides], data.values[guides], data.names)
-    judge = predictors.make("gbdt", seed=split).fit(
-        data.codes[judges], data.values[judges][:, main], [column]
-    )
+    own = {"seed": split, "space": data.space}
+    guide = predictors.make("ncp-mlp", **own).fit(data.codes[guides], data.values[guides], data.names)
+    judge = predictors.make("gbdt", **own).fit(data.codes[judges], data.values[judges][:, main], [column])
+    # Operations of a cell have no order, so none of them is at a bound.
+    ordered = data.space is space
     rows = []
     for name, changed in SETTINGS.items():
         out = search.ncp(guide, column, preset="paper", **changed)
         path = out.trajectory.codes[:, 0]
         believed = guide.predict(path[[0, -1]])[0][:, guide.names.index(column)]
         judged = judge.predict(path[[0, -1]])[0][:, 0]
-        macs = cost.macs(path[[0, -1]])
+        macs = out.trajectory.macs[[0, -1], 0]
         rows.append(
             {
                 "task": task,
@@ -98,11 +100,16 @@ def part(bench: Benchmark, split: int, task: str) -> pd.DataFrame:
                 "macs": int(macs[1]),
                 "macs_ratio": macs[1] / macs[0],
                 "changed": int((path[-1] != path[0]).sum()),
-                "at_bounds": ((path[-1] == space.LOWER) | (path[-1] == space.UPPER)).mean(),
-                "code": space.to_string(path[-1]),
+                "at_bounds": at_bounds(path[-1]) if ordered else float("nan"),
+                "code": data.space.to_string(path[-1]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def at_bounds(code: Codes) -> float:
+    """Return the share of dimensions that are as low or as high as they can be."""
+    return float(((code == space.LOWER) | (code == space.UPPER)).mean())
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
