@@ -249,6 +249,35 @@ def test_sgd_steps_by_rate_and_momentum(data: AuxData) -> None:
         torch.testing.assert_close(places[2][k], places[1][k] - moved)
 
 
+def test_gates_by_sgd_move_along_their_gradient(data: AuxData) -> None:
+    """With a first beta and a warm-up for the weights' Adam."""
+    fields = {"gate_optimizer": "sgd", "gate_lr": 2.0, "warmup": 0.5, "momentum": 0.7, "lr": 0.1}
+    training = training_of(data, AuxConfig.of(TINY, {"steps": 4}, fields), "segmentation", "normals")
+    before = [alpha.detach().clone() for alpha in training.alphas]
+    training._advance()
+    weights, gates = (training.optimizers[kind].param_groups[0] for kind in ("weights", "gates"))
+    assert (weights["betas"], gates["momentum"]) == ((0.7, 0.999), 0.7)
+    # Two of four steps are the warm-up: the first has a third of the rate.
+    assert (weights["lr"], gates["lr"]) == pytest.approx((0.1 / 3, 2 / 3))
+    for alpha, start in zip(training.alphas, before, strict=True):
+        torch.testing.assert_close(alpha.detach(), start - 2 / 3 * alpha.grad)
+
+
+def test_one_cycle_rises_and_falls(data: AuxData) -> None:
+    fields = {"schedule": "onecycle", "warmup": 0.5, "steps": 4, "lr": 0.1, "gate_lr": 1.0}
+    training = training_of(data, AuxConfig.of(TINY, fields), "segmentation", "normals")
+    group, found = training.optimizers["weights"].param_groups[0], []
+    for step in range(4):
+        training.step = step
+        training._advance()
+        found.append((group["lr"], group["betas"][0]))
+    # By cosines: from a tenth of the rate up to it at half of the steps, and down; momentum the other way.
+    assert found[0] == pytest.approx((0.01, 0.95))
+    assert found[1] == pytest.approx((0.055, 0.9))
+    assert found[2] == pytest.approx((0.1, 0.85))
+    assert found[3][0] == pytest.approx((0.1 + 1e-6) / 2, rel=1e-2)
+
+
 def test_penalty(data: AuxData) -> None:
     kinds = kinds_of("segmentation", "normals")
     config = AuxConfig.of(TINY, {"gate_to_primary": 0.2, "gate_to_auxiliary": 0.3})
