@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import math
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,10 +76,12 @@ class Searcher(ByValue, abc.ABC):
         name: its name in the registry.
         front: whether it takes several values of a code, the objectives of a front; None: either.
         fidelity: `(n,)` for the codes asked last, the epoch up to which to train each; 0 is the end.
+        initial: codes that it asks for at random before it learns from any.
     """
 
     name: ClassVar[str]
     front: ClassVar[bool | None] = False
+    initial = 0
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
         self.domain, self.seed = domain, check_seed(seed)
@@ -379,6 +382,7 @@ def run(search: Searcher, objective: Objective, budget: float, batch: int = 1) -
     Raises:
         InvalidArgumentError: the budget or the batch is not positive.
     """
+    warn_of_random(search, budget)
     return run_all([search], objective, budget, batch)[0]
 
 
@@ -393,6 +397,23 @@ def run_all(searches: Sequence[Searcher], objective: Objective, budget: float, b
         active = [record for record in active if len(record.asked)]
         _measure(active, objective)
     return [record.trace(objective.unit) for record in records]
+
+
+class RandomSearchWarning(UserWarning):
+    """A search's random first codes take its whole budget."""
+
+
+def warn_of_random(search: Searcher, budget: float) -> None:
+    """Warn where a budget ends before the search has learnt anything: it is random search then."""
+    # A budget that is no number is an error elsewhere.
+    if search.initial and isinstance(budget, (int, float)) and 0 < budget <= search.initial:
+        option = "population" if hasattr(search, "population") else "initial"
+        warnings.warn(
+            f"{search.name!r} begins with {search.initial} random codes, and the budget is {budget:g}: this "
+            f"is random search; give a larger budget, or fewer: {option}={max(2, int(budget) // 4)}",
+            RandomSearchWarning,
+            stacklevel=3,
+        )
 
 
 def check_budget(budget: float, batch: int) -> tuple[float, int]:

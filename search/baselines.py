@@ -106,13 +106,12 @@ class Evolution(Searcher):
         sample: int = 10,
     ):
         super().__init__(domain, seed, epochs)
-        population = at_least(1, "population", population)
+        self.initial = self.population = at_least(1, "population", population)
         self.sample = at_least(1, "sample", sample)
-        self._alive: deque[tuple[float, Codes]] = deque(maxlen=population)
+        self._alive: deque[tuple[float, Codes]] = deque(maxlen=self.population)
 
     def _propose(self, n: int) -> Codes:
-        grown = self._alive.maxlen or 0
-        young = min(n, max(0, grown - len(self._asked)))
+        young = min(n, max(0, self.population - len(self._asked)))
         if young or not self._alive:
             return self._first(young or n)
         parents = []

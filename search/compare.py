@@ -145,7 +145,9 @@ def compare(
         for spec in specs:
             # Mistakes come to light here, before anything runs.
             name, options = parse_searcher(spec)
-            base.make(name, place.objective(), 0, **options)
+            made = base.make(name, place.objective(), 0, **options)
+            if place is places[0]:
+                base.warn_of_random(made, budget)
             sources = plugins.digest(name, *options.values())
             own = _digest([data, sources]) if sources else data
             for first in range(0, seeds, BLOCK):

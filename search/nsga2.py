@@ -37,7 +37,7 @@ class NSGA2(Searcher):
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = (), *, population: int = 20):
         super().__init__(domain, seed, epochs)
-        self.population = at_least(2, "population", population)
+        self.initial = self.population = at_least(2, "population", population)
         with requires("search", "the search 'nsga2'"):
             import optuna
         self._distributions = distributions(domain)

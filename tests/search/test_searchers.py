@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -417,3 +418,24 @@ def test_runs_side_by_side_are_those_alone(name: str, place: Callable[[str], Obj
         alone = search.run(make(name, where, seed), live(Domain(max_macs=1e9)), 14)
         assert (trace.codes == alone.codes).all()
         assert (trace.values == alone.values).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "fewer"),
+    [
+        ("evolution", "population", {"population": 2}),
+        ("local", "initial", {"initial": 2}),
+        ("ncp", "initial", {"initial": 2}),
+    ],
+)
+def test_a_budget_that_random_codes_use_up_is_told(name: str, option: str, fewer: dict[str, int]) -> None:
+    objective = Objective.table(nasbench_mr.load("mini"), "mini-cls")
+    first = search.make(name, objective).initial
+    with pytest.warns(base.RandomSearchWarning, match=rf"{name}.* begins with {first} random .* {option}=2$"):
+        search.run(search.make(name, objective), objective, 8)
+    with pytest.warns(base.RandomSearchWarning, match=f"the budget is 8: .* {option}=2$"):
+        search.compare(nasbench_mr.load("mini"), "mini-cls", ["random", name], budget=8, seeds=1, workers=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search.run(search.make(name, objective, **fewer), objective, 8)
+        search.run(search.make("random", objective), objective, 8)
