@@ -12,6 +12,7 @@ A code that was not measured is answered by `Estimate`, a line through the logar
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class MeasuredElsewhereWarning(UserWarning):
-    """A measured cost is used that is of another machine than this one."""
+    """A measured cost is used that is of another machine than this one, or of other versions."""
 
 
 #: What a code can cost, with the unit.
@@ -69,22 +70,43 @@ def check_label(label: str) -> str:
     return label
 
 
+#: Where Linux describes the processor, and what tells one of a name from another: of Intel and AMD, of ARM.
+_CPUINFO = Path("/proc/cpuinfo")
+_CPU = (
+    "cpu family",
+    "model",
+    "stepping",
+    *(f"CPU {k}" for k in ("implementer", "variant", "part", "revision")),
+)
+
+
 @functools.cache
-def _processor() -> str:
-    """Return the processor's name, as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if line.startswith(("model name", "Model")):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def _processor() -> tuple[str, str | None]:
+    """Return the processor's name, and its family, model and stepping, as the system tells them."""
+    told: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in _CPUINFO.read_text("utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            told.setdefault(key.strip(), value.strip())
+    name = told.get("model name") or told.get("Model") or platform.processor() or platform.machine()
+    return name, ", ".join(f"{key} {told[key]}" for key in _CPU if key in told) or None
 
 
 def this_machine() -> dict[str, Any]:
-    """Return the "name" of its processor, its "machine" type such as "x86_64", and its number of "cores"."""
-    return {"name": _processor(), "machine": platform.machine(), "cores": os.cpu_count() or 1}
+    """Return what tells this machine from others.
+
+    Returns:
+        "name" of its processor; "cpu", its family, model and stepping, None where the system does not tell;
+        "machine", such as "x86_64"; and its number of "cores".
+    """
+    name, cpu = _processor()
+    return {"name": name, "cpu": cpu, "machine": platform.machine(), "cores": os.cpu_count() or 1}
+
+
+def described(about: Mapping[str, Any]) -> str:
+    """Return a device for people: its name and cores, and its processor's family where that is known."""
+    text = f"{about.get('name', 'unknown')}, {about.get('cores', '?')} cores"
+    return f"{text}, {about['cpu']}" if about.get("cpu") else text
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,19 +129,17 @@ class CostTable:
     def here(self) -> bool:
         """Whether it was measured on a machine like this one: of its processor and number of cores.
 
-        A GPU counts by the machine it is in.
+        A GPU counts by the machine it is in. What a table does not say, as older ones the processor's family,
+        may be anything but the name and the cores.
         """
-        ours = this_machine()
-        theirs = {
-            "name": self.about.get("processor", self.about.get("name")),
-            "cores": self.about.get("cores"),
-        }
-        return all(ours[name] == value for name, value in theirs.items())
+        theirs = {"cores": None, **self.about}
+        theirs["name"] = theirs.get("processor", theirs.get("name"))
+        return all(theirs.get(name, value) == value for name, value in this_machine().items())
 
     @property
     def device(self) -> str:
         """The device, for people."""
-        return f"{self.about.get('name', 'unknown')}, {self.about.get('cores', '?')} cores"
+        return described(self.about)
 
     @functools.cached_property
     def runtimes(self) -> tuple[str, ...]:
@@ -290,7 +310,7 @@ class Cost(ByValue):
             return ""
         return (
             f"{self.name!r} was measured on another machine: {self.table.device} (this one is "
-            f"{this_machine()['name']}); {self.name}@{self.release.name} says so, and nasbench-mr measure "
+            f"{described(this_machine())}); {self.name}@{self.release.name} says so, and nasbench-mr measure "
             "makes costs of this machine"
         )
 

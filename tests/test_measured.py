@@ -84,6 +84,25 @@ def test_a_table_is_written_and_read(tmp_path: Path) -> None:
         table.rows("tors")
 
 
+def test_processors_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(
+        "cpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Intel Xeon\nstepping\t: 8\nmodel\t: 1\n"
+    )
+    monkeypatch.setattr(measured, "_CPUINFO", cpuinfo)
+    monkeypatch.setattr(measured, "_processor", measured._processor.__wrapped__)
+    ours = measured.this_machine()
+    assert (ours["name"], ours["cpu"]) == ("Intel Xeon", "cpu family 6, model 143, stepping 8")
+    # Older tables do not say it, and stay of this machine.
+    old = {name: ours[name] for name in ("name", "machine", "cores")}
+    for about, here in ((ours, True), (old, True), (ours | {"cpu": "cpu family 6, model 106"}, False)):
+        table = measured.read(measured.write(tmp_path / "cpu.parquet", rows([1.0]), about))
+        assert table.here is here
+    assert table.device == f"Intel Xeon, {ours['cores']} cores, cpu family 6, model 106"
+    monkeypatch.setattr(measured, "_CPUINFO", tmp_path / "none")
+    assert measured.this_machine()["cpu"] is None
+
+
 def test_short_values_keep_four_digits() -> None:
     values = np.array([1.0, 123.456, 0.000987654, 3e9])
     short = measured.short(np.append(values, np.nan))
