@@ -26,6 +26,7 @@ from nasbench_mr.errors import (
 )
 from nasbench_mr.measured import MeasuredElsewhereWarning
 from nasbench_mr.objective import Objective
+from nasbench_mr.trials import MEASURED
 
 #: Those of `tiny_release`, of which the last has only a failed trial; costs are known of the first 50.
 CODES = space.sample(61, seed=0)
@@ -354,3 +355,29 @@ def test_ncp_under_a_measured_limit(bench: Benchmark) -> None:
         search.ncp(bench, "latency_ms@cpu", **options)
     with pytest.raises(UnknownMetricError, match="no cost 'latency_ms@cpu' to limit"):
         search.ncp(model, "seg", limits={"latency_ms@cpu": most})
+
+
+# --- What ships ---------------------------------------------------------------------------------------
+
+
+def test_the_packaged_costs_are_of_all_codes(published_release: Path | None) -> None:
+    opened = release.Release.open(release.find(MEASURED))
+    release.verify(opened)
+    assert sum(path.stat().st_size for path in opened.path.rglob("*") if path.is_file()) <= 300_000
+    benches = [nasbench_mr.load(each) for each in ("mini", published_release) if each is not None]
+    expected = {
+        tuple(code)
+        for bench in benches
+        for task in bench.tasks
+        if bench.task(task).space == space.NAME
+        for code in bench.codes(task).tolist()
+    }
+    assert published_release is None or len(expected) == 2736
+    table = measured.read(opened.file("costs/cpu.parquet"))
+    assert table.runtimes == ("torch", "onnx")
+    for runtime in table.runtimes:
+        found = {tuple(code) for code in table.codes[table.rows(runtime)].tolist()}
+        assert len(found) == len(table.rows(runtime)) == 2736
+        assert expected <= found
+    assert not np.isnan(table.columns["latency_ms"]).any()
+    assert {"name", "cores", "torch", "onnxruntime", "clock", "dates", "reference_ms"} <= table.about.keys()
