@@ -13,9 +13,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nasbench_mr.errors import IntegrityError, StorageError, UnsafeFileError
+from nasbench_mr import checks
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError, StorageError, UnsafeFileError
+
+T = TypeVar("T")
 
 #: Where files of a user without a home folder would go: nothing is there, and nothing can be written there.
 NOWHERE = Path(os.devnull) / "nasbench-mr"
@@ -177,6 +180,27 @@ def read_small(path: str | os.PathLike[str]) -> bytes:
     if len(data) > MAX_SMALL:
         raise UnsafeFileError(f"{path} has more than {MAX_SMALL:,} bytes; refused")
     return data
+
+
+def read_parts(folder: Path, what: str, parse: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    """Yield the parts of a resumable run: what `parse` makes of a folder's JSON files, by their names.
+
+    Args:
+        what: they are, for messages, such as "measurements".
+        parse: raises any of Python's own errors of values for an object that is not a part.
+
+    Raises:
+        InvalidArgumentError: a file is damaged, or of something else.
+    """
+    for path in sorted(folder.glob("*.json")):
+        data = checks.json_object(read_small(path), str(path), InvalidArgumentError)
+        try:
+            part = parse(data)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InvalidArgumentError(
+                f"{path} is not a group of {what} ({error!r}); delete it and run again"
+            ) from None
+        yield part
 
 
 def create(path: str | os.PathLike[str], data: bytes) -> bool:

@@ -135,6 +135,9 @@ def make(
         codes: `(n, 27)`.
         count: processes; by default as many as there are cores. 0: this one.
         options: `seed`, `batch`, `size`, `device` and `names` of `zero_cost.compute`.
+
+    Raises:
+        InvalidArgumentError: a part in `out` is damaged.
     """
     from tqdm import tqdm
 
@@ -142,7 +145,8 @@ def make(
     open_device(options.get("device", "cpu"))
     described = json.dumps([task.to_dict(), sorted(options.items())])
     folder = Path(out) / "parts" / "proxies" / task.name / hashlib.sha256(described.encode()).hexdigest()[:12]
-    parts = [_part(path) for path in sorted(folder.glob("*.json"))]
+    names = options.get("names", PROXIES)
+    parts = list(files.read_parts(folder, "proxies", lambda data: _part(data, names)))
     have = {bytes(code) for part in parts for code in part["codes"]}
     todo = [tuple(code) for code in space.check(codes).tolist() if bytes(code) not in have]
     groups = [todo[k : k + _AT_ONCE] for k in range(0, len(todo), _AT_ONCE)]
@@ -156,8 +160,19 @@ def make(
     return write(Path(out) / "proxies" / f"{task.name}.parquet", parts, task, options)
 
 
-def _part(path: Path) -> dict[str, Any]:
-    return checks.json_object(path.read_text("utf-8"), str(path), TableError)
+def _part(data: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a group of codes with their proxies, after it was checked."""
+    codes, values = data["codes"], data["values"]
+    space.check(codes)
+    if values.keys() != set(names):
+        raise ValueError(f"it has {', '.join(values)}; expected {', '.join(names)}")
+    for name, found in values.items():
+        if not isinstance(found, list) or len(found) != len(codes):
+            raise ValueError(f"{name} is not a list of {len(codes)} numbers, one for each code")
+        for value in found:
+            if not isinstance(value, float):  # NaN and infinity are values of some networks
+                raise ValueError(f"{name} is {value!r}; expected a decimal number")
+    return {"codes": codes, "values": values}
 
 
 def write(path: Path, parts: Sequence[Mapping[str, Any]], task: Task, options: Mapping[str, Any]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,29 @@ def test_a_table_is_made_and_resumed(tmp_path: Path) -> None:
     table.write_arrow(table.read_arrow(path).drop_columns(["i1"]), tmp_path / "worn.parquet")
     with pytest.raises(TableError, match="not a table of zero-cost proxies"):
         proxy_tables.read(tmp_path / "worn.parquet")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {},
+        {"codes": [SMALL], "values": []},
+        {"codes": [SMALL[:5]], "values": {"snip": [1.0]}},
+        {"codes": [SMALL], "values": {"snip": [1.0, 2.0]}},
+        {"codes": [SMALL], "values": {"snip": ["1"]}},
+        {"codes": [SMALL], "values": {"naswot": [1.0]}},
+    ],
+)
+def test_damaged_parts_are_named(part: dict[str, Any], tmp_path: Path) -> None:
+    made = {**QUICK, "names": ("snip",), "count": 0}
+    codes = np.array([SMALL, WIDER], np.int16)
+    proxy_tables.make(codes[:1], tasks.get("mini-cls"), tmp_path, **made)
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(json.dumps(part))
+    with pytest.raises(
+        InvalidArgumentError, match=f"{path.name} is not a group of proxies .*delete it and run"
+    ):
+        proxy_tables.make(codes, tasks.get("mini-cls"), tmp_path, **made)
 
 
 def test_values_close_together_and_far_from_zero_stay_apart() -> None:
