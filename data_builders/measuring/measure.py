@@ -76,8 +76,7 @@ class Setting:
         device, cores = open_device(self.device), os.cpu_count() or 1
         if self.threads > cores:
             raise DeviceError(f"threads is {self.threads}, and this machine has {cores} cores")
-        own = {name: value for name, value in asdict(self).items() if name != "max_spread"}
-        return {**own, **meters.describe(device, self.runtime)}
+        return {**asdict(self), **meters.describe(device, self.runtime)}
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,9 @@ class _Visits:
         after = self.energy()
         if before is not None and after is not None:
             joules, runs = self.used[k]
-            self.used[k] = joules + after - before, runs + len(times)
-            self.rows[k]["energy"] = self.used[k][0] / self.used[k][1]
+            self.used[k] = joules, runs = joules + after - before, runs + len(times)
+            # All visits may end before the meter's next tick, which says nothing of what is used.
+            self.rows[k]["energy"] = joules / runs or None
 
 
 def network_of(code: space.Code, device: torch.device) -> MultiResolutionNet:
@@ -212,11 +212,17 @@ def check_calm(groups: Sequence[Group], setting: Setting, first: float | None = 
 
     Args:
         groups: the last ones.
-        first: the reference's time at the beginning; None: it is not looked at.
+        first: the reference's time in what was measured before; None: it is not looked at.
 
     Raises:
-        DeviceError: half of the codes spread beyond the limit, or the reference's time moved beyond it.
+        DeviceError: half of the codes spread beyond the limit, or the reference's time moved beyond it; or
+            the clock is too coarse for a network.
     """
+    if any(min(row["times_ms"]) <= 0 for group in groups for row in group.rows):
+        raise DeviceError(
+            f"the clock {setting.clock!r} of this machine can't tell a small network's time: it took 0 ms; "
+            "give a larger batch or size, or another clock"
+        )
     spreads = [spread(row["times_ms"]) for group in groups for row in group.rows]
     typical = float(np.median(spreads))
     limit = f"expected at most {setting.max_spread:.0%}; wait until it is quiet, or allow more (max_spread)"
@@ -229,5 +235,5 @@ def check_calm(groups: Sequence[Group], setting: Setting, first: float | None = 
     if first is not None and abs(now / first - 1) > setting.max_spread:
         raise DeviceError(
             f"the device is busy or throttles: the reference network takes {now:.2f} ms, and took "
-            f"{first:.2f} ms at first ({now / first - 1:+.0%}); {limit}"
+            f"{first:.2f} ms before ({now / first - 1:+.0%}); {limit}, or measure all codes anew"
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import measured
+from nasbench_mr.extras import requires
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +28,29 @@ def energy(device: torch.device) -> Callable[[], float | None]:
     if device.type == "cuda":
         return _nvml(device)
     counters = [
-        folder / "energy_uj"
+        _rapl(folder)
         for folder in sorted(_RAPL.glob("intel-rapl:*"))
-        if folder.name.count(":") == 1 and os.access(folder / "energy_uj", os.R_OK)
+        if folder.name.count(":") == 1
+        and all(os.access(folder / name, os.R_OK) for name in ("energy_uj", "max_energy_range_uj"))
     ]
     if not counters:
         return lambda: None
-    return lambda: sum(int(counter.read_text()) for counter in counters) / 1e6
+    return lambda: sum(counter() for counter in counters) / 1e6
+
+
+def _rapl(folder: Path) -> Callable[[], int]:
+    """Return a meter that reads a package's microjoules, whose counter starts again at 0 after its range."""
+    most = int((folder / "max_energy_range_uj").read_text())
+    last = total = int((folder / "energy_uj").read_text())
+
+    def read() -> int:
+        nonlocal last, total
+        now = int((folder / "energy_uj").read_text())
+        total += now - last + (most if now < last else 0)
+        last = now
+        return total
+
+    return read
 
 
 def _nvml(device: torch.device) -> Callable[[], float | None]:
@@ -93,8 +110,6 @@ def _resident(field: str) -> int:
 
 def describe(device: torch.device, runtime: str) -> dict[str, Any]:
     """Return what is needed to judge a measurement: the device, and the versions of what ran."""
-    import importlib.metadata
-
     import torch
 
     about: dict[str, Any] = {"device": device.type, **measured.this_machine()}
@@ -107,5 +122,8 @@ def describe(device: torch.device, runtime: str) -> dict[str, Any]:
     about["python"] = platform.python_version()
     about["torch"] = torch.__version__
     if runtime == "onnx":
-        about["onnxruntime"] = importlib.metadata.version("onnxruntime")
+        with requires("measure", "the runtime 'onnx'"):
+            import onnxruntime
+
+        about["onnxruntime"] = onnxruntime.__version__
     return about

@@ -84,6 +84,18 @@ def test_mistakes_about_proxies(
     assert err.count("\n") == 1
 
 
+def test_a_device_that_is_busy_is_refused_when_it_is_checked(
+    run: Callable[..., Any], codes: Path, tmp_path: Path
+) -> None:
+    options = ("--codes", codes, "--out", tmp_path / "out", *QUICK)
+    assert run("measure", *options, "--install", "mine@1.0.0")[0] == 0
+    check = ("measure", "--check", "latency_ms@cpu@mine", "--workers", "0", "--max-spread")
+    status, _, err = run(*check, "1e-9")
+    assert status == 2
+    assert "the device is busy or throttles: " in err
+    assert run(*check, "100")[0] == 0
+
+
 def test_costs_of_another_machine_are_said_to_be(
     run: Callable[..., Any], codes: Path, tmp_path: Path
 ) -> None:

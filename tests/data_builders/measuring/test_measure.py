@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import nasbench_mr
-from nasbench_mr import measured, release, space
+from nasbench_mr import measured, release, space, workers
 from nasbench_mr.data_builders.measuring import campaign, measure, meters
 from nasbench_mr.data_builders.measuring.graphs import onnx_model
 from nasbench_mr.data_builders.measuring.measure import Group, Setting
 from nasbench_mr.data_builders.measuring.runtimes import RUNTIMES
 from nasbench_mr.errors import DeviceError, InvalidArgumentError, UnknownNameError
+from nasbench_mr.measured import MeasuredElsewhereWarning
 from nasbench_mr.network import MultiResolutionNet
 from nasbench_mr.threads import open_device
 
@@ -103,12 +106,29 @@ def test_two_runtimes_share_a_table_and_settings_do_not(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="was measured with batch 1, this run has 2"):
         campaign.measure(CODES, replace(QUICK, batch=2), tmp_path)
     campaign.measure(CODES[:1], replace(QUICK, batch=2), tmp_path, label="cpu-batch2", count=0)
-    part = next(tmp_path.glob("parts/cpu/torch/*.json"))
-    data = json.loads(part.read_text())
-    data["about"]["name"] = "Z80"
-    part.write_text(json.dumps(data))
+    say(tmp_path, "torch", name="Z80")
     with pytest.raises(DeviceError, match="'Z80'"):
         campaign.measure(CODES, QUICK, tmp_path)
+
+
+def say(out: Path, runtime: str, **about: str) -> None:
+    """Let the first part of a runtime say something else of how it was measured."""
+    part = next(out.glob(f"parts/cpu/{runtime}/*.json"))
+    data = json.loads(part.read_text())
+    data["about"] |= about
+    part.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("torch", InvalidArgumentError), ("onnxruntime", InvalidArgumentError), ("cpu", DeviceError)],
+)
+def test_versions_and_processors_are_not_mixed(name: str, error: type[Exception], tmp_path: Path) -> None:
+    for runtime in ("torch", "onnx"):
+        campaign.measure(CODES[:1], replace(QUICK, runtime=runtime), tmp_path, count=0)
+    say(tmp_path, "onnx", **{name: "0.1"})
+    with pytest.raises(error, match=f"was measured with {name} '0.1', .* not mixed"):
+        campaign.measure(CODES, replace(QUICK, runtime="onnx"), tmp_path, count=0)
 
 
 def group(*times: list[float]) -> Group:
@@ -133,20 +153,145 @@ def test_a_device_that_slows_down_is_refused() -> None:
         measure.check_calm([replace(g, reference=1.5) for g in groups], setting, first=1.0)
 
 
+class Device:
+    """A device whose times are those that a test sets; `visited` counts the codes measured."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = CALM
+        self.reference, self.visited, self.busy_after = 10.0, 0, 10**6
+
+    def measurer(self, setting: Setting) -> Callable[[Sequence[space.Code]], Group]:
+        about = setting.describe()
+
+        def measure(codes: Sequence[space.Code]) -> Group:
+            times = BUSY if self.visited >= self.busy_after else self.times
+            self.visited += len(codes)
+            rows = [{"code": list(c), "times_ms": times, "memory": None, "energy": None} for c in codes]
+            return Group(rows, self.reference, about, 1.0)
+
+        return measure
+
+
+#: Repeats whose quartiles are equal; and 13, 16.5 and 20.5: they lie apart by 0.45 of the median.
+CALM, BUSY = [10.0] * 4, [10.0, 14.0, 19.0, 25.0]
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    made = Device()
+    monkeypatch.setattr(measure, "measurer", made.measurer)
+    return made
+
+
+def test_few_codes_of_a_busy_device_are_refused_each_time(device: Device, tmp_path: Path) -> None:
+    device.times = BUSY
+    for _ in range(2):
+        with pytest.raises(DeviceError, match="half of the last 3 codes spread by 45%; expected at most 20%"):
+            campaign.measure(CODES, Setting(), tmp_path, count=0)
+        assert not list(tmp_path.rglob("*.json"))
+    device.times = CALM
+    table = measured.read(campaign.measure(CODES, Setting(), tmp_path, count=0))
+    assert device.visited == 9
+    assert table.lookup(CODES, "latency_ms").tolist() == [10.0] * 3
+
+
+def test_what_told_that_the_device_is_busy_is_measured_anew(device: Device, tmp_path: Path) -> None:
+    codes = space.sample(48, seed=0)
+    device.busy_after = 32
+    # With the sixth group half of the last four groups' codes spread.
+    with pytest.raises(DeviceError, match="half of the last 32 codes"):
+        campaign.measure(codes, Setting(), tmp_path, count=0)
+    assert (device.visited, len(list(tmp_path.rglob("*.json")))) == (48, 2)
+    device.busy_after = 10**6
+    table = measured.read(campaign.measure(codes, Setting(), tmp_path, count=0))
+    assert device.visited == 48 + 32
+    assert table.lookup(codes, "latency_ms").tolist() == [10.0] * 48
+
+
+def test_a_resumed_run_is_compared_with_what_is_kept(device: Device, tmp_path: Path) -> None:
+    campaign.measure(CODES[:1], Setting(), tmp_path, count=0)
+    kept = list(tmp_path.rglob("*.json"))
+    device.reference = 15.0
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=r"takes 15.00 ms, and took 10.00 ms before \(\+50%\)"):
+            campaign.measure(CODES, Setting(), tmp_path, count=0)
+        assert list(tmp_path.rglob("*.json")) == kept
+    device.reference = 11.0
+    campaign.measure(CODES, Setting(), tmp_path, count=0)
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+
+
+def test_the_check_refuses_a_busy_device(device: Device, tmp_path: Path) -> None:
+    campaign.measure(CODES, Setting(), tmp_path, count=0)
+    release.create(lambda to: shutil.copytree(tmp_path / "costs", to / "costs"), "mine", "1.0.0", [])
+    cost = nasbench_mr.load().cost("latency_ms@cpu@mine")
+    assert campaign.recheck(cost, count=0)["ratio"] == 1
+    device.times = BUSY
+    with pytest.raises(DeviceError, match="half of the last 3 codes"):
+        campaign.recheck(cost, count=0)
+    assert campaign.recheck(cost, count=0, max_spread=0.5)["ratio"] == 1.65
+    device.times, device.reference = CALM, 15.0
+    with pytest.raises(DeviceError, match=r"takes 15\.00 ms"):
+        campaign.remeasure(CODES[:1], cost, count=0)
+
+
+def test_a_clock_that_tells_nothing_is_refused(device: Device, tmp_path: Path) -> None:
+    device.times = [0.0] * 4
+    with pytest.raises(DeviceError, match="the clock 'wall' of this machine can't tell"):
+        campaign.measure(CODES, replace(QUICK, clock="wall"), tmp_path, count=0)
+
+
+def test_processes_that_wait_for_each_other_are_refused(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+    told = (
+        "wait for each other: 2 of threads=2 on 2 cores, and clock is 'wall'; give fewer workers or threads"
+    )
+    with pytest.raises(InvalidArgumentError, match=told):
+        campaign.measure(CODES, replace(Setting(), threads=2), tmp_path, count=2)
+    campaign.measure(CODES, replace(Setting(), threads=2), tmp_path, count=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("times_ms", [0.0]), ("times_ms", [1e-50]), ("times_ms", [1e39]), ("memory", 0), ("energy", 0.0)],
+)
+def test_parts_hold_what_a_table_takes(name: str, value: Any, device: Device, tmp_path: Path) -> None:
+    campaign.measure(CODES[:1], Setting(), tmp_path, count=0)
+    (part,) = tmp_path.rglob("*.json")
+    data = json.loads(part.read_text())
+    data["rows"][0][name] = value
+    part.write_text(json.dumps(data))
+    with pytest.raises(
+        InvalidArgumentError,
+        match=f"{part.name} is not a group of measurements .* expected a number from 1e-09",
+    ):
+        campaign.measure(CODES[:1], Setting(), tmp_path, count=0)
+
+
 def test_the_check_measures_a_sample_again(tmp_path: Path) -> None:
     campaign.measure(CODES, QUICK, tmp_path, count=0)
     release.create(lambda to: shutil.copytree(tmp_path / "costs", to / "costs"), "mine", "1.0.0", [])
     cost = nasbench_mr.load().cost("latency_ms@cpu")
-    assert campaign.setting_of(cost) == replace(QUICK, max_spread=0.2)
+    assert campaign.setting_of(cost) == QUICK
     found = campaign.recheck(cost, sample=2, count=0)
     assert found["codes"] == 2
     assert -1 <= found["rank"] <= 1
     assert found["ratio"] > 0
     with pytest.raises(InvalidArgumentError, match="can't be measured alone"):
         campaign.remeasure(CODES, nasbench_mr.load().cost("memory_mb@cpu"))
+    cost.table.about["torch"] = "0.1"
+    with pytest.warns(MeasuredElsewhereWarning, match=r"measured with torch '0.1', this machine has torch"):
+        campaign.setting_of(cost)
     cost.table.about["name"] = "Z80"
     with pytest.raises(DeviceError, match="'Z80'"):
         campaign.recheck(cost)
+    # As of the tables made before it was recorded.
+    del cost.table.about["max_spread"]
+    cost.table.about["name"] = measured.this_machine()["name"]
+    del cost.table.about["torch"], cost.table.about["cpu"]
+    assert campaign.setting_of(cost) == replace(QUICK, max_spread=0.2)
 
 
 def test_devices_and_settings_are_checked() -> None:
@@ -171,11 +316,25 @@ def test_energy_of_a_machine_that_tells(tmp_path: Path, monkeypatch: pytest.Monk
     for name, microjoules in (("intel-rapl:0", 3_000_000), ("intel-rapl:1", 500_000), ("intel-rapl:0:0", 9)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "energy_uj").write_text(f"{microjoules}\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("4000000\n")
     monkeypatch.setattr(meters, "_RAPL", tmp_path)
     # Packages count, and not their parts.
-    assert meters.energy(torch.device("cpu"))() == 3.5
+    meter = meters.energy(torch.device("cpu"))
+    assert meter() == 3.5
+    # One million to the end of the first counter's range, and half a million from its start.
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("500000\n")
+    assert meter() == 3.5 + 1.5
     monkeypatch.setattr(meters, "_RAPL", tmp_path / "none")
     assert meters.energy(torch.device("cpu"))() is None
+
+
+def test_energy_is_unknown_where_the_meter_does_not_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meters, "energy", lambda device: lambda: 5.0)
+    table = measured.read(campaign.measure(CODES[:1], QUICK, tmp_path, count=0))
+    assert np.isnan(table.lookup(CODES[:1], "energy_mj")).all()
+    assert (table.lookup(CODES[:1], "latency_ms") > 0).all()
 
 
 def test_memory_is_at_least_what_is_allocated() -> None:
