@@ -138,9 +138,11 @@ class SearchCommand(command.Command):
                 found = transfer(bench, weights, **limits, seed=args.seed, **options)
             return _print_transfer(args, bench, found)
         if args.searcher is None:
+            bounds = measured.limits(bench, limits["limits"]).measured
+            if args.measure:
+                _check_measurable(bounds)
             with progress.line("searching (the first time, a predictor is fitted and kept)"):
                 result = ncp(bench, weights, **limits, seed=args.seed, **options)
-            bounds = measured.limits(bench, limits["limits"]).measured
             row, fresh = _measured(result.codes, bounds) if args.measure else (0, {})
             code, said = tuple(result.codes[row].tolist()), _predicted(result, row)
             if args.explore:
@@ -250,7 +252,11 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         (args.transfer, "with --transfer", ["searcher", "export", "head", "explore", "measure"]),
         (args.searcher is not None, "with --searcher", others),
         (args.searcher is None, "without --searcher", ["budget", "source"]),
-        (not args.limit, "without --limit", ["measure"]),
+        (
+            not any("@" in limit for limit in args.limit),
+            "without --limit of a measured cost, such as latency_ms@cpu=20",
+            ["measure"],
+        ),
         (_preset(args.preset)["preset"] == "paper", "with --preset paper, which has one start", ["starts"]),
         (args.export is None, "without --export", ["head"]),
     ):
@@ -326,6 +332,14 @@ def _predicted(result: NCPResult, row: int) -> list[dict[str, float]]:
         {"predicted": float(mean), "std": float(std)}
         for mean, std in zip(result.predicted[row], result.std[row], strict=True)
     ]
+
+
+def _check_measurable(limits: Sequence[measured.Limit]) -> None:
+    """Raise before hours of searching where --measure could not measure what is limited."""
+    from nasbench_mr.data_builders.measuring.campaign import setting_of
+
+    for limit in limits:
+        setting_of(limit.cost)
 
 
 def _measured(codes: Codes, limits: Sequence[measured.Limit]) -> tuple[int, dict[str, dict[str, Any]]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, nasbench201, search, space
+from nasbench_mr import cost, measured, nasbench201, release, search, space
 from nasbench_mr.objective import Objective
 
 Run = Callable[..., tuple[int, str, str]]
@@ -235,6 +235,10 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["seg", "macs", "--front", "--budget", "9"], "--budget has no effect without --searcher"),
         (["seg", "macs", "--front", "--searcher", "evolution"], "'evolution' maximises one value"),
         (["seg", "--measure"], "--measure has no effect without --limit"),
+        (
+            ["seg", "--limit", "macs=1e8", "--measure"],
+            "without --limit of a measured cost, such as latency_ms",
+        ),
     ],
 )
 def test_search_refuses_mistakes_in_one_line(
@@ -244,6 +248,27 @@ def test_search_refuses_mistakes_in_one_line(
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "about", "message"),
+    [
+        ("memory_mb@cpu@mine=3", {}, "'memory_mb@cpu@mine' can't be measured alone; expected a latency"),
+        ("latency_ms@cpu@mine=3", {"name": "Z80"}, "was measured with name 'Z80', this machine has name"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_search(
+    limit: str, about: dict[str, str], message: str, run: Run, tiny_release: Path, monkeypatch: Any
+) -> None:
+    row = {"code": [8 if k not in space.DEPTH_DIMS else 1 for k in range(27)], "runtime": "torch"}
+    row |= dict.fromkeys(("batch", "threads", "repeats", "outliers"), 1) | {"size": 32}
+    row |= dict.fromkeys(measured.UNITS, 2.0)
+    described = {"device": "cpu", "repeat": 4, "clock": "cpu", **measured.this_machine(), **about}
+    release.create(lambda to: measured.write(to / "costs/cpu.parquet", [row], described), "mine", "1.0.0", [])
+    monkeypatch.setattr("nasbench_mr.cli.searches.ncp", lambda *_, **__: pytest.fail("it searched"))
+    status, _, err = run("search", "seg", "--limit", limit, "--measure", "--release", tiny_release)
+    assert status == 2
+    assert message in err
 
 
 def test_compare_prints_regret_ranks_and_tests(
