@@ -35,7 +35,10 @@ from nasbench_mr.search.comparison import ABOUT, Comparison
 from nasbench_mr.search.reference import BUDGET, COLUMNS, SETTINGS, digest
 
 #: Seconds of CPU a run on a table of 2,507 codes: 0.01 to 0.1 of the first, 4 to 12 of the others.
-QUICK, SLOW = ("random", "local", "evolution", "proxy", "halving"), ("ncp", "tpe", "guided")
+QUICK = ("random", "local", "evolution", "proxy", "halving", "hyperband")
+SLOW = ("ncp", "tpe", "guided")
+#: Those that need learning curves, which mini's tasks have.
+BY_CURVES = ("halving", "hyperband")
 #: Seeds of the slow searches, in rounds: all get some before one gets all.
 ROUNDS = (10, 25, 50, 75, 100)
 
@@ -151,8 +154,7 @@ def main() -> None:
     rounds += [(name, seeds) for seeds in ROUNDS if seeds <= args.seeds for name in SLOW]
     for name, seeds in rounds:
         for task in tasks:
-            # Halving needs the learning curves of mini's tasks.
-            if name != "halving" or task.startswith("mini-"):
+            if name not in BY_CURVES or task.startswith("mini-"):
                 run(bench, task, name, seeds, args.work / task / name)
 
 
