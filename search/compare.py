@@ -31,7 +31,7 @@ from nasbench_mr import workers as pool
 from nasbench_mr.checks import at_least, json_object, positive
 from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, WorkerError, did_you_mean
 from nasbench_mr.fronts import MAX_OBJECTIVES
-from nasbench_mr.objective import COUNTS, Objective
+from nasbench_mr.objective import Objective, goals
 from nasbench_mr.search import base
 from nasbench_mr.search import reference as results
 from nasbench_mr.search.comparison import COLUMNS, MAX_BUDGET, Comparison
@@ -74,7 +74,8 @@ def compare(
 
     Args:
         bench: the release.
-        tasks: names; each is searched by itself. "seg+video" is one task, both jointly.
+        tasks: names, as `Objective.table` has them ("seg", "seg/mAcc", "latency_ms@cpu"); each is searched by
+            itself. "seg+video" is one task, both jointly.
         searchers: names of `search.names()`, by default `SEARCHERS`, of fronts `FRONT_SEARCHERS`;
             "evolution:population=20:sample=5" sets options. A search of your own is a subclass of `Searcher`
             in a module that can be imported, or its dotted name ("mine.Search"); when the module's text
@@ -131,10 +132,8 @@ def compare(
     most = {name: value for name, value in exact.items() if value < math.inf}
     # By names that say the release: in a worker they mean the same costs.
     costs = {limit.cost.address: limit.most for limit in bounds.measured}
-    asked = bench.releases_of(
-        [key.split("/")[0] for name in names for key in name.split("+") if not (front and key in COUNTS)]
-        + [*costs]
-    )
+    terms = {name: goals(bench, name.split("+"), costs=front) for name in names}
+    asked = bench.releases_of([goal.task.name for found in terms.values() for goal in found] + [*costs])
     paths = tuple(os.fspath(release.path) for release in asked)
     within = tuple((most | costs).items())
     places = [Place(paths, t, source, within, distinct=bool(distinct), front=bool(front)) for t in names]
@@ -164,7 +163,7 @@ def compare(
         "limits": dict(within),
         "distinct": bool(distinct),
         "front": bool(front),
-        "tables": results.digests(bench, names),
+        "tables": results.digests(bench, terms),
         **_scales(places),
     }
     if reference:

@@ -11,12 +11,13 @@ and last measurement, and those at which its best value rose: all that regret, r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import checks, release, table, values
 from nasbench_mr.errors import InvalidArgumentError, ReleaseError, TableError, UnknownTaskError, did_you_mean
+from nasbench_mr.objective import Goal, is_cost
 from nasbench_mr.release import Release
 from nasbench_mr.search import comparison
 from nasbench_mr.search.comparison import Comparison
@@ -41,9 +42,10 @@ def digest(found: Release, task: str) -> str:
     return values.digest([found.tasks[task]], {name: values.of_file(found.file(name)) for name in names})
 
 
-def digests(bench: Benchmark, tasks: Iterable[str]) -> dict[str, str]:
-    """Return `digest` by task, of the tasks that are not several at once."""
-    return {task: digest(bench.release_of(task), bench.task(task).name) for task in tasks if "+" not in task}
+def digests(bench: Benchmark, terms: Mapping[str, Sequence[Goal]]) -> dict[str, str]:
+    """Return `digest` by a comparison's task: of those that are one trained task, not costs or several."""
+    alone = {name: found[0] for name, found in terms.items() if len(found) == 1 and not is_cost(found[0])}
+    return {name: digest(bench.release_of(goal.task.name), goal.task.name) for name, goal in alone.items()}
 
 
 def load(about: Mapping[str, Any], spec: str = release.REFERENCE) -> Comparison:

@@ -307,6 +307,7 @@ def test_compare_prints_regret_ranks_and_tests(
             "'seg' is one objective; expected those of a front joined with \"+\", such as seg+video",
         ),
         (["seg", "--front"], "such as seg+macs"),
+        (["macs+params", "--front"], "macs, params are costs alone; expected a task as well"),
         (["--tasks", "seg", "--max-params", "1"], "no code of the table"),
         (["seg", "--limit", "latency"], "--limit 'latency': expected COST=N once"),
         (["seg", "--limit", "latency_ms@phone=2"], "no measured costs of 'phone'"),

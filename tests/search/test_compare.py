@@ -58,6 +58,19 @@ def test_networks_count_once_if_asked(bench: Benchmark) -> None:
         compare(bench, "nas-bench-201", "random", **SMALL, source="surrogate", distinct=True)
 
 
+def test_costs_and_named_metrics_are_tasks_too(bench: Benchmark) -> None:
+    names = ["seg", "seg/mAcc", "latency_ms@cpu@nasbench-mr-costs"]
+    found = compare(bench, names, "random", **SMALL)
+    assert found.tasks == names
+    # mAcc = mIoU + 5; of a cost the least is best.
+    assert found.best["seg/mAcc"] == pytest.approx(found.best["seg"] + 5)
+    least = nasbench_mr.load().best(names[2], 1)[0]["latency_ms"]
+    assert found.best[names[2]] == -least
+    assert set(found.about["tables"]) == {"seg", "seg/mAcc"}
+    with pytest.raises(UnknownTaskError, match="has no results of 'latency_ms@cpu@nasbench-mr-costs'"):
+        compare(bench, names[2], "random", **SMALL, reference=True)
+
+
 def test_it_records_every_measurement_of_every_run(bench: Benchmark) -> None:
     found = compare(bench, ("seg", "nas-bench-201"), ("random", "local"), **SMALL)
     assert (found.tasks, found.searchers) == (["seg", "nas-bench-201"], ["random", "local"])
