@@ -716,7 +716,8 @@ class Benchmark:
             distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the best.
 
         Raises:
-            InvalidArgumentError: `k` is not an integer of at least 1, or a limit is not a positive number.
+            InvalidArgumentError: `k` is not an integer of at least 1, or a limit is not a positive number or of
+                another space.
             InfeasibleError: no tabulated code meets the limits.
         """
         import numpy as np
@@ -732,6 +733,7 @@ class Benchmark:
         costs = {"macs": bounds.macs, "params": bounds.params}
         known = {name: view.cost(name) for name, limit in costs.items() if limit < float("inf")}
         for limit in bounds.measured:
+            limit.cost.check(view.task.space)
             costs[limit.cost.name] = limit.most
             known[limit.cost.name] = limit.cost.known(view.codes.astype("int16"))
         for name, column in known.items():
@@ -796,7 +798,9 @@ class Benchmark:
         for name in wanted:
             first = self._view(goals[0][0].name)
             if "@" in name:
-                costs = self.cost(name).known(codes)
+                measured = self.cost(name)
+                measured.check(first.task.space)
+                costs = measured.known(codes)
             else:
                 costs = first.cost(name)[[first.index[key] for key in arrays.keys(codes)]]
             columns[name] = costs

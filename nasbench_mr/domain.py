@@ -74,10 +74,8 @@ class Domain(ByValue, spaces.Spacious):
     ):
         self.space = spaces.get("nasbench-mr") if space is None else space
         self.limits = tuple(limits)
-        if self.limits and self.space.NAME != "nasbench-mr":
-            raise InvalidArgumentError(
-                f"{self.limits[0].cost.name!r} is a cost of 'nasbench-mr' codes, not of {self.space.NAME!r}"
-            )
+        for limit in self.limits:
+            limit.cost.check(self.space.NAME)
         self.max_macs = checks.limit("max_macs", max_macs)
         self.max_params = checks.limit("max_params", max_params)
         self.fixed = self._parse_fixed(fixed or {})

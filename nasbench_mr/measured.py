@@ -314,6 +314,11 @@ class Cost(ByValue):
             "makes costs of this machine"
         )
 
+    def check(self, own: str) -> None:
+        """Raise `InvalidArgumentError` for a space (its name) whose codes were not measured."""
+        if own != space.NAME:
+            raise InvalidArgumentError(f"{self.name!r} is a cost of {space.NAME!r} codes, not of {own!r}")
+
     @property
     def codes(self) -> Codes:
         """`(n, 27)` the codes that were measured."""
@@ -492,10 +497,15 @@ def limits(
         given: by name, "macs", "params" or measured costs.
 
     Raises:
-        InvalidArgumentError: a limit is not a positive number, or one is given twice; or its costs are of
-            another machine, and its name does not say the release.
+        InvalidArgumentError: they are not a mapping from names; a limit is not a positive number, or one is
+            given twice; or its costs are of another machine, and its name does not say the release.
         UnknownTaskError, UnknownMetricError: there is no such cost.
     """
+    if not (given is None or (isinstance(given, Mapping) and all(isinstance(name, str) for name in given))):
+        raise InvalidArgumentError(
+            f"limits are {given!r}; expected a mapping from costs to numbers, "
+            "such as {'latency_ms@cpu': 20}"
+        )
     rest = dict(given or {})
     exact = {"macs": max_macs, "params": max_params}
     for name, other in exact.items():

@@ -19,7 +19,7 @@ from nasbench_mr import workers as pool
 from nasbench_mr.arrays import Codes
 from nasbench_mr.benchmark import Benchmark, load
 from nasbench_mr.checks import at_least, plain
-from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.errors import InvalidArgumentError, UnknownTaskError
 from nasbench_mr.predictors import base, evaluation
 from nasbench_mr.predictors.ensemble import Ensemble
 from nasbench_mr.release import Release
@@ -76,7 +76,7 @@ def fit_surrogates(
         options: of the predictor "ensemble".
 
     Raises:
-        UnknownTaskError: the release has no such task.
+        UnknownTaskError: the release has no such task, or none at all.
         ReleaseError: the version is malformed, or taken by other content.
         InvalidArgumentError: several releases are open; a table has too few codes (fewer than 20); or wrong
             options.
@@ -84,8 +84,10 @@ def fit_surrogates(
     extended = bench.release
     if version is not None:
         releases.check_name(extended.name, version)
-    chosen = [bench.task(name) for name in (bench.tasks if tasks is None else tasks)]
+    chosen = [bench.task(name) for name in bench.chosen(tasks)]
     for task in chosen:
+        if task.name not in extended.tasks:
+            raise UnknownTaskError(f"{task.name!r} is a measured cost, not a task of {extended}: no fit")
         if (count := len(bench.codes(task.name))) < _LEAST:
             raise InvalidArgumentError(
                 f"the table of {task.name!r} has {count} codes; a surrogate needs at least {_LEAST}"

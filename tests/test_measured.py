@@ -214,6 +214,21 @@ def test_limits(bench: Benchmark) -> None:
         bench.best("seg", limits={"latency_ms@cpu": -1})
     with pytest.raises(UnknownMetricError, match="no cost 'latency' to limit: did you mean 'latency_ms@cpu'"):
         bench.best("seg", limits={"latency": 1})
+    for given in (["latency_ms@cpu"], "latency_ms@cpu", {3: 20}):
+        with pytest.raises(InvalidArgumentError, match=r"limits are .*; expected a mapping from costs to"):
+            bench.best("seg", limits=given)  # type: ignore[arg-type]
+
+
+def test_costs_of_another_space_are_refused_everywhere(known_release: Path) -> None:
+    bench = nasbench_mr.load(known_release)
+    name = "latency_ms@cpu@nasbench-mr-costs"
+    told = f"'{name}' is a cost of 'nasbench-mr' codes, not of 'nas-bench-201'"
+    with pytest.raises(InvalidArgumentError, match=told):
+        bench.best("nas-bench-201", limits={name: 60})
+    with pytest.raises(InvalidArgumentError, match=told):
+        bench.pareto("nas-bench-201", cost=name)
+    with pytest.raises(InvalidArgumentError, match=told):
+        Objective.table(bench, "nas-bench-201", limits={name: 60})
 
 
 def test_searches_are_compared_under_a_measured_limit(

@@ -137,6 +137,7 @@ class SurrogateCommand(command.Command):
             )
         about = release.about.get("surrogates", {})
         if not about:
+            bench.chosen(None)  # a release without tasks has nothing to fit
             raise SurrogateNotFoundError(
                 f"{release} has no surrogates: nasbench-mr surrogate fit {release.name}"
             )

@@ -89,3 +89,17 @@ def test_surrogates_are_fitted_and_shown(
     assert "release version 'x': expected MAJOR.MINOR.PATCH" in capsys.readouterr().err
     assert main(["surrogate", "fit", "tiny", "--tasks", "sge"]) == 2
     assert "no task 'sge'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["fit", "show"])
+def test_a_release_of_costs_has_nothing_to_fit(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["surrogate", action, "nasbench-mr-costs"]) == 2
+    assert "there are no tasks here" in capsys.readouterr().err
+    assert release.installed() == []
+
+
+def test_a_cost_gets_no_surrogate(tiny_release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "latency_ms@cpu@nasbench-mr-costs"
+    assert main(["surrogate", "fit", str(tiny_release), *QUICK, "--tasks", name]) == 2
+    assert f"'{name}' is a measured cost, not a task of tiny@1.0.0" in capsys.readouterr().err
+    assert release.installed() == []
