@@ -716,7 +716,7 @@ class Benchmark:
             distinct: of codes that are one network (isomorphic cells of NAS-Bench-201), only the best.
 
         Raises:
-            InvalidArgumentError: `k` is not an integer of at least 1, or a limit is not a positive number or of
+            InvalidArgumentError: `k` is not an integer of at least 1; a limit is not a positive number, or of
                 another space.
             InfeasibleError: no tabulated code meets the limits.
         """

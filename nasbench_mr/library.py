@@ -56,6 +56,20 @@ def answering() -> dict[str, Release]:
     return {task: each for each in reversed(installed()) for task in each.tasks}
 
 
+def task(name: str) -> Task:
+    """Return the description of a task by name or alias: of what is installed, else a registered one.
+
+    Raises:
+        UnknownTaskError: there is none.
+    """
+    there = {name: tasks.get(name) for name in tasks.names()}
+    there |= {name: each.tasks[name] for name, each in answering().items()}
+    try:
+        return there[tasks.resolve(name, there)]
+    except UnknownTaskError as error:
+        raise unknown(name, there, error) from None
+
+
 def _newest() -> tuple[list[Release], dict[str, Exception]]:
     """Return the newest version of each release, in order, and by "name@version" what is wrong with it."""
     found: list[Release] = []

@@ -15,7 +15,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nasbench_mr.checks import plain
-from nasbench_mr.errors import ReleaseError, UnknownMetricError, UnknownTaskError, did_you_mean
+from nasbench_mr.errors import (
+    InvalidArgumentError,
+    ReleaseError,
+    UnknownMetricError,
+    UnknownTaskError,
+    did_you_mean,
+)
 from nasbench_mr.settings import fits
 
 #: A task's name is also its file's.
@@ -156,6 +162,20 @@ def _typed(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
         if not fits(value, annotations[key]) or too_large:
             raise TypeError(f"{key} is {value!r:.40}; expected {annotations[key]}")
     return dict(data)
+
+
+def check_head(task: Task, other: str) -> None:
+    """Raise `InvalidArgumentError` where no one knows which head a task's networks have.
+
+    Args:
+        other: how another task is named instead, such as "--head mini-cls".
+    """
+    if task.problem not in PROBLEMS:
+        raise InvalidArgumentError(
+            f"task {task.name!r} does not say what its networks are for, and so not which head they have "
+            f"(problem {task.problem!r}; expected one of {', '.join(PROBLEMS)}). "
+            f"Name a task that does, such as {other}"
+        )
 
 
 _REGISTRY: dict[str, Task] = {}

@@ -37,6 +37,8 @@ from nasbench_mr.spaces import Space
 if TYPE_CHECKING:
     import torch
 
+    from nasbench_mr.tasks import Task
+
 
 #: Zero-cost proxies that take a network, in the order of their tables' columns; `zero_cost` explains and
 #: computes them. With those that a code has by itself, all there are.
@@ -340,6 +342,15 @@ def check_proxies(names: Sequence[str]) -> None:
     for name in names:
         if name not in PROXIES:
             raise UnknownNameError(f"no zero-cost proxy {name!r}: {did_you_mean(name, PROXIES)}")
+
+
+def check_networks(task: Task) -> None:
+    """Raise `InvalidArgumentError` where a task has no networks whose proxies could be computed."""
+    if task.space != multi_resolution.NAME:
+        raise InvalidArgumentError(
+            f"zero-cost proxies take networks of {multi_resolution.NAME!r} codes; task {task.name!r} "
+            f"has codes of {task.space!r}, where only params and macs are known, by its formulas"
+        )
 
 
 def share(name: str, value: float) -> float:

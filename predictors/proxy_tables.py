@@ -1,6 +1,6 @@
 """Tables of zero-cost proxies: made once for many codes, carried by releases as `proxies/<task>.parquet`.
 
-`make` computes one, resumable; `find` returns the one whose networks are most like a task's.
+`make` computes one, resumable; `find` returns those whose networks are most like a task's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import numpy as np
 
 from nasbench_mr import checks, files, library, measured, space, workers
 from nasbench_mr.arrays import Codes, Floats, looked_up
-from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import CodeNotFoundError, TableError
-from nasbench_mr.predictors.base import PROXIES
+from nasbench_mr.predictors.base import PROXIES, check_networks
 from nasbench_mr.release import Release
-from nasbench_mr.tasks import Task
+from nasbench_mr.tasks import PROBLEMS, Task, check_head
 from nasbench_mr.threads import open_device
 from nasbench_mr.trials import MEASURED, SCHEMA_VERSION
 
@@ -49,55 +48,62 @@ class ProxyTable:
         return looked_up(self.codes, self.columns[name], codes)
 
 
-def find(task: Task, releases: Iterable[Release]) -> ProxyTable:
-    """Return the table whose networks are most like a task's.
+def task_of(name: str) -> Task:
+    """Return the task of a column ("seg", "seg/mIoU"), or the cost; raise `UnknownTaskError` for none."""
+    task = name.partition("/")[0]
+    return measured.find(task, library.installed()).task if "@" in task else library.task(task)
 
-    Those of the same width count: of the same kind of problem if there are, else of another; a user's before
-    the package's.
+
+def find(task: Task, releases: Iterable[Release]) -> dict[str, ProxyTable]:
+    """Return, by proxy, the table whose networks are most like a task's, of those that have this proxy.
+
+    Those made for the task come first, then those of the same width: of the same kind of problem if there
+    are, else of another; a user's before the package's.
 
     Raises:
         CodeNotFoundError: there is none.
+        InvalidArgumentError: the task's codes are of another space.
     """
+    check_networks(task)
     ordered = sorted(releases, key=lambda release: release.name == MEASURED)
     opened = {(str(release), name): release for release in ordered for name in release.files}
     tables = [
         read(release.file(name)) for (_, name), release in opened.items() if name.startswith("proxies/")
     ]
-    alike = [table for table in tables if table.about["width_mult"] == task.width_mult]
-    if task.space != space.NAME or not alike:
+    alike = [
+        table
+        for table in tables
+        if table.about.get("task") == task.name or table.about["width_mult"] == task.width_mult
+    ]
+    if not alike:
         raise CodeNotFoundError(
             f"no release has zero-cost proxies of networks as task {task.name!r} trains them; "
-            "nasbench-mr proxies makes them"
+            f"nasbench-mr proxies {task.name}{'' if task.problem in PROBLEMS else ' --head TASK'} makes them"
         )
-    return min(
-        alike,
+    alike.sort(
         key=lambda table: (
+            table.about.get("task") != task.name,
             table.about["problem"] != task.problem,
             table.about["num_classes"] != task.num_classes,
-        ),
+        )
     )
+    return {name: table for table in reversed(alike) for name in table.columns}
 
 
-def of(bench: Benchmark, task: Task) -> ProxyTable:
-    """Return the table for a task: of what is opened, else of what is installed."""
-    return find(task, [*bench.releases, *library.installed()])
-
-
-def installed(task: Task) -> ProxyTable | None:
-    """Return the table that `find` finds among the installed releases, if there is one."""
+def installed(task: Task, name: str) -> ProxyTable | None:
+    """Return the table of a proxy that `find` finds among the installed releases, if there is one."""
     with contextlib.suppress(CodeNotFoundError):
-        return find(task, library.installed())
+        return find(task, library.installed()).get(name)
     return None
 
 
 def scores(codes: Codes, task: Task, name: str, table: ProxyTable | None) -> Floats:
-    """Return a proxy of codes, `(n,)`: of the table, computed where that lacks it."""
+    """Return a proxy of codes, `(n,)`: of its table, computed where that lacks it or there is none."""
     found = np.full(len(codes), np.nan)
     options: dict[str, Any] = {}
     if table is not None:
         options = {key: table.about[key] for key in ("seed", "batch", "size") if key in table.about}
-        if name in table.columns:
-            found = table.lookup(codes, name)
+        found = table.lookup(codes, name)
     rest = np.isnan(found)
     if rest.any():
         found[rest] = worker(task, {"names": (name,), **options})(codes[rest])[name]
@@ -137,10 +143,13 @@ def make(
         options: `seed`, `batch`, `size`, `device` and `names` of `zero_cost.compute`.
 
     Raises:
-        InvalidArgumentError: a part in `out` is damaged.
+        InvalidArgumentError: the task's codes are of another space, or no one knows its networks' head; or a
+            part in `out` is damaged.
     """
     from tqdm import tqdm
 
+    check_networks(task)
+    check_head(task, "--head mini-cls")
     options = checks.plain("options", options)
     open_device(options.get("device", "cpu"))
     described = json.dumps([task.to_dict(), sorted(options.items())])

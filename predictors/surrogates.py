@@ -87,7 +87,7 @@ def fit_surrogates(
     chosen = [bench.task(name) for name in bench.chosen(tasks)]
     for task in chosen:
         if task.name not in extended.tasks:
-            raise UnknownTaskError(f"{task.name!r} is a measured cost, not a task of {extended}: no fit")
+            raise UnknownTaskError(f"{task.name!r} is a measured cost, not a task of {extended}")
         if (count := len(bench.codes(task.name))) < _LEAST:
             raise InvalidArgumentError(
                 f"the table of {task.name!r} has {count} codes; a surrogate needs at least {_LEAST}"

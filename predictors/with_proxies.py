@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 
 from nasbench_mr import cost, features, library
-from nasbench_mr import tasks as registry
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.npz import State
@@ -21,11 +20,6 @@ from nasbench_mr.predictors.base import OF_NETWORKS, PROXIES, Predictor
 from nasbench_mr.predictors.ensemble import Networks
 from nasbench_mr.predictors.proxy_tables import ProxyTable
 from nasbench_mr.tasks import Task
-
-
-def tasks_of(names: tuple[str, ...]) -> list[Task]:
-    """Return the task of each column; raise `UnknownTaskError` where a column names none."""
-    return [registry.get(name.partition("/")[0]) for name in names]
 
 
 def levelled(values: Floats) -> Floats:
@@ -38,14 +32,16 @@ class ProxyEnsemble(Networks):
 
     def _inputs(self, codes: Codes) -> Floats:
         found = library.installed()
-        tables = {str(t.about): t for t in (proxy_tables.find(task, found) for task in tasks_of(self.names))}
-        columns = [
-            levelled(table.lookup(codes, name))
-            for table in tables.values()
-            for name in table.columns
-            if name in OF_NETWORKS  # the features of codes tell the others
-        ]
-        inputs = np.concatenate([features.of_codes(codes, self.space), np.stack(columns, 1)], axis=1)
+        every = [proxy_tables.find(proxy_tables.task_of(name), found) for name in self.names]
+        # The features of codes tell the other proxies. Columns of one task, or of like ones, share tables.
+        tables = {
+            (str(table.about), name): table
+            for tables in every
+            for name in OF_NETWORKS
+            if (table := tables.get(name)) is not None
+        }
+        columns = [levelled(table.lookup(codes, name)) for (_, name), table in tables.items()]
+        inputs = np.column_stack([features.of_codes(codes, self.space), *columns])
         if not hasattr(self, "average"):
             known = np.isfinite(inputs)
             counts = np.maximum(known.sum(axis=0), 1)
@@ -72,24 +68,27 @@ class ProxyAlone(Predictor):
     proxy: ClassVar[str]
 
     def _table(self, task: Task) -> ProxyTable:
-        table = proxy_tables.find(task, library.installed())
-        if self.proxy not in table.columns:
+        tables = proxy_tables.find(task, library.installed())
+        if self.proxy not in tables:
             raise InvalidArgumentError(
-                f"the table of proxies for {task.name!r} has no {self.proxy}; "
-                f"it has {', '.join(table.columns)}"
+                f"the tables of proxies for {task.name!r} have no {self.proxy}; they have {', '.join(tables)}"
             )
-        return table
+        return tables[self.proxy]
 
     def _scores(self, task: Task, codes: Codes) -> Floats:
         if self.proxy in OF_NETWORKS:
             return self._table(task).lookup(codes, self.proxy)
-        exact = cost.of(task.space)
+        exact = cost.of(self.space)
         if exact is None:
-            raise InvalidArgumentError(f"the space {task.space!r} has no formula for {self.proxy}")
+            raise InvalidArgumentError(f"the space {self.space.NAME!r} has no formula for {self.proxy}")
         return np.asarray(getattr(exact, self.proxy)(codes), np.float64)
 
     def _raw(self, codes: Codes) -> Floats:
-        columns = [task.metric().sign * levelled(self._scores(task, codes)) for task in tasks_of(self.names)]
+        columns = []
+        for name in self.names:
+            task = proxy_tables.task_of(name)
+            metric = task.metric(name.partition("/")[2] or None)
+            columns.append(metric.sign * levelled(self._scores(task, codes)))
         return np.stack(columns, axis=1)
 
     def _fit(self, codes: Codes, values: Floats) -> None:

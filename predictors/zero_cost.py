@@ -30,7 +30,7 @@ from nasbench_mr.arrays import Floats
 from nasbench_mr.checks import at_least
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.extras import requires
-from nasbench_mr.predictors.base import PROXIES, check_proxies
+from nasbench_mr.predictors.base import PROXIES, check_networks, check_proxies
 from nasbench_mr.tasks import Task
 from nasbench_mr.threads import open_device
 
@@ -89,6 +89,7 @@ def compute(
     """
     task = registry.get(task) if isinstance(task, str) else task
     check_proxies(names)
+    check_networks(task)
     open_device(device)
     seed, batch, size = check_seed(seed), at_least(2, "batch", batch), at_least(32, "size", size)
     checked = space.check(codes)

@@ -10,7 +10,7 @@ from pathlib import Path
 from nasbench_mr import cost, escape, files, space
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
-from nasbench_mr.tasks import Task
+from nasbench_mr.tasks import Task, check_head
 
 _HEADER = '''\
 """{title}
@@ -140,12 +140,7 @@ def check_exportable(task: Task) -> None:
     """Check that the network of a task can be exported, before the work that finds it."""
     if task.space != space.NAME:
         raise InvalidArgumentError(f"task {task.name!r} has no multi-resolution networks to export")
-    if task.problem not in _FORWARD:
-        raise InvalidArgumentError(
-            f"task {task.name!r} does not say what its networks are for, and so not which head they have "
-            f"(problem {task.problem!r}; expected one of {', '.join(_FORWARD)}). "
-            "Name a task that does, such as --head mini-cls"
-        )
+    check_head(task, "--head mini-cls")
 
 
 def source(code: object, task: Task) -> str:

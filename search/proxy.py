@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nasbench_mr import space, tasks
+from nasbench_mr import cost, space
 from nasbench_mr.arrays import Codes, Floats, keys
 from nasbench_mr.checks import at_least
 from nasbench_mr.domain import Domain
@@ -15,9 +15,10 @@ from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import need
 from nasbench_mr.objective import COUNTS
 from nasbench_mr.predictors import proxy_tables
-from nasbench_mr.predictors.base import check_proxies
+from nasbench_mr.predictors.base import check_networks, check_proxies
 from nasbench_mr.predictors.proxy_tables import ProxyTable
 from nasbench_mr.search.baselines import Evolution
+from nasbench_mr.tasks import Task, check_head
 
 
 class ProxyEvolution(Evolution):
@@ -56,11 +57,13 @@ class ProxyEvolution(Evolution):
         check_proxies([proxy])
         self.proxy = proxy
         self._task = None if proxy in COUNTS else self._networks(task)
+        if self._task is None:
+            self._check_known()
         #: The codes to begin with, best first; drawn when the first one is asked for.
         self._warm: Codes | None = None
         self._scores: dict[bytes, float] = {}
 
-    def _networks(self, task: str) -> tasks.Task:
+    def _networks(self, task: str) -> Task:
         """Return the task whose networks have the proxy."""
         if self.domain.space.NAME != space.NAME or not task:
             raise InvalidArgumentError(
@@ -68,12 +71,27 @@ class ProxyEvolution(Evolution):
                 f"expected such as proxy:proxy={self.proxy}:task=seg, or one of {', '.join(COUNTS)}"
             )
         need("torch", "search", f"the proxy {self.proxy!r}")
-        return tasks.get(task)
+        found = proxy_tables.task_of(task)
+        check_networks(found)
+        check_head(found, f"proxy:proxy={self.proxy}:task=mini-cls")
+        return found
+
+    def _check_known(self) -> None:
+        """Raise `InvalidArgumentError` where every code would score alike: no one knows what it costs."""
+        own, listed = self.domain.space, self.domain.codes
+        if cost.of(own) is not None or listed is None:
+            return
+        if not np.isfinite(getattr(self.domain, self.proxy)(listed)).any():
+            raise InvalidArgumentError(
+                f"the proxy {self.proxy!r} is not known of any code: the space {own.NAME!r} has no formula "
+                f"for it, and the table no column {self.proxy!r}. Import with [costs] in the space's "
+                "description, or with such a column"
+            )
 
     @cached_property
     def _table(self) -> ProxyTable | None:
         """The installed table of the task's networks, read once."""
-        return None if self._task is None else proxy_tables.installed(self._task)
+        return None if self._task is None else proxy_tables.installed(self._task, self.proxy)
 
     def _score(self, codes: Codes) -> Floats:
         """Return the proxy of codes, `(n,)`; minus infinity where no one knows it."""

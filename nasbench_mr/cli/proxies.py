@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ class ProxiesCommand(command.Command):
     Example:
       nasbench-mr proxies mini-cls mini-seg --out out
       nasbench-mr proxies seg --names naswot synflow --batch 8 --size 32 --out out
+      nasbench-mr proxies my-task --head seg --out out
     """
 
     kept = "finished codes"
@@ -27,6 +29,11 @@ class ProxiesCommand(command.Command):
 
         add = parser.add_argument
         command.add_tasks(parser, "the tasks whose codes and networks are meant", first=True)
+        add(
+            "--head",
+            metavar="T",
+            help="the task whose networks are meant: head, classes and width (default: each task's own)",
+        )
         add(
             "--names",
             nargs="+",
@@ -44,8 +51,9 @@ class ProxiesCommand(command.Command):
         command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
+        from nasbench_mr import library
         from nasbench_mr.predictors import proxy_tables
-        from nasbench_mr.predictors.base import OF_NETWORKS, check_proxies
+        from nasbench_mr.predictors.base import OF_NETWORKS, check_networks, check_proxies
 
         names = tuple(args.names or OF_NETWORKS)
         check_proxies(names)
@@ -53,6 +61,9 @@ class ProxiesCommand(command.Command):
         paths: list[Path] = []
         for name in command.tasks_of(args):
             task, codes = bench.task(name), bench.codes(name)
+            check_networks(task)
+            if args.head is not None:
+                task = replace(library.task(args.head), name=task.name)
             options: dict[str, Any] = {key: getattr(args, key) for key in ("seed", "batch", "size", "device")}
             count = args.workers
             path = proxy_tables.make(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import nasbench_mr
-from nasbench_mr import cost, predictors, release, search, space, table, tasks
+from nasbench_mr import cost, library, predictors, release, search, space, table, tasks
+from nasbench_mr.cli import main
+from nasbench_mr.data_builders import published
 from nasbench_mr.errors import CodeNotFoundError, InvalidArgumentError, TableError, UnknownNameError
 from nasbench_mr.predictors import proxy_tables, zero_cost
+from nasbench_mr.predictors.base import OF_NETWORKS
 from nasbench_mr.predictors.evaluation import evaluate
 from nasbench_mr.predictors.zero_cost import PROXIES, compute
 
@@ -175,6 +179,11 @@ def install_proxies(codes: Any, task: str, values: dict[str, Any]) -> None:
     release.create(fill, f"proxies-{task}", "1.0.0", [])
 
 
+def installed(task: str) -> dict[str, proxy_tables.ProxyTable]:
+    """Return, by proxy, the installed table that answers for a task."""
+    return proxy_tables.find(tasks.get(task), library.installed())
+
+
 def test_a_table_is_made_and_resumed(tmp_path: Path) -> None:
     task = tasks.get("mini-cls")
     codes = np.array([SMALL, WIDER], np.int16)
@@ -223,7 +232,7 @@ def test_values_close_together_and_far_from_zero_stay_apart() -> None:
     codes = space.sample(200, seed=0)
     close = -8.05 + 0.05 * np.arange(200) / 200
     install_proxies(codes, "mini-cls", {"jacob_cov": close, "snip": np.geomspace(1, 1e4, 200)})
-    table = proxy_tables.of(nasbench_mr.load(), tasks.get("mini-cls"))
+    table = installed("mini-cls")["snip"]
     kept = table.lookup(codes, "jacob_cov")
     assert len(np.unique(kept)) == 200
     # Half of the values span 0.025.
@@ -235,15 +244,17 @@ def test_the_table_of_the_most_similar_networks_is_found() -> None:
     codes = space.sample(5, seed=0)
     install_proxies(codes, "mini-cls", {"snip": range(5)})
     install_proxies(codes, "mini-seg", {"snip": range(5, 10)})
-    bench = nasbench_mr.load()
-    # A user's come before those of the package, which have other proxies as well.
-    assert [*proxy_tables.of(bench, tasks.get("mini-seg")).columns] == ["snip"]
-    assert proxy_tables.of(bench, tasks.get("mini-video")).about["task"] == "mini-video"
-    other = replace(tasks.get("mini-seg"), problem="unknown", num_classes=10)
-    assert proxy_tables.of(bench, other).about["task"] == "mini-cls"
-    full = replace(tasks.get("mini-seg"), width_mult=0.25)
-    with pytest.raises(CodeNotFoundError, match="nasbench-mr proxies makes them"):
-        proxy_tables.of(bench, full)
+    # A user's come before those of the package, which answer for the proxies that the user's lack.
+    found = installed("mini-seg")
+    assert found["snip"].lookup(codes, "snip").tolist() == [5, 6, 7, 8, 9]
+    assert len(found["zen"].codes) == 230
+    assert sorted(found) == sorted(OF_NETWORKS)
+    assert installed("mini-video")["snip"].about["task"] == "mini-video"
+    other = replace(tasks.get("mini-seg"), name="mine", problem="unknown", num_classes=10)
+    assert proxy_tables.find(other, library.installed())["snip"].about["task"] == "mini-cls"
+    full = replace(other, width_mult=0.25)
+    with pytest.raises(CodeNotFoundError, match="nasbench-mr proxies mine --head TASK makes them"):
+        proxy_tables.find(full, library.installed())
 
 
 def test_scores_are_looked_up_or_else_computed() -> None:
@@ -251,9 +262,9 @@ def test_scores_are_looked_up_or_else_computed() -> None:
     install_proxies(codes[:1], "mini-seg", {"snip": [7.0]})
     task = tasks.get("mini-seg")
     computed = compute(codes, task, names=("snip", "naswot"))
-    table = proxy_tables.installed(task)
+    table = proxy_tables.installed(task, "snip")
     assert proxy_tables.scores(codes, task, "snip", table).tolist() == [7.0, computed["snip"][1]]
-    assert proxy_tables.scores(codes, task, "naswot", table).tolist() == computed["naswot"].tolist()
+    assert proxy_tables.scores(codes, task, "naswot", None).tolist() == computed["naswot"].tolist()
 
 
 @pytest.fixture
@@ -300,3 +311,81 @@ def test_a_model_with_proxies_is_saved_and_loaded(known: tuple[Any, Any], tmp_pa
         assert np.array_equal(expected, again)
         with pytest.raises(InvalidArgumentError, match="has no gradients"):
             search.ncp(model, "mini-seg/mIoU")
+
+
+# --- A user's tasks -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Any:
+    """Import "mytask", whose loss falls with the MACs, and "chain", of a space without formulas."""
+    codes = space.sample(60, seed=1)
+    loss = 100 - 10 * np.log10(cost.macs(codes))
+    lines = [f"{space.to_string(code)},{value}" for code, value in zip(codes, loss, strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["code,loss", *lines]))
+    published.import_table(tmp_path / "own.csv", "mytask", minimize=["loss"])
+    (tmp_path / "chain.toml").write_text('name = "chain"\n[dimensions]\nw = [1, 2, 3, 4, 5, 6, 7, 8]')
+    (tmp_path / "chain.csv").write_text("\n".join(["w,acc", *(f"{w},{50 + w}" for w in range(1, 9))]))
+    published.import_table(tmp_path / "chain.csv", "chain", own_space=tmp_path / "chain.toml")
+    return codes
+
+
+def test_proxies_of_a_users_task(own: Any, tmp_path: Path) -> None:
+    bench = nasbench_mr.load()
+    # The loss falls with the MACs: more of them counts as better, so the order is that of the values.
+    found = evaluate("proxy-macs", bench, "mytask", train=20, seeds=1)
+    assert found["kendall"].tolist() == [1.0]
+    told = "nasbench-mr proxies mytask --head TASK makes them"
+    for kind in ("proxy-naswot", "ensemble+proxies"):
+        with pytest.raises(CodeNotFoundError, match=told):
+            evaluate(kind, bench, "mytask", train=20, seeds=1)
+    asked = ["proxies", "mytask", "--names", "naswot", "--batch", "4", "--size", "32", "--workers", "0"]
+    assert main([*asked, "--out", str(tmp_path / "out"), "--head", "mini-cls"]) == 0
+    table = proxy_tables.read(tmp_path / "out/proxies/mytask.parquet")
+    expected = compute(own[:1], "mini-cls", names=("naswot",), **QUICK)["naswot"]
+    assert table.lookup(own[:1], "naswot") == pytest.approx(expected, rel=1 / 512)
+    assert (table.about["task"], table.about["problem"]) == ("mytask", "classification")
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(tmp_path / "out/proxies", folder / "proxies")
+
+    release.create(fill, "own-proxies", "1.0.0", [])
+    for kind in ("proxy-naswot", "ensemble+proxies"):
+        assert len(evaluate(kind, bench, "mytask", train=20, seeds=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("proxies mytask --out out", "Name a task that does, such as --head mini-cls"),
+        (
+            "proxies chain --out out",
+            "zero-cost proxies take networks of 'nasbench-mr' codes; task 'chain'",
+        ),
+        ("proxies chain --out out --head mini-cls", "zero-cost proxies take networks"),
+        ("predict-eval proxy-naswot --tasks chain --train 4", "zero-cost proxies take networks"),
+        ("predict-eval ensemble+proxies --tasks chain --train 4", "zero-cost proxies take networks"),
+        (
+            "compare mytask --searchers proxy:proxy=naswot:task=mytask --workers 0",
+            "Name a task that does, such as proxy:proxy=naswot:task=mini-cls",
+        ),
+        ("compare mytask --searchers proxy:proxy=naswot:task=chain --workers 0", "zero-cost proxies take"),
+        (
+            "compare chain --searchers proxy --workers 0",
+            "the proxy 'params' is not known of any code",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("own")
+def test_what_a_users_task_needs(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_the_sign_is_that_of_the_columns_metric(own: Any) -> None:
+    told = cost.macs(own)
+    for name, sign in (("mytask/loss", -1), ("mini-seg/mAcc", 1), ("latency_ms@cpu/latency_ms", -1)):
+        mean = predictors.make("proxy-macs").fit(own, told, names=(name,)).predict(own)[0][:, 0]
+        assert np.argsort(sign * mean).tolist() == np.argsort(told).tolist()
