@@ -427,6 +427,7 @@ class Benchmark:
 
         Warns:
             MeasuredElsewhereWarning: they are of another machine, and the name does not say the release.
+            SeveralCostsWarning: nor which of two tables of one device it means, where these differ.
         """
         from nasbench_mr import measured
 
@@ -440,6 +441,8 @@ class Benchmark:
         if new:
             if found.elsewhere:
                 warnings.warn(found.elsewhere, measured.MeasuredElsewhereWarning, stacklevel=3)
+            if found.ambiguous:
+                warnings.warn(found.ambiguous, measured.SeveralCostsWarning, stacklevel=3)
             self._costs[name] = found
             self._sources[name], self._described[name] = found.release, found.task
             self._views[name] = _View(found.task, found.trials, self._indexes)

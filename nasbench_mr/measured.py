@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nasbench_mr import checks, cost, features, files, space, spaces
-from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, looked_up
+from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys, looked_up
 from nasbench_mr.errors import (
     InvalidArgumentError,
     TableError,
@@ -50,6 +50,10 @@ class MeasuredElsewhereWarning(UserWarning):
     """A measured cost is used that is of another machine than this one, or of other versions."""
 
 
+class SeveralCostsWarning(UserWarning):
+    """A measured cost's name says no release, and two have costs of one device that are not the same."""
+
+
 #: What a code can cost, with the unit.
 UNITS = {
     "latency_ms": "milliseconds for one batch, median",
@@ -60,6 +64,8 @@ UNITS = {
 }
 _FLOATS = ("latency_ms", "latency_q1_ms", "latency_q3_ms", "outliers", "memory_mb", "energy_mj")
 _INTEGERS = ("batch", "size", "threads", "repeats")
+#: What makes the costs of one network differ on one device.
+_SETTING = ("batch", "size", "threads")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -154,6 +160,16 @@ class CostTable:
                 f"no costs with the runtime {runtime!r}: {did_you_mean(runtime, self.runtimes)}"
             )
         return np.flatnonzero(self.runtime == runtime)
+
+    def describe(self, runtime: str) -> str:
+        """Return how many codes were measured and how, such as "230 codes, batch 1, size 128, threads 1"."""
+        rows = self.rows(runtime)
+        settings = np.unique(np.stack([self.columns[name][rows] for name in _SETTING], axis=1), axis=0)
+        told = [
+            ", ".join(f"{name} {value:g}" for name, value in zip(_SETTING, setting, strict=True))
+            for setting in settings
+        ]
+        return f"{len(rows):,} codes, {' and '.join(told)}"
 
     def lookup(self, codes: Codes, column: str, runtime: str | None = None) -> Floats:
         """Return the costs of codes, `(m,)`; NaN where they are not in the table."""
@@ -287,12 +303,19 @@ class Cost(ByValue):
         release: that has it.
         table: with the costs of its device.
         column, runtime: which of them.
+        others: the tables of the same device in other releases, where the name does not say the release.
     """
 
-    CACHES = frozenset({"release", "table"})
+    CACHES = frozenset({"release", "table", "others"})
 
-    def __init__(self, name: str, release: Release, table: CostTable):
-        self.name, self.release, self.table = name, release, table
+    def __init__(
+        self,
+        name: str,
+        release: Release,
+        table: CostTable,
+        others: Sequence[tuple[Release, CostTable]] = (),
+    ):
+        self.name, self.release, self.table, self.others = name, release, table, tuple(others)
         parsed = Name.parse(name)
         self.column = parsed.column
         self.runtime = parsed.runtime or table.runtimes[0]
@@ -313,6 +336,23 @@ class Cost(ByValue):
             f"{described(this_machine())}); {self.name}@{self.release.name} says so, and nasbench-mr measure "
             "makes costs of this machine"
         )
+
+    @functools.cached_property
+    def ambiguous(self) -> str:
+        """What to say where another table of the device differs in settings or has more codes; else ""."""
+        ours = self.table.describe(self.runtime)
+        for release, table in self.others:
+            if self.runtime not in table.runtimes:
+                continue
+            theirs, codes = table.describe(self.runtime), table.codes[table.rows(self.runtime)]
+            alike = theirs.partition(" codes")[2] == ours.partition(" codes")[2]
+            if not alike or set(keys(codes)) - set(keys(self.codes)):
+                return (
+                    f"{self.name!r} is answered by {self.release} ({ours}), not by {release} ({theirs}), of "
+                    f"the same device; {self.name}@{self.release.name} or {self.name}@{release.name} says "
+                    "which is meant"
+                )
+        return ""
 
     def check(self, own: str) -> None:
         """Raise `InvalidArgumentError` for a space (its name) whose codes were not measured."""
@@ -456,7 +496,8 @@ def find(text: str, opened: Iterable[Release]) -> Cost:
             "nasbench-mr measure makes them"
         )
     release, table = min(tables, key=lambda found: (not found[1].here, found[0].name == MEASURED))
-    return Cost(text, release, table)
+    rest = [found for found in tables if found[1] is not table and found[1].device == table.device]
+    return Cost(text, release, table, rest if name.release is None else ())
 
 
 _SPACE = spaces.get(space.NAME)

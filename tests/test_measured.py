@@ -24,7 +24,7 @@ from nasbench_mr.errors import (
     UnknownNameError,
     UnknownTaskError,
 )
-from nasbench_mr.measured import MeasuredElsewhereWarning
+from nasbench_mr.measured import MeasuredElsewhereWarning, SeveralCostsWarning
 from nasbench_mr.objective import Objective
 from nasbench_mr.trials import MEASURED
 
@@ -34,13 +34,13 @@ CODES = space.sample(61, seed=0)
 LATENCY = cost.macs(CODES[:50]) / 1e8
 
 
-def rows(latency: Any = LATENCY) -> list[dict[str, Any]]:
+def rows(latency: Any = LATENCY, size: int = 128) -> list[dict[str, Any]]:
     return [
         {
             "code": code.tolist(),
             "runtime": runtime,
             "batch": 1,
-            "size": 128,
+            "size": size,
             "threads": 1,
             "repeats": 4,
             "outliers": 0.0,
@@ -267,19 +267,42 @@ def test_pareto_fronts_of_a_measured_cost(bench: Benchmark) -> None:
     assert set(same["code"]) == set(front["code"])
 
 
-def test_which_release_answers(bench: Benchmark, tiny_release: Path) -> None:
-    install("elsewhere", {"name": "Z80", "cores": 1}, latency=LATENCY * 10)
+def test_which_release_answers(tiny_release: Path) -> None:
+    install("here", label="board")
+    install("elsewhere", {"name": "Z80", "cores": 1}, label="board", latency=LATENCY * 10)
     fresh = nasbench_mr.load(tiny_release)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Those of this machine come first, and a release that is named is meant.
-        assert fresh.cost("latency_ms@cpu").release.name == "here"
-        assert fresh.cost("latency_ms@cpu@elsewhere").values[0] > 5 * fresh.cost("latency_ms@cpu").values[0]
+        ours = fresh.cost("latency_ms@board")
+        assert ours.release.name == "here"
+        assert fresh.cost("latency_ms@board@elsewhere").values[0] > 5 * ours.values[0]
     install("only-there", {"name": "Z80", "cores": 1}, label="phone")
     with pytest.warns(
         MeasuredElsewhereWarning, match="'latency_ms@phone' was measured on another machine: Z80"
     ):
         nasbench_mr.load(tiny_release).cost("latency_ms@phone")
+
+
+def test_two_tables_of_one_device_that_differ_are_told(tiny_release: Path) -> None:
+    install("all", label="board")
+    install("a-few", label="board", latency=LATENCY[:5])
+    told = (
+        r"'latency_ms@board' is answered by a-few@1.0.0 \(5 codes, batch 1, size 128, threads 1\), not by "
+        r"all@1.0.0 \(50 codes, batch 1, size 128, threads 1\).*latency_ms@board@a-few or"
+    )
+    with pytest.warns(SeveralCostsWarning, match=told):
+        assert len(nasbench_mr.load(tiny_release).best("seg", 50, limits={"latency_ms@board": 1e6})) == 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        named = nasbench_mr.load(tiny_release).best("seg", 50, limits={"latency_ms@board@all": 1e6})
+        assert len(named) == 50
+        # One that has all codes of the other, measured alike, answers without a word.
+        install("a-copy", label="board")
+        assert nasbench_mr.load(release.find("a-copy")).cost("latency_ms@board").release.name == "a-copy"
+    install("small", label="board", size=32)
+    with pytest.warns(SeveralCostsWarning, match=r"by small@1.0.0 \(50 codes, batch 1, size 32"):
+        nasbench_mr.load(release.find("small")).cost("latency_ms@board")
 
 
 @pytest.mark.filterwarnings("error")
