@@ -83,8 +83,8 @@ def test_search_prints_the_front_of_a_table_and_of_a_search(read: Any, run: Run,
     assert [list(row["values"].values()) for row in found["front"]] == values.tolist()
     assert found["objectives"] == ["seg", "macs"]
     assert found["hypervolume"] == pytest.approx(made.best()) == pytest.approx(found["best hypervolume"])
-    few = read(*asked, "--searcher", "pareto-local", "--budget", 5, "--seed", 3)
-    trace = search.run(search.make("pareto-local", made, 3), made, 5)
+    few = read(*asked, "--searcher", "pareto-local", "--budget", 12, "--seed", 3)
+    trace = search.run(search.make("pareto-local", made, 3), made, 12)
     assert few["hypervolume"] == pytest.approx(trace.best_value)
     assert few["hypervolume"] < few["best hypervolume"]
     assert {tuple(row["code"]) for row in few["front"]} == {tuple(code) for code in trace.front.tolist()}
@@ -275,14 +275,14 @@ def test_compare_prints_regret_ranks_and_tests(
     read: Any, run: Run, known_release: Path, tmp_path: Path
 ) -> None:
     asked = (
-        "compare", "--tasks", "seg,video", "--searchers", "random,local", "--budget", "10", "--seeds", "5",
+        "compare", "--tasks", "seg,video", "--searchers", "random,local", "--budget", "12", "--seeds", "5",
         "--workers", "0", "--release", known_release, "--out", tmp_path / "kept",
     )  # fmt: skip
     status, out, err = run(*asked)
     assert (status, err) == (0, "")
     found = read(*asked)
     for text in (
-        "Median regret after 10 evaluations, 5 runs each",
+        "Median regret after 12 evaluations, 5 runs each",
         "Mean rank",
         "Over 10 runs: pairs, Wilcoxon and Holm",
     ):
