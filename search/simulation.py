@@ -42,6 +42,8 @@ class Simulation(Trace):
     def at(self, times: object) -> Floats:
         """Return the largest value of a full training that had ended at some times; NaN before the first.
 
+        Of a front it is the hypervolume by then.
+
         Args:
             times: `(m,)` in `unit` since the start.
         """
@@ -52,8 +54,9 @@ class Simulation(Trace):
 
     @property
     def utilisation(self) -> float:
-        """Share of the workers' time, until the last training ended, that trainings took."""
-        return float((self.finish - self.start).sum() / (self.workers * self.finish[-1]))
+        """Share of the workers' time, until the last training ended, that trainings took; NaN without any."""
+        time = self.workers * self.finish.max(initial=0.0)
+        return float((self.finish - self.start).sum() / time) if time else math.nan
 
 
 def simulate(
@@ -106,14 +109,14 @@ def simulate(
             before = trained.get(key(code[0]), (0.0, 0.0)) if resume else (0.0, 0.0)
             trained[key(code[0])] = share, cost
             share, cost = share - before[0], max(0.0, cost - before[1])
-            training = _Training(code, float(found.values[0]), epoch, share, now, heapq.heappop(idle))
+            training = _Training(code, found.values, epoch, share, now, heapq.heappop(idle))
             heapq.heappush(running, (now + cost, begun, training))
             begun += 1
             used += share
         if not running or running[0][0] > seconds:
             break
         now, _, training = heapq.heappop(running)
-        searcher.tell(training.code, [training.value])
+        searcher.tell(training.code, training.values)
         heapq.heappush(idle, training.worker)
         done.append((now, training))
     return _simulation(done, objective, workers)
@@ -121,10 +124,12 @@ def simulate(
 
 @dataclass(frozen=True, eq=False)
 class _Training:
-    """A training on a worker: its code, `(1, DIM)`, what it will tell, and its share of a full one."""
+    """A training on a worker: its code, `(1, DIM)`, the values it will tell, `(1,)` or of a front `(1, m)`,
+    and its share of a full one.
+    """
 
     code: Codes
-    value: float
+    values: Floats
     epoch: int
     share: float
     start: float
@@ -136,9 +141,10 @@ def _simulation(done: list[tuple[float, _Training]], objective: Objective, worke
     ended = [training for _, training in done]
     start = np.array([training.start for training in ended])
     none = np.empty((0, objective.domain.space.DIM), np.int16)
+    nothing = np.empty((0, *objective.shape))
     return Simulation(
         codes=np.concatenate([none, *(training.code for training in ended)]),
-        values=np.array([training.value for training in ended]),
+        values=np.concatenate([nothing, *(training.values for training in ended)]),
         fidelity=np.array([training.epoch for training in ended], np.int64),
         evaluations=np.cumsum([training.share for training in ended]),
         spent=np.cumsum(finish - start),

@@ -30,7 +30,7 @@ class Problem(BaseTestProblem):  # type: ignore[misc]
     """Objectives as a test problem of BoTorch, to be maximised.
 
     Args:
-        objectives: one for a value a point, `(n,)`, or m on the same domain for `(n, m)`.
+        objectives: one for a value a point, `(n,)`; several on the same domain, or a front, for `(n, m)`.
 
     Attributes:
         dim, bounds: of the cube: `(2, dim)` zeros and ones.
@@ -48,7 +48,7 @@ class Problem(BaseTestProblem):  # type: ignore[misc]
         self._low = np.repeat(np.where(space.CHOICES, 0, space.LOWER), widths).astype(np.float64)
         self._scale = np.repeat(np.where(space.CHOICES, 1, space.UPPER), widths) - self._low
         self.dim = len(self._low)
-        self.num_objectives = len(objectives)
+        self.num_objectives = self._target.size
         self.continuous_inds = list(range(self.dim))
         self._bounds = [(0.0, 1.0)] * self.dim
         super().__init__()

@@ -38,13 +38,13 @@ def trainable(*objectives: Objective) -> Callable[[dict[str, Any]], None]:
 
     Args:
         objectives: one, reported as "value" after each epoch of its learning curve, where there is one; or
-            several on the same domain, reported once, as "value0", "value1", ...
+            several on the same domain, or a front, reported once, as "value0", "value1", ...
 
     Raises:
         InvalidArgumentError: the domains differ.
     """
     target = Target(objectives)
-    curve = len(objectives) == 1 and bool(objectives[0].epochs)
+    curve = target.size == 1 and bool(objectives[0].epochs)
 
     def run(config: dict[str, Any]) -> None:
         code = nearest(target.domain, config)

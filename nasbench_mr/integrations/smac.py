@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.extras import requires
 from nasbench_mr.integrations.target import Target, dimensions, nearest
 from nasbench_mr.objective import Objective
@@ -72,9 +73,14 @@ def target(where: Objective, *, budgets: bool = False) -> Callable[..., float]:
             nearest epoch of the learning curve.
 
     Raises:
-        InvalidArgumentError: budgets without a learning curve.
+        InvalidArgumentError: budgets without a learning curve, or a front.
     """
     asked = Target([where])
+    if asked.size > 1:
+        raise InvalidArgumentError(
+            f"SMAC minimises one value, and the objective is a front of {asked.size}; give one of its tasks, "
+            "or take the adapter of Optuna, BoTorch or Ray Tune"
+        )
     epochs = asked.curve.epochs if budgets else ()
 
     # SMAC tells from the names of the arguments what it may pass.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -47,7 +48,10 @@ class Target:
     """Objectives on one domain, asked code by code.
 
     Args:
-        objectives: one, or several for as many values.
+        objectives: one, or several for as many values; a front has a value for each of its terms.
+
+    Attributes:
+        size: values of a code.
 
     Raises:
         InvalidArgumentError: there is none, or their domains differ.
@@ -58,6 +62,7 @@ class Target:
             raise InvalidArgumentError("an adapter needs at least one objective; got none")
         self.objectives = tuple(objectives)
         self.domain = objectives[0].domain
+        self.size = sum(math.prod(objective.shape) for objective in objectives)
         for other in objectives[1:]:
             if not same(other.domain, self.domain):
                 raise InvalidArgumentError(
@@ -67,18 +72,18 @@ class Target:
     @property
     def curve(self) -> Objective:
         """The objective whose learning curve is asked for: the only one, which has a curve."""
-        if len(self.objectives) > 1:
-            raise InvalidArgumentError(
-                f"learning curves are followed for one objective; got {len(self.objectives)}"
-            )
+        if self.size > 1:
+            raise InvalidArgumentError(f"learning curves are followed for one objective; got {self.size}")
         if not self.objectives[0].epochs:
             raise InvalidArgumentError("the objective has no learning curves to prune or stop by")
         return self.objectives[0]
 
     def values(self, code: Sequence[int]) -> list[float]:
-        """Return each objective's value of a code trained to the end, and charge it."""
+        """Return the `size` values of a code trained to the end, and charge it."""
         codes = np.array([code], np.int16)
-        return [float(objective.evaluate(codes)[0]) for objective in self.objectives]
+        return [
+            value for objective in self.objectives for value in objective.evaluate(codes).ravel().tolist()
+        ]
 
     def points(self, code: Sequence[int]) -> Iterator[tuple[int, float]]:
         """Yield the epochs of the learning curve before its last, with their values; charge nothing.

@@ -52,6 +52,12 @@ def cells(known_release: Path) -> Objective:
     return Objective.table(nasbench_mr.load(known_release), "nas-bench-201")
 
 
+@pytest.fixture
+def front(mini: Benchmark) -> Objective:
+    """Return a front of two objectives, each from 0 to 1."""
+    return Objective.table(mini, ("mini-seg", "macs"), front=True)
+
+
 def named(code: object) -> dict[str, int]:
     return dict(zip(space.NAMES, np.asarray(code).tolist(), strict=True))
 
@@ -95,6 +101,17 @@ def test_objectives_of_a_target_share_their_codes(mini: Benchmark, where: Object
     ]  # fmt: skip
     with pytest.raises(InvalidArgumentError, match="followed for one objective; got 2"):
         _ = both.curve
+
+
+def test_a_front_is_as_many_values_as_it_has_terms(front: Objective) -> None:
+    assert front.domain.codes is not None
+    target = Target([front])
+    assert target.size == 2
+    assert (
+        target.values(front.domain.codes[3].tolist()) == front.evaluate(front.domain.codes[3:4])[0].tolist()
+    )
+    with pytest.raises(InvalidArgumentError, match="followed for one objective; got 2"):
+        _ = target.curve
 
 
 def test_a_training_that_is_stopped_counts_as_its_share(mini: Benchmark, where: Objective) -> None:
@@ -157,6 +174,35 @@ def test_optuna_takes_several_objectives(optuna: Any, mini: Benchmark, where: Ob
     for trial in study.trials:
         code = trial.user_attrs["code"]
         assert trial.values == [mini.query(code, "mini-seg")["mIoU"], mini.query(code, "mini-cls")["top1"]]
+
+
+def test_optuna_takes_a_front(optuna: Any, front: Objective) -> None:
+    from nasbench_mr.integrations import optuna as adapter
+
+    study = optuna.create_study(directions=["maximize"] * 2)
+    study.optimize(adapter.objective(front), n_trials=2)
+    for trial in study.trials:
+        assert trial.values == front.evaluate(np.array([trial.user_attrs["code"]]))[0].tolist()
+    trace = search.run(search.make("nsga2", front, seed=0), front, budget=5)
+    told = adapter.to_study(trace, front.domain)
+    assert [trial.values for trial in told.trials] == trace.values.tolist()
+    assert [each.name for each in told.directions] == ["MAXIMIZE"] * 2
+    assert len(told.best_trials) == len(trace.front)
+
+
+def test_optuna_minimises_no_quality(optuna: Any, where: Objective, front: Objective) -> None:
+    from nasbench_mr.integrations import optuna as adapter
+
+    with pytest.raises(InvalidArgumentError, match=r"\['minimize'\].*create_study\(direction='maximize'\)"):
+        optuna.create_study().optimize(adapter.objective(where), n_trials=1)
+    words = r"\['maximize'\]; expected 2 times .*create_study\(directions=\['maximize', 'maximize'\]\)"
+    with pytest.raises(InvalidArgumentError, match=words):
+        optuna.create_study(direction="maximize").optimize(adapter.objective(front), n_trials=1)
+    assert where.evaluations == front.evaluations == 0
+    # A trial of no study has no direction.
+    assert where.domain.codes is not None
+    fixed = optuna.trial.FixedTrial(named(where.domain.codes[0]))
+    assert adapter.objective(where)(fixed) == where.evaluate(where.domain.codes[:1])[0]
 
 
 def test_optuna_suggests_operations_as_categories(optuna: Any, cells: Objective) -> None:
@@ -294,7 +340,7 @@ def test_configspace_has_every_dimension(mini: Benchmark, where: Objective, cell
     assert isinstance(adapter.configspace(cells.domain)["op01"], ConfigSpace.CategoricalHyperparameter)
 
 
-def test_a_budget_is_an_epoch(mini: Benchmark, where: Objective) -> None:
+def test_a_budget_is_an_epoch(mini: Benchmark, where: Objective, front: Objective) -> None:
     pytest.importorskip("ConfigSpace")
     from nasbench_mr.integrations import smac as adapter
 
@@ -306,6 +352,8 @@ def test_a_budget_is_an_epoch(mini: Benchmark, where: Objective) -> None:
     assert where.evaluations == pytest.approx(4 / 12 + 2)
     with pytest.raises(InvalidArgumentError, match="no learning curves"):
         adapter.target(Objective.surrogate(mini, "mini-seg"), budgets=True)
+    with pytest.raises(InvalidArgumentError, match=r"one value, and the objective is a front of 2; .*Optuna"):
+        adapter.target(front)
 
 
 def test_smac_runs_with_fidelities(where: Objective, tmp_path: Path) -> None:
@@ -325,7 +373,7 @@ def test_smac_runs_with_fidelities(where: Objective, tmp_path: Path) -> None:
 # --- BoTorch ------------------------------------------------------------------------------------------
 
 
-def test_a_problem_of_botorch(mini: Benchmark, where: Objective, cells: Objective) -> None:
+def test_a_problem_of_botorch(mini: Benchmark, where: Objective, cells: Objective, front: Objective) -> None:
     pytest.importorskip("botorch")
     import torch
 
@@ -342,6 +390,7 @@ def test_a_problem_of_botorch(mini: Benchmark, where: Objective, cells: Objectiv
     assert (problem.codes((problem.choices[:5] + 1e-3).clamp(0, 1)) == codes[:5]).all()
     two = adapter.Problem(where, Objective.table(mini, "mini-video"))
     assert two(problem.choices[:4].reshape(2, 2, 27)).shape == (2, 2, 2)
+    assert adapter.Problem(front)(problem.choices[:3]).tolist() == front.evaluate(codes[:3]).tolist()
     hot = adapter.Problem(cells)
     assert hot.dim == 30
     assert (hot.codes(hot.choices[:50]) == cells.domain.codes[:50]).all()
@@ -354,7 +403,11 @@ def test_a_problem_of_botorch(mini: Benchmark, where: Objective, cells: Objectiv
 
 
 def test_ray_tune_sees_the_curve(
-    mini: Benchmark, where: Objective, cells: Objective, monkeypatch: pytest.MonkeyPatch
+    mini: Benchmark,
+    where: Objective,
+    cells: Objective,
+    front: Objective,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a worker does, without a cluster: `tune.report` is where it would tell Ray."""
     pytest.importorskip("ray.tune")
@@ -382,6 +435,10 @@ def test_ray_tune_sees_the_curve(
             "value1": mini.query(code, "mini-cls")["top1"],
         }
     ]
+    told.clear()
+    adapter.trainable(front)(config)
+    values = front.evaluate(np.array([code]))[0]
+    assert told == [{"code": code, "value0": values[0], "value1": values[1]}]
 
 
 # --- NASLib -------------------------------------------------------------------------------------------

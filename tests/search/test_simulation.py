@@ -12,6 +12,7 @@ from nasbench_mr import plot, search, space, tasks
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import InvalidArgumentError
+from nasbench_mr.fronts import hypervolume
 from nasbench_mr.objective import Goal, Measured, Objective
 from nasbench_mr.search import plots, simulate
 from nasbench_mr.search.base import Searcher
@@ -85,9 +86,9 @@ def test_the_clock_and_the_budget_stop_it() -> None:
     assert by_clock.finish.tolist() == [1, 2, 5]
     by_budget = simulate(InOrder(where.domain), where, workers=2, budget=3)
     assert sorted(by_budget.values.tolist()) == [10, 30, 60]
-    assert simulate(InOrder(where.domain), where, seconds=0.5).at([1]).tolist() == [
-        pytest.approx(np.nan, nan_ok=True)
-    ]
+    none = simulate(InOrder(where.domain), where, seconds=0.5)
+    assert none.at([1]).tolist() == [pytest.approx(np.nan, nan_ok=True)]
+    assert np.isnan(none.utilisation)
 
 
 def test_what_was_best_at_a_time() -> None:
@@ -106,6 +107,20 @@ def test_a_resumed_training_takes_the_difference() -> None:
         assert run.spent[-1] == spent
         assert run.evaluations[-1] == (6 if resume else 9)
         assert run.best_value == 60
+
+
+def test_a_front_is_simulated() -> None:
+    bench = nasbench_mr.load("mini")
+    where = Objective.table(bench, ("mini-seg", "macs"), front=True)
+    run = simulate(search.make("nsga2", where, seed=0, population=4), where, workers=3, budget=12)
+    assert (run.values == where.evaluate(run.codes)).all()
+    # Until a time, what had ended by then counts.
+    at = float(run.finish[5])
+    assert run.at([0, at]).tolist() == [
+        pytest.approx(np.nan, nan_ok=True), pytest.approx(hypervolume(run.values[run.finish <= at]))
+    ]  # fmt: skip
+    none = simulate(search.make("nsga2", where, seed=0), where, seconds=1e-9)
+    assert none.values.shape == (0, 2)
 
 
 def test_hyperband_starts_codes_on_every_rung_with_equal_shares() -> None:
