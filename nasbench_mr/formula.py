@@ -6,12 +6,16 @@ Python's parser reads the text and a list of allowed nodes decides what it may h
 names, + - * / // % **, comparisons, `a if b else c`, `min` and `max`. All numbers are floats, exponents are
 constants, and sizes are bounded, so no formula takes long. The same formula computes on NumPy's arrays
 and, differentiably, on torch's tensors.
+
+Where Python would raise an error, as for a division by zero, and where a number is too large for a float, the
+whole formula is NaN; only a branch of `a if b else c` that is not taken counts for nothing.
 """
 
 from __future__ import annotations
 
 import abc
 import ast
+import math
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -32,7 +36,6 @@ _ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
 _COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
@@ -62,6 +65,14 @@ class Values(abc.ABC):
     @abc.abstractmethod
     def constant(self, value: float) -> Any:
         """Return one number for every code: `(n,)` floats."""
+
+    @abc.abstractmethod
+    def only(self, rows: Any) -> Values:
+        """Return the same values, of which those outside `(n,)` rows have no slopes."""
+
+    @abc.abstractmethod
+    def floor_divide(self, a: Any, b: Any) -> Any:
+        """Return a // b, `(n,)` each, with the slopes of a / b."""
 
 
 class Formula:
@@ -115,7 +126,7 @@ class Formula:
             case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
                 self._exponent(exponent)
                 inner = (base,)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in (ast.FloorDiv, *_ARITHMETIC):
                 inner = (left, right)
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
                 inner = (operand,)
@@ -174,9 +185,12 @@ class Formula:
             case ast.Name(id=name):
                 return values.number(self._dimensions[name][0])
             case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
-                return self._value(base, values) ** self._exponent(exponent)
+                number = self._value(base, values)
+                # NaN to the power of 0 would be 1.
+                return _finite(number ** self._exponent(exponent) + number * 0, values)
             case ast.BinOp(left=left, op=op, right=right):
-                return _ARITHMETIC[type(op)](self._value(left, values), self._value(right, values))
+                compute = _ARITHMETIC.get(type(op), values.floor_divide)
+                return _finite(compute(self._value(left, values), self._value(right, values)), values)
             case ast.UnaryOp(op=op, operand=operand):
                 value = self._value(operand, values)
                 return -value if isinstance(op, ast.USub) else value
@@ -184,12 +198,14 @@ class Formula:
                 if (chosen := self._choice(node)) is not None:
                     k, at, equal = chosen
                     return values.has(k, at) if equal else 1.0 - values.has(k, at)
-                return _COMPARISONS[type(op)](self._value(left, values), self._value(right, values)) * 1.0
+                a, b = self._value(left, values), self._value(right, values)
+                # A comparison with NaN would be false.
+                return _COMPARISONS[type(op)](a, b) + (a * 0 + b * 0)
             case ast.IfExp(test=test, body=body, orelse=otherwise):
                 share = self._value(test, values)
                 if not isinstance(test, ast.Compare):
-                    share = (share != 0) * 1.0
-                return share * self._value(body, values) + (1.0 - share) * self._value(otherwise, values)
+                    share = (share != 0) + share * 0
+                return self._chosen(share, body, otherwise, values)
             case ast.Call(func=ast.Name(id=name), args=arguments):
                 take = values.xp.minimum if name == "min" else values.xp.maximum
                 found = self._value(arguments[0], values)
@@ -197,3 +213,20 @@ class Formula:
                     found = take(found, self._value(each, values))
                 return found
         raise AssertionError(ast.dump(node))  # `_check` lets nothing else through
+
+    def _chosen(self, share: Any, body: ast.expr, otherwise: ast.expr, values: Values) -> Any:
+        """Return `share` of one branch and the rest of the other; of relaxed codes it may be a fraction.
+
+        The share's slope is what separates the branches. A branch without a share counts for nothing where it
+        is NaN, and its slopes, which may be NaN where it is not, nowhere.
+        """
+        xp, some, rest = values.xp, share != 0, share != 1
+        a, b = self._value(body, values.only(some)), self._value(otherwise, values.only(rest))
+        first = xp.where(some | xp.isfinite(a), a, b)
+        second = xp.where(rest | xp.isfinite(b), b, a)
+        return share * first + (1.0 - share) * second
+
+
+def _finite(found: Any, values: Values) -> Any:
+    """Return numbers with NaN in place of infinite ones, which later steps could turn into plausible ones."""
+    return values.xp.where(values.xp.isfinite(found), found, math.nan)

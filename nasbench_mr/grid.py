@@ -294,13 +294,15 @@ class Grid:
 
     def _cost(self, name: str, codes: object) -> Ints:
         checked = self.check(codes)
-        with np.errstate(all="ignore"):
-            found = self.description.formulas[name](_Points(self, self.relax(checked), np))
+        found = self._computed(name, self.relax(checked), np)
         wrong = np.flatnonzero(~((found >= 0) & (found <= _MAX_COST)))
         if len(wrong):
+            value, code = found[wrong[0]], self.to_string(checked[wrong[0]])
+            why = (
+                " (a division by zero, a root of a negative number, or an overflow)" if value != value else ""
+            )
             raise SpaceError(
-                f"the formula of {name} gives {found[wrong[0]]:g} for {self.to_string(checked[wrong[0]])}; "
-                "expected a number from 0 to 2^53"
+                f"the formula of {name} gives {value:g} for {code}{why}; expected a number from 0 to 2^53"
             )
         rounded: Ints = np.rint(found).astype(np.int64)
         return rounded
@@ -309,8 +311,13 @@ class Grid:
         """Return "macs" or "params" of `(n, R)` relaxed codes, differentiable: `(n,)`; exact on the grid."""
         import torch
 
-        found: torch.Tensor = self.description.formulas[name](_Points(self, x, torch))
+        found: torch.Tensor = self._computed(name, x, torch)
         return found
+
+    def _computed(self, name: str, x: Any, xp: Any) -> Any:
+        """Return what a formula gives for `(n, R)` relaxed codes, NaN where it can't be computed: `(n,)`."""
+        with np.errstate(all="ignore"):
+            return self.description.formulas[name](_Points(self, x, xp))
 
     def features(self, x: Any, xp: Any) -> Any:
         """Return `(n, F)` features of `(n, R)` relaxed codes, arrays of `xp` (numpy or torch).
@@ -321,9 +328,9 @@ class Grid:
         points = _Points(self, x, xp)
         found = [x]
         logarithms = [points.interpolated(k, table)[:, None] for k, table in self._logarithms.items()]
-        for formula_ in self.description.formulas.values():
-            least = points.constant(1.0)
-            logarithms.append(xp.log2(xp.maximum(formula_(points), least))[:, None])
+        for name in self.description.formulas:
+            found_ = xp.maximum(self._computed(name, x, xp), points.constant(1.0))
+            logarithms.append(xp.log2(found_)[:, None])
         return xp.concatenate([*found, *logarithms], 1)
 
     @functools.cached_property
@@ -353,6 +360,18 @@ class _Points(formula.Values):
 
     def constant(self, value: float) -> Any:
         return self.x[:, 0] * 0 + value
+
+    def only(self, rows: Any) -> _Points:
+        if self.xp is np:
+            return self
+        # Where takes no slope from what it leaves out, not even NaN, which a product with 0 would.
+        return _Points(self.space, self.xp.where(rows[:, None], self.x, self.x.detach()), self.xp)
+
+    def floor_divide(self, a: Any, b: Any) -> Any:
+        if self.xp is np:
+            return a // b
+        smooth = a / b
+        return (a // b).detach() + (smooth - smooth.detach())
 
     def number(self, k: int) -> Any:
         table = self.space._numbers[k]

@@ -610,7 +610,8 @@ class _RelaxedCost:
         torch = _torch()
         excess, normals = [], []
         for function, limit in self.parts:
-            over = torch.log(function(grid) / limit)
+            # A cost of 0 is far below any limit, and its logarithm has no slope.
+            over = torch.log(function(grid).clamp(min=1e-6) / limit)
             (normal,) = torch.autograd.grad(over.sum(), grid)
             excess.append(over.detach())
             normals.append(normal * span)

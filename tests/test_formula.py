@@ -42,6 +42,54 @@ def test_arithmetic(text: str, expected: int) -> None:
     assert value(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0 if n == 0 else 100 / n", [0, 50, 25]),
+        ("100 / n if n else 7", [7, 50, 25]),
+        ("8 / n if n > 2 else n ** 0.5 if n else 9", [9, 1, 2]),
+        ("100 / (1 - n) if n == 0 else n", [100, 2, 4]),
+        ("(n - 3) ** 0.5 + 4 if n > 2 else n % 3 + 2 * (n // 3)", [0, 2, 5]),
+        ("(1 / n if n > 0 else 0) ** 0 + max(3, 1 / n if n > 0 else 0)", [4, 4, 4]),
+    ],
+)
+def test_only_the_branch_that_is_taken_counts(text: str, expected: list[int]) -> None:
+    """Its value, on tensors as well, and there no slope is NaN."""
+    torch = pytest.importorskip("torch")
+    space = Grid("s", {"n": [0, 2, 4], "w": [1, 2]}, {"macs": text, "params": "1"})
+    codes = np.array([[0, 0], [1, 0], [2, 0]], np.int16)
+    assert space.macs(codes).tolist() == expected
+    x = torch.from_numpy(space.relax(codes)).requires_grad_()
+    found = space.cost_tensor("macs", x)
+    # What is rounded to a whole number for NumPy is not for torch.
+    assert found.detach().round().tolist() == expected
+    assert torch.autograd.grad(found.sum(), x)[0].isfinite().all()
+    assert np.isfinite(space.features(space.relax(codes), np)).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(1 / n > 5) * 3",
+        "(0 / n == 5) * 3",
+        "(n % n != 5) * 3",
+        "min(1 / n, 5)",
+        "5 / (1 / n)",
+        "(4 // n) ** 0",
+        "1 if 0 / n else 2",
+        "3 if 1 / n > 2 else 4",
+        "min(n ** -1, 3)",
+        "1 / ((1e17 ** 8) ** 8) + n",
+        "(((n - 1) ** 0.5) > 1) * 1",
+    ],
+)
+def test_what_python_refuses_is_refused(text: str) -> None:
+    """Infinities and NaN do not come out as numbers after another step."""
+    words = r"gives nan for n=0,.* \(a division by zero, a root of a negative number, or an overflow\)"
+    with pytest.raises(SpaceError, match=words):
+        Grid("s", {"n": [0, 2, 4], "w": [1, 2]}, {"macs": text, "params": "1"})
+
+
 def test_booleans_and_choices_elsewhere() -> None:
     assert value("bias * w", bias=False) == 0
     assert value("(op == 'conv') * 9 + (op != 'conv') * 5", op="pool") == 5
@@ -106,3 +154,15 @@ def test_gradients_are_central_differences() -> None:
     (slopes,) = torch.autograd.grad(space.cost_tensor("params", x).sum(), x)
     # Of the texts and booleans, the slopes of their one-hots: conv, pool, true, false.
     assert slopes[:, 2:].tolist() == [[0, 9 - 4, 0, 0]] * 2
+
+
+def test_a_quotient_without_its_rest_rises_as_the_quotient() -> None:
+    torch = pytest.importorskip("torch")
+    space = Grid("s", {"n": [1, 2, 3], "w": [7, 14]}, {"macs": "w // n", "params": "w > 7"})
+    x = torch.from_numpy(space.relax([[1, 0]])).requires_grad_()
+    found = space.cost_tensor("macs", x)
+    assert found.tolist() == [7 // 2]
+    # n rises by 1 a step, w by 7.
+    assert torch.autograd.grad(found.sum(), x)[0].tolist() == [[-7 / 2**2, 7 / 2]]
+    # A comparison has no slope, and is no error.
+    assert torch.autograd.grad(space.cost_tensor("params", x).sum(), x)[0].tolist() == [[0, 0]]

@@ -20,6 +20,7 @@ from nasbench_mr.errors import (
     UnknownNameError,
     UnknownTaskError,
 )
+from nasbench_mr.grid import Grid
 from nasbench_mr.objective import Goal
 from nasbench_mr.predictors.base import GradientPredictor
 from nasbench_mr.predictors.ncp_mlp import NcpMlp
@@ -632,6 +633,16 @@ def test_a_metric_to_be_small_is_made_small() -> None:
     acquisition = Acquisition(LARGER, (Goal("seg", task, loss),), Domain())
     path = climb(acquisition, BASE[None], np.array([np.inf]), steps=60)
     assert tuple(path.codes[-1, 0].tolist()) == SMALLEST
+
+
+def test_it_climbs_from_a_code_that_costs_nothing() -> None:
+    grid = Grid("s", {"w": [0, 1, 2, 3], "n": [1, 2, 3, 4]}, {"macs": "100 * w", "params": "1"})
+    quality = Metric("quality", upper=None)
+    goal = Goal("t", Task("t", "t", "d", "classification", (quality,), "quality", space=grid.NAME), quality)
+    acquisition = Acquisition(Linear(("t",), 1.0, where=grid), (goal,), Domain(grid, max_macs=200))
+    path = climb(acquisition, grid.LOWER[None], np.array([200.0]), steps=60)
+    # As far as 100 w <= 200 and n <= 4 allow.
+    assert path.codes[-1, 0].tolist() == [2, 3]
 
 
 def test_the_function_is_not_hidden_by_its_module() -> None:
