@@ -72,9 +72,7 @@ class Trained:
 
     def to_text(self) -> str:
         """Return it as JSON."""
-        told = asdict(self)
-        # JSON has no NaN, and a metric may be unknown.
-        told["metrics"] = {k: v if math.isfinite(v) else None for k, v in self.metrics.items()}
+        told = {**asdict(self), "metrics": _known(self.metrics)}
         return json.dumps(told, sort_keys=True, allow_nan=False)
 
     @classmethod
@@ -83,12 +81,11 @@ class Trained:
         told = json_object(text, where, IntegrityError)
         try:
             first, second = map(int, told["stem_strides"])
-            metrics = {str(k): math.nan if v is None else float(v) for k, v in dict(told["metrics"]).items()}
             texts = {name: str(told[name]) for name in ("task", "recipe", "digest", "version")}
             return cls(
                 code=space.parse(told["code"]),
                 seed=int(told["seed"]),
-                metrics=metrics,
+                metrics=_metrics(told["metrics"]),
                 width_mult=positive("width_mult", told["width_mult"], most=sys.float_info.max),
                 stem_strides=(first, second),
                 **texts,
@@ -108,6 +105,18 @@ class Trained:
                 f"{where} has weights of code {space.to_string(self.code)}; expected those of "
                 f"{space.to_string(code)}"
             )
+
+
+def _known(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Return metrics for JSON, which has no NaN: None for those that are unknown."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def _metrics(given: Any) -> dict[str, float]:
+    """Return what `_known` gave; raise `ValueError` where it is not numbers by name."""
+    if not isinstance(given, dict) or not {*map(type, given.values())} <= {int, float, type(None)}:
+        raise ValueError(f"metrics is {given!r:.80}; expected numbers by name, null where unknown")
+    return {name: math.nan if value is None else float(value) for name, value in given.items()}
 
 
 def code_name(code: Iterable[int]) -> str:
@@ -191,11 +200,14 @@ class Weights:
                 inside = PurePosixPath(name)
                 if len(inside.parts) != 2 or ".." in inside.parts or "\\" in name or inside.is_absolute():
                     raise ReleaseError(f"{manifest} lists {name!r}, which is not TASK/FILE")
-                numbers = entry["bytes"], entry.get("seed", 0)
+                numbers = entry["bytes"], entry["seed"]
                 if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]) or {*map(type, numbers)} != {int}:
                     raise ReleaseError(f"{manifest}: malformed entry for {name!r}")
-                listed[name] = {**entry, "code": space.parse(entry["code"]), "task": str(entry["task"])}
-            return cls(path, data["release"], data["version"], str(data["digest"]), listed)
+                told = {"task": str(entry["task"]), "metrics": _metrics(entry["metrics"])}
+                listed[name] = {**entry, "code": space.parse(entry["code"]), **told}
+            if not re.fullmatch("[0-9a-f]{64}", digest := data["digest"]):
+                raise ReleaseError(f"{manifest}: digest is {digest!r:.80}; expected 64 hexadecimal digits")
+            return cls(path, data["release"], data["version"], digest, listed)
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             if isinstance(error, ReleaseError):
                 raise
@@ -227,14 +239,34 @@ class Weights:
                 f"{self}: none of {space.to_string(code)} for task {task!r}; it has those of "
                 f"{len(self.codes(task))} codes (nasbench-mr weights {self.release})"
             )
-        return self._checked(min(found, key=lambda name: self.files[name].get("seed", 0)))
+        return self._checked(min(found, key=lambda name: self.files[name]["seed"]))
+
+    @property
+    def matches(self) -> bool | None:
+        """Whether they are of the values of the release that is at hand; None where no intact one is."""
+        try:
+            return Release.open(release.find(f"{self.release}@{self.version}")).digest == self.digest
+        except (ReleaseError, ReleaseNotFoundError):
+            return None
+
+    def _check_matches(self) -> None:
+        if self.matches is False:
+            raise IntegrityError(
+                f"{self} are of tables with the digest {self.digest:.12}..., and those at hand have another; "
+                "get the weights that were packed for these, or the release that the weights are of"
+            )
 
     def _checked(self, name: str) -> Path:
         place, entry = self.path / name, self.files[name]
         if not place.is_file():
             raise IntegrityError(f"{self}: {name} is missing; install them again (nasbench-mr weights fetch)")
         files.check_sha256(place, entry["sha256"], f"{self}: {name}")
-        read(place).check(entry["code"], entry["task"], f"{self}: {name}")
+        told = read(place)
+        told.check(entry["code"], entry["task"], f"{self}: {name}")
+        found = {"bytes": place.stat().st_size, "seed": told.seed, "metrics": _known(told.metrics)}
+        for key, value in {**entry, "metrics": _known(entry["metrics"])}.items():
+            if found.get(key, value) != value:
+                raise IntegrityError(f"{self}: {name}: {key} is {found[key]}; {MANIFEST} says {value}")
         return place
 
 
@@ -269,7 +301,7 @@ def make(sources: Iterable[str | os.PathLike[str]], of: Release, target: Path) -
             shutil.copyfile(source, folder / name)
             entry = {"sha256": files.sha256(folder / name), "bytes": (folder / name).stat().st_size}
             about = {"code": list(told.code), "task": told.task, "seed": told.seed}
-            listed[name] = {**entry, **about, "metrics": dict(told.metrics)}
+            listed[name] = {**entry, **about, "metrics": _known(told.metrics)}
         if not listed:
             raise InvalidArgumentError("there are no files of weights; expected some of build --keep-weights")
         manifest = {"release": of.name, "version": of.version, "digest": of.digest}
@@ -317,7 +349,8 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Weight
 
     Raises:
         ReleaseNotFoundError: there is no such file, or no part in it.
-        IntegrityError, UnsafeFileError, ReleaseError: it is not whole, or unsafe; nothing changes.
+        IntegrityError, UnsafeFileError, ReleaseError: it is not whole, unsafe, or of other tables than the
+            release of its name and version that is at hand; nothing changes.
     """
     import shutil
 
@@ -335,6 +368,7 @@ def install(source: str | os.PathLike[str], sha256: str | None = None) -> Weight
             raise ReleaseNotFoundError(f"no weights at {os.fspath(source)!r}: expected a folder or a tarball")
         part = Weights.open(staged)
         verify(part)
+        part._check_matches()
         moved = [*part.path.iterdir()]
         target = root / part.release / part.version
         with files.atomic_folder(target) as folder:
@@ -367,9 +401,12 @@ def find(spec: str | os.PathLike[str]) -> Weights:
 
     Raises:
         ReleaseNotFoundError: none are installed; says how to get them.
+        IntegrityError: they are of other tables than that release, which is at hand.
     """
     if os.path.isfile(os.path.join(spec, MANIFEST)):
-        return Weights.open(spec)
+        part = Weights.open(spec)
+        part._check_matches()
+        return part
     name, at, version = os.fspath(spec).partition("@")
     parts = [p for p in installed() if p.release == name and (not at or p.version == version)]
     if not parts:
@@ -378,4 +415,6 @@ def find(spec: str | os.PathLike[str]) -> Weights:
             f"no weights of {os.fspath(spec)!r} are installed (there are: {there}); "
             "nasbench-mr weights fetch FILE|URL installs some"
         )
-    return max(parts, key=lambda part: release.version_key(part.version))
+    part = max(parts, key=lambda part: release.version_key(part.version))
+    part._check_matches()
+    return part

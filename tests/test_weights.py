@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import nasbench_mr
-from nasbench_mr import network, release, tasks, tensors, weights
+from nasbench_mr import files, network, release, tasks, tensors, weights
 from nasbench_mr.errors import (
     CodeNotFoundError,
     IntegrityError,
@@ -189,6 +189,78 @@ def test_altered_parts_are_refused(part: Weights, tmp_path: Path) -> None:
         with pytest.raises(ReleaseError):
             Weights.open(swapped)
     assert weights.installed() == []
+
+
+@pytest.mark.parametrize("metrics", [{"top1": "x"}, [1], {"top1": True}, "top1", None])
+def test_metrics_are_numbers_by_name(part: Weights, metrics: object) -> None:
+    place = part.path / "weights.json"
+    listed = json.loads(place.read_text())
+    next(iter(listed["files"].values()))["metrics"] = metrics
+    place.write_text(json.dumps(listed))
+    with pytest.raises(ReleaseError, match=r"malformed: .*metrics is .*; expected numbers by name"):
+        weights.install(part.path)
+    told = json.loads(trained().to_text())
+    with pytest.raises(IntegrityError, match="expected numbers by name"):
+        Trained.from_text(json.dumps({**told, "metrics": metrics}), "it")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("metrics", {"top1": None}, r"metrics is \{'top1': 18.45.*; weights.json says \{'top1': None\}"),
+        ("seed", 5, "seed is 0; weights.json says 5"),
+        ("bytes", 1, r"bytes is \d+; weights.json says 1"),
+    ],
+)
+def test_a_part_lists_what_its_files_say(part: Weights, key: str, value: object, words: str) -> None:
+    place = part.path / "weights.json"
+    listed = json.loads(place.read_text())
+    listed["files"][next(iter(part.files))][key] = value
+    place.write_text(json.dumps(listed))
+    with pytest.raises(IntegrityError, match=words):
+        weights.install(part.path)
+    assert weights.installed() == []
+
+
+def test_an_unknown_metric_is_kept_as_such(tmp_path: Path, mini: release.Release) -> None:
+    path = tmp_path / "w"
+    write(path, trained())
+    made = weights.make([path], mini, tmp_path / "part")
+    (name,) = made.files
+    told = replace(trained(), metrics={"top1": float("nan")})
+    write(made.path / name, told)
+    listed = json.loads((made.path / "weights.json").read_text())
+    entry = {"sha256": files.sha256(made.path / name), "bytes": (made.path / name).stat().st_size}
+    listed["files"][name] |= {**entry, "metrics": {"top1": None}}
+    (made.path / "weights.json").write_text(json.dumps(listed))
+    (row,) = weights.install(made.path).files.values()
+    assert np.isnan(row["metrics"]["top1"])
+
+
+def test_weights_are_of_the_values_of_the_release_at_hand(part: Weights) -> None:
+    place = part.path / "weights.json"
+    text = place.read_text()
+    made = weights.install(part.path)
+    assert made.matches is True
+    place.write_text(text.replace(part.digest, "0" * 64))
+    words = (
+        r"mini@1.1.0 are of tables with the digest 000000000000\.\.\., and those at hand have another; get"
+    )
+    for use in (weights.install, weights.find, lambda p: network.load_pretrained(p, CODE, "mini-cls")):
+        with pytest.raises(IntegrityError, match=words):
+            use(part.path)
+    # A release that changed since they were installed.
+    (made.path / "weights.json").write_text(place.read_text())
+    with pytest.raises(IntegrityError, match=words):
+        weights.find("mini")
+    assert [each.matches for each in weights.installed()] == [False]
+    # Of a version that is not at hand no one can tell.
+    place.write_text(text.replace('"1.1.0"', '"9.9.9"'))
+    assert weights.install(part.path).matches is None
+    assert weights.find("mini").version == "9.9.9"
+    place.write_text(text.replace(part.digest, "z"))
+    with pytest.raises(ReleaseError, match="digest is 'z'; expected 64 hexadecimal digits"):
+        Weights.open(part.path)
 
 
 def test_a_part_is_of_its_release_to_the_last_digit(tmp_path: Path, mini: release.Release) -> None:

@@ -70,6 +70,7 @@ def _row(part: weights.Weights) -> dict[str, Any]:
         "networks": len(part.files),
         "MB": round(size / 1e6, 1),
         "tasks": ", ".join(part.tasks),
+        "tables": {True: "at hand", False: "other ones at hand", None: "not at hand"}[part.matches],
         "in": str(part.path),
     }
 
@@ -77,12 +78,11 @@ def _row(part: weights.Weights) -> dict[str, Any]:
 def _networks(part: weights.Weights) -> list[dict[str, Any]]:
     rows = []
     for entry in part.files.values():
-        metrics = entry.get("metrics", {})
         rows.append(
             {
                 "task": entry["task"],
-                "seed": entry.get("seed", 0),
-                "metrics": ", ".join(f"{name} {value:.2f}" for name, value in metrics.items()),
+                "seed": entry["seed"],
+                "metrics": ", ".join(f"{name} {value:.2f}" for name, value in entry["metrics"].items()),
                 "kB": entry["bytes"] // 1000,
                 "code": space.to_string(entry["code"]),
             }

@@ -41,6 +41,7 @@ def test_weights_are_packed_fetched_and_listed(
     assert cli.main(["weights", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["release"], row["networks"], row["tasks"]) == ("mini@1.1.0", 1, "mini-cls")
+    assert row["tables"] == "at hand"
     assert cli.main(["weights", "mini"]) == 0
     listed = capsys.readouterr().out
     assert "mini-cls" in listed
