@@ -64,16 +64,46 @@ class Scale(ByValue):
         return np.asarray(scaled)
 
 
+def _objectives(values: object) -> Floats:
+    """Return `(n, m)` objectives, checked; raise `InvalidArgumentError` for all else."""
+    try:
+        found = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(f"objectives are {values!r:.60}; expected (n, m) numbers") from None
+    if found.ndim != 2 or not found.shape[1]:
+        raise InvalidArgumentError(
+            f"objectives have shape {found.shape}; expected (n, m): a row for each code, as in [[0.5, 0.5]]"
+        )
+    unknown = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(unknown):
+        raise InvalidArgumentError(
+            f"objectives[{unknown[0]}] is {found[unknown[0]].tolist()}; expected finite numbers: leave out "
+            "what is unknown, or let a Scale count it as the worst"
+        )
+    return found
+
+
 def front(values: Floats) -> Ints:
-    """Return the rows of `(n, m)` objectives that no other row beats; of equal rows the first."""
+    """Return the rows of `(n, m)` objectives that no other row beats; of equal rows the first.
+
+    Raises:
+        InvalidArgumentError: they are not `(n, m)`, or not finite.
+    """
+    values = _objectives(values)
     rows = non_dominated(-values)
     _, first = np.unique(values[rows], axis=0, return_index=True)
     return np.sort(rows[first])
 
 
 def hypervolume(values: Floats) -> float:
-    """Return the volume that `(n, m)` objectives, larger better, dominate above all zeros: exact."""
-    values = np.asarray(values, np.float64)
+    """Return the volume that `(n, m)` objectives, larger better, dominate above all zeros: exact.
+
+    A row with an objective of 0 or less adds nothing.
+
+    Raises:
+        InvalidArgumentError: they are not `(n, m)`, or not finite.
+    """
+    values = _objectives(values)
     return _volume(values[(values > 0).all(axis=1)])
 
 
@@ -138,7 +168,12 @@ def gain(point: Floats, kept: Floats) -> float:
 
 
 def growing(values: Floats) -> Floats:
-    """Return the hypervolume of the first 1, 2, ..., n rows of `(n, m)` objectives: `(n,)`."""
+    """Return the hypervolume of the first 1, 2, ..., n rows of `(n, m)` objectives: `(n,)`.
+
+    Raises:
+        InvalidArgumentError: they are not `(n, m)`, or not finite.
+    """
+    values = _objectives(values)
     found, total = np.empty(len(values)), 0.0
     kept = np.empty((0, values.shape[1]))
     for row, point in enumerate(values):

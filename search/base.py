@@ -369,7 +369,8 @@ class Trace(ByValue):
     @property
     def front(self) -> Codes:
         rows = np.flatnonzero(self.fidelity == 0)
-        return self.codes[rows[front(self.values[rows].reshape(len(rows), -1))]]
+        values = self.values[rows].reshape(len(rows), math.prod(self.values.shape[1:]))
+        return self.codes[rows[front(values)]]
 
 
 def run(search: Searcher, objective: Objective, budget: float, batch: int = 1) -> Trace:

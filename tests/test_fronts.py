@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,22 @@ def test_volumes_by_hand() -> None:
     assert gain(np.array([1.0, 1.0]), np.array([[1.0, 0.5], [0.5, 1.0]])) == 0.25
     assert gain(np.array([0.5, 0.5]), np.array([[1.0, 0.5]])) == 0
     assert growing(np.array([[1.0, 0.5], [0.2, 0.2], [0.5, 1.0]])).tolist() == [0.5, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("function", [hypervolume, growing, front])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.5, 0.5], r"shape \(2,\); expected \(n, m\)"),
+        ([[]], r"shape \(1, 0\); expected \(n, m\)"),
+        (["x"], r"are \['x'\]; expected \(n, m\) numbers"),
+        ([[0.5, 0.5], [np.nan, 0.9]], r"objectives\[1\] is \[nan, 0.9\]; expected finite numbers: leave out"),
+        ([[np.inf, 0.9]], r"objectives\[0\] is \[inf, 0.9\]"),
+    ],
+)
+def test_what_are_no_objectives(function: Any, values: Any, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        function(values)
 
 
 @pytest.mark.parametrize("m", [2, 3, 4])

@@ -59,7 +59,15 @@ class Problem(BaseTestProblem):  # type: ignore[misc]
         return torch.from_numpy((relaxed - self._low) / self._scale)
 
     def codes(self, X: torch.Tensor) -> Codes:
-        """Return the nearest code to each of `(n, dim)` points that may be asked for: `(n, DIM)`."""
+        """Return the nearest code to each of `(n, dim)` points that may be asked for: `(n, DIM)`.
+
+        Raises:
+            InvalidArgumentError: they are not such points, or not finite.
+        """
+        if X.ndim != 2 or X.shape[1] != self.dim or not X.isfinite().all():
+            raise InvalidArgumentError(
+                f"points have shape {tuple(X.shape)}; expected (n, {self.dim}) finite numbers from 0 to 1"
+            )
         points = X.detach().cpu().numpy().astype(np.float64) * self._scale + self._low
         found = self.domain.space.project(points)
         return np.array([nearest(self.domain, code) for code in found.tolist()], np.int16)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import __version__, network, space, tasks
 from nasbench_mr import weights as trained
+from nasbench_mr.errors import ReleaseNotFoundError
 from nasbench_mr.extras import requires
 
 with requires("hub", "the adapter of Hugging Face", {"huggingface_hub": "0.30"}):
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+    from huggingface_hub.errors import HFValidationError
     from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -107,6 +109,28 @@ class Network(  # type: ignore[misc, unused-ignore]
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in self.trained.metrics.items())
         about = {"code": space.to_string(self.trained.code), "task": self.trained.task, "metrics": metrics}
         return super().generate_model_card(*args, **about, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Return the network in a folder that `save_pretrained` wrote, or in a repository of the hub.
+
+        Args:
+            pretrained_model_name_or_path: the folder, or "NAME/REPOSITORY".
+            options: `code` and `task`, to be checked, and those of `PyTorchModelHubMixin.from_pretrained`.
+
+        Raises:
+            ReleaseNotFoundError: it is no folder, nor the name of a repository.
+            InvalidArgumentError, IntegrityError: see `Network`.
+        """
+        where = pretrained_model_name_or_path
+        try:
+            made: Self = super().from_pretrained(where, **options)
+        except HFValidationError:
+            raise ReleaseNotFoundError(
+                f"no network in {os.fspath(where)!r}: expected a folder that save_pretrained wrote, or a "
+                "repository of the hub, NAME/REPOSITORY"
+            ) from None
+        return made
 
     def _save_pretrained(self, save_directory: Path) -> None:
         trained.save(save_directory / FILE, self.network, self.trained)

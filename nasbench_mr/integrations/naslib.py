@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from nasbench_mr import space
-from nasbench_mr.errors import InvalidArgumentError, UnknownMetricError, did_you_mean
+from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, UnknownMetricError, did_you_mean
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
@@ -70,8 +70,17 @@ class SearchSpace:
         return made
 
     def set_spec(self, spec: object, dataset_api: object = None) -> None:
-        """Become an architecture: 80 bits, a code in any form, or a row of the table."""
+        """Become an architecture: 80 bits, a code in any form, or a row of the table.
+
+        Raises:
+            OutOfSpaceError: it is none, or the table has no such row.
+        """
         if isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
+            if not 0 <= spec < len(self._tabulated):
+                raise OutOfSpaceError(
+                    f"the table of {self.task.name!r} has no row {spec}; expected one from 0 to "
+                    f"{len(self._tabulated) - 1}"
+                )
             self.code = tuple(self._tabulated[int(spec)].tolist())
         elif isinstance(spec, (Sequence, np.ndarray)) and not isinstance(spec, str) and len(spec) == 80:
             self.code = tuple(space.from_bits(np.asarray(spec))[0].tolist())

@@ -104,11 +104,13 @@ def export_blackbox(bench: Benchmark, tasks: str | Sequence[str], folder: str | 
 
     Raises:
         ReleaseError: there is something at `folder` already.
-        InvalidArgumentError: the tasks have different codes, epochs or metrics.
+        InvalidArgumentError: there is no task, or they have different codes, epochs or metrics.
     """
     import pandas as pd
 
     names = [tasks] if isinstance(tasks, str) else list(tasks)
+    if not names:
+        raise InvalidArgumentError(f"tasks are {tasks!r}; expected at least one of {', '.join(bench.tasks)}")
     target = Path(folder)
     if target.exists():
         raise ReleaseError(f"{target} is there already; give the name of a folder that is not")

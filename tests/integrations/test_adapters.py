@@ -269,6 +269,8 @@ def test_a_folder_has_tasks_of_one_kind(mini: Benchmark, known_release: Path, tm
     with pytest.raises(InvalidArgumentError, match="'mini-seg' and 'mini-video' have different"):
         syne_tune.export_blackbox(mini, ["mini-seg", "mini-video"], tmp_path / "two")
     assert not (tmp_path / "two").exists()
+    with pytest.raises(InvalidArgumentError, match=r"tasks are \[\]; expected at least one of mini-cls, "):
+        syne_tune.export_blackbox(mini, [], tmp_path / "none")
     # Without curves there is one fidelity, and time is in GMACs where no one knows the seconds.
     known = nasbench_mr.load(known_release)
     folder = syne_tune.export_blackbox(known, ("seg",), tmp_path / "one")
@@ -391,6 +393,9 @@ def test_a_problem_of_botorch(mini: Benchmark, where: Objective, cells: Objectiv
     two = adapter.Problem(where, Objective.table(mini, "mini-video"))
     assert two(problem.choices[:4].reshape(2, 2, 27)).shape == (2, 2, 2)
     assert adapter.Problem(front)(problem.choices[:3]).tolist() == front.evaluate(codes[:3]).tolist()
+    for points in (torch.zeros(2, 5), torch.zeros(27, 2), torch.full((1, 27), torch.nan)):
+        with pytest.raises(InvalidArgumentError, match=r"shape .*; expected \(n, 27\) finite numbers"):
+            problem.codes(points)
     hot = adapter.Problem(cells)
     assert hot.dim == 30
     assert (hot.codes(hot.choices[:50]) == cells.domain.codes[:50]).all()
@@ -481,6 +486,11 @@ def test_naslib_queries_what_is_asked(mini: Benchmark) -> None:
     assert arch.code == tuple(codes[8].tolist())
     with pytest.raises(UnknownMetricError, match="VAL_ACCURACY"):
         arch.query("VAL_ACURACY")
+    for row in (230, 99999, -1):
+        with pytest.raises(
+            OutOfSpaceError, match=rf"'mini-seg' has no row {row}; expected one from 0 to 229"
+        ):
+            arch.set_spec(row)
     arch.sample_random_architecture(load_labeled=True)
     assert arch.code in set(map(tuple, codes.tolist()))
 

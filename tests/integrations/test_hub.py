@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nasbench_mr import network, space, tasks, weights
-from nasbench_mr.errors import IntegrityError, InvalidArgumentError
+from nasbench_mr.errors import IntegrityError, InvalidArgumentError, ReleaseNotFoundError
 from nasbench_mr.weights import Trained
 
 hub = pytest.importorskip("huggingface_hub")
@@ -73,6 +73,14 @@ def test_what_weights_are_of_stays_with_them(tmp_path: Path) -> None:
     own = replace(tasks.get("mini-cls"), name="mine")
     with pytest.raises(InvalidArgumentError, match="weights of task 'mini-cls'; expected those of 'mine'"):
         adapter.Network.from_pretrained(tmp_path / "model", task=own)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for where in (tmp_path / "none", str(tmp_path / "none"), "a/b/c"):
+        with pytest.raises(
+            ReleaseNotFoundError, match=r"no network in '.*': expected a folder that save_pre"
+        ):
+            adapter.Network.from_pretrained(where)
 
 
 def test_other_networks_are_refused_by_name(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_a_front_is_simulated() -> None:
     ]  # fmt: skip
     none = simulate(search.make("nsga2", where, seed=0), where, seconds=1e-9)
     assert none.values.shape == (0, 2)
+    assert none.front.shape == (0, 27)
 
 
 def test_hyperband_starts_codes_on_every_rung_with_equal_shares() -> None:
