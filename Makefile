@@ -98,7 +98,7 @@ fuzz: $(VENV)/deps
 # Every lower bound of setup.cfg as an exact version, but for those of the tools that only look at the code.
 lowest:
 	$(PYTHON) -m venv .venv-lowest
-	sed -nE 's/^ +([A-Za-z0-9-]+)>=([0-9.]+)$$/\1==\2/p' setup.cfg | grep -Ev '^(mypy|ruff|pandas-stubs)=' \
+	sed -nE 's/^ +([A-Za-z0-9-]+)(\[[a-z]+\])?>=([0-9.]+)$$/\1==\3/p' setup.cfg | grep -Ev '^(mypy|ruff|pandas-stubs)=' \
 		| sort -u > .venv-lowest/constraints.txt
 	rm -rf build nasbench_mr.egg-info
 	.venv-lowest/bin/pip install -q -c .venv-lowest/constraints.txt 'setuptools>=77' '.[all,test]'

@@ -15,6 +15,7 @@ help of the commands themselves. Every recipe in docs/ is read by a command that
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import doctest
 import importlib
@@ -150,10 +151,29 @@ def installed(published_release: Path | None, home: Path) -> bool:
     return published_release is not None
 
 
+@contextlib.contextmanager
+def ray_for(document: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run Ray on this machine where a document uses it: its own, as other tests have clusters here."""
+    if "needs the package ray" not in document or not find_spec("ray"):
+        yield
+        return
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init("local", num_cpus=2, object_store_memory=80_000_000, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
 def test_document(path: Path, installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    wrong, lacking = run_document(path.read_text(encoding="utf-8"), path.name, installed)
+    text = path.read_text(encoding="utf-8")
+    with ray_for(text, monkeypatch):
+        wrong, lacking = run_document(text, path.name, installed)
     assert not wrong, "\n\n".join(wrong)
     if lacking:
         print(f"{path.name}: what the blocks of lines {lacking} need is not at hand")
@@ -164,6 +184,28 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
         if not re.match(r"[a-z]+:", target):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+ADAPTERS = (REPOSITORY / "docs" / "integrations.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in blocks(ADAPTERS) if "nasbench_mr.integrations" in block.text],
+    ids=lambda block: f"line {block.line}",
+)
+def test_an_adapter_needs_five_statements_and_its_example_runs(block: Block) -> None:
+    """Beside imports; at any depth, so that a function counts with all that is in it."""
+    found = [node for node in ast.walk(ast.parse(block.text)) if isinstance(node, ast.stmt)]
+    written = [node for node in found if not isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert 1 <= len(written) <= 5, [ast.unparse(node) for node in written]
+    assert not block.comment.startswith("not run")
+
+
+def test_every_adapter_has_an_example() -> None:
+    named = {path.stem for path in (REPOSITORY / "nasbench_mr" / "integrations").glob("[a-z]*.py")}
+    shown = set(re.findall(r"from nasbench_mr\.integrations import (\w+)", ADAPTERS))
+    assert shown == named - {"target"}
 
 
 # --- Commands that are not run ------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
     problem = adapter.Problem(Objective.table(bench, "seg"))
     X = problem.points(codes)
-    model = SingleTaskGP(X, problem(X).unsqueeze(-1))
-    optimize_acqf_discrete(LogExpectedImprovement(model, best), 1, choices=problem.choices)
+    acquisition = qLogNoisyExpectedImprovement(problem.model(X), X)
+    optimize_acqf_discrete(acquisition, 1, choices=problem.choices)
 
 A choice without an order is a coordinate for each of its values (`space.relax`).
 """
@@ -23,7 +23,10 @@ from nasbench_mr.objective import Objective
 
 with requires("botorch", "the adapter of BoTorch", {"botorch": "0.15"}):
     import torch
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
     from botorch.test_functions.base import BaseTestProblem
+    from gpytorch.mlls import ExactMarginalLogLikelihood
 
 
 class Problem(BaseTestProblem):  # type: ignore[misc]
@@ -80,6 +83,12 @@ class Problem(BaseTestProblem):  # type: ignore[misc]
                 "points(domain.sample(n, rng))"
             )
         return self.points(self.domain.codes)
+
+    def model(self, X: torch.Tensor) -> SingleTaskGP:
+        """Return a Gaussian process fitted to the values of `(n, dim)` points, which are asked for."""
+        made = SingleTaskGP(X, self(X).reshape(len(X), -1))
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(made.likelihood, made))
+        return made
 
     def _evaluate_true(self, X: torch.Tensor) -> torch.Tensor:
         values = [self._target.values(code) for code in self.codes(X.reshape(-1, self.dim)).tolist()]

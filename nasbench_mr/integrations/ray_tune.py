@@ -5,8 +5,8 @@
         tune_config=tune.TuneConfig(metric="value", mode="max", num_samples=50, scheduler=ASHAScheduler()),
     )
 
-Each report has the "value", the "epoch" (also Ray's "training_iteration" where every epoch was measured) and,
-in the last one, the "code". A trial that its scheduler stops ends there.
+Each report has the "code", the "value" and the "epoch" (also Ray's "training_iteration" where every epoch was
+measured). A trial that its scheduler stops ends there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def trainable(*objectives: Objective) -> Callable[[dict[str, Any]], None]:
     def run(config: dict[str, Any]) -> None:
         code = nearest(target.domain, config)
         for epoch, value in target.points(code) if curve else ():
-            tune.report({"value": value, "epoch": epoch})
+            tune.report({"code": list(code), "value": value, "epoch": epoch})
         values = target.values(code)
         last: dict[str, Any] = {"code": list(code)}
         if len(values) == 1:

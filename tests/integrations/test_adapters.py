@@ -392,7 +392,15 @@ def test_a_problem_of_botorch(mini: Benchmark, where: Objective, cells: Objectiv
     assert (problem.codes((problem.choices[:5] + 1e-3).clamp(0, 1)) == codes[:5]).all()
     two = adapter.Problem(where, Objective.table(mini, "mini-video"))
     assert two(problem.choices[:4].reshape(2, 2, 27)).shape == (2, 2, 2)
-    assert adapter.Problem(front)(problem.choices[:3]).tolist() == front.evaluate(codes[:3]).tolist()
+    beside = adapter.Problem(front)
+    assert beside(problem.choices[:3]).tolist() == front.evaluate(codes[:3]).tolist()
+    # A model for each objective, near what it was told; what it asks is charged.
+    asked = front.evaluations
+    model = beside.model(beside.choices[:12])
+    assert front.evaluations == asked + 12
+    mean = model.posterior(beside.choices[:12]).mean.detach().numpy()
+    assert mean.shape == (12, 2)
+    assert np.corrcoef(mean.T, front.evaluate(codes[:12]).T)[[0, 1], [2, 3]].min() > 0.9
     for points in (torch.zeros(2, 5), torch.zeros(27, 2), torch.full((1, 27), torch.nan)):
         with pytest.raises(InvalidArgumentError, match=r"shape .*; expected \(n, 27\) finite numbers"):
             problem.codes(points)
@@ -428,6 +436,8 @@ def test_ray_tune_sees_the_curve(
     adapter.trainable(where)(config)
     code = told[-1]["code"]
     assert [row["epoch"] for row in told] == [2, 4, 6, 8, 10, 12]
+    # Also where a scheduler stops it.
+    assert all(row["code"] == code for row in told)
     assert [row["value"] for row in told] == pytest.approx(
         [mini.query(code, "mini-seg", epoch=epoch)["mIoU"] for epoch in where.epochs]
     )
@@ -600,6 +610,8 @@ def test_oldest_versions_are_those_of_the_extras() -> None:
         for extra, name, version in re.findall(pattern, path.read_text(encoding="utf-8")):
             asked[extra, name] = version
     assert len(asked) == len(MISSING) + 1
+    # Ray Tune needs packages that Ray alone does not install.
+    assert "ray[tune]>=" in setup["options.extras_require"]["cluster"]
     for (extra, name), version in asked.items():
         line = re.escape(name) + r"(\[\w+\])?>=" + re.escape(version)
         assert re.search(rf"^{line}$", setup["options.extras_require"][extra], re.MULTILINE), (extra, name)
