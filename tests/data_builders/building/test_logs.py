@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fake_trainers
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -91,6 +92,22 @@ def test_tensorboard_gets_what_is_known_by_epoch(tmp_path: Path, monkeypatch: py
     assert ("top1", 40.0, 2) in scalars
     assert len(scalars) == 7
     assert calls[-1][0] == "close"
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    """By its own reader, where it is installed."""
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    tell("tensorboard", tmp_path)
+    read = events.EventAccumulator(str(tmp_path / "tensorboard" / TRIAL.key))
+    read.Reload()
+    found = {tag: [(each.step, each.value) for each in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    # Values are float32; the first top1 is unknown.
+    assert found == {
+        "top1": [(2, 40.0)],
+        "loss": [(1, 2.0), (2, 1.0)],
+        "lr": [(1, np.float32(0.1)), (2, 0.0)],
+        "seconds": [(1, 1.0), (2, 2.0)],
+    }
 
 
 def test_mlflow_gets_a_run_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
