@@ -74,6 +74,10 @@ class Values(abc.ABC):
     def floor_divide(self, a: Any, b: Any) -> Any:
         """Return a // b, `(n,)` each, with the slopes of a / b."""
 
+    @abc.abstractmethod
+    def power(self, base: Any, exponent: float) -> Any:
+        """Return base ** exponent, `(n,)`, without a slope where it is infinite: of roots at 0."""
+
 
 class Formula:
     """A formula, checked. Call it with `Values`: `(n,)` floats.
@@ -187,7 +191,7 @@ class Formula:
             case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
                 number = self._value(base, values)
                 # NaN to the power of 0 would be 1.
-                return _finite(number ** self._exponent(exponent) + number * 0, values)
+                return _finite(values.power(number, self._exponent(exponent)) + number * 0, values)
             case ast.BinOp(left=left, op=op, right=right):
                 compute = _ARITHMETIC.get(type(op), values.floor_divide)
                 return _finite(compute(self._value(left, values), self._value(right, values)), values)

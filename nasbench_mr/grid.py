@@ -373,6 +373,11 @@ class _Points(formula.Values):
         smooth = a / b
         return (a // b).detach() + (smooth - smooth.detach())
 
+    def power(self, base: Any, exponent: float) -> Any:
+        if self.xp is not np and 0 < exponent < 1:
+            base = self.xp.where(base == 0, base.detach(), base)
+        return base**exponent
+
     def number(self, k: int) -> Any:
         table = self.space._numbers[k]
         if not self.space.CHOICES[k]:

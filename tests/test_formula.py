@@ -156,6 +156,19 @@ def test_gradients_are_central_differences() -> None:
     assert slopes[:, 2:].tolist() == [[0, 9 - 4, 0, 0]] * 2
 
 
+def test_a_root_has_no_slope_at_zero() -> None:
+    """There it is infinite, and a search that follows it goes nowhere."""
+    torch = pytest.importorskip("torch")
+    space = Grid("s", {"n": [0, 4], "w": [1, 2]}, {"macs": "10 * n ** 0.5 + w", "params": "n ** 0 + n ** 1"})
+    x = torch.from_numpy(space.relax([[0, 0], [1, 0]])).requires_grad_()
+    slopes = {
+        name: torch.autograd.grad(space.cost_tensor(name, x).sum(), x)[0] for name in ("macs", "params")
+    }
+    # n rises by 4 a step: of 10 sqrt(n) at 4 that is 4 * 10 / (2 * 2), of n at any place 4.
+    assert slopes["macs"].tolist() == [[0, 1], [10, 1]]
+    assert slopes["params"].tolist() == [[4, 0], [4, 0]]
+
+
 def test_a_quotient_without_its_rest_rises_as_the_quotient() -> None:
     torch = pytest.importorskip("torch")
     space = Grid("s", {"n": [1, 2, 3], "w": [7, 14]}, {"macs": "w // n", "params": "w > 7"})
