@@ -350,8 +350,8 @@ def compare(
     for (name, _), planned in plan.items():
         runs.setdefault(name, []).append(_check_kept(planned, data, starts[name, planned.seed]) or {})
     if alone:
-        own = next(iter(first))
-        runs = {CHECKPOINT: [converged(kept / alone[own, seed][0][0]) for seed in seeds], **runs}
+        begins = next(iter(first))
+        runs = {CHECKPOINT: [converged(kept / alone[begins, seed][0][0]) for seed in seeds], **runs}
     elif continued := next((name for name in runs if name.startswith(CONTINUED)), None):
         runs = {CHECKPOINT: [_at_start(run) for run in runs[continued]], **runs}
     if config.backbone == "multi-resolution":
