@@ -12,6 +12,7 @@ SCRIPTS = (
     "search.py",
     "simulation.py",
     "builders.py",
+    "measuring.py",
     "auxnas.py",
     "explorer.py",
 )
