@@ -183,18 +183,13 @@ class AuxComparison:
 
     def _single(self, variant: str) -> str:
         """Return the single task that was trained as the variant was, else the first; "" where none was."""
-        settings = {
-            name: runs[0]["config"] for name, runs in self.runs.items() if runs and name != CHECKPOINT
-        }
-        singles = [name for name, own in settings.items() if own["variant"] == "single"]
-        alike = [
-            name
-            for name in singles
-            if variant in settings
-            and all(settings[name][key] == settings[variant][key] for key in TOLD_APART)
-        ]
+        every = {name: runs[0]["config"] for name, runs in self.done().items() if runs and name != CHECKPOINT}
+        singles = [name for name, own in every.items() if own.get("variant") == "single"]
         first = next(iter(singles), "")
-        return first if variant in singles else next(iter(alike), first)
+        if variant in singles or variant not in every:
+            return first
+        ours = [every[variant].get(key) for key in TOLD_APART]
+        return next((name for name in singles if [every[name].get(k) for k in TOLD_APART] == ours), first)
 
     def _bases(self, single: str) -> list[tuple[str, str, str]]:
         """Return what a variant is tested against: the base, and how the columns are called."""
