@@ -317,7 +317,7 @@ def endings(frame: pd.DataFrame, only: str) -> pd.DataFrame:
     return frame
 
 
-#: Whom the other methods of an experiment are tested against; by method where it depends on that.
+#: Whom the other methods of an experiment are tested against, but for the rounds themselves.
 BASE = {"rivals": "ncp", "live": "ncp", "rounds": "then, table as it was"}
 
 
