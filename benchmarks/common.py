@@ -16,9 +16,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import nasbench_mr
+from nasbench_mr import space
+from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
 from nasbench_mr.predictors import evaluation
@@ -165,6 +168,11 @@ def versions() -> dict[str, str | int]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
+
+
+def at_bounds(codes: Codes) -> Floats:
+    """Return the share of each code's dimensions that are as low or as high as they can be: `(n,)`."""
+    return np.asarray(((codes == space.LOWER) | (codes == space.UPPER)).mean(axis=1))
 
 
 def tables() -> Benchmark:

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, done, options, parsed, report, tables
+from common import Figure, at_bounds, done, options, parsed, report, tables
 
 import nasbench_mr
 from nasbench_mr import predictors, search, space
-from nasbench_mr.arrays import Codes
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
@@ -100,16 +99,11 @@ def part(bench: Benchmark, split: int, task: str) -> pd.DataFrame:
                 "macs": int(macs[1]),
                 "macs_ratio": macs[1] / macs[0],
                 "changed": int((path[-1] != path[0]).sum()),
-                "at_bounds": at_bounds(path[-1]) if ordered else float("nan"),
+                "at_bounds": at_bounds(path[-1:])[0] if ordered else float("nan"),
                 "code": data.space.to_string(path[-1]),
             }
         )
     return pd.DataFrame(rows)
-
-
-def at_bounds(code: Codes) -> float:
-    """Return the share of dimensions that are as low or as high as they can be."""
-    return float(((code == space.LOWER) | (code == space.UPPER)).mean())
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common import REPOSITORY, Figure, done, options, parsed, published_release, report
+from common import REPOSITORY, Figure, at_bounds, done, options, parsed, published_release, report
 
 import nasbench_mr
 from nasbench_mr import cost, plot, predictors, search, space
@@ -106,7 +106,7 @@ def part(data: Data, split: int, task: str, models: Path) -> pd.DataFrame:
         found["cross-fitting"] = crossed(quarters, column, limit, split)
         codes = np.array([*found.values()], np.int16)
         scores = {kind: judge.predict(codes)[0][:, 0] / spread for kind, judge in judges.items()}
-        at_bounds = ((codes == space.LOWER) | (codes == space.UPPER)).mean(axis=1)
+        at_rim = at_bounds(codes)
         own, _ = model.predict(codes)
         for k, name in enumerate(found):
             rows.append(
@@ -119,7 +119,7 @@ def part(data: Data, split: int, task: str, models: Path) -> pd.DataFrame:
                     "macs": int(cost.macs(codes[k])[0]),
                     "guide": own[k, model.names.index(column)] / spread,
                     **{kind: score[k] for kind, score in scores.items()},
-                    "at_bounds": at_bounds[k],
+                    "at_bounds": at_rim[k],
                     "distance": steps_away(codes[k : k + 1], known)[0],
                 }
             )
@@ -263,8 +263,9 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     """Return a row for each method and judge, and where the codes lie."""
     tests = [(name, RIVALS) for name in frame["method"].unique() if name not in RIVALS]
     tests.append(("ncp", CAUTIOUS))
+    scores = {judge: cases(frame, judge) for judge in JUDGES}
     found = {
-        (judge, name, against): verdict(cases(frame, judge), name, against)
+        (judge, name, against): verdict(scores[judge], name, against)
         for name, against in tests
         for judge in JUDGES
     }
@@ -302,7 +303,8 @@ def drawn(frame: pd.DataFrame) -> object:
     panel = figure.subplots()
     looks = plot.styles(JUDGES)
     for k, judge in enumerate(JUDGES):
-        gains = [verdict(cases(frame, judge), method)["gain"] for method in methods]
+        scores = cases(frame, judge)
+        gains = [verdict(scores, method)["gain"] for method in methods]
         place = np.arange(len(methods)) + 0.2 * k
         panel.barh(place, gains, 0.2, color=looks[judge]["color"], label=judge)
     panel.set_yticks(np.arange(len(methods)) + 0.3, methods, fontsize=7)

@@ -383,6 +383,7 @@ def run(search: Searcher, objective: Objective, budget: float, batch: int = 1) -
     Raises:
         InvalidArgumentError: the budget or the batch is not positive.
     """
+    budget, batch = check_budget(budget, batch)
     warn_of_random(search, budget)
     return run_all([search], objective, budget, batch)[0]
 
@@ -406,8 +407,7 @@ class RandomSearchWarning(UserWarning):
 
 def warn_of_random(search: Searcher, budget: float) -> None:
     """Warn where a budget ends before the search has learnt anything: it is random search then."""
-    # A budget that is no number is an error elsewhere.
-    if search.initial and isinstance(budget, (int, float)) and 0 < budget <= search.initial:
+    if budget <= search.initial:
         option = "population" if hasattr(search, "population") else "initial"
         warnings.warn(
             f"{search.name!r} begins with {search.initial} random codes, and the budget is {budget:g}: this "

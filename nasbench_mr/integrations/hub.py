@@ -119,7 +119,7 @@ class Network(  # type: ignore[misc, unused-ignore]
             options: `code` and `task`, to be checked, and those of `PyTorchModelHubMixin.from_pretrained`.
 
         Raises:
-            ReleaseNotFoundError: it is no folder, nor the name of a repository.
+            ReleaseNotFoundError: it is neither a folder nor the name of a repository.
             InvalidArgumentError, IntegrityError: see `Network`.
         """
         where = pretrained_model_name_or_path

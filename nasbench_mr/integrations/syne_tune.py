@@ -104,7 +104,7 @@ def export_blackbox(bench: Benchmark, tasks: str | Sequence[str], folder: str | 
 
     Raises:
         ReleaseError: there is something at `folder` already.
-        InvalidArgumentError: there is no task, or they have different codes, epochs or metrics.
+        InvalidArgumentError: no task is given, or the tasks have different codes, epochs or metrics.
     """
     import pandas as pd
 
