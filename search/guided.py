@@ -48,12 +48,20 @@ class GuidedEvolution(ModelSearch):
         self.children = at_least(1, "children", children)
         usual = {"members": 5} if predictor == "ensemble" else {}
         self.model = predictors.make(predictor, seed, domain.space, **{**usual, **options})
+        #: Values that the model was fitted to.
+        self._fitted = 0
 
     def _plan(self, count: int) -> Codes:
-        self.model.fit(self.codes, self.values)
+        # A plan without a new code is made again, with other mutants of the same values.
+        if self._fitted != len(self.values):
+            self.model.fit(self.codes, self.values)
+            self._fitted = len(self.values)
         best = self._best(self.parents)
         drawn = best[self.rng.integers(len(best), size=max(count, self.children))]
         children = self._new(self.domain.mutate(drawn, self.rng))
+        if len(children) < count and self.domain.codes is not None:
+            # What lies around the best codes of a list is soon known: then among all that is left.
+            children = self.domain.codes[self._free]
         if not len(children):
             return children
         mean, std = self.model.predict(children)

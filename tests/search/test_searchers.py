@@ -330,6 +330,17 @@ def test_the_guiding_ensemble_has_five_members_unless_told(options: dict[str, An
     assert len(searcher.model.weights[0]) == members
 
 
+def test_guided_plans_to_the_end_of_a_list() -> None:
+    where = Objective.table(nasbench_mr.load("mini"), "mini-seg")
+    searcher: Any = search.make("guided", where, 0, predictor="ridge", parents=2, epochs=())
+    fitted_to, fit = [], searcher.model.fit
+    searcher.model.fit = lambda codes, values: fitted_to.append(len(values)) or fit(codes, values)
+    trace = search.run(searcher, where, 300)
+    assert len(trace.codes) == len(np.unique(trace.codes, axis=0)) == 230
+    # One fit for each ten codes, also when the best two have no neighbours left that were never asked for.
+    assert fitted_to == [*range(20, 230, 10)]
+
+
 def test_a_proxy_chooses_the_first_codes_and_the_children() -> None:
     bench = nasbench_mr.load("mini")
     where = Objective.table(bench, "mini-seg")
