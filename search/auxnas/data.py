@@ -39,6 +39,11 @@ class LabelledSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        # Not the pixels.
+        height, width = self.size
+        return f"LabelledSet({self.name!r}, {len(self)} of {height}x{width}: {', '.join(self.tasks)})"
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Return the names of the labels."""
