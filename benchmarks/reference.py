@@ -1,11 +1,12 @@
 """Run each search on each task, for the reference results: `python benchmarks/reference.py WORK`.
 
-    nice -n 19 python benchmarks/reference.py WORK               # runs what is missing, the cheapest first
-    nice -n 19 python benchmarks/reference.py WORK --seeds 25    # of the slow searches, only these seeds
-    python benchmarks/reference.py WORK --pack FOLDER            # what is finished, as a release
+    nice -n 19 python benchmarks/reference.py WORK                        # all, the cheapest first
+    nice -n 19 python benchmarks/reference.py WORK --only ncp --tasks seg
+    python benchmarks/reference.py WORK --pack FOLDER                     # what is finished, as a release
 
 Each search and task is a comparison of its own in WORK/<task>/<search>, which `search.compare` resumes, so a
-run may be stopped at any time and started again. A release that changes starts its tasks anew.
+run may be stopped at any time and started again. A release that changes starts its tasks anew. What is packed
+is added to the results that are installed: of a table that is the same, they need not be run again.
 """
 
 from __future__ import annotations
@@ -31,16 +32,15 @@ from nasbench_mr import release, search, table
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.release import Release
+from nasbench_mr.search import reference as results
 from nasbench_mr.search.comparison import ABOUT, Comparison
 from nasbench_mr.search.reference import BUDGET, COLUMNS, SETTINGS, digest
 
-#: Seconds of CPU a run on a table of 2,507 codes: 0.01 to 0.1 of the first, 4 to 12 of the others.
-QUICK = ("random", "local", "evolution", "proxy", "halving", "hyperband")
-SLOW = ("ncp", "tpe", "guided")
+#: Seconds of CPU a run on a table of 2,507 codes: at most 0.1 of the first six, 2 to 10 of the others.
+SEARCHES = ("random", "local", "evolution", "proxy", "halving", "hyperband", "ncp", "tpe", "guided")
 #: Those that need learning curves, which mini's tasks have.
 BY_CURVES = ("halving", "hyperband")
-#: Seeds of the slow searches, in rounds: all get some before one gets all.
-ROUNDS = (10, 25, 50, 75, 100)
+SEEDS = 100
 
 
 def steps(found: Comparison) -> pd.DataFrame:
@@ -57,12 +57,13 @@ def steps(found: Comparison) -> pd.DataFrame:
 
 
 def pack(
-    bench: nasbench_mr.Benchmark,
+    bench: Benchmark,
     runs: Sequence[Comparison],
     target: Path,
     *,
     command: str,
-    version: str = "1.1.0",
+    version: str = "1.2.0",
+    earlier: Release | None = None,
 ) -> Release:
     """Write comparisons of single tasks as the release of reference results.
 
@@ -72,42 +73,41 @@ def pack(
         target: the release's folder, which must not be there.
         command: what made them.
         version: of the release.
+        earlier: reference results to add them to. Searches that `runs` has too are replaced. A task's are
+            left out where `bench` has another table of it, and kept as they are where it has none.
 
     Raises:
         InvalidArgumentError: a comparison was run with other settings, or it has a search twice.
     """
-    by_task: dict[str, list[Comparison]] = {}
-    for found in runs:
-        wrong = {key: found.about[key] for key, usual in SETTINGS.items() if found.about[key] != usual}
-        if wrong or found.about["budget"] != BUDGET or len(found.tasks) != 1:
-            raise InvalidArgumentError(
-                f"a comparison of {found.tasks} has {wrong or found.about['budget']}; expected one task, the "
-                f"settings {SETTINGS} and a budget of {BUDGET}"
-            )
-        by_task.setdefault(found.tasks[0], []).append(found)
-    versions = {
+    found = _by_task(runs)
+    ours = {
         "nasbench-mr": nasbench_mr.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
     arrows = {}
-    for task, comparisons in by_task.items():
-        names = [name for found in comparisons for name in found.searchers]
-        if len(set(names)) < len(names):
-            raise InvalidArgumentError(f"a search of {names} stands there twice for {task!r}")
-        frame = pd.concat([steps(found) for found in comparisons], ignore_index=True)
-        counts = frame.groupby("searcher")["seed"].nunique()
-        told = {
-            "task": task,
-            "table": digest(bench.release_of(task), task),
-            "release": str(bench.release_of(task)),
-            "seeds": {name: int(counts[name]) for name in names},
-            "budget": BUDGET,
-            **SETTINGS,
-            "versions": versions,
-            "command": command,
-        }
-        arrows[task] = _arrow(frame, told)
+    for task in (*found, *(name for name in results.tasks(earlier) if name not in found)):
+        frames = found.get(task, {})
+        told: dict[str, Any] = {"task": task, "budget": BUDGET, **SETTINGS, "command": command}
+        versions = dict.fromkeys(frames, ours)
+        if task in bench.tasks:
+            of = bench.release_of(task)
+            told |= {"table": digest(of, task), "release": str(of)}
+        if earlier is not None and task in results.tasks(earlier):
+            frame, before = results.read(earlier, task)
+            if before["table"] == told.setdefault("table", before["table"]):
+                told.setdefault("release", before["release"])
+                kept = {
+                    name: own for name, own in frame.groupby("searcher", sort=False) if name not in frames
+                }
+                versions = {
+                    name: before["versions"].get(name, before["versions"]) for name in kept
+                } | versions
+                frames = kept | frames
+        if frames:
+            seeds = {name: own["seed"].nunique() for name, own in frames.items()}
+            told |= {"seeds": seeds, "versions": versions}
+            arrows[task] = _arrow(pd.concat(frames.values(), ignore_index=True), told)
 
     def fill(folder: Path) -> None:
         for task, arrow in arrows.items():
@@ -120,10 +120,28 @@ def pack(
             "of each run the measurements at which its best value rose, and the last."
         ),
         "license": "MIT",
-        "versions": versions,
+        "versions": ours,
         "command": command,
     }
     return release.create(fill, release.REFERENCE, version, [], about=about, target=target)
+
+
+def _by_task(runs: Sequence[Comparison]) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return the steps of each task's searches."""
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for run in runs:
+        wrong = {key: run.about[key] for key, usual in SETTINGS.items() if run.about[key] != usual}
+        if wrong or run.about["budget"] != BUDGET or len(run.tasks) != 1:
+            raise InvalidArgumentError(
+                f"a comparison of {run.tasks} has {wrong or run.about['budget']}; expected one task, the "
+                f"settings {SETTINGS} and a budget of {BUDGET}"
+            )
+        own = found.setdefault(run.tasks[0], {})
+        for name, frame in steps(run).groupby("searcher", sort=False):
+            if name in own:
+                raise InvalidArgumentError(f"{name!r} stands there twice for {run.tasks[0]!r}")
+            own[str(name)] = frame
+    return found
 
 
 def _arrow(frame: pd.DataFrame, told: Mapping[str, Any]) -> pa.Table:
@@ -138,32 +156,30 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", type=Path, metavar="WORK", help="the folder of the runs")
-    parser.add_argument("--seeds", type=int, default=100, metavar="N", help="of the slow searches (100)")
+    parser.add_argument("--only", nargs="+", choices=SEARCHES, default=SEARCHES, help="(default: all)")
     parser.add_argument("--tasks", nargs="+", metavar="T", help="some tasks (default: all)")
     parser.add_argument("--pack", type=Path, metavar="FOLDER", help="write the release there, run nothing")
     args = parser.parse_args()
     bench = nasbench_mr.load()
     tasks = args.tasks or bench.tasks
+    places = {(name, task): args.work / task / name for name in args.only for task in tasks}
     if args.pack is not None:
-        places = [args.work / task / name for task in tasks for name in (*QUICK, *SLOW)]
-        finished = [Comparison.open(place) for place in places if (place / ABOUT).is_file()]
+        finished = [Comparison.open(place) for place in places.values() if (place / ABOUT).is_file()]
         command = "python benchmarks/reference.py WORK"
-        print(pack(bench, finished, args.pack, command=command).path)
+        earlier = Release.open(release.find(release.REFERENCE))
+        print(pack(bench, finished, args.pack, command=command, earlier=earlier).path)
         return
-    rounds = [(name, 100) for name in QUICK]
-    rounds += [(name, seeds) for seeds in ROUNDS if seeds <= args.seeds for name in SLOW]
-    for name, seeds in rounds:
-        for task in tasks:
-            if name not in BY_CURVES or task.startswith("mini-"):
-                run(bench, task, name, seeds, args.work / task / name)
+    for (name, task), place in places.items():
+        if name not in BY_CURVES or task.startswith("mini-"):
+            run(bench, task, name, place)
 
 
-def run(bench: Benchmark, task: str, name: str, seeds: int, out: Path) -> None:
+def run(bench: Benchmark, task: str, name: str, out: Path) -> None:
     """Run what is missing of a search on a task, in this process; say how long it took."""
     start = time.process_time(), time.time()
-    search.compare(bench, task, name, budget=BUDGET, seeds=seeds, out=out, workers=0)
+    search.compare(bench, task, name, budget=BUDGET, seeds=SEEDS, out=out, workers=0)
     cpu, wall = time.process_time() - start[0], time.time() - start[1]
-    print(f"{name} on {task}, {seeds} seeds: {cpu:.1f} s CPU, {wall:.0f} s", flush=True)
+    print(f"{name} on {task}: {cpu:.1f} s CPU, {wall:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def load(about: Mapping[str, Any], spec: str = release.REFERENCE) -> Comparison:
             f"the reference results are of a budget of {BUDGET}; this comparison has {about['budget']:g}"
         )
     opened = Release.open(release.find(spec))
-    own = {task: _read(opened, task) for task in about["tasks"]}
+    own = {task: read(opened, task) for task in about["tasks"]}
     tables: Mapping[str, str] = about.get("tables", {})
     for task, (_, told) in own.items():
         if tables.get(task) != told["table"]:
@@ -123,12 +123,24 @@ def _comparison(
     )
 
 
-def _read(opened: Release, task: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return a task's steps, and what the file says about them."""
+def tasks(opened: Release | None) -> list[str]:
+    """Return the tasks that a release has reference results of."""
+    files = opened.files if opened else ()
+    return [Path(name).stem for name in files if name.startswith("comparisons/")]
+
+
+def read(opened: Release, task: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return a task's reference results, with `COLUMNS`, and what their file says about them.
+
+    That has "table", the table's digest, and by search "seeds", how many runs, and "versions".
+
+    Raises:
+        UnknownTaskError: the release has none of the task.
+        TableError: the file is malformed.
+    """
     name = f"comparisons/{task}.parquet"
     if name not in opened.files:
-        there = [Path(file).stem for file in opened.files if file.startswith("comparisons/")]
-        raise UnknownTaskError(f"{opened} has no results of {task!r}: {did_you_mean(task, there)}")
+        raise UnknownTaskError(f"{opened} has no results of {task!r}: {did_you_mean(task, tasks(opened))}")
     arrow = table.read_arrow(opened.file(name))
     where = f"{opened}: {name}"
     try:

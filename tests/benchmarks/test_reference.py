@@ -120,7 +120,7 @@ def test_a_file_of_something_else_is_refused(
     with pytest.raises(IntegrityError):
         reference.load(runs[0].about, str(folder))
     with pytest.raises(TableError, match=r"(no reference results|does not say)"):
-        reference._read(_resealed(folder), "seg")
+        reference.read(_resealed(folder), "seg")
 
 
 def _resealed(folder: Path) -> release.Release:
@@ -137,6 +137,36 @@ def test_only_whole_comparisons_are_packed(bench: Benchmark, runs: list[Comparis
     short = search.compare(bench, "seg", "random", budget=9, seeds=1, workers=0)
     with pytest.raises(InvalidArgumentError, match="expected one task, the settings"):
         making.pack(bench, [short], tmp_path / "short", command="a test")
+
+
+def test_results_are_added_to_those_that_are_there(
+    bench: Benchmark, runs: list[Comparison], known_release: Path, tmp_path: Path
+) -> None:
+    earlier = making.pack(bench, runs[:2], tmp_path / "first", command="a test")
+    halving = search.compare(bench, "seg", "halving", budget=300, seeds=3, workers=0)
+    making.pack(bench, [halving], tmp_path / "second", command="a test", version="2.0.0", earlier=earlier)
+    known = reference.load(runs[0].about, str(tmp_path / "second"))
+    assert known.searchers == ["random", "local", "halving"]
+    for run in (runs[0], runs[1], halving):
+        np.testing.assert_array_equal(
+            known.regret["seg", run.searchers[0]], run.regret["seg", run.searchers[0]]
+        )
+    # A search that is run again is replaced, not doubled.
+    again = search.compare(bench, "seg", "local", budget=300, seeds=4, workers=0)
+    twice = making.pack(bench, [again], tmp_path / "third", command="a test", earlier=earlier)
+    _, told = reference.read(twice, "seg")
+    assert told["seeds"] == {"random": 6, "local": 4}
+    # Of another table nothing is kept, and what is not at hand is kept as it is.
+    other = nasbench_mr.load(known_release)
+    video = search.compare(other, "video", "random", budget=300, seeds=1, workers=0)
+    made = making.pack(other, [video], tmp_path / "other", command="a test", earlier=earlier)
+    assert reference.tasks(made) == ["video"]
+    mini = nasbench_mr.load("mini")
+    own = search.compare(mini, "mini-seg", "random", budget=300, seeds=1, workers=0)
+    kept = making.pack(mini, [own], tmp_path / "kept", command="another", earlier=made)
+    frame, told = reference.read(kept, "video")
+    assert told == {**reference.read(made, "video")[1], "command": "another"}
+    assert frame.equals(reference.read(made, "video")[0])
 
 
 # --- What ships ---------------------------------------------------------------------------------------
