@@ -26,7 +26,7 @@ from nasbench_mr.cli.command import format_table
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.predictors import evaluation
 from nasbench_mr.search.auxnas import plots, readers
-from nasbench_mr.search.auxnas.comparison import AuxComparison, compare
+from nasbench_mr.search.auxnas.comparison import CHECKPOINT, AuxComparison, compare
 from nasbench_mr.search.auxnas.config import VARIANTS
 from nasbench_mr.search.auxnas.tasks import get
 
@@ -40,6 +40,10 @@ PROTOCOL = (
     *(f"{variant} {HIGH}" for variant in ("single", "aux-nas")),
     *(f"{variant} {SCRATCH}" for variant in (*VARIANTS, "aux-nas cut=0.3")),
 )
+PICTURES = {
+    "single": (CHECKPOINT, "single continued", "aux-nas", f"single continued {HIGH}", f"aux-nas {HIGH}"),
+    "scratch": [name for name in PROTOCOL if SCRATCH in name],
+}
 BALANCED = (
     *VARIANTS,
     *(f"{v} balance={how}" for v in ("aux-g", "aux-nas") for how in ("pcgrad", "uncertainty", "gradnorm")),
@@ -105,8 +109,8 @@ def main() -> None:
         evaluation.write(rows(found).assign(**versions()), args.out.with_name(f"auxnas_gain_{name}.parquet"))
         print(f"\n## {name}\n\n{format_table(found.summary())}", flush=True)
         images = REPOSITORY / "docs" / "images" if args.whole else args.keep
-        if name == "normals":
-            plot.save(plots.runs(found), images / "aux_nas.png")
+        for picture, variants in PICTURES.items() if name == "normals" else ():
+            plot.save(plots.runs(found, variants), images / f"aux_nas_{picture}.png")
 
 
 def rows(found: AuxComparison) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import nasbench_mr
-from nasbench_mr import cost, files, release, space, table, tasks
+from nasbench_mr import cost, files, plot, release, space, table, tasks
 from nasbench_mr.errors import (
     DatasetError,
     IntegrityError,
@@ -747,6 +747,15 @@ def test_comparison(data: AuxData, tmp_path: Path) -> None:
     assert single.get_ydata() == pytest.approx(np.mean(curves, axis=0))
     shut = next(line for line in gates.lines if line.get_label() == "auxiliary to primary (mean)")
     assert shut.get_ydata()[0] == pytest.approx(0.001)  # as published
+    metric, _ = plots.runs(both, ["single"]).axes
+    assert [line.get_label() for line in metric.lines] == ["single"]
+    with pytest.raises(UnknownNameError, match="no variant 'singel': did you mean 'single'"):
+        plots.runs(both, ["singel"])
+    drawn = plots.runs(both)
+    plot.save(drawn, tmp_path / "runs.png")
+    ticks = [text.get_text() for text in drawn.axes[1].get_yticklabels()]
+    assert "0.01" in ticks
+    assert not any("$" in text for text in ticks)  # not "$\\mathdefault{10^{-2}}$"
     with pytest.raises(InvalidArgumentError, match="steps"):
         compare("normals", "depth", data, {**config, "steps": 0}, **at(tmp_path))
     # What is there is of these tasks and this data, and is not taken for anything else.
