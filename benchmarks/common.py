@@ -126,13 +126,14 @@ def options(description: str | None, name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parsed(parser: argparse.ArgumentParser, beside: Sequence[str] = ()) -> argparse.Namespace:
     """Return an experiment's arguments, `out` filled in; `whole` says whether they ask for all of it.
 
-    Results of a part never take the place of those in the repository.
+    Results of a part never take the place of those in the repository; those of the arguments `beside` are
+    put beside the others there, see `done`.
     """
     args = parser.parse_args()
-    where = ("keep", "out", "data", "root", "device", "workers", "only")
+    where = ("keep", "out", "data", "root", "device", "workers", "only", *beside)
     args.whole = all(
         parser.get_default(key) == value for key, value in vars(args).items() if key not in where
     )
@@ -141,9 +142,23 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
-def done(keep: Path, out: Path, works: Iterable[tuple[str, Callable[[], pd.DataFrame]]]) -> pd.DataFrame:
-    """Return the rows of all parts, by name those kept or else the work's; write them to `out`."""
+def done(
+    keep: Path,
+    out: Path,
+    works: Iterable[tuple[str, Callable[[], pd.DataFrame]]],
+    beside: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return the rows of all parts, by name those kept or else the work's; write them to `out`.
+
+    With columns `beside`, rows of that file with other values in them stay, if they are of the same release.
+    """
     frame = pd.concat([_kept(keep, name, work) for name, work in works], ignore_index=True)
+    if beside and out.is_file():
+        earlier = pd.read_parquet(out)
+        ours = pd.MultiIndex.from_frame(frame[[*beside]])
+        others = ~pd.MultiIndex.from_frame(earlier[[*beside]]).isin(ours)
+        same = earlier["release"] == frame["release"].iloc[0]
+        frame = pd.concat([earlier[others & same], frame], ignore_index=True)
     evaluation.write(frame, out)
     return frame
 

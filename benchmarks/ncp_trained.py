@@ -9,12 +9,12 @@ trainings is less good than it looks. rounds: a table that grows by what NCP pro
 by random codes; and what NCP proposes in the end with each, and with the table as it was.
 
 All trainings have seeds that the tables lack, but those within a live run. Every training and every run is
-kept: rerun the command to resume.
+kept: rerun the command to resume. A task and a limit are an experiment of their own, but for `tables`: the
+results that are there of others stay beside it.
 
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only rivals
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only tables
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only rounds
-    OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only live
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only live --tasks mini-cls --shares 0.5
 """
 
@@ -69,7 +69,13 @@ FRESH = 3
 def main() -> None:
     parser = options(__doc__, "ncp_trained")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--tasks", nargs="+", metavar="T", help="(default: cls and video; all for tables)")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="T",
+        default=TASKS,
+        help=f"(default: {' '.join(TASKS)}; always all for tables)",
+    )
     parser.add_argument(
         "--shares", nargs="+", type=float, default=SHARES, metavar="Q", help="limits: quantiles"
     )
@@ -77,9 +83,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help=f"repetitions (default: {REPEATS})")
     parser.add_argument("--budget", type=int, default=40, metavar="N", help="trainings of a live run")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    args = parsed(parser)
+    args = parsed(parser, beside=("tasks", "shares"))
     for only in args.only:
-        frame = done(args.keep, args.out.with_name(f"ncp_trained_{only}.parquet"), works(only, args))
+        out = args.out.with_name(f"ncp_trained_{only}.parquet")
+        frame = done(args.keep, out, works(only, args), () if only == "tables" else ("task", "limit"))
         if only == "tables":
             for title, table in views(frame, ("value",)).items():
                 print(f"\n## {title}\n\n{format_table(table)}", flush=True)
@@ -92,7 +99,7 @@ def works(only: str, args: argparse.Namespace) -> Iterator[tuple[str, Callable[[
     where = {"data": args.data, "device": args.device, "workers": 1}
     bench = nasbench_mr.load("mini")
     seeds = range(args.seeds or REPEATS[only])
-    tasks = args.tasks or (bench.tasks if only == "tables" else TASKS)
+    tasks = bench.tasks if only == "tables" else args.tasks
     # Another table is another experiment.
     release = str(bench.release_of(tasks[0]))
     trials = {}
@@ -103,7 +110,7 @@ def works(only: str, args: argparse.Namespace) -> Iterator[tuple[str, Callable[[
         trials[task, share] = Trials(bench, task, limit, args.keep / release / "trials" / task, where)
     if only == "tables":
         own = {task: trials[task, shares[-1]] for task in tasks}
-        yield f"{release}/tables-{'-'.join(tasks)}-{len(seeds)}", partial(tables, own, seeds)
+        yield f"{release}/tables-{len(seeds)}", partial(tables, own, seeds)
         return
     for (task, share), one in trials.items():
         for seed in seeds:
@@ -146,6 +153,11 @@ class Trials:
         return np.array(values).reshape(len(codes), -1)
 
     @property
+    def about(self) -> dict[str, str | float]:
+        """What every row says."""
+        return {"release": str(self.bench.release_of(self.task)), "task": self.task, "limit": self.limit}
+
+    @property
     def column(self) -> str:
         """The objective's column of a predictor."""
         return f"{self.task}/{self.bench.task(self.task).objective}"
@@ -163,8 +175,7 @@ def live(trials: Trials, searcher: str, seed: int, budget: int, out: Path) -> pd
     best = trace.codes[[int(np.nanargmax(trace.values))]]
     return pd.DataFrame(
         {
-            "task": trials.task,
-            "limit": trials.limit,
+            **trials.about,
             "method": searcher,
             "seed": seed,
             "budget": budget,
@@ -191,8 +202,7 @@ def rivals(trials: Trials, seed: int) -> pd.DataFrame:
     codes = np.array([*found.values()], np.int16)
     return pd.DataFrame(
         {
-            "task": trials.task,
-            "limit": trials.limit,
+            **trials.about,
             "method": [*found],
             "seed": seed,
             "value": trials(codes, [FIRST_SEED + seed])[:, 0],
@@ -259,8 +269,7 @@ def rounds(trials: Trials, seed: int) -> pd.DataFrame:
         method: str, turn: int | None, code: Codes, value: float, fresh: float = np.nan
     ) -> dict[str, Any]:
         return {
-            "task": trials.task,
-            "limit": trials.limit,
+            **trials.about,
             "method": method,
             "seed": seed,
             "round": turn,

@@ -48,3 +48,19 @@ def test_a_part_that_is_kept_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     assert done == [1, 2]
     assert frame[["k", "version"]].to_numpy().tolist() == [[1, before], [2, "99.0"]]
     assert pd.read_parquet(tmp_path / "out.parquet").equals(frame)
+
+
+def test_results_of_other_tasks_and_limits_stay_beside(tmp_path: Path) -> None:
+    out, keep = tmp_path / "out.parquet", tmp_path / "parts"
+
+    def run(part: str, release: str, task: str, limit: float, value: int) -> list[list[object]]:
+        row = {"release": [release], "task": [task], "limit": [limit], "value": [value]}
+        frame = script.done(keep, out, [(part, lambda: pd.DataFrame(row))], ("task", "limit"))
+        assert pd.read_parquet(out).equals(frame)
+        return frame[["task", "limit", "value"]].to_numpy().tolist()
+
+    assert run("a", "mini@1", "cls", 0.5, 1) == [["cls", 0.5, 1]]
+    assert run("b", "mini@1", "cls", 0.25, 2) == [["cls", 0.5, 1], ["cls", 0.25, 2]]
+    assert run("c", "mini@1", "cls", 0.5, 3) == [["cls", 0.25, 2], ["cls", 0.5, 3]]
+    # Another table is another experiment.
+    assert run("d", "mini@2", "video", 0.5, 4) == [["video", 0.5, 4]]

@@ -178,7 +178,7 @@ def test_parts_are_known_by_what_they_depend_on(tmp_path: Path) -> None:
     names = {only: [name for name, _ in script.works(only, args)] for only in script.PARTS}
     assert names == {
         "rivals": [f"{release}/rivals-mini-cls-0.5-0"],
-        "tables": [f"{release}/tables-mini-cls-1"],
+        "tables": [f"{release}/tables-1"],
         "live": [f"{release}/live-mini-cls-0.5-{s}-40-0" for s in ("ncp", "evolution", "random")],
         "rounds": [f"{release}/rounds-mini-cls-0.5-0"],
     }
