@@ -34,7 +34,7 @@ from nasbench_mr.errors import InvalidArgumentError
 from nasbench_mr.release import Release
 from nasbench_mr.search import reference as results
 from nasbench_mr.search.comparison import ABOUT, Comparison
-from nasbench_mr.search.reference import BUDGET, COLUMNS, SETTINGS, digest
+from nasbench_mr.search.reference import BUDGET, COLUMNS, SETTINGS
 
 #: Seconds of CPU a run on a table of 2,507 codes: at most 0.1 of the first six, 2 to 10 of the others.
 SEARCHES = ("random", "local", "evolution", "proxy", "halving", "hyperband", "ncp", "tpe", "guided")
@@ -57,7 +57,6 @@ def steps(found: Comparison) -> pd.DataFrame:
 
 
 def pack(
-    bench: Benchmark,
     runs: Sequence[Comparison],
     target: Path,
     *,
@@ -68,16 +67,15 @@ def pack(
     """Write comparisons of single tasks as the release of reference results.
 
     Args:
-        bench: what they were run on.
         runs: each of one task and any searches, run with the settings and the budget of `search.reference`.
         target: the release's folder, which must not be there.
         command: what made them.
         version: of the release.
-        earlier: reference results to add them to. Searches that `runs` has too are replaced. A task's are
-            left out where `bench` has another table of it, and kept as they are where it has none.
+        earlier: reference results to add them to: of other tasks, and other searches' of the same tables.
 
     Raises:
-        InvalidArgumentError: a comparison was run with other settings, or it has a search twice.
+        InvalidArgumentError: a comparison was run with other settings, or a task has a search twice, or runs
+            on two tables.
     """
     found = _by_task(runs)
     ours = {
@@ -86,28 +84,20 @@ def pack(
         "python": platform.python_version(),
     }
     arrows = {}
-    for task in (*found, *(name for name in results.tasks(earlier) if name not in found)):
-        frames = found.get(task, {})
-        told: dict[str, Any] = {"task": task, "budget": BUDGET, **SETTINGS, "command": command}
+    for task, (told, frames) in found.items():
         versions = dict.fromkeys(frames, ours)
-        if task in bench.tasks:
-            of = bench.release_of(task)
-            told |= {"table": digest(of, task), "release": str(of)}
-        if earlier is not None and task in results.tasks(earlier):
+        if task in results.tasks(earlier):
             frame, before = results.read(earlier, task)
-            if before["table"] == told.setdefault("table", before["table"]):
-                told.setdefault("release", before["release"])
-                kept = {
-                    name: own for name, own in frame.groupby("searcher", sort=False) if name not in frames
-                }
-                versions = {
-                    name: before["versions"].get(name, before["versions"]) for name in kept
-                } | versions
+            if before["table"] == told["table"]:
+                kept = {k: own for k, own in frame.groupby("searcher", sort=False) if k not in frames}
                 frames = kept | frames
-        if frames:
-            seeds = {name: own["seed"].nunique() for name, own in frames.items()}
-            told |= {"seeds": seeds, "versions": versions}
-            arrows[task] = _arrow(pd.concat(frames.values(), ignore_index=True), told)
+                versions = {k: before["versions"][k] for k in kept} | versions
+        told |= {"seeds": {k: own["seed"].nunique() for k, own in frames.items()}, "versions": versions}
+        told |= {"budget": BUDGET, **SETTINGS, "command": command}
+        arrows[task] = _arrow(pd.concat(frames.values(), ignore_index=True), told)
+    for task in results.tasks(earlier):
+        if task not in arrows:
+            arrows[task] = _arrow(*results.read(earlier, task))
 
     def fill(folder: Path) -> None:
         for task, arrow in arrows.items():
@@ -126,9 +116,11 @@ def pack(
     return release.create(fill, release.REFERENCE, version, [], about=about, target=target)
 
 
-def _by_task(runs: Sequence[Comparison]) -> dict[str, dict[str, pd.DataFrame]]:
-    """Return the steps of each task's searches."""
-    found: dict[str, dict[str, pd.DataFrame]] = {}
+def _by_task(
+    runs: Sequence[Comparison],
+) -> dict[str, tuple[dict[str, Any], dict[str, pd.DataFrame]]]:
+    """Return by task what it was run on, and the steps of each search."""
+    found: dict[str, tuple[dict[str, Any], dict[str, pd.DataFrame]]] = {}
     for run in runs:
         wrong = {key: run.about[key] for key, usual in SETTINGS.items() if run.about[key] != usual}
         if wrong or run.about["budget"] != BUDGET or len(run.tasks) != 1:
@@ -136,10 +128,14 @@ def _by_task(runs: Sequence[Comparison]) -> dict[str, dict[str, pd.DataFrame]]:
                 f"a comparison of {run.tasks} has {wrong or run.about['budget']}; expected one task, the "
                 f"settings {SETTINGS} and a budget of {BUDGET}"
             )
-        own = found.setdefault(run.tasks[0], {})
+        (task,) = run.tasks
+        on = {"task": task, "table": run.about["tables"][task], "release": run.about["release"]}
+        told, own = found.setdefault(task, (on, {}))
+        if told["table"] != on["table"]:
+            raise InvalidArgumentError(f"{run.searchers} ran on another table of {task!r}; run it again")
         for name, frame in steps(run).groupby("searcher", sort=False):
             if name in own:
-                raise InvalidArgumentError(f"{name!r} stands there twice for {run.tasks[0]!r}")
+                raise InvalidArgumentError(f"{name!r} stands there twice for {task!r}")
             own[str(name)] = frame
     return found
 
@@ -167,7 +163,7 @@ def main() -> None:
         finished = [Comparison.open(place) for place in places.values() if (place / ABOUT).is_file()]
         command = "python benchmarks/reference.py WORK"
         earlier = Release.open(release.find(release.REFERENCE))
-        print(pack(bench, finished, args.pack, command=command, earlier=earlier).path)
+        print(pack(finished, args.pack, command=command, earlier=earlier).path)
         return
     for (name, task), place in places.items():
         if name not in BY_CURVES or task.startswith("mini-"):

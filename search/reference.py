@@ -124,8 +124,8 @@ def _comparison(
 
 
 def tasks(opened: Release | None) -> list[str]:
-    """Return the tasks that a release has reference results of."""
-    files = opened.files if opened else ()
+    """Return the tasks that a release has reference results of; none without one."""
+    files = () if opened is None else opened.files
     return [Path(name).stem for name in files if name.startswith("comparisons/")]
 
 

@@ -40,7 +40,7 @@ def runs(bench: Benchmark) -> list[Comparison]:
 @pytest.fixture(scope="module")
 def packed(bench: Benchmark, runs: list[Comparison], tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("reference") / "packed"
-    made = making.pack(bench, runs, folder, command="a test")
+    made = making.pack(runs, folder, command="a test")
     release.verify(made)
     assert made.name == release.REFERENCE
     return str(folder)
@@ -61,7 +61,7 @@ def test_steps_tell_the_whole_regret(runs: list[Comparison], packed: str) -> Non
 
 def test_halving_has_no_best_before_its_first_full_training(bench: Benchmark, tmp_path: Path) -> None:
     run = search.compare(bench, "seg", "halving", budget=300, seeds=3, workers=0)
-    making.pack(bench, [run], tmp_path / "packed", command="a test")
+    making.pack([run], tmp_path / "packed", command="a test")
     short = {**run.about, "budget": 5}
     known = reference.load(short, str(tmp_path / "packed"))
     np.testing.assert_array_equal(known.regret["seg", "halving"], run.regret["seg", "halving"][:, :5])
@@ -133,18 +133,18 @@ def _resealed(folder: Path) -> release.Release:
 
 def test_only_whole_comparisons_are_packed(bench: Benchmark, runs: list[Comparison], tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="stands there twice for 'seg'"):
-        making.pack(bench, [*runs, runs[0]], tmp_path / "twice", command="a test")
+        making.pack([*runs, runs[0]], tmp_path / "twice", command="a test")
     short = search.compare(bench, "seg", "random", budget=9, seeds=1, workers=0)
     with pytest.raises(InvalidArgumentError, match="expected one task, the settings"):
-        making.pack(bench, [short], tmp_path / "short", command="a test")
+        making.pack([short], tmp_path / "short", command="a test")
 
 
 def test_results_are_added_to_those_that_are_there(
     bench: Benchmark, runs: list[Comparison], known_release: Path, tmp_path: Path
 ) -> None:
-    earlier = making.pack(bench, runs[:2], tmp_path / "first", command="a test")
+    earlier = making.pack(runs[:2], tmp_path / "first", command="a test")
     halving = search.compare(bench, "seg", "halving", budget=300, seeds=3, workers=0)
-    making.pack(bench, [halving], tmp_path / "second", command="a test", version="2.0.0", earlier=earlier)
+    making.pack([halving], tmp_path / "second", command="a test", version="2.0.0", earlier=earlier)
     known = reference.load(runs[0].about, str(tmp_path / "second"))
     assert known.searchers == ["random", "local", "halving"]
     for run in (runs[0], runs[1], halving):
@@ -153,20 +153,23 @@ def test_results_are_added_to_those_that_are_there(
         )
     # A search that is run again is replaced, not doubled.
     again = search.compare(bench, "seg", "local", budget=300, seeds=4, workers=0)
-    twice = making.pack(bench, [again], tmp_path / "third", command="a test", earlier=earlier)
+    twice = making.pack([again], tmp_path / "third", command="a test", earlier=earlier)
     _, told = reference.read(twice, "seg")
     assert told["seeds"] == {"random": 6, "local": 4}
-    # Of another table nothing is kept, and what is not at hand is kept as it is.
+    # Of another table nothing is kept; another task is left as it is.
     other = nasbench_mr.load(known_release)
-    video = search.compare(other, "video", "random", budget=300, seeds=1, workers=0)
-    made = making.pack(other, [video], tmp_path / "other", command="a test", earlier=earlier)
-    assert reference.tasks(made) == ["video"]
-    mini = nasbench_mr.load("mini")
-    own = search.compare(mini, "mini-seg", "random", budget=300, seeds=1, workers=0)
-    kept = making.pack(mini, [own], tmp_path / "kept", command="another", earlier=made)
-    frame, told = reference.read(kept, "video")
-    assert told == {**reference.read(made, "video")[1], "command": "another"}
-    assert frame.equals(reference.read(made, "video")[0])
+    seg, video = (
+        search.compare(other, t, "random", budget=300, seeds=1, workers=0) for t in ("seg", "video")
+    )
+    made = making.pack([seg], tmp_path / "other", command="a test", earlier=earlier)
+    assert reference.read(made, "seg")[1]["seeds"] == {"random": 1}
+    both = making.pack([video], tmp_path / "both", command="another", earlier=made)
+    assert reference.tasks(both) == ["seg", "video"]
+    (frame, told), (before, said) = reference.read(both, "seg"), reference.read(made, "seg")
+    assert told == said
+    assert frame.equals(before)
+    with pytest.raises(InvalidArgumentError, match=r"\['random'\] ran on another table of 'seg'"):
+        making.pack([again, seg], tmp_path / "mixed", command="a test")
 
 
 # --- What ships ---------------------------------------------------------------------------------------
