@@ -109,8 +109,9 @@ def main() -> None:
         evaluation.write(rows(found).assign(**versions()), args.out.with_name(f"auxnas_gain_{name}.parquet"))
         print(f"\n## {name}\n\n{format_table(found.summary())}", flush=True)
         images = REPOSITORY / "docs" / "images" if args.whole else args.keep
-        for picture, variants in PICTURES.items() if name == "normals" else ():
-            plot.save(plots.runs(found, variants), images / f"aux_nas_{picture}.png")
+        if name == "normals":
+            for picture, variants in PICTURES.items():
+                plot.save(plots.runs(found, variants), images / f"aux_nas_{picture}.png")
 
 
 def rows(found: AuxComparison) -> pd.DataFrame:

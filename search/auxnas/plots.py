@@ -53,11 +53,10 @@ def runs(comparison: AuxComparison, variants: Sequence[str] = ()) -> Figure:
     metric.set_xlabel("updates of the weights; bands: one standard deviation", fontsize=8)
     metric.set_ylabel(f"{objective.name} ({objective.unit})", fontsize=8)
     # As many columns as stand beside the other legend: about inches.
-    longest = max(len(str(line.get_label())) for line in metric.lines)
+    longest = max((len(str(line.get_label())) for line in metric.lines), default=0)
     plot.legend(figure, "upper left", of=metric, columns=max(1, min(3, int(5.2 / (0.6 + 0.055 * longest)))))
-    if own := next(
-        (own for own in finished.values() if own and own[0]["config"]["variant"] == "aux-nas"), []
-    ):
+    searched = [own for own in finished.values() if own and own[0]["config"]["variant"] == "aux-nas"]
+    if own := next(iter(searched), []):
         since = [0, *comparison.curve(own)[0]]
         for direction, look in plot.styles(list(DIRECTIONS)).items():
             each = comparison.gates(own, direction).mean(0)  # (evaluations + 1, gates)
