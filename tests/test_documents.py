@@ -179,6 +179,27 @@ def test_document(path: Path, installed: bool, tmp_path: Path, monkeypatch: pyte
         print(f"{path.name}: what the blocks of lines {lacking} need is not at hand")
 
 
+def misplaced_rows(document: str) -> list[str]:
+    """Return the lines that Markdown takes into the table above, or rows that it joins to a paragraph."""
+    found, before = [], ""
+    for line in re.sub(r"^```.*?^```$", "", document, flags=re.MULTILINE | re.DOTALL).splitlines():
+        if before.strip() and line.strip() and before.startswith("|") != line.startswith("|"):
+            found.append(line)
+        before = line
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_tables_stand_by_themselves(path: Path) -> None:
+    assert misplaced_rows(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_line_beside_a_table_is_found() -> None:
+    assert misplaced_rows("text\n\n| a |\n|---|\n| 1 |\n\ntext\n") == []
+    assert misplaced_rows("text\n| a |\n|---|\n| 1 |\nmore\n") == ["| a |", "more"]
+    assert misplaced_rows("```sh\nls\n| wc\n```\n") == []
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
