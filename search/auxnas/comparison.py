@@ -98,7 +98,7 @@ class AuxComparison:
         for run in runs:
             if not np.isfinite(self.final(run) + float(run["config"]["threshold"]) + int(run["seed"])):
                 raise ValueError(f"a run of {variant!r} has no finite result")
-        if variant == "aux-nas" and runs:
+        if searched(runs):
             for direction in DIRECTIONS:
                 gates = self.gates(runs, direction)
                 if gates.ndim != 3 or gates.shape[:2] != (len(runs), len(steps) + 1):
@@ -195,6 +195,11 @@ class AuxComparison:
         """Return what a variant is tested against: the base, and how the columns are called."""
         bases = [(single, "better by", "")]
         return bases + ([(CHECKPOINT, "over checkpoint", " checkpoint")] if CHECKPOINT in self.runs else [])
+
+
+def searched(runs: Sequence[Run]) -> bool:
+    """Return whether there are runs and they searched for links: Aux-NAS, whatever its settings."""
+    return bool(runs) and runs[0]["config"].get("variant") == "aux-nas"
 
 
 def _affinity(runs: Sequence[Run]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nasbench_mr import plot
 from nasbench_mr.errors import UnknownNameError, did_you_mean
-from nasbench_mr.search.auxnas.comparison import CHECKPOINT, DIRECTIONS
+from nasbench_mr.search.auxnas.comparison import CHECKPOINT, DIRECTIONS, searched
 from nasbench_mr.search.auxnas.tasks import get
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def runs(comparison: AuxComparison, variants: Sequence[str] = ()) -> Figure:
     # As many columns as stand beside the other legend: about inches.
     longest = max((len(str(line.get_label())) for line in metric.lines), default=0)
     plot.legend(figure, "upper left", of=metric, columns=max(1, min(3, int(5.2 / (0.6 + 0.055 * longest)))))
-    searched = [own for own in finished.values() if own and own[0]["config"]["variant"] == "aux-nas"]
-    if own := next(iter(searched), []):
+    if own := next(filter(searched, finished.values()), []):
         since = [0, *comparison.curve(own)[0]]
         for direction, look in plot.styles(list(DIRECTIONS)).items():
             each = comparison.gates(own, direction).mean(0)  # (evaluations + 1, gates)

@@ -601,7 +601,7 @@ def compared_auxnas() -> Iterator[bytes]:
     run = {
         "status": "ok",
         "seed": 0,
-        "config": {"threshold": 1e-3},
+        "config": {"variant": "aux-nas", "threshold": 1e-3},
         "metrics": {"segmentation": {"mIoU": 40.0}},
         "curve": {"step": [10], "segmentation/mIoU": [40.0]},
         "gates": {"to_auxiliary": gates, "to_primary": gates},
