@@ -161,6 +161,8 @@ def main() -> None:
     places = {(name, task): args.work / task / name for name in args.only for task in tasks}
     if args.pack is not None:
         finished = [Comparison.open(place) for place in places.values() if (place / ABOUT).is_file()]
+        if not finished:
+            parser.error(f"{args.work} has no finished search of {', '.join(tasks)}; run some first")
         command = "python benchmarks/reference.py WORK"
         earlier = Release.open(release.find(release.REFERENCE))
         print(pack(finished, args.pack, command=command, earlier=earlier).path)

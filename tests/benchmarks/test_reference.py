@@ -172,6 +172,16 @@ def test_results_are_added_to_those_that_are_there(
         making.pack([again, seg], tmp_path / "mixed", command="a test")
 
 
+def test_nothing_is_packed_where_nothing_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["reference.py", str(tmp_path), "--pack", str(tmp_path / "packed")])
+    with pytest.raises(SystemExit):
+        making.main()
+    assert "has no finished search of mini-cls" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
+
+
 # --- What ships ---------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def main() -> int:
     args = arguments.parse_args()
     if unknown := set(args.names) - set(PARSERS):
         arguments.error(f"no parser {', '.join(unknown)}; expected some of {', '.join(PARSERS)}")
+    if find_spec("atheris") is None:
+        arguments.error("fuzzing needs the package atheris, which make fuzz installs")
     found = 0
     for name in args.names or PARSERS:
         out = args.out / name
