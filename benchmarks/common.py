@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -24,6 +24,7 @@ from nasbench_mr import space
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
+from nasbench_mr.errors import NasbenchMRError
 from nasbench_mr.predictors import evaluation
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -183,6 +184,31 @@ def versions() -> dict[str, str | int]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
+
+
+def trained(
+    bench: Benchmark, task: str, codes: Codes, seeds: Sequence[int], out: Path, where: Mapping[str, Any]
+) -> Floats:
+    """Return the objective of codes trained with each seed, `(n, seeds)`; NaN where a training diverged.
+
+    Trainings are kept in `out`; `where` has the builder's data, device and workers.
+
+    Raises:
+        NasbenchMRError: one could not be done: for want of space or data, say. Nothing is known of it.
+    """
+    from nasbench_mr.data_builders.building import runner
+    from nasbench_mr.data_builders.building.trial import Trial
+
+    metric = bench.task(task).objective
+    planned = [Trial(tuple(code), task, seed) for code in codes.tolist() for seed in seeds]
+    with runner.Builder([task], out, **where) as builder:
+        builder.run(planned, progress=True)
+        outcomes = [builder.records[trial].outcome for trial in planned]
+    for outcome in outcomes:
+        if outcome.status not in ("ok", "diverged"):
+            raise NasbenchMRError(f"{outcome.trial} is {outcome.status}: {outcome.error}; rerun to resume")
+    values = [o.metrics[metric] if o.status == "ok" else float("nan") for o in outcomes]
+    return np.array(values).reshape(len(codes), -1)
 
 
 def at_bounds(codes: Codes) -> Floats:

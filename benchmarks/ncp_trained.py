@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, done, options, parsed, report
+from common import Figure, done, options, parsed, report, trained
 from ncp_rim import CAUTIOUS, JUDGES, RIVALS, chosen, rival
 from ncp_tables import find, views
 
@@ -40,10 +40,7 @@ from nasbench_mr import cost, data_builders, predictors, search, space
 from nasbench_mr.arrays import Codes, Floats, keys
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
-from nasbench_mr.data_builders.building import runner
-from nasbench_mr.data_builders.building.trial import Trial
 from nasbench_mr.domain import Domain
-from nasbench_mr.errors import NasbenchMRError
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
 
@@ -134,23 +131,8 @@ class Trials:
     where: Mapping[str, Any]
 
     def __call__(self, codes: Codes, seeds: Sequence[int]) -> Floats:
-        """Return the objective of each code with each seed, `(n, seeds)`; NaN where a training diverged.
-
-        Raises:
-            NasbenchMRError: one could not be done: for want of space or data, say. Nothing is known of it.
-        """
-        metric = self.bench.task(self.task).objective
-        planned = [Trial(tuple(code), self.task, seed) for code in codes.tolist() for seed in seeds]
-        with runner.Builder([self.task], self.out, **self.where) as builder:
-            builder.run(planned, progress=True)
-            outcomes = [builder.records[trial].outcome for trial in planned]
-        for outcome in outcomes:
-            if outcome.status not in ("ok", "diverged"):
-                raise NasbenchMRError(
-                    f"{outcome.trial} is {outcome.status}: {outcome.error}; rerun to resume"
-                )
-        values = [o.metrics[metric] if o.status == "ok" else float("nan") for o in outcomes]
-        return np.array(values).reshape(len(codes), -1)
+        """See `common.trained`."""
+        return trained(self.bench, self.task, codes, seeds, self.out, self.where)
 
     @property
     def about(self) -> dict[str, str | float]:

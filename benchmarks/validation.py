@@ -17,14 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import done, options, parsed
+from common import done, options, parsed, trained
 
 import nasbench_mr
 from nasbench_mr import cost, search, space
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
-from nasbench_mr.data_builders.building import runner
-from nasbench_mr.data_builders.building.trial import Trial
 from nasbench_mr.search.comparison import holm
 
 #: The table's seeds are 0, 1, 2.
@@ -78,31 +76,25 @@ def part(
     bench: Benchmark, task: str, count: int, seeds: int, out: Path, where: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Return what training gives for the codes of a task: a row for each code and seed."""
-    chosen = candidates(bench, task, count)
-    planned = [
-        (kind, Trial(code, task, seed))
-        for kind, codes in chosen.items()
-        for code in codes
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
-    ]
-    with runner.Builder([task], out, **where) as builder:
-        builder.run([trial for _, trial in planned], progress=True)
-        outcomes = [builder.records[trial].outcome for _, trial in planned]
-    metric = bench.task(task).objective
-    return pd.DataFrame(
-        {
-            "task": task,
-            "limit": median_macs(bench, task),
-            "kind": kind,
-            "code": space.to_string(trial.code),
-            "macs": int(cost.macs(trial.code)[0]),
-            "in_the_table": bench.query(trial.code, task)[metric] if kind == "tabulated" else None,
-            "seed": trial.seed,
-            "status": outcome.status,
-            "value": outcome.metrics[metric] if outcome.status == "ok" else None,
-        }
-        for (kind, trial), outcome in zip(planned, outcomes, strict=True)
-    ).astype({"in_the_table": float, "value": float})
+    metric, rows = bench.task(task).objective, []
+    numbers = range(FIRST_SEED, FIRST_SEED + seeds)
+    for kind, codes in candidates(bench, task, count).items():
+        values = trained(bench, task, np.array(codes, np.int16), numbers, out, where)
+        rows += [
+            {
+                "task": task,
+                "limit": median_macs(bench, task),
+                "kind": kind,
+                "code": space.to_string(code),
+                "macs": int(cost.macs(code)[0]),
+                "in_the_table": bench.query(code, task)[metric] if kind == "tabulated" else None,
+                "seed": seed,
+                "value": value,
+            }
+            for code, own in zip(codes, values.tolist(), strict=True)
+            for seed, value in zip(numbers, own, strict=True)
+        ]
+    return pd.DataFrame(rows).astype({"in_the_table": float})
 
 
 def shown(frame: pd.DataFrame) -> list[dict[str, Any]]:
