@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,7 @@ def find(task: Task, releases: Iterable[Release]) -> dict[str, ProxyTable]:
         if table.about.get("task") == task.name or table.about["width_mult"] == task.width_mult
     ]
     if not alike:
-        raise CodeNotFoundError(
-            f"no release has zero-cost proxies of networks as task {task.name!r} trains them; "
-            f"nasbench-mr proxies {task.name}{'' if task.problem in PROBLEMS else ' --head TASK'} makes them"
-        )
+        raise lacking(task, "networks as it trains them")
     alike.sort(
         key=lambda table: (
             table.about.get("task") != task.name,
@@ -90,6 +87,15 @@ def find(task: Task, releases: Iterable[Release]) -> dict[str, ProxyTable]:
     return {name: table for table in reversed(alike) for name in table.columns}
 
 
+def lacking(task: Task, what: str) -> CodeNotFoundError:
+    """Return the error that says which proxies of a task are not installed, and how to make them."""
+    head = "" if task.problem in PROBLEMS else " --head TASK"
+    return CodeNotFoundError(
+        f"no installed release has zero-cost proxies for task {task.name!r} of {what}; "
+        f"nasbench-mr proxies {task.name}{head} makes them"
+    )
+
+
 def installed(task: Task, name: str) -> ProxyTable | None:
     """Return the table of a proxy that `find` finds among the installed releases, if there is one."""
     with contextlib.suppress(CodeNotFoundError):
@@ -98,11 +104,15 @@ def installed(task: Task, name: str) -> ProxyTable | None:
 
 
 def scores(codes: Codes, task: Task, name: str, table: ProxyTable | None) -> Floats:
-    """Return a proxy of codes, `(n,)`: of its table, computed where that lacks it or there is none."""
+    """Return a proxy of codes, `(n,)`: of its table, computed where that lacks it or there is none.
+
+    What is computed beside a table is of the table's networks: proxies of another head have another scale.
+    """
     found = np.full(len(codes), np.nan)
     options: dict[str, Any] = {}
     if table is not None:
         options = {key: table.about[key] for key in ("seed", "batch", "size") if key in table.about}
+        task = replace(task, **{key: table.about[key] for key in ("problem", "num_classes", "width_mult")})
         found = table.lookup(codes, name)
     rest = np.isnan(found)
     if rest.any():

@@ -1,8 +1,8 @@
 """Predictors that read zero-cost proxies: each proxy alone, and the ensemble with all beside the code.
 
 They look the proxies up in installed tables, for the tasks that the columns name ("seg", "seg/mIoU"). So they
-answer for the codes of those tables; for others a proxy counts as average. Only `params` and `macs` are known
-of every code.
+answer for the codes of those tables; for others a proxy counts as average, and a fit to none but others is
+refused. Only `params` and `macs` are known of every code.
 """
 
 from __future__ import annotations
@@ -27,16 +27,25 @@ def levelled(values: Floats) -> Floats:
     return np.asarray(np.sign(values) * np.log1p(np.abs(values)))
 
 
+def check_known(name: str, proxies: Floats) -> None:
+    """Raise `CodeNotFoundError` where no code that a column is fitted to has a proxy, `(..., n)`."""
+    if not np.isfinite(proxies).any():
+        raise proxy_tables.lacking(proxy_tables.task_of(name), "any of the codes to fit to")
+
+
 class ProxyEnsemble(Networks):
     """The ensemble, with its tasks' proxies as further features; arguments as for `Networks`."""
 
-    def _inputs(self, codes: Codes) -> Floats:
+    def _tables(self) -> list[dict[str, ProxyTable]]:
+        """Return for each column the tables of its proxies."""
         found = library.installed()
-        every = [proxy_tables.find(proxy_tables.task_of(name), found) for name in self.names]
+        return [proxy_tables.find(proxy_tables.task_of(name), found) for name in self.names]
+
+    def _inputs(self, codes: Codes) -> Floats:
         # The features of codes tell the other proxies. Columns of one task, or of like ones, share tables.
         tables = {
             (str(table.about), name): table
-            for tables in every
+            for tables in self._tables()
             for name in OF_NETWORKS
             if (table := tables.get(name)) is not None
         }
@@ -49,6 +58,9 @@ class ProxyEnsemble(Networks):
         return np.where(np.isfinite(inputs), inputs, self.average)
 
     def _fit(self, codes: Codes, values: Floats) -> None:
+        for name, tables, column in zip(self.names, self._tables(), values.T, strict=True):
+            known = codes[np.isfinite(column)]
+            check_known(name, np.stack([table.lookup(known, proxy) for proxy, table in tables.items()]))
         if hasattr(self, "average"):
             del self.average
         super()._fit(codes, values)
@@ -93,6 +105,8 @@ class ProxyAlone(Predictor):
 
     def _fit(self, codes: Codes, values: Floats) -> None:
         raw = self._raw(codes)
+        for name, proxies, column in zip(self.names, raw.T, values.T, strict=True):
+            check_known(name, proxies[np.isfinite(column)])
         spread = np.nanstd(raw, axis=0)
         self.slope = np.nanstd(values, axis=0) / np.where(spread > 0, spread, np.inf)
         self.offset = np.nanmean(values, axis=0) - self.slope * np.nanmean(raw, axis=0)

@@ -265,6 +265,11 @@ def test_scores_are_looked_up_or_else_computed() -> None:
     table = proxy_tables.installed(task, "snip")
     assert proxy_tables.scores(codes, task, "snip", table).tolist() == [7.0, computed["snip"][1]]
     assert proxy_tables.scores(codes, task, "naswot", None).tolist() == computed["naswot"].tolist()
+    # A table of other networks serves a like task; what it lacks is computed for its networks too.
+    like = replace(tasks.get("mini-cls"), name="mine")
+    table = proxy_tables.find(like, [release.Release.open(release.find("proxies-mini-seg"))])["snip"]
+    assert table.about["task"] == "mini-seg"
+    assert proxy_tables.scores(codes, like, "snip", table).tolist() == [7.0, computed["snip"][1]]
 
 
 @pytest.fixture
@@ -335,7 +340,10 @@ def test_proxies_of_a_users_task(own: Any, tmp_path: Path) -> None:
     # The loss falls with the MACs: more of them counts as better, so the order is that of the values.
     found = evaluate("proxy-macs", bench, "mytask", train=20, seeds=1)
     assert found["kendall"].tolist() == [1.0]
-    told = "nasbench-mr proxies mytask --head TASK makes them"
+    # Networks of this width have installed proxies, of other codes.
+    told = (
+        "for task 'mytask' of any of the codes to fit to; nasbench-mr proxies mytask --head TASK makes them"
+    )
     for kind in ("proxy-naswot", "ensemble+proxies"):
         with pytest.raises(CodeNotFoundError, match=told):
             evaluate(kind, bench, "mytask", train=20, seeds=1)
