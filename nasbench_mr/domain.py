@@ -157,15 +157,19 @@ class Domain(ByValue, spaces.Spacious):
         for k, value in self.fixed.items():
             keep &= codes[:, k] == value
         if not keep.any():
-            known = macs[~np.isnan(macs)]
-            cheapest = ": their costs are unknown; leave the limits out"
-            if len(known):
-                cheapest = f": the cheapest of {len(codes):,} has {known.min() / 1e9:.3g} GMACs"
-                least = {each.cost.name: each.cost.known(codes) for each in self.limits}
-                for name, costs in least.items():
-                    if np.isfinite(costs).any():
-                        cheapest += f", {name} is at least {np.nanmin(costs):.4g}"
-            raise InfeasibleError(f"no code of the table {self._describe()}{cheapest}")
+            limited = {each.cost.name: each.cost.known(codes) for each in self.limits}
+            if self.max_macs < math.inf:
+                limited["GMACs"] = macs / 1e9
+            if self.max_params < math.inf:
+                limited["M parameters"] = params / 1e6
+            wanted = f"no code of the table {self._describe()}"
+            for name, costs in limited.items():
+                there = costs[~np.isnan(costs)]
+                least = (
+                    f"the least is {there.min():.4g}" if len(there) else "none is known, leave this limit out"
+                )
+                wanted += f"; {name} of its {len(codes):,} codes: {least}"
+            raise InfeasibleError(wanted)
         self.codes = codes[keep]
         self.codes.setflags(write=False)  # `rows` and `neighbors` remember them.
         self._costs = (macs[keep], params[keep])

@@ -341,7 +341,9 @@ def test_a_table_without_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.pareto("cells", cost=None)["cells"].tolist() == [3.0]
     with pytest.raises(InfeasibleError, match=r"at most 5 macs \(the table has none\)"):
         bench.best("cells", max_macs=5)
-    with pytest.raises(InfeasibleError, match=r"no code of the table has at most.*costs are unknown"):
+    with pytest.raises(
+        InfeasibleError, match=r"no code of the table has at most.*GMACs of its .* codes: none is known"
+    ):
         Objective.table(bench, "cells", max_macs=5)
     found = Objective.table(bench, "cells")
     assert found.domain.size == 3
