@@ -57,8 +57,8 @@ def task_of(name: str) -> Task:
 def find(task: Task, releases: Iterable[Release]) -> dict[str, ProxyTable]:
     """Return, by proxy, the table whose networks are most like a task's, of those that have this proxy.
 
-    Those made for the task come first, then those of the same width: of the same kind of problem if there
-    are, else of another; a user's before the package's.
+    Those made for the task come first, then others of the same width: those of most codes, and of as many
+    those of the same kind of problem; a user's before the package's.
 
     Raises:
         CodeNotFoundError: there is none.
@@ -77,23 +77,29 @@ def find(task: Task, releases: Iterable[Release]) -> dict[str, ProxyTable]:
     ]
     if not alike:
         raise lacking(task, "networks as it trains them")
-    alike.sort(
-        key=lambda table: (
-            table.about.get("task") != task.name,
-            table.about["problem"] != task.problem,
-            table.about["num_classes"] != task.num_classes,
-        )
-    )
+
+    def order(table: ProxyTable) -> tuple[Any, ...]:
+        if table.about.get("task") == task.name:
+            return (False,)
+        # Of other tasks' one of few codes would take the place of one that has nearly all.
+        about = table.about
+        others = about["problem"] != task.problem, about["num_classes"] != task.num_classes
+        return (True, -len(table.codes), *others)
+
+    alike.sort(key=order)
     return {name: table for table in reversed(alike) for name in table.columns}
 
 
 def lacking(task: Task, what: str) -> CodeNotFoundError:
     """Return the error that says which proxies of a task are not installed, and how to make them."""
-    head = "" if task.problem in PROBLEMS else " --head TASK"
     return CodeNotFoundError(
-        f"no installed release has zero-cost proxies for task {task.name!r} of {what}; "
-        f"nasbench-mr proxies {task.name}{head} makes them"
+        f"no installed release has zero-cost proxies for task {task.name!r} of {what}; {how_to_make(task)}"
     )
+
+
+def how_to_make(task: Task) -> str:
+    """Return the command that makes a task's proxies, as the end of a message."""
+    return f"nasbench-mr proxies {task.name}{'' if task.problem in PROBLEMS else ' --head TASK'} makes them"
 
 
 def installed(task: Task, name: str) -> ProxyTable | None:

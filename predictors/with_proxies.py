@@ -7,6 +7,7 @@ refused. Only `params` and `macs` are known of every code.
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -28,9 +29,25 @@ def levelled(values: Floats) -> Floats:
 
 
 def check_known(name: str, proxies: Floats) -> None:
-    """Raise `CodeNotFoundError` where no code that a column is fitted to has a proxy, `(..., n)`."""
-    if not np.isfinite(proxies).any():
-        raise proxy_tables.lacking(proxy_tables.task_of(name), "any of the codes to fit to")
+    """Warn where some of the codes that a column is fitted to have no proxy; raise where none has.
+
+    Args:
+        name: the column.
+        proxies: `(n,)`, or `(n, proxies)`; NaN where unknown.
+
+    Raises:
+        CodeNotFoundError: none has.
+    """
+    task = proxy_tables.task_of(name)
+    known = int(np.isfinite(proxies).reshape(len(proxies), -1).any(axis=1).sum())
+    if not known:
+        raise proxy_tables.lacking(task, "any of the codes to fit to")
+    if known < len(proxies):
+        warnings.warn(
+            f"zero-cost proxies are known of {known} of {len(proxies)} codes of {task.name!r}; the others "
+            f"count as average ({proxy_tables.how_to_make(task)})",
+            stacklevel=5,
+        )
 
 
 class ProxyEnsemble(Networks):
@@ -60,7 +77,8 @@ class ProxyEnsemble(Networks):
     def _fit(self, codes: Codes, values: Floats) -> None:
         for name, tables, column in zip(self.names, self._tables(), values.T, strict=True):
             known = codes[np.isfinite(column)]
-            check_known(name, np.stack([table.lookup(known, proxy) for proxy, table in tables.items()]))
+            found = [table.lookup(known, proxy) for proxy, table in tables.items()]
+            check_known(name, np.stack(found, axis=1))
         if hasattr(self, "average"):
             del self.average
         super()._fit(codes, values)

@@ -285,6 +285,26 @@ def known() -> tuple[Any, Any]:
     return bench, codes
 
 
+def test_a_table_of_few_codes_does_not_take_the_place_of_a_full_one() -> None:
+    codes = space.sample(3, seed=0)
+    install_proxies(codes, "seg", {"naswot": [1.0, 2.0, 3.0]})
+    # The package's, of the networks of cls-50-1000, knows the published codes.
+    assert len(installed("video")["naswot"].codes) == 2507
+    # Made for the task itself, it is what the user wants.
+    assert len(installed("seg")["naswot"].codes) == 3
+
+
+@pytest.mark.parametrize(("kind", "options"), [("proxy-snip", {}), ("ensemble+proxies", {"epochs": 1})])
+def test_codes_without_a_proxy_are_counted(kind: str, options: dict[str, Any]) -> None:
+    codes = space.sample(10, seed=0)
+    install_proxies(codes[:4], "seg", {"snip": [1.0, 2.0, 3.0, 4.0]})
+    values = np.column_stack([np.arange(10.0)])
+    values[:2] = np.nan  # these two are not fitted to
+    message = "proxies are known of 2 of 8 codes of 'seg'.*nasbench-mr proxies seg makes them"
+    with pytest.warns(UserWarning, match=message):
+        predictors.make(kind, **options).fit(codes, values, names=("seg/mIoU",))
+
+
 def test_proxies_as_predictors(known: tuple[Any, Any]) -> None:
     bench, _ = known
     asked = ("proxy-synflow", "proxy-snip", "ensemble", "ensemble+proxies")
