@@ -263,6 +263,11 @@ def evaluate(
     data = gather(bench, tasks)
     splits = {seed: make_split(data.codes, seed, split, data.space) for seed in checks.seeds(seeds)}
     most = min((len(s.train) for s in splits.values()), default=0)
+    if most < 2:
+        names = ", ".join(task.name for task in data.tasks)
+        raise InvalidArgumentError(
+            f"codes of {names} to train on: {most}, of {len(data.codes)}; expected at least 2"
+        )
     asked = [most] if train is None else train if isinstance(train, Iterable) else [train]
     sizes = [at_least(0, "train", size) for size in asked]
     for size in sizes:

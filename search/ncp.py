@@ -126,10 +126,17 @@ def fit(
     """
     from nasbench_mr.predictors.evaluation import gather
 
-    asked = [goal.task.name for goal in objective.goals(bench, tasks)]
-    data = gather(bench, bench.comparable(asked))
-    known = np.isfinite(data.values).sum(axis=0) > 1
-    names = np.array(data.names)[known].tolist()
+    goals = objective.goals(bench, tasks)
+    data = gather(bench, bench.comparable([goal.task.name for goal in goals]))
+    known = dict(zip(data.names, np.isfinite(data.values).sum(axis=0).tolist(), strict=True))
+    for goal in goals:
+        values = known.get(f"{goal.task.name}/{goal.metric.name}", 0)
+        if values < 2:
+            raise InvalidArgumentError(
+                f"values of {goal.metric.name} in the table of {goal.task.name!r}: {values}; a predictor "
+                "needs at least 2"
+            )
+    names = [name for name, values in known.items() if values > 1]
     return _fit(bench, data, names, seed=seed, kind=predictor, options=options)
 
 

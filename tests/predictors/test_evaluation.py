@@ -15,6 +15,7 @@ import nasbench_mr
 from nasbench_mr import nasbench201, plot, predictors, space, spaces
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.data_builders.published import import_table
 from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownNameError, UnknownTaskError
 from nasbench_mr.predictors import base, evaluation, plots
 from nasbench_mr.predictors.base import State
@@ -293,3 +294,12 @@ def test_files_that_are_no_evaluations_are_refused(tiny_release: Path, tmp_path:
     (tmp_path / "bad.parquet").write_text("x")
     with pytest.raises(TableError):
         evaluation.read(tmp_path / "bad.parquet")
+
+
+def test_a_table_of_two_codes_offers_no_split(tmp_path: Path) -> None:
+    codes = space.sample(2, seed=0)
+    lines = [f"{space.to_string(code)},{value}" for code, value in zip(codes, (50, 60), strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["code,accuracy", *lines]))
+    import_table(tmp_path / "own.csv", "own")
+    with pytest.raises(InvalidArgumentError, match="codes of own to train on: 1, of 2; expected at least 2"):
+        evaluation.evaluate("ridge", nasbench_mr.load(), "own")

@@ -11,6 +11,7 @@ import torch
 
 import nasbench_mr
 from nasbench_mr import cost, features, nasbench201, objective, predictors, search, space, spaces
+from nasbench_mr.data_builders.published import import_table
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
     InfeasibleError,
@@ -666,3 +667,12 @@ def test_of_a_predictors_latency_less_is_better() -> None:
     """No registered task says so; the column's name does."""
     found = search.ncp(Linear(("phone/latency_ms",), 1.0), "phone/latency_ms", **QUICK)
     assert found.best == SMALLEST
+
+
+def test_a_task_of_one_code_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(f"code,accuracy\n{space.to_string(SMALLEST)},50\n")
+    import_table(tmp_path / "own.csv", "own")
+    with pytest.raises(
+        InvalidArgumentError, match="values of accuracy in the table of 'own': 1; a predictor"
+    ):
+        search.ncp(nasbench_mr.load(), "own")
