@@ -338,7 +338,7 @@ class Benchmark:
         self.tasks: tuple[str, ...] = tuple(self._described)
         self._views: dict[str, _View] = {}
         self._indexes: list[_Index] = []
-        self._surrogates: dict[str, Surrogate | Estimate] = {}
+        self._surrogates: dict[str, Surrogate] = {}
         self._frames: dict[str, pd.DataFrame] = {}
         self._curves: dict[str, _Curves] = {}
         self._costs: dict[str, Cost] = {}
@@ -446,7 +446,6 @@ class Benchmark:
             self._costs[name] = found
             self._sources[name], self._described[name] = found.release, found.task
             self._views[name] = _View(found.task, found.trials, self._indexes)
-            self._surrogates[name] = found.estimate
         return found
 
     def _name(self, task: object) -> str:
@@ -494,7 +493,7 @@ class Benchmark:
             OutOfSpaceError: not a code.
             UnknownTaskError: no such task.
             CodeNotFoundError: the code, its seed or the epoch is not in the table, or the epoch's metrics.
-            SurrogateNotFoundError: no release has a surrogate for the task.
+            SurrogateNotFoundError: no release has a surrogate for the task, or too few codes were measured.
             InvalidArgumentError: an unknown source, or a seed or epoch of a surrogate.
         """
         view = self._view(task)
@@ -529,6 +528,8 @@ class Benchmark:
         surrogate = self._surrogate(view.task.name)
         if surrogate is None:
             if source == "surrogate":
+                if view.task.name in self._costs:
+                    raise SurrogateNotFoundError(self._costs[view.task.name].too_few)
                 of = self._sources[view.task.name]
                 raise SurrogateNotFoundError(
                     f"{of} has no surrogate for {view.task.name!r}: nasbench-mr surrogate fit {of.name}"
@@ -556,7 +557,10 @@ class Benchmark:
             else "it is not in the table; bench.codes(task) lists those that are"
         )
         source = self._sources[view.task.name]
-        if view.task.name not in source.about.get("surrogates", {}):
+        if view.task.name in self._costs:
+            few = self._costs[view.task.name].too_few
+            why += f"; {few}" if few else ""
+        elif view.task.name not in source.about.get("surrogates", {}):
             why += f", and {source} has no surrogate (nasbench-mr surrogate fit {source.name})"
         return CodeNotFoundError(
             f"task {view.task.name!r} has no result for {view.space.to_string(code)}: {why}"
@@ -601,6 +605,9 @@ class Benchmark:
         return self._surrogate(self.task(task).name)
 
     def _surrogate(self, task: str) -> Surrogate | Estimate | None:
+        if task in self._costs:
+            found = self._costs[task]
+            return None if found.too_few else found.estimate
         if task not in self._surrogates:
             name = f"surrogates/{task}.npz"
             if name not in self._sources[task].files:

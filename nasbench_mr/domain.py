@@ -56,6 +56,7 @@ class Domain(ByValue, spaces.Spacious):
         InfeasibleError: no code meets the limits.
         InvalidArgumentError: a limit is not a positive number, or of another space; or a fixed dimension does
             not exist.
+        SurrogateNotFoundError: of a whole space, too few codes were measured to estimate a limit's cost.
     """
 
     CACHES = frozenset({"_near"})

@@ -66,10 +66,7 @@ class Linear(ByValue, Spacious):
             codes: `(n, DIM)`.
             penalty: of the regression, in codes.
         """
-        inputs = of_codes(codes, space)
-        centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
-        scale[scale == 0] = 1.0
-        x = (inputs - centre) / scale
+        x, centre, scale = _standardised(codes, space)
         matrix = x.T @ x + penalty * np.eye(x.shape[1])
         return cls(space, centre, np.linalg.solve(matrix, x.T @ (values - values.mean())) / scale)
 
@@ -84,6 +81,24 @@ class Linear(ByValue, Spacious):
         centre, slope = (torch.from_numpy(a).to(x) for a in (self.centre, self.slope))
         value: torch.Tensor = (of_tensor(x, self.space) - centre) @ slope
         return value
+
+
+def leverages(codes: Codes, space: Space, penalty: float) -> Floats:
+    """Return how much the value of each of `(n, DIM)` codes counts in its own `Linear` fit, mean included.
+
+    `(n,)`, the diagonal of the hat matrix: a residual over 1 less this is that of a fit without the code.
+    """
+    x, _, _ = _standardised(codes, space)
+    matrix = x.T @ x + penalty * np.eye(x.shape[1])
+    return np.asarray(1 / len(x) + (x * np.linalg.solve(matrix, x.T).T).sum(axis=1))
+
+
+def _standardised(codes: Codes, space: Space) -> tuple[Floats, Floats, Floats]:
+    """Return the features of codes, less their mean and over their scale; these two, `(F,)` each."""
+    inputs = of_codes(codes, space)
+    centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
+    scale[scale == 0] = 1.0
+    return (inputs - centre) / scale, centre, scale
 
 
 def _multi_resolution(x: Any, xp: Any, k: dict[str, Any]) -> Any:

@@ -7,7 +7,8 @@ is the table's first by default, and "latency_ms@cpu@nasbench-mr-costs" the rele
     bench.query(code, "latency_ms@cpu")["latency_ms"]
     bench.best("seg", limits={"latency_ms@cpu": 20})
 
-A code that was not measured is answered by `Estimate`, a line through the logarithms of what was.
+A code that was not measured is answered by `Estimate`, a line through the logarithms of what was, where at
+least `LEAST` codes were.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from nasbench_mr import checks, cost, features, files, space, spaces
 from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys, looked_up
 from nasbench_mr.errors import (
     InvalidArgumentError,
+    SurrogateNotFoundError,
     TableError,
     UnknownMetricError,
     UnknownNameError,
@@ -64,6 +66,8 @@ UNITS = {
 }
 _FLOATS = ("latency_ms", "latency_q1_ms", "latency_q3_ms", "outliers", "memory_mb", "energy_mj")
 _INTEGERS = ("batch", "size", "threads", "repeats")
+#: Measured codes that an estimate for others needs, as many as a surrogate does.
+LEAST = 20
 #: What makes the costs of one network differ on one device.
 _SETTING = ("batch", "size", "threads")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -405,8 +409,21 @@ class Cost(ByValue):
         return Trials(space.DIM, columns, unknown)
 
     @functools.cached_property
+    def too_few(self) -> str:
+        """What to say of codes that were not measured, where too few were for an estimate; else ""."""
+        count = int((~np.isnan(self.values)).sum())
+        if count >= LEAST:
+            return ""
+        return (
+            f"{count} code{' was' if count == 1 else 's were'} measured for {self.name!r}; an estimate for "
+            f"others needs at least {LEAST}: measure more (nasbench-mr measure)"
+        )
+
+    @functools.cached_property
     def estimate(self) -> Estimate:
-        """What answers for codes that were not measured."""
+        """What answers for codes that were not measured; `SurrogateNotFoundError` where too few were."""
+        if self.too_few:
+            raise SurrogateNotFoundError(self.too_few)
         known = ~np.isnan(self.values)
         return Estimate(self.column, self.codes[known], self.values[known])
 
@@ -415,7 +432,11 @@ class Cost(ByValue):
         return self.table.lookup(codes, self.column, self.runtime)
 
     def __call__(self, codes: Codes) -> Floats:
-        """Return the costs of codes, `(n,)`: measured, or else estimated."""
+        """Return the costs of codes, `(n,)`: measured, or else estimated.
+
+        Raises:
+            SurrogateNotFoundError: a code was not measured, and too few were for an estimate.
+        """
         values = self.known(codes)
         rest = np.isnan(values)
         if rest.any():
@@ -433,7 +454,7 @@ class Estimate(ByValue):
         codes, values: `(n, 27)` and `(n,)` what was measured.
 
     Attributes:
-        error: standard deviation, as a share of the cost.
+        error: standard deviation, as a share of the cost, of a code that it was not fitted on.
     """
 
     #: Of the ridge regression, in codes.
@@ -444,7 +465,10 @@ class Estimate(ByValue):
         logarithms = np.log(values)
         self._linear = features.Linear.of(codes, logarithms, _SPACE, self.PENALTY)
         self._offset = float(logarithms.mean())
-        self.error = float(np.std(logarithms - self._offset - self._linear(codes)))
+        residuals = logarithms - self._offset - self._linear(codes)
+        # What each would be without its own code in the fit; of few codes, the fit's own are far smaller.
+        residuals /= 1 - features.leverages(codes, _SPACE, self.PENALTY)
+        self.error = float(np.sqrt((residuals**2).mean()))
         self._codes = codes
 
     def predict(self, codes: object) -> tuple[Floats, Floats]:

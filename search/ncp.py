@@ -33,7 +33,7 @@ from nasbench_mr import (
 )
 from nasbench_mr import space as multi_resolution
 from nasbench_mr import tasks as registry
-from nasbench_mr.arrays import ByValue, Codes, Floats, Ints, keys
+from nasbench_mr.arrays import ByValue, Codes, Costs, Floats, Ints, keys
 from nasbench_mr.checks import at_least, finite
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.domain import Domain
@@ -611,7 +611,10 @@ class _RelaxedCost:
                 self.parts.append((function, torch.from_numpy(limit)))
         for each in domain.limits:
             most = torch.full((len(limits),), each.most, dtype=torch.float64)
-            self.parts.append((each.cost.estimate.tensor, most))
+            # A list has no code of unknown cost, so what is known of it does where an estimate needs more.
+            few = domain.codes is not None and each.cost.too_few
+            function = _linear(domain, each.cost.known) if few else each.cost.estimate.tensor
+            self.parts.append((function, most))
 
     def __call__(self, grid: Tensor, span: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         torch = _torch()
@@ -625,7 +628,7 @@ class _RelaxedCost:
         return excess, normals
 
 
-def _linear(domain: Domain, listed: Callable[[Codes], Ints]) -> Callable[[Tensor], Tensor]:
+def _linear(domain: Domain, listed: Callable[[Codes], Costs]) -> Callable[[Tensor], Tensor]:
     torch = _torch()
     assert domain.codes is not None
     values = listed(domain.codes).astype(np.float64)

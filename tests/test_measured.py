@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, measured, predictors, release, search, space, spaces
+from nasbench_mr import cost, features, measured, predictors, release, search, space, spaces
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
+    CodeNotFoundError,
     InfeasibleError,
     InvalidArgumentError,
+    SurrogateNotFoundError,
     TableError,
     UnknownMetricError,
     UnknownNameError,
@@ -180,6 +182,63 @@ def test_codes_that_were_not_measured_are_estimated(bench: Benchmark) -> None:
     assert one.distance >= 1
     both = bench.cost("latency_ms@cpu")(CODES[49:51])
     assert both == pytest.approx([LATENCY[49], found["latency_ms"][0]], rel=1e-3)
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "1 code was"), (19, "19 codes were")])
+def test_too_few_measured_codes_estimate_no_others(tiny_release: Path, count: int, told: str) -> None:
+    install("a-few", label="board", latency=LATENCY[:count])
+    bench = nasbench_mr.load(tiny_release)
+    name, other = "latency_ms@board", tuple(CODES[55].tolist())
+    told = f"{told} measured for '{name}'; an estimate for others needs at least 20: measure more"
+    # What was measured is answered as ever.
+    assert bench.query(tuple(CODES[0].tolist()), name)["latency_ms"] == pytest.approx(LATENCY[0], rel=1e-3)
+    assert len(bench.best("seg", 60, limits={name: 1e6})) == count
+    tabulated = Objective.table(bench, "seg", limits={name: 1e6})
+    assert tabulated.domain.size == count
+    found = bench.query_many(CODES[:60], name, ("latency_ms",), missing="nan")
+    assert np.isnan(found["latency_ms"]).tolist() == [False] * count + [True] * (60 - count)
+    assert set(found["source"][count:]) == {""}
+    assert bench.surrogate(name) is None
+    # No other code is.
+    with pytest.raises(CodeNotFoundError, match=told):
+        bench.query(other, name)
+    with pytest.raises(SurrogateNotFoundError, match=told):
+        bench.query(other, name, source="surrogate")
+    with pytest.raises(SurrogateNotFoundError, match=told):
+        bench.cost(name)([other])
+    with pytest.raises(SurrogateNotFoundError, match=told):
+        Domain(limits=measured.limits(bench, {name: 1e6}).measured)
+
+
+def test_ncp_follows_a_limit_of_few_measured_codes_in_a_list(tiny_release: Path) -> None:
+    pytest.importorskip("torch")
+    install("a-few", label="board", latency=LATENCY[:19])
+    bench = nasbench_mr.load(tiny_release)
+    most = float(np.median(LATENCY[:19])) * (1 + 1e-3)
+    asked = Objective.table(bench, "seg", limits={"latency_ms@board": most})
+    trace = search.run(search.make("ncp", asked, seed=0, initial=4, starts=4, steps=3), asked, 10)
+    assert len(trace.codes) == asked.domain.size == 10
+
+
+def test_the_estimates_error_is_that_of_codes_left_out(bench: Benchmark) -> None:
+    codes = CODES[:24]
+    noisy = LATENCY[:24] * np.exp(np.random.default_rng(0).normal(0, 0.1, 24))
+    estimate = measured.Estimate("latency_ms", codes, noisy)
+    # Ridge regression with an intercept, anew without each code: as wide as that of all, in the same scale.
+    inputs = features.of_codes(codes, spaces.get(space.NAME))
+    scale = inputs.std(axis=0)
+    x, logarithms = inputs / np.where(scale == 0, 1, scale), np.log(noisy)
+    off = []
+    for k in range(24):
+        rest = np.arange(24) != k
+        centre, mean = x[rest].mean(axis=0), logarithms[rest].mean()
+        matrix = (x[rest] - centre).T @ (x[rest] - centre) + measured.Estimate.PENALTY * np.eye(x.shape[1])
+        slope = np.linalg.solve(matrix, (x[rest] - centre).T @ (logarithms[rest] - mean))
+        off.append(logarithms[k] - mean - (x[k] - centre) @ slope)
+    assert estimate.error == pytest.approx(np.sqrt(np.mean(np.square(off))))
+    # The fit's own codes are told far better than others.
+    own = np.log(noisy / estimate.predict(codes)[0][:, 0])
+    assert estimate.error > 3 * own.std()
 
 
 def test_the_estimate_is_differentiable(bench: Benchmark) -> None:
