@@ -50,7 +50,14 @@ class Scale(ByValue):
             if logarithmic[k] and least <= 0:
                 raise InvalidArgumentError(f"{name} is {least:g} for a code; expected positive costs")
             if least == values[:, k].max():
-                raise InvalidArgumentError(f"{name} is {values[0, k]:g} for every code; leave it out")
+                count, share = len(values), f"that {', '.join(names)} share"
+                if count == 1:
+                    raise InvalidArgumentError(
+                        f"{name} is {least:g} for the only code {share}; a front needs more"
+                    )
+                raise InvalidArgumentError(
+                    f"{name} is {least:g} for each of the {count:,} codes {share}; leave it out"
+                )
         made = cls(sign, logarithmic, np.zeros(len(sign)), np.ones(len(sign)))
         signed = made(values)
         return cls(sign, logarithmic, signed.min(axis=0), signed.max(axis=0))

@@ -79,8 +79,13 @@ def test_scale() -> None:
     assert scale(np.array([[np.nan, 1.0]])).tolist() == [[0, 0]]
     with pytest.raises(InvalidArgumentError, match="macs is 0 for a code"):
         Scale.of(values * [1, 0], np.array([1.0, -1.0]), np.array([False, True]), ["acc", "macs"])
-    with pytest.raises(InvalidArgumentError, match="acc is 3 for every code; leave it out"):
+    with pytest.raises(
+        InvalidArgumentError, match="acc is 3 for each of the 3 codes that acc, macs share; leave"
+    ):
         Scale.of(values * 0 + 3, np.array([1.0, -1.0]), np.array([False, True]), ["acc", "macs"])
+    # Both vary over the codes of their own tables, of which they share one.
+    with pytest.raises(InvalidArgumentError, match="a is 70 for the only code that a, f1 share; a front"):
+        Scale.of(values[:1], np.array([1.0, 1.0]), np.array([False, False]), ["a", "f1"])
 
 
 def test_the_front_of_a_table(mini: Benchmark) -> None:
