@@ -776,7 +776,8 @@ class Benchmark:
         Returns:
             One row for each, by rising cost: "code" (tuple), each objective in a column named after its task
             ("seg/mAcc" where the metric is said), and the costs. Where no code's cost is known, only the rest
-            counts: a warning says so, and the cost is NaN.
+            counts: a warning says so, and the cost is NaN. Where those of some are, the others are left out:
+            a warning says of how many it is known.
 
         Raises:
             InvalidArgumentError: no task, tasks of different search spaces, or no such cost.
@@ -814,8 +815,18 @@ class Benchmark:
             else:
                 costs = first.cost(name)[[first.index[key] for key in arrays.keys(codes)]]
             columns[name] = costs
-            if np.isfinite(costs).any():
+            known = np.isfinite(costs)
+            if known.any():
                 losses.append(costs)
+                usable = np.isfinite(values).all(axis=1)
+                if not known[usable].all():
+                    of = list(dict.fromkeys(repr(task.name) for task, _ in goals))
+                    warnings.warn(
+                        f"{name} is known of {known[usable].sum():,} of {usable.sum():,} codes "
+                        + (f"of {of[0]}" if len(of) == 1 else f"that {', '.join(of)} share")
+                        + "; the others are left out",
+                        stacklevel=2,
+                    )
             elif len(costs):
                 warnings.warn(
                     f"no one knows {name} of the codes of {first.task.name!r}: only metrics are compared "

@@ -318,7 +318,9 @@ def test_searches_are_compared_under_a_measured_limit(
 
 
 def test_pareto_fronts_of_a_measured_cost(bench: Benchmark) -> None:
-    front = bench.pareto("seg", cost="latency_ms@cpu")
+    told = "^latency_ms@cpu is known of 50 of 60 codes of 'seg'; the others are left out$"
+    with pytest.warns(UserWarning, match=told):
+        front = bench.pareto("seg", cost="latency_ms@cpu")
     assert front["latency_ms@cpu"].is_monotonic_increasing
     assert front["seg"].is_monotonic_increasing
     # Latency is a multiple of MACs here, and only the measured codes count.
@@ -326,6 +328,13 @@ def test_pareto_fronts_of_a_measured_cost(bench: Benchmark) -> None:
     assert set(front["code"]) <= known
     same = bench.pareto(("seg", "latency_ms@cpu"), cost=None)
     assert set(same["code"]) == set(front["code"])
+    # Of the 40 codes of `video` every cost is known.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bench.pareto("video", cost="latency_ms@cpu")
+    install("a-few", label="board", latency=LATENCY[:5])
+    with pytest.warns(UserWarning, match="is known of 5 of 40 codes that 'seg', 'video' share; the others"):
+        bench.pareto(("seg", "video"), cost="latency_ms@board")
 
 
 def test_which_release_answers(tiny_release: Path) -> None:
