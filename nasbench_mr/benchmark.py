@@ -765,6 +765,20 @@ class Benchmark:
         top = top[:k]
         return [view.result(int(r), tuple(view.codes[r].tolist())) for r in top]
 
+    def costs_of(self, task: str, name: str = "macs") -> Floats:
+        """Return the "macs" or "params" of each of a task's `codes`, as `best` and `pareto` have them.
+
+        `(n,)`, NaN where unknown. They are by the space's formula also where the table's own columns are
+        others, which `query` answers.
+
+        Raises:
+            UnknownTaskError: no such task.
+            InvalidArgumentError: no such cost.
+        """
+        if name not in ("macs", "params"):
+            raise InvalidArgumentError(f"cost is {name!r}; expected 'macs' or 'params'")
+        return self._view(task).cost(name).copy()
+
     def pareto(self, tasks: str | Sequence[str], cost: str | Sequence[str] | None = "macs") -> pd.DataFrame:
         """Return the tabulated codes that no other one beats in every objective and in cost.
 

@@ -33,8 +33,7 @@ def scatter(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     for name in bench.chosen(tasks):
         metric = bench.task(name).metric()
         values = bench.query_many(bench.codes(name), name, (metric.name,), source="table")[metric.name]
-        macs = bench.query_many(bench.codes(name), name, ("macs",), source="table", missing="nan")["macs"]
-        drawn[name] = macs / 1e9, values
+        drawn[name] = bench.costs_of(name) / 1e9, values
     made = figure(PAGE, height(len(drawn)))
     for panel, (name, (gmacs, values)) in zip(panels(made, len(drawn)), drawn.items(), strict=True):
         metric = bench.task(name).metric()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cli, plot, views
+from nasbench_mr import cli, cost, plot, release, space, table, tasks, views
 from nasbench_mr.benchmark import Benchmark
-from nasbench_mr.errors import TableError, UnknownTaskError
+from nasbench_mr.errors import InvalidArgumentError, TableError, UnknownTaskError
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,27 @@ def test_scatter_draws_every_code_and_the_front(bench: Benchmark) -> None:
     front = bench.pareto("mini-seg")
     assert drawn.axes[0].lines[0].get_ydata().tolist() == front["mini-seg"].tolist()
     assert drawn.legends
+
+
+def test_dots_and_front_lie_at_the_same_macs_where_a_task_has_its_own(tmp_path: Path) -> None:
+    codes = space.sample(20, seed=0)
+    own = dataclasses.replace(tasks.get("seg"), name="mine", cost="table")
+    exact = cost.macs(codes)
+    columns = {"codes": codes, "mIoU": np.arange(20.0), "macs": exact * 3, "params": cost.params(codes)}
+
+    def fill(folder: Path) -> None:
+        table.write(folder / "tables/mine.parquet", own, columns)
+
+    bench = Benchmark(release.create(fill, "small", "1.0.0", [own], target=tmp_path / "small"))
+    assert bench.costs_of("mine").tolist() == exact.tolist()
+    assert bench.query(codes[0], "mine")["macs"] == 3 * exact[0]
+    with pytest.raises(InvalidArgumentError, match="cost is 'flops'; expected 'macs' or 'params'"):
+        bench.costs_of("mine", "flops")
+    panel = views.scatter(bench).axes[0]
+    dots = {tuple(dot) for dot in panel.collections[0].get_offsets().tolist()}
+    front = set(zip(*(each.tolist() for each in panel.lines[0].get_data()), strict=True))
+    assert front <= dots
+    assert {x for x, _ in dots} == set((exact / 1e9).tolist())
 
 
 def test_correlation_writes_the_numbers(bench: Benchmark) -> None:
