@@ -420,12 +420,15 @@ def whole_space(
     limits: Mapping[str, float] | None = None,
     fixed: Mapping[str, Any] | None = None,
 ) -> Domain:
-    """Return the whole space of the terms' tasks; one without a cost formula is as its table lists it."""
+    """Return the whole space of the terms' tasks; one without a cost formula is as its table lists it.
+
+    Of that list only the codes count whose "macs" and "params" are known, where these are among the terms.
+    """
     space = spaces.get(terms[0].task.space)
     bounds = measured.limits(bench, limits, max_macs, max_params).of_domain()
     if cost.of(space) is not None:
         return Domain(space, **bounds, fixed=fixed)
-    table = TableSource(bench, terms[:1])
+    table = TableSource(bench, [terms[0], *(goal for goal in terms[1:] if goal.key in COUNTS)])
     return Domain(space, table.codes, macs=table.macs, params=table.params, **bounds, fixed=fixed)
 
 
@@ -556,7 +559,7 @@ class TableSource(ByValue, spaces.Spacious):
 
 
 class SurrogateSource(ByValue):
-    """Answers from the release's surrogates, for any code."""
+    """Answers from the release's surrogates, for any code; macs and params by formula, else by the table."""
 
     def __init__(self, bench: Benchmark, terms: Sequence[Goal]):
         self.bench = bench
@@ -575,7 +578,8 @@ class SurrogateSource(ByValue):
             if goal.key in COUNTS and costs is not None:
                 columns.append(getattr(costs, name)(codes).astype(np.float64))
             else:
-                asked = self.bench.query_many(codes, goal.task.name, (name,), source="surrogate")
+                source = "table" if goal.key in COUNTS else "surrogate"
+                asked = self.bench.query_many(codes, goal.task.name, (name,), source=source)
                 columns.append(asked[name])
         values = np.stack(columns, axis=1)
         trained = sum(not is_cost(goal) for goal in goals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, grid, nasbench201, objective, space, tasks
+from nasbench_mr import cost, grid, nasbench201, objective, predictors, release, search, space, table, tasks
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
@@ -321,6 +322,34 @@ def test_a_failed_training_needs_a_worst_value() -> None:
 def test_tasks_are_names_with_positive_weights(given: object) -> None:
     with pytest.raises(InvalidArgumentError, match="expected"):
         objective.parse_tasks(given)
+
+
+def test_fronts_on_surrogates_have_the_costs_of_the_table_where_there_is_no_formula(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delattr(nasbench201, "macs")
+    task = dataclasses.replace(tasks.get("nas-bench-201"), name="cells", cost="table")
+    codes, macs = nasbench201.sample(30, seed=0), np.arange(1.0, 31.0)
+    macs[20:] = np.nan
+    columns = {"codes": codes, "Acc": np.linspace(50, 60, 30), "macs": macs}
+
+    def fill(folder: Path) -> None:
+        table.write(folder / "tables/cells.parquet", task, columns)
+
+    made = release.create(fill, "cells", "1.0.0", [task], target=tmp_path / "cells")
+    fitted = predictors.fit_surrogates(Benchmark(made), epochs=2, members=2, workers=0)
+    bench = nasbench_mr.load(fitted.path)
+    for names in (("cells", "macs"), ("macs", "cells")):
+        asked = Objective.surrogate(bench, names, front=True)
+        # As in a table, codes of unknown cost are no part of it.
+        assert (asked.domain.codes == codes[:20]).all()
+        values = asked.evaluate(asked.domain.codes)
+        of_macs = values[:, names.index("macs")]
+        assert of_macs == pytest.approx(1 - np.log(macs[:20]) / np.log(20))
+    with pytest.raises(InvalidArgumentError, match="no code is tabulated for all of cells, params"):
+        Objective.surrogate(bench, ("cells", "params"), front=True)
+    trace = search.run(search.make("nsga2", asked, seed=0, population=4), asked, 8)
+    assert trace.best_value > 0
 
 
 def test_a_release_without_surrogates_says_so(bench: Benchmark) -> None:
