@@ -25,12 +25,16 @@ with requires("cluster", "the adapter of Ray Tune", {"ray": "2.54.1"}):
 
 def param_space(domain: Domain) -> dict[str, Any]:
     """Return a domain's dimensions as Ray Tune knows them: integers with steps, or categories."""
-    return {
-        name: tune.choice([*values])
-        if choice or len(values) == 1
-        else tune.qrandint(values[0], values[-1], values.step)
-        for name, values, choice in dimensions(domain)
-    }
+    return {name: _dimension(values, choice) for name, values, choice in dimensions(domain)}
+
+
+def _dimension(values: range, choice: bool) -> Any:
+    if choice or len(values) == 1:
+        return tune.choice([*values])
+    # With a step of 1, qrandint leaves the last value out as randint does.
+    if values.step == 1:
+        return tune.randint(values[0], values[-1] + 1)
+    return tune.qrandint(values[0], values[-1], values.step)
 
 
 def trainable(*objectives: Objective) -> Callable[[dict[str, Any]], None]:

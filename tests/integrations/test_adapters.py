@@ -27,6 +27,7 @@ from nasbench_mr.errors import (
     ReleaseError,
     UnknownMetricError,
 )
+from nasbench_mr.grid import Grid
 from nasbench_mr.integrations import naslib, syne_tune
 from nasbench_mr.integrations.target import Target, dimensions, nearest
 from nasbench_mr.objective import Objective
@@ -454,6 +455,21 @@ def test_ray_tune_sees_the_curve(
     adapter.trainable(front)(config)
     values = front.evaluate(np.array([code]))[0]
     assert told == [{"code": code, "value0": values[0], "value1": values[1]}]
+
+
+def test_ray_tune_reaches_every_value(where: Objective) -> None:
+    """Integers with a step of 1 or 8, choices and a fixed value: the last value is drawn too."""
+    pytest.importorskip("ray.tune")
+    from nasbench_mr.integrations import ray_tune as adapter
+
+    grid = Grid(
+        "s", {"w": [0, 16, 32, 48], "op": ["a", "b"], "n": [1, 2]}, {"macs": "100 * w", "params": "1"}
+    )
+    for domain in (where.domain, Domain(grid, fixed={"n": 2})):
+        drawn = adapter.param_space(domain)
+        for name, values, _ in dimensions(domain):
+            # The rarest, an end of 16 values, has 1 draw of 30: missed with (29/30)^1000 = 2e-15.
+            assert {drawn[name].sample() for _ in range(1000)} == {*values}, name
 
 
 # --- NASLib -------------------------------------------------------------------------------------------
