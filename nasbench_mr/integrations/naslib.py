@@ -5,7 +5,8 @@
 
 Methods have NASLib's names and arguments. An architecture is 80 bits, as there (`space.to_bits`). Unlike its
 own class for this space, queries answer for the architecture that is asked for, neighbours and mutations are
-drawn from a seed, and a mutation leaves its parent as it is.
+drawn from a seed, and a mutation leaves its parent as it is. NASLib maximises accuracies, so VAL_ACCURACY and
+TEST_ACCURACY are negated where less of the task's objective is better; by its own name it is as tabulated.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, UnknownMet
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
 
-#: By the name of NASLib's `Metric`, what answers it; None: the task's objective.
+#: By the name of NASLib's `Metric`, what answers it; None: the task's objective, the larger the better.
 METRICS = {
     "VAL_ACCURACY": None,
     "TEST_ACCURACY": None,
@@ -152,8 +153,12 @@ class SearchSpace:
             epoch: a point of the learning curve; -1 for the end.
             full_lc: the whole learning curve instead.
 
+        Returns:
+            Metrics in their own units, and negated where an accuracy is asked for and less of the objective
+            is better; FLOPS and PARAMETERS in millions, TRAIN_TIME in seconds.
+
         Raises:
-            UnknownMetricError: no such metric.
+            UnknownMetricError: no such metric, or a learning curve of what has none, such as FLOPS.
             InvalidArgumentError: there is no architecture yet.
             CodeNotFoundError, SurrogateNotFoundError: nothing answers for it.
         """
@@ -163,14 +168,22 @@ class SearchSpace:
         if name not in known:
             raise UnknownMetricError(f"no metric {name!r}: {did_you_mean(name, known)}")
         column = METRICS.get(name, name) or task.objective
+        # An optimiser takes the largest accuracy.
+        sign = task.metric(column).sign if METRICS.get(name, name) is None else 1
         code = self._code()
         if full_lc:
             curves = self.bench.curves(task.name)
+            if column not in curves:
+                there = [each.name for each in task.metrics if each.name in curves]
+                raise UnknownMetricError(
+                    f"{name!r} has no learning curve; expected VAL_ACCURACY or one of {', '.join(there)}: "
+                    "leave full_lc out for the value at the end"
+                )
             mine = (curves[list(space.NAMES)] == np.array(code)).all(axis=1)
-            own = curves[mine].groupby("epoch")[column].mean()
-            return [float(value) for value in own.dropna()]
+            points = curves[mine].groupby("epoch")[column].mean()
+            return [sign * float(value) for value in points.dropna()]
         value = float(self.bench.query(code, task.name, epoch=None if epoch == -1 else epoch)[column])
-        return value / 1e6 if column in _MILLIONS else value
+        return value / 1e6 if column in _MILLIONS else sign * value
 
     def _code(self) -> tuple[int, ...]:
         if self.code is None:

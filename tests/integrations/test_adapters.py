@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -519,6 +520,33 @@ def test_naslib_queries_what_is_asked(mini: Benchmark) -> None:
             arch.set_spec(row)
     arch.sample_random_architecture(load_labeled=True)
     assert arch.code in set(map(tuple, codes.tolist()))
+
+
+def test_naslib_maximises_accuracies(mini: Benchmark) -> None:
+    """Of two codes, the one with the smaller error has the larger accuracy, at each epoch too."""
+    arch = naslib.SearchSpace(mini, "mini-seg")
+    arch.set_spec(5)
+    tabulated, curve = arch.query("mIoU"), arch.query(full_lc=True)
+    assert isinstance(tabulated, float)
+    assert isinstance(curve, list)
+    less = tuple(replace(each, direction="min") for each in arch.task.metrics)
+    arch.task = replace(arch.task, metrics=less)
+    assert arch.query() == arch.query("TEST_ACCURACY") == -tabulated < 0
+    assert arch.query("VAL_ACCURACY", epoch=4) == -mini.query(arch.code, "mini-seg", epoch=4)["mIoU"]
+    assert arch.query(full_lc=True) == [-value for value in curve]
+    # By its own name it is what the table says; another task has its own direction.
+    assert arch.query("mIoU") == tabulated
+    assert arch.query("mIoU", full_lc=True) == curve
+    assert arch.query(dataset="mini-cls") == mini.query(arch.code, "mini-cls")["top1"]
+
+
+@pytest.mark.parametrize("name", ["FLOPS", "PARAMETERS", "TRAIN_TIME"])
+def test_naslib_has_no_curves_of_costs(mini: Benchmark, name: str) -> None:
+    arch = naslib.SearchSpace(mini, "mini-seg")
+    arch.set_spec(5)
+    words = f"{name!r} has no learning curve; expected VAL_ACCURACY or one of mIoU, mAcc, aAcc: leave full_lc"
+    with pytest.raises(UnknownMetricError, match=words):
+        arch.query(name, full_lc=True)
 
 
 def test_naslib_is_about_the_27_integers(known_release: Path) -> None:
