@@ -498,6 +498,8 @@ def cost_limits(domain: Domain, count: int) -> Floats:
         return np.full(count, top)  # a list of which some costs are unknown, and so not limited
     if math.isinf(top):
         top = float(domain.macs(_extreme(domain, largest=True))[0])
+    if top == 0:  # Formulas may give 0; where all codes cost that, no limit tells them apart.
+        return np.full(count, domain.max_macs)
     bottom = float(domain.macs(_extreme(domain, largest=False))[0])
     limits = np.full(count, top)
     # Every fourth start; the geometric mean with the least cost leaves room for gradients to matter.

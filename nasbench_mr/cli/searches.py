@@ -323,6 +323,11 @@ def _max_macs(args: argparse.Namespace, domain: Domain, start: Codes | None) -> 
     macs = domain.macs(start)[0]
     if not np.isfinite(macs):
         raise InvalidArgumentError("--more-macs needs the MACs of --start, which are unknown")
+    if macs == 0:
+        raise InvalidArgumentError(
+            f"--more-macs is {args.more_macs:g} percent more than the MACs of --start, which are 0; give "
+            "--max-macs instead"
+        )
     return float(macs * (1 + args.more_macs / 100))
 
 

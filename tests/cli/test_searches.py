@@ -11,6 +11,7 @@ import pytest
 
 import nasbench_mr
 from nasbench_mr import cost, measured, nasbench201, release, search, space
+from nasbench_mr.data_builders import published
 from nasbench_mr.objective import Objective
 
 Run = Callable[..., tuple[int, str, str]]
@@ -93,6 +94,31 @@ def test_search_prints_the_front_of_a_table_and_of_a_search(read: Any, run: Run,
     assert out.startswith(f"{len(codes)} codes that no other one beats; hypervolume {made.best():.4f} of")
     assert f"{values[0, 1] / 1e9:.2f}"[:4] in out.splitlines()[4]
     assert out.splitlines()[2].split() == ["seg", "GMACs", "code"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[str, ...]:
+    """Import the 12 codes of a space of one's own, of which those with w = 0 cost nothing, and ask for it."""
+    (tmp_path / "g4.toml").write_text(
+        'name = "g4"\n[dimensions]\nw = [0, 16, 32, 48]\ndepth = [1, 2, 3]\n'
+        '[costs]\nmacs = "100 * w * depth"\nparams = "10 * w * depth"\n'
+    )
+    rows = [f"{w},{depth},{10 + w + 3 * depth}" for w in (0, 16, 32, 48) for depth in (1, 2, 3)]
+    (tmp_path / "g4.csv").write_text("\n".join(["w,depth,accuracy", *rows]) + "\n")
+    table, where = tmp_path / "g4.csv", tmp_path / "g4.toml"
+    published.import_table(table, "g4", own_space=where, units={"accuracy": "percent"})
+    return ("search", "g4", "--release", "local", *QUICK)
+
+
+def test_search_takes_codes_that_cost_nothing(read: Any, run: Run, small: tuple[str, ...]) -> None:
+    found = read(*small, "--max-params", "1")
+    assert found["string"].startswith("w=0,")
+    assert (found["macs"], found["params"]) == (0, 0)
+    status, _, err = run(*small, "--start", "w=0,depth=1", "--more-macs", "10")
+    assert status == 2
+    assert (
+        "--more-macs is 10 percent more than the MACs of --start, which are 0; give --max-macs instead" in err
+    )
 
 
 def test_what_a_surrogate_says_is_predicted_not_measured(read: Any) -> None:

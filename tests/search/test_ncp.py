@@ -26,7 +26,7 @@ from nasbench_mr.objective import Goal
 from nasbench_mr.predictors.base import GradientPredictor
 from nasbench_mr.predictors.ncp_mlp import NcpMlp
 from nasbench_mr.search import ncp as function
-from nasbench_mr.search.ncp import TREND_PENALTY, Acquisition, climb, fit, fit_paper
+from nasbench_mr.search.ncp import TREND_PENALTY, Acquisition, climb, cost_limits, fit, fit_paper
 from nasbench_mr.tasks import Metric, Task
 
 SMALLEST, LARGEST = tuple(space.LOWER.tolist()), tuple(space.UPPER.tolist())
@@ -644,6 +644,24 @@ def test_it_climbs_from_a_code_that_costs_nothing() -> None:
     path = climb(acquisition, grid.LOWER[None], np.array([200.0]), steps=60)
     # As far as 100 w <= 200 and n <= 4 allow.
     assert path.codes[-1, 0].tolist() == [2, 3]
+
+
+def test_it_searches_where_no_code_costs_anything() -> None:
+    """Codes within the limit on parameters, w = 0, have 0 MACs: no limit on MACs tells them apart."""
+    grid = Grid("s", {"w": [0, 16, 32], "n": [1, 2, 3]}, {"macs": "100 * w * n", "params": "10 * w"})
+    quality = Metric("quality", upper=None)
+    goal = Goal("t", Task("t", "t", "d", "classification", (quality,), "quality", space=grid.NAME), quality)
+    domain = Domain(grid, max_params=1)
+    assert (cost_limits(domain, 8) == np.inf).all()
+    path = climb(
+        Acquisition(Linear(("t",), 1.0, where=grid), (goal,), domain),
+        grid.LOWER[None],
+        cost_limits(domain, 1),
+        steps=60,
+    )
+    assert domain.repair(path.codes[-1])[0].tolist() == [0, 2]
+    # In the whole space the largest is 100 * 32 * 3; of 8 starts the fourth and the eighth have less.
+    assert np.flatnonzero(cost_limits(Domain(grid), 8) < 9600).tolist() == [3, 7]
 
 
 def test_the_function_is_not_hidden_by_its_module() -> None:
