@@ -160,7 +160,12 @@ class SearchCommand(command.Command):
             **_costs(domain, code),
             "measured": _measured_costs(bench, limits["limits"], code) | fresh,
             "tasks": [
-                {"task": goal.key, "metric": goal.metric.name, **own, **_known(bench, goal, code, limits)}
+                {
+                    "task": goal.key,
+                    "metric": goal.metric.name,
+                    **own,
+                    **_known(bench, domain, goal, code, limits),
+                }
                 for goal, own in zip(terms, said, strict=True)
             ],
         }
@@ -200,9 +205,18 @@ def _costs(domain: Domain, code: tuple[int, ...]) -> dict[str, int | None]:
 
 
 def _cost(found: Mapping[str, Any]) -> str:
-    if None in (found["macs"], found["params"]):
+    """Describe a code's costs; small ones with three digits, as tables show them."""
+    macs, params = (
+        None if found[name] is None else found[name] / unit for name, (_, unit) in command.SHOWN.items()
+    )
+    if macs is None and params is None:
         return "its costs are unknown"
-    return f"{found['macs'] / 1e9:.3f} GMACs, {found['params'] / 1e6:.3f} M parameters"
+    told = "MACs unknown" if macs is None else f"{_digits(macs)} GMACs"
+    return told + (", parameters unknown" if params is None else f", {_digits(params)} M parameters")
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.3g}"
 
 
 def _exported(about: Mapping[str, Any]) -> str:
@@ -446,9 +460,12 @@ def _print_front(
 
 
 def _known(
-    bench: Benchmark, goal: Goal, code: tuple[int, ...], limits: Mapping[str, Any]
+    bench: Benchmark, domain: Domain, goal: Goal, code: tuple[int, ...], limits: Mapping[str, Any]
 ) -> dict[str, float | None]:
-    """Return what a task's table says of the nearest code, and of the best one within the limits."""
+    """Return what a task's table says of the nearest code, and of the best one within the limits.
+
+    The nearest code's MACs are of the found code's kind: by formula, where the space has one.
+    """
     own = spaces.get(goal.task.space)
     codes = bench.codes(goal.task.name)
     steps = np.abs(codes - np.array(code)) // own.STEP
@@ -456,10 +473,11 @@ def _known(
     distance = np.where(own.CHOICES, np.minimum(steps, 1), steps).sum(axis=1)
     row = int(distance.argmin())
     near = bench.query(tuple(codes[row].tolist()), goal.task.name, source="table")
+    macs = near.get("macs") if cost.of(own) is None else float(domain.macs(codes[row : row + 1])[0])
     known: dict[str, float | None] = {
         "nearest": near[goal.metric.name],
         "distance": int(distance[row]),
-        "nearest GMACs": near["macs"] / 1e9 if "macs" in near else None,
+        "nearest GMACs": None if macs is None else macs / 1e9,
         "best trained": None,
     }
     with contextlib.suppress(InfeasibleError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import nasbench_mr
@@ -119,6 +120,42 @@ def test_search_takes_codes_that_cost_nothing(read: Any, run: Run, small: tuple[
     assert (
         "--more-macs is 10 percent more than the MACs of --start, which are 0; give --max-macs instead" in err
     )
+
+
+def test_search_tells_costs_with_the_digits_of_its_table(run: Run, small: tuple[str, ...]) -> None:
+    """The least network with a cost has 1600 MACs and 160 parameters, which three decimals of G are not."""
+    status, out, _ = run(*small, "--fixed", "w=16,depth=1")
+    assert status == 0
+    assert out.splitlines()[:2] == ["w=16,depth=1", "1.6e-06 GMACs, 0.00016 M parameters"]
+    assert out.splitlines()[-1].split()[-2] == "1.6e-06"
+
+
+def test_search_tells_each_cost_that_is_known(read: Any, run: Run, tmp_path: Path) -> None:
+    """A space without formulas has the costs that its table has: here MACs, and no parameters."""
+    (tmp_path / "bare.toml").write_text('name = "bare"\n[dimensions]\nw = [1, 2, 3]\nn = [1, 2, 3, 4]\n')
+    rows = [f"{w},{n},{20 * w + n},{w * n * 10**9}" for w in (1, 2, 3) for n in (1, 2, 3, 4)]
+    (tmp_path / "bare.csv").write_text("\n".join(["w,n,accuracy,macs", *rows]) + "\n")
+    published.import_table(
+        tmp_path / "bare.csv", "bare", own_space=tmp_path / "bare.toml", units={"accuracy": "percent"}
+    )
+    asked = ("search", "bare", "--fixed", "w=3,n=4", "--release", "local", *QUICK)
+    found = read(*asked)
+    assert (found["macs"], found["params"]) == (12 * 10**9, None)
+    assert found["tasks"][0]["nearest GMACs"] == 12
+    assert run(*asked)[1].splitlines()[1] == "12.000 GMACs, parameters unknown"
+
+
+def test_search_tells_one_kind_of_macs(read: Any, tmp_path: Path) -> None:
+    """Where a table has its own costs, here of a larger image, the formula tells of both codes."""
+    codes = space.sample(12, seed=0)
+    frame = pd.DataFrame(codes, columns=list(space.NAMES))
+    frame["acc"], frame["macs"] = np.linspace(10, 60, 12), cost.macs(codes, resolution=224)
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    published.import_table(tmp_path / "mine.csv", "mine", trust_costs=True)
+    kept = ",".join(f"{name}={value}" for name, value in zip(space.NAMES, codes[7].tolist(), strict=True))
+    found = read("search", "mine", "--fixed", kept, "--release", "local", *QUICK)
+    assert (found["code"], found["tasks"][0]["distance"]) == (codes[7].tolist(), 0)
+    assert found["tasks"][0]["nearest GMACs"] * 1e9 == found["macs"] == cost.macs(codes[7:8])[0]
 
 
 def test_what_a_surrogate_says_is_predicted_not_measured(read: Any) -> None:
