@@ -20,7 +20,7 @@ import numpy as np
 
 from nasbench_mr import files
 from nasbench_mr.arrays import Codes
-from nasbench_mr.errors import InvalidArgumentError, ReleaseError
+from nasbench_mr.errors import CodeNotFoundError, InvalidArgumentError, ReleaseError
 from nasbench_mr.extras import requires
 from nasbench_mr.integrations.target import dimensions, nearest
 from nasbench_mr.objective import Objective
@@ -58,6 +58,8 @@ class _Values:
 def to_blackbox(bench: Benchmark, task: str) -> BlackboxTabular:
     """Return a task as a blackbox that answers for any configuration: that of the nearest tabulated code.
 
+    It knows the epochs of its `fidelity_values`; asked for another, it raises CodeNotFoundError.
+
     Args:
         bench: where the task is.
         task: its name.
@@ -76,6 +78,11 @@ def to_blackbox(bench: Benchmark, task: str) -> BlackboxTabular:
         ) -> Any:
             if isinstance(configuration, dict):
                 configuration = dict(zip(domain.space.NAMES, nearest(domain, configuration), strict=True))
+            if fidelity is not None and fidelity[EPOCH] not in found.epochs:
+                raise CodeNotFoundError(
+                    f"{EPOCH} is {fidelity[EPOCH]}; expected one of {', '.join(map(str, found.epochs))}, at "
+                    f"which {task!r} was evaluated"
+                )
             return super()._objective_function(configuration, fidelity, seed)
 
     found = _read(bench, task)
@@ -181,21 +188,26 @@ def _configurations(domain: Domain) -> dict[str, Any]:
     """Return a domain as Syne Tune's JSON: a range of integers, or categories."""
     found: dict[str, Any] = {}
     for name, values, choice in dimensions(domain):
-        low, high, size = values[0], values[-1], len(values)
         found[name] = (
             {"domain_cls": "Categorical", "domain_kwargs": {"categories": [*values]}, **_UNIFORM}
             if choice
-            else {
-                "domain_cls": "FiniteRange",
-                "domain_kwargs": {
-                    "lower": low, "upper": high, "size": size, "log_scale": False, "cast_int": True,
-                },
-            }
-        )  # fmt: skip
+            else _steps(values)
+        )
     return found
 
 
 def _fidelities(epochs: Sequence[int]) -> dict[str, Any]:
-    return {
-        EPOCH: {"domain_cls": "Integer", "domain_kwargs": {"lower": 1, "upper": int(epochs[-1])}, **_UNIFORM}
-    }
+    """Return the epochs as Syne Tune's JSON: all from the first to the last, or every k-th.
+
+    Syne Tune asks a fidelity for its upper end, which its lists of values lack: unequal steps are all.
+    """
+    low, high = int(epochs[0]), int(epochs[-1])
+    step = int(epochs[1]) - low if len(epochs) > 1 else 1
+    if step > 1 and list(epochs) == [*range(low, high + 1, step)]:
+        return {EPOCH: _steps(range(low, high + 1, step))}
+    return {EPOCH: {"domain_cls": "Integer", "domain_kwargs": {"lower": low, "upper": high}, **_UNIFORM}}
+
+
+def _steps(values: range) -> dict[str, Any]:
+    ends = {"lower": values[0], "upper": values[-1], "size": len(values)}
+    return {"domain_cls": "FiniteRange", "domain_kwargs": {**ends, "log_scale": False, "cast_int": True}}

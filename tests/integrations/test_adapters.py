@@ -21,6 +21,7 @@ from nasbench_mr import cost, nasbench201, search, space
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
+    CodeNotFoundError,
     InvalidArgumentError,
     MissingExtraError,
     NotFittedError,
@@ -265,6 +266,37 @@ def test_a_blackbox_is_written_as_syne_tune_lays_it_out(mini: Benchmark, tmp_pat
     assert values[0, 3, 0, 1, 5] == pytest.approx(at["seconds"])  # to epoch 4
     with pytest.raises(ReleaseError, match="is there already"):
         syne_tune.export_blackbox(mini, "mini-seg", folder)
+
+
+def test_epochs_that_are_advertised_are_known(mini: Benchmark, tmp_path: Path) -> None:
+    folder = syne_tune.export_blackbox(mini, "mini-seg", tmp_path / "mini-seg")
+    (epochs,) = json.loads((folder / "fidelityspace.json").read_text()).values()
+    assert epochs["domain_cls"] == "FiniteRange"
+    assert [epochs["domain_kwargs"][name] for name in ("lower", "upper", "size")] == [
+        2,
+        12,
+        6,
+    ]  # 2, 4, ..., 12
+    # Unequal steps have no range; what is between them is refused when it is asked for.
+    for uneven in ([1], [1, 2, 3], [1, 2, 10]):
+        (told,) = syne_tune._fidelities(uneven).values()
+        assert (told["domain_cls"], told["domain_kwargs"]) == ("Integer", {"lower": 1, "upper": uneven[-1]})
+
+
+def test_a_blackbox_names_the_epochs_it_knows(mini: Benchmark) -> None:
+    pytest.importorskip("syne_tune.blackbox_repository.blackbox_tabular")
+    blackbox = syne_tune.to_blackbox(mini, "mini-seg")
+    known = set(blackbox.fidelity_values.tolist())
+    assert {blackbox.fidelity_space["epoch"].sample() for _ in range(300)} == known == {2, 4, 6, 8, 10, 12}
+    code = mini.codes("mini-seg")[0]
+    for fidelity in ({"epoch": 1}, 1):
+        with pytest.raises(
+            CodeNotFoundError, match="epoch is 1; expected one of 2, 4, 6, 8, 10, 12, at which 'mini-seg'"
+        ):
+            blackbox.objective_function(named(code), fidelity=fidelity)
+    at = blackbox.objective_function(named(code), fidelity={"epoch": 4})
+    assert at["metric_mIoU"] == pytest.approx(mini.query(code, "mini-seg", epoch=4)["mIoU"])
+    assert blackbox.objective_function(named(code)).shape == (6, 6)
 
 
 def test_a_folder_has_tasks_of_one_kind(mini: Benchmark, known_release: Path, tmp_path: Path) -> None:
