@@ -152,6 +152,10 @@ def test_what_can_not_be_fitted_is_refused(bench: Benchmark, monkeypatch: pytest
     monkeypatch.setattr(Benchmark, "codes", lambda self, task: space.sample(19))
     with pytest.raises(InvalidArgumentError, match="'seg' has 19 codes; a surrogate needs at least 20"):
         fit_surrogates(bench)
+    counts = {"seg": 19, "video": 20}
+    monkeypatch.setattr(Benchmark, "codes", lambda self, task: space.sample(counts[task]))
+    with pytest.raises(InvalidArgumentError, match=r"at least 20: leave it out \(--tasks video\)"):
+        fit_surrogates(bench)
     assert release.installed() == []
 
 
