@@ -167,7 +167,7 @@ class Domain(ByValue, spaces.Spacious):
             for name, costs in limited.items():
                 there = costs[~np.isnan(costs)]
                 least = (
-                    f"the least is {there.min():.4g}" if len(there) else "none is known, leave this limit out"
+                    f"the least is {there.min():.4g}" if len(there) else "all unknown, leave this limit out"
                 )
                 wanted += f"; {name} of its {len(codes):,} codes: {least}"
             raise InfeasibleError(wanted)
