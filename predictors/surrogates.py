@@ -89,8 +89,8 @@ def fit_surrogates(
         if task.name not in extended.tasks:
             raise UnknownTaskError(f"{task.name!r} is a measured cost, not a task of {extended}")
         if (count := len(bench.codes(task.name))) < _LEAST:
-            large = [name for name in extended.tasks if len(bench.codes(name)) >= _LEAST]
-            others = f": leave it out (--tasks {' '.join(large)})" if large else ""
+            enough = [name for name in extended.tasks if len(bench.codes(name)) >= _LEAST]
+            others = f": leave it out (--tasks {' '.join(enough)})" if enough else ""
             raise InvalidArgumentError(
                 f"the table of {task.name!r} has {count} codes; a surrogate needs at least {_LEAST}{others}"
             )
