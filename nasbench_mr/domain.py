@@ -165,11 +165,9 @@ class Domain(ByValue, spaces.Spacious):
                 limited["M parameters"] = params / 1e6
             wanted = f"no code of the table {self._describe()}"
             for name, costs in limited.items():
-                there = costs[~np.isnan(costs)]
-                least = (
-                    f"the least is {there.min():.4g}" if len(there) else "all unknown, leave this limit out"
-                )
-                wanted += f"; {name} of its {len(codes):,} codes: {least}"
+                known = costs[~np.isnan(costs)]
+                least = f"the least is {known.min():.4g}" if len(known) else "all unknown, leave it out"
+                wanted += f"; {name} of its {len(codes):,} code{'s' * (len(codes) != 1)}: {least}"
             raise InfeasibleError(wanted)
         self.codes = codes[keep]
         self.codes.setflags(write=False)  # `rows` and `neighbors` remember them.

@@ -66,7 +66,7 @@ UNITS = {
 }
 _FLOATS = ("latency_ms", "latency_q1_ms", "latency_q3_ms", "outliers", "memory_mb", "energy_mj")
 _INTEGERS = ("batch", "size", "threads", "repeats")
-#: Measured codes that an estimate for others needs, as many as a surrogate does.
+#: Codes that an estimate for others needs, as many as a surrogate does: some are left out to test it.
 LEAST = 20
 #: What makes the costs of one network differ on one device.
 _SETTING = ("batch", "size", "threads")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasbench_mr import cost, space, tasks, tensors
+from nasbench_mr import cost, library, space, tasks, tensors
 from nasbench_mr import weights as trained
 from nasbench_mr.errors import InvalidArgumentError, did_you_mean
 from nasbench_mr.extras import requires
@@ -361,10 +361,16 @@ def build(
 
 def _with_head(task: str | tasks.Task) -> tasks.Task:
     """Return a task whose networks this module makes."""
-    task = tasks.get(task) if isinstance(task, str) else task
+    if isinstance(task, str):
+        # Registered tasks are at hand; to know those of releases opens all that are installed.
+        task = tasks.get(task) if tasks.meant(task) else library.task(task)
     if task.space != space.NAME:
         raise InvalidArgumentError(f"the networks of task {task.name!r} are of the space {task.space!r}")
-    if task.problem not in HEADS or task.num_classes is None:
+    if task.problem in HEADS and task.num_classes is None:
+        raise InvalidArgumentError(
+            f"task {task.name!r} does not say how many classes its networks tell apart"
+        )
+    if task.problem not in HEADS:
         raise InvalidArgumentError(
             f"task {task.name!r} is {task.problem}; expected one of {', '.join(HEADS)}"
             + ("; data_builders.training.train.load reads a detector" if task.problem == "detection" else "")

@@ -235,9 +235,10 @@ class Weights:
             raise UnknownTaskError(f"{self}: none for task {task!r}: {did_you_mean(task, self.tasks)}")
         found = [n for n, e in self.files.items() if (e["code"], e["task"]) == (code, task)]
         if not found:
+            count = len(self.codes(task))
             raise CodeNotFoundError(
                 f"{self}: none of {space.to_string(code)} for task {task!r}; it has those of "
-                f"{len(self.codes(task))} codes (nasbench-mr weights {self.release})"
+                f"{count} code{'s' * (count != 1)} (nasbench-mr weights {self.release})"
             )
         return self._checked(min(found, key=lambda name: self.files[name]["seed"]))
 

@@ -20,14 +20,15 @@ from nasbench_mr.arrays import Codes
 from nasbench_mr.benchmark import Benchmark, load
 from nasbench_mr.checks import at_least, plain
 from nasbench_mr.errors import InvalidArgumentError, UnknownTaskError
+from nasbench_mr.measured import LEAST
 from nasbench_mr.predictors import base, evaluation
 from nasbench_mr.predictors.ensemble import Ensemble
 from nasbench_mr.release import Release
 from nasbench_mr.surrogate import Surrogate, layers
 from nasbench_mr.tasks import Task
 
-#: Splits that give the held-out scores, and the least codes of a table that leave something to test on.
-_SPLITS, _LEAST = 3, 20
+#: Splits that give the held-out scores.
+_SPLITS = 3
 #: Codes, of all search spaces together, that take longer to fit than it takes to start processes.
 _LARGE = 1000
 #: What workers do: tasks that are fitted together, and the split to be scored; None: fit the whole tables.
@@ -88,11 +89,12 @@ def fit_surrogates(
     for task in chosen:
         if task.name not in extended.tasks:
             raise UnknownTaskError(f"{task.name!r} is a measured cost, not a task of {extended}")
-        if (count := len(bench.codes(task.name))) < _LEAST:
-            enough = [name for name in extended.tasks if len(bench.codes(name)) >= _LEAST]
+        if (count := len(bench.codes(task.name))) < LEAST:
+            enough = [name for name in extended.tasks if len(bench.codes(name)) >= LEAST]
             others = f": leave it out (--tasks {' '.join(enough)})" if enough else ""
             raise InvalidArgumentError(
-                f"the table of {task.name!r} has {count} codes; a surrogate needs at least {_LEAST}{others}"
+                f"the table of {task.name!r} has {count} code{'s' * (count != 1)}; "
+                f"a surrogate needs at least {LEAST}{others}"
             )
     # Wrong options are named before the work, also those that release.json can't hold.
     seed = base.make("ensemble", seed, **options).seed

@@ -55,8 +55,11 @@ class ProxyEnsemble(Networks):
 
     def _tables(self) -> list[dict[str, ProxyTable]]:
         """Return for each column the tables of its proxies."""
-        found = library.installed()
-        return [proxy_tables.find(proxy_tables.task_of(name), found) for name in self.names]
+        installed = library.installed()
+        of = [proxy_tables.task_of(name) for name in self.names]
+        # Each lookup reads all tables, and columns are often metrics of one task.
+        tables = {task.name: proxy_tables.find(task, installed) for task in of}
+        return [tables[task.name] for task in of]
 
     def _inputs(self, codes: Codes) -> Floats:
         # The features of codes tell the other proxies. Columns of one task, or of like ones, share tables.

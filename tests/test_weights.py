@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import nasbench_mr
-from nasbench_mr import files, network, release, tasks, tensors, weights
+from nasbench_mr import cost, files, network, release, table, tasks, tensors, weights
 from nasbench_mr.errors import (
     CodeNotFoundError,
     IntegrityError,
@@ -141,12 +141,34 @@ def test_a_part_is_packed_checked_and_found(part: Weights, tmp_path: Path, mini:
     expected = network.build(CODE, "mini-cls", weights=tmp_path / "0").eval()
     assert torch.equal(network.load_pretrained("mini", CODE, "mini-cls")(x), expected(x))
     assert [str(each) for each in weights.installed()] == ["the weights of mini@1.1.0"]
-    with pytest.raises(CodeNotFoundError, match=r"none of 16_8-.* it has those of 1 codes"):
+    with pytest.raises(CodeNotFoundError, match=r"none of 16_8-.* it has those of 1 code \("):
         network.load_pretrained("mini", OTHER, "mini-cls")
     with pytest.raises(UnknownTaskError, match="none for task 'mini-seg'"):
         network.load_pretrained("mini", CODE, "mini-seg")
     with pytest.raises(InvalidArgumentError, match=r"mini-det3d.*detection.*train.load reads"):
         network.load_pretrained("mini", CODE, "mini-det3d")
+
+
+def test_a_task_of_ones_own_release_has_its_networks(tmp_path: Path) -> None:
+    own = replace(tasks.get("mini-cls"), name="ours", aliases=(), num_classes=7)
+
+    def fill(folder: Path) -> None:
+        codes = np.array([CODE], np.int16)
+        columns = {"codes": codes, "top1": [30.0], "top5": [60.0]}
+        columns |= {"macs": cost.macs(codes), "params": cost.params(codes)}
+        table.write(folder / "tables/ours.parquet", own, columns)
+
+    made = release.create(fill, "lab", "1.0.0", [own])
+    told = replace(trained(), task="ours", metrics={"top1": 30.0, "top5": 60.0})
+    net = network.build(CODE, "ours").eval()
+    weights.save(tmp_path / "w", net, told)
+    weights.install(weights.make([tmp_path / "w"], made, tmp_path / "part").path)
+    x = torch.randn(2, 3, 32, 32)
+    found = network.load_pretrained("lab", CODE, "ours")(x)
+    assert found.shape == (2, 7)
+    assert torch.equal(found, net(x))
+    with pytest.raises(InvalidArgumentError, match="'ours' does not say how many classes"):
+        network.build(CODE, replace(own, num_classes=None))
 
 
 def test_altered_parts_are_refused(part: Weights, tmp_path: Path) -> None:
