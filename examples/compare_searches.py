@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--release", default="mini")
     parser.add_argument("--tasks", nargs="+", default=["mini-seg", "mini-video"])
-    parser.add_argument("--budget", type=int, default=40)
+    parser.add_argument("--budget", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", default="regret.svg")
     args = parser.parse_args()

@@ -26,6 +26,7 @@ import re
 import shlex
 import subprocess
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -100,10 +101,20 @@ def run_console(text: str) -> Iterator[str]:
             yield f"$ {command}\nended with status {done.returncode}:\n{output}"
         elif expected.strip() and not same(expected, output):
             yield f"$ {command}\nprinted\n{output}\ninstead of\n{expected}"
+        elif not done.returncode and done.stderr.strip():
+            yield f"$ {command}\nsaid {done.stderr}"
 
 
 def run_python(text: str, variables: dict[str, Any], name: str, line: int) -> Iterator[str]:
-    """Run a Python block; yields what was wrong."""
+    """Run a Python block; yields what was wrong, and what the reader would be warned of."""
+    with warnings.catch_warnings(record=True) as warned:
+        yield from _run_python(text, variables, name, line)
+    for each in warned:
+        if name in each.filename and issubclass(each.category, UserWarning):
+            yield f"{each.category.__name__}: {each.message}"
+
+
+def _run_python(text: str, variables: dict[str, Any], name: str, line: int) -> Iterator[str]:
     if ">>> " in text:
         test = doctest.DocTestParser().get_doctest(text, variables, name, name, line)
         said: list[str] = []
@@ -415,6 +426,7 @@ def test_a_true_document_passes() -> None:
         ("y == 6", "y == 7", "block of line 8:\nTraceback"),
         ("<!-- not run: takes a day -->", "<!-- not run: -->", "block of line 14:"),
         ("<!-- not run: takes a day -->", "", "RuntimeError"),
+        ("x * 3\n", "x * 3; __import__('warnings').warn('few')\n", "UserWarning: few"),
         ("nasbench-mr ...", "nasbench-mr 0.0.0", "block of line 17:\n$ nasbench-mr --version"),
         ("nasbench-mr: ...\n", "", "ended with status 2"),
     ],

@@ -12,7 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 #: Script: small arguments, and what its output has.
 SCRIPTS = {
-    "compare_searches.py": (["--seeds", "3", "--budget", "10"], "regret.svg has the regret"),
+    "compare_searches.py": (["--seeds", "3", "--budget", "60"], "regret.svg has the regret"),
     "network_for_two_tasks.py": ([], "MACs of 150,000,000 allowed"),
     "own_space.py": ([], "NCP of all codes    52."),
     "own_predictor.py": (
@@ -38,6 +38,7 @@ def test_script(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     assert expected in done.stdout
     if name == "compare_searches.py":
         assert (tmp_path / "regret.svg").read_text().startswith("<?xml")
@@ -51,4 +52,5 @@ def test_the_notebook_runs_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MPLBACKEND", "agg")
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     assert "MACs" in done.stdout
