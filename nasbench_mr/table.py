@@ -513,6 +513,24 @@ def join_curves(old: pa.Table, new: pa.Table | None, trials: pa.Table, task: Tas
     return joined
 
 
+def without_worse(
+    new: pa.Table, curves: pa.Table | None, old: pa.Table, task: Task
+) -> tuple[pa.Table, pa.Table | None]:
+    """Return trials, and their curves, without those that failed or diverged where `old` has a result."""
+    import pyarrow as pa
+
+    had = dict(zip(_trials(old, task, "the table"), old["status"].to_pylist(), strict=True))
+    status, trials = new["status"].to_pylist(), _trials(new, task, "the new trials")
+    rank = STATUSES.index
+    worse = {t for t, now in zip(trials, status, strict=True) if rank(now) > rank(had.get(t, now))}
+
+    def others(arrow: pa.Table) -> pa.Table:
+        rows = [row for row, t in enumerate(_trials(arrow, task, "the new trials")) if t not in worse]
+        return arrow.take(pa.array(rows, pa.int64()))
+
+    return others(new), None if curves is None else others(curves)
+
+
 def _trials(arrow: pa.Table, task: Task, where: str) -> list[tuple[bytes, int]]:
     """Return each row's code, as `arrays.keys` gives it, and seed."""
     codes = _check_codes(arrow, task, where)
@@ -532,10 +550,19 @@ def _widened(arrow: pa.Table, wanted: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=wanted)
 
 
+def supersedes(new: str, old: str) -> bool:
+    """Whether a later status of a trial takes the place of an earlier one.
+
+    What was measured stays. A divergence is a result too. What failed may yet succeed: its last failure
+    counts.
+    """
+    return STATUSES.index(new) < STATUSES.index(old) or new == old == "failed"
+
+
 def compact(parts: Mapping[str, pa.Table], task: Task) -> pa.Table:
     """Return the trials of several tables, in the order given, as one checked table.
 
-    Where a trial (code and seed) is in several, the first "ok" one stays, else the last.
+    Where a trial (code and seed) is in several, `supersedes` says which stays.
 
     Args:
         parts: tables by what they are called in errors.
@@ -552,10 +579,10 @@ def compact(parts: Mapping[str, pa.Table], task: Task) -> pa.Table:
         _check_columns(arrow, wanted, part)
         ordered.append(arrow.select(wanted.names).cast(wanted))
     joined = pa.concat_tables(ordered) if ordered else wanted.empty_table()
-    ok = np.array([status == "ok" for status in joined["status"].to_pylist()], bool)
+    status = joined["status"].to_pylist()
     keep: dict[tuple[bytes, int], int] = {}
     for row, trial in enumerate(_trials(joined, task, "the table")):
-        if trial not in keep or not ok[keep[trial]]:
+        if trial not in keep or supersedes(status[row], status[keep[trial]]):
             keep[trial] = row
     joined = joined.take(pa.array(list(keep.values()), pa.int64())).replace_schema_metadata(wanted.metadata)
     check(joined, task, "the table")

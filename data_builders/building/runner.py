@@ -31,7 +31,7 @@ from nasbench_mr import checks, cost, files, space, table, tasks
 from nasbench_mr import release as releases
 from nasbench_mr import workers as engines
 from nasbench_mr.arrays import Codes, Floats, key
-from nasbench_mr.checks import at_least, flag, limit, positive
+from nasbench_mr.checks import at_least, flag, json_object, limit, positive
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.building import logs
 from nasbench_mr.data_builders.building.store import CURVE, Store, parse_curve, to_bytes, to_part
@@ -363,7 +363,7 @@ class Builder:
         for outcome in outcomes:
             record = self.records.setdefault(outcome.trial, Record(outcome))
             record.failures += outcome.status == "failed" and not outcome.excused
-            if not record.done or outcome.status == "ok":
+            if table.supersedes(outcome.status, record.outcome.status):
                 record.outcome = outcome
         timed = [o for o in outcomes if o.status == "ok" and o.seconds is not None]
         for outcome, macs in zip(timed, macs_of([o.trial for o in timed]), strict=True):
@@ -698,8 +698,8 @@ def as_codes(codes: int | object) -> Codes:
 def compact(store: Store, names: Iterable[Task]) -> None:
     """Write each task's table, and its curves, from all its parts: sorted by code and seed.
 
-    Where a trial is in several parts, its first "ok" one counts, else the last. Several builds may do this at
-    once: the last one to write has seen all parts.
+    Of a trial that is in several parts one counts (`table.supersedes`). Several builds may do this at once:
+    the last one to write has seen all parts.
 
     Raises:
         TableError: a part is damaged.
@@ -750,10 +750,10 @@ def release(
     target: Path | None = None,
     filesystem: FileSystem | None = None,
 ) -> releases.Release:
-    """Make a release of the tables in `out`, with their curves and recipes.
+    """Make a release of all trials in `out`, with their curves and recipes.
 
     Where an older version of the release is installed, the new one has all of that too; a trial that is in
-    both is taken from `out`.
+    both is taken from `out`, unless it has a result there alone.
 
     Args:
         out, filesystem: where `build` wrote.
@@ -761,14 +761,16 @@ def release(
         target: the release's new folder, for a release of these tables alone; None: it is installed.
 
     Raises:
-        InvalidArgumentError: there are no tables.
-        ReleaseError: no trial of a task succeeded; or the name or version is malformed, or taken by other
-            content.
+        InvalidArgumentError: there are no trials.
+        ReleaseError: no trial of a task succeeded; the older version has trials of another recipe; or the
+            name or version is malformed, or taken by other content.
+        TableError: a part is damaged.
     """
     store = Store(out, filesystem)
     names = [task for name in store.tasks() if (task := store.built(name)) is not None]
     if not names:
-        raise InvalidArgumentError(f"no tables in {store}; build some first: nasbench-mr build")
+        raise InvalidArgumentError(f"no trials in {store}; build some first: nasbench-mr build")
+    compact(store, names)  # A build that was stopped has written parts alone.
 
     for task in names:
         if not store.succeeded(task.name):
@@ -780,9 +782,7 @@ def release(
     releases.check_name(name, version)
     base = None
     if target is None:
-        rank = releases.version_key
-        older = [place for at, place in releases.places(name).items() if rank(at) < rank(version)]
-        base = releases.Release.open(older[-1]) if older else None
+        base = grown(name, version, {task.name: store.recipe(task.name) for task in names})
     # What a release adds to, it adds as tables: others are copied as they are.
     kinds = {"recipes": "json"} if base else {"tables": "parquet", "curves": "parquet", "recipes": "json"}
 
@@ -796,8 +796,41 @@ def release(
 
     if base is None:
         return releases.create(fill, name, version, names, about=about, target=target)
-    additions = [releases.Addition(task, *_read(store, task)) for task in names]
+    additions = []
+    for task in names:
+        trials, curves = _read(store, task)
+        if task.name in base.tasks:
+            there = table.read_arrow(base.file(f"tables/{task.name}.parquet"))
+            trials, curves = table.without_worse(trials, curves, there, task)
+        additions.append(releases.Addition(task, trials, curves))
     return releases.extend(base, additions, fill=fill, replace=True, about=about, version=version)
+
+
+def grown(name: str, version: str, used: Mapping[str, Recipe | None]) -> releases.Release | None:
+    """Return the installed release that a new version adds trials to; None where there is no older one.
+
+    Args:
+        used: by task, the recipe of the new trials.
+
+    Raises:
+        ReleaseError: its trials of a task come from another recipe.
+    """
+    rank = releases.version_key
+    older = [place for at, place in releases.places(name).items() if rank(at) < rank(version)]
+    if not older:
+        return None
+    base = releases.Release.open(older[-1])
+    for task, recipe in used.items():
+        if recipe is None or (file := f"recipes/{task}.json") not in base.files:
+            continue
+        there = recipes.from_dict(json_object(base.file(file).read_bytes(), f"{base}: {file}", RecipeError))
+        if there.digest != recipe.digest:
+            raise ReleaseError(
+                f"the trials of {task!r} in {base} come from another recipe: "
+                f"{recipes.difference(there, recipe)}. Values of both can't be compared: give this release "
+                "another name"
+            )
+    return base
 
 
 def _read(store: Store, task: Task) -> tuple[pa.Table, pa.Table | None]:

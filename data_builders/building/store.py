@@ -138,10 +138,8 @@ class Store:
     def check_recipe(self, task: str, recipe: Recipe) -> None:
         """Raise `RecipeError` where a task's results here come from another recipe."""
         if (found := self.recipe(task)) is not None and found.digest != recipe.digest:
-            mine, theirs = recipe.to_dict(), found.to_dict()
-            differs = [f"{k} {theirs[k]!r} there, {mine[k]!r} here" for k in mine if mine[k] != theirs[k]]
             raise RecipeError(
-                f"{self} was built with another recipe for {task}: {'; '.join(differs)}. "
+                f"{self} was built with another recipe for {task}: {recipes.difference(found, recipe)}. "
                 "Use that recipe, or another --out"
             )
 
@@ -157,10 +155,11 @@ class Store:
         self.check_recipe(task, recipe)
 
     def built(self, name: str) -> Task | None:
-        """Return the task of a table that was made here, as the table describes it; None without one."""
+        """Return a task as its last part here describes it, or its table; None where it has neither."""
         import pyarrow as pa
 
-        file = f"tables/{name}.parquet"
+        parts = self.names(f"parts/{name}", ".parquet")
+        file = f"parts/{name}/{parts[-1]}" if parts else f"tables/{name}.parquet"
         if (data := self.read(file)) is None:
             return None
         try:
@@ -168,8 +167,7 @@ class Store:
             return Task.from_dict(json_object(found[b"nasbench_mr"], "its metadata", TableError)["task"])
         except (NasbenchMRError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise TableError(
-                f"{file} in {self} is damaged or foreign ({error}); delete it, and rerun the build, which "
-                "makes it from the parts"
+                f"{file} in {self} is damaged or foreign ({error}); delete it, and rerun the build"
             ) from None
 
     def succeeded(self, name: str) -> bool:

@@ -185,6 +185,12 @@ def from_dict(data: Mapping[str, Any]) -> Recipe:
     return Recipe(**Recipe.converted(data, label=f"recipe {data['name']!r}"))
 
 
+def difference(there: Recipe, here: Recipe) -> str:
+    """Return the fields that two recipes differ in, with both values, for an error."""
+    old, new = there.to_dict(), here.to_dict()
+    return "; ".join(f"{k} {old[k]!r} there, {new[k]!r} here" for k in old if old[k] != new[k])
+
+
 def override(recipe: Recipe, *changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe with fields changed, later changes over earlier ones, and all checked."""
     return dataclasses.replace(recipe, **recipe.converted(*changes, label=recipe.label()))

@@ -190,6 +190,8 @@ class BuildCommand(command.Command):
                 return None
             if args.release and builder.pending(trials):
                 command.check_release(name, version, args.release_to)
+                if args.release_to is None:
+                    runner.grown(name, version, builder.recipes)
             report = builder.run(trials, progress=True)
             runner.compact(builder.store, builder.tasks.values())
             failures = [builder.records[o.trial].failures for o in report.failures if o.status == "failed"]

@@ -20,6 +20,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 import nasbench_mr
 from nasbench_mr import cost, space, table, tasks
+from nasbench_mr.cli import main
 from nasbench_mr.data_builders import build
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.store import Store
@@ -574,7 +575,7 @@ def test_a_release_of_what_was_built(tmp_path: Path) -> None:
     )
     with pytest.raises(ReleaseError):
         runner.release(tmp_path, "Mine!", "1.0.0")
-    with pytest.raises(InvalidArgumentError, match="no tables in"):
+    with pytest.raises(InvalidArgumentError, match="no trials in"):
         runner.release(tmp_path / "nothing", "mine", "1.0.0")
 
 
@@ -593,6 +594,88 @@ def test_a_later_release_has_all_of_the_earlier_one(tmp_path: Path) -> None:
     assert bench.query(codes[3], "mini-cls").seeds == (0, 1)
     assert bench.query(codes[5], "mini-cls", epoch=1)["top1"] == fake_trainers.top1(codes[5], 0) / 2
     assert runner.release(tmp_path / "second", "mine", "1.1.0") == second
+
+
+def test_a_release_does_not_grow_by_another_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path / "first", "instant", 2)
+    runner.release(tmp_path / "first", "mine", "1.0.0")
+    longer = recipes.override(recipes.get("mini-cls"), {"epochs": 60})
+    build(longer, 3, 1, tmp_path / "second", trainer="fake_trainers:instant", workers=1)
+    with pytest.raises(ReleaseError, match=r"'mini-cls' in mine@1.0.0 come.*: epochs 3 there, 60 here\. V"):
+        runner.release(tmp_path / "second", "mine", "1.1.0")
+    assert runner.release(tmp_path / "second", "other", "1.1.0").tasks
+    # By the command, before anything is trained.
+    third = tmp_path / "third"
+    words = ["build", "mini-cls", "--codes", "2", "--set", "epochs=60", "--trainer", "fake_trainers:instant"]
+    assert main([*words, "--out", str(third), "--release", "mine@1.1.0"]) == 2
+    assert "epochs 3 there, 60 here" in capsys.readouterr().err
+    assert not (third / "parts").exists()
+
+
+def store_of(out: Path, *outcomes: tuple[str, int, float]) -> Store:
+    """Return a store with a part for each outcome of the first code: status, seed, top1."""
+    code = tuple(runner.draw_codes(1)[0].tolist())
+    store, task = Store(out), tasks.get("mini-cls")
+    store.write_recipe("mini-cls", recipes.get("mini-cls"))
+    for status, seed, value in outcomes:
+        metrics, curve = {"top1": value, "top5": 90.0}, {"epoch": [1.0], "top1": [value]}
+        ok = status == "ok"
+        trial = Trial(code, "mini-cls", seed)
+        store.add(task, [Outcome(trial, status, None if ok else status, metrics, curve) if ok else
+                         Outcome(trial, status, status)])  # fmt: skip
+    return store
+
+
+def test_a_release_has_what_a_stopped_build_has_finished(tmp_path: Path) -> None:
+    store = store_of(tmp_path, ("ok", 0, 10.0))
+    runner.compact(store, [tasks.get("mini-cls")])
+    store_of(tmp_path, ("ok", 1, 20.0))
+    made = runner.release(tmp_path, "mine", "1.0.0")
+    assert nasbench_mr.load(made.path).to_pandas("mini-cls")["top1"].tolist() == [10.0, 20.0]
+
+
+def test_a_failure_takes_no_results_place(tmp_path: Path) -> None:
+    store_of(tmp_path / "first", ("ok", 0, 10.0), ("ok", 1, 20.0), ("failed", 2, 0.0))
+    runner.release(tmp_path / "first", "mine", "1.0.0")
+    store_of(tmp_path / "second", ("failed", 0, 0.0), ("ok", 1, 25.0), ("ok", 2, 30.0), ("diverged", 3, 0.0))
+    bench = nasbench_mr.load(runner.release(tmp_path / "second", "mine", "1.1.0").path)
+    frame = bench.to_pandas("mini-cls").sort_values("seed")
+    assert frame["status"].tolist() == ["ok", "ok", "ok", "diverged"]
+    assert frame["top1"].tolist()[:3] == [10.0, 25.0, 30.0]
+    code = tuple(runner.draw_codes(1)[0].tolist())
+    assert [bench.query(code, "mini-cls", seed=s, epoch=1)["top1"] for s in range(3)] == [10.0, 25.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "counts"),
+    [
+        (("diverged", "failed"), "diverged"),
+        (("failed", "diverged"), "diverged"),
+        (("diverged", "ok"), "ok"),
+        (("ok", "failed"), "ok"),
+        (("failed", "ok", "diverged"), "ok"),
+    ],
+)
+def test_what_counts_of_a_trial_is_the_same_everywhere(
+    tmp_path: Path, statuses: tuple[str, ...], counts: str
+) -> None:
+    store_of(tmp_path, *((status, 0, 10.0) for status in statuses))
+    with runner.Builder("mini-cls", tmp_path, trainer="fake_trainers:instant", workers=1) as builder:
+        runner.compact(builder.store, builder.tasks.values())
+        (record,) = builder.records.values()
+    assert record.outcome.status == counts
+    assert pd.read_parquet(tmp_path / "tables/mini-cls.parquet")["status"].tolist() == [counts]
+
+
+def test_of_two_results_the_first_counts_everywhere(tmp_path: Path) -> None:
+    store_of(tmp_path, ("ok", 0, 10.0), ("ok", 0, 11.0))
+    with runner.Builder("mini-cls", tmp_path, trainer="fake_trainers:instant", workers=1) as builder:
+        runner.compact(builder.store, builder.tasks.values())
+        (record,) = builder.records.values()
+    assert record.outcome.metrics["top1"] == 10.0
+    assert pd.read_parquet(tmp_path / "tables/mini-cls.parquet")["top1"].tolist() == [10.0]
 
 
 def test_outcomes_survive_their_part(tmp_path: Path) -> None:
