@@ -22,7 +22,7 @@ from nasbench_mr import checks, objective, tasks
 from nasbench_mr.arrays import Codes
 from nasbench_mr.checks import at_least
 from nasbench_mr.data_builders.building import runner
-from nasbench_mr.data_builders.building.trial import Outcome, Trial
+from nasbench_mr.data_builders.building.trial import Outcome, Trial, address
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.domain import Domain
@@ -108,7 +108,7 @@ def live(
     Args:
         recipe: one, several, or names with weights.
         engine, options: as in `runner.Builder`, such as workers=2, data="data", time_limit=600.
-        out: where results go, and are found again; by default a folder of these recipes in
+        out: where results go, and are found again; by default a folder of these recipes, data and trainer in
             $NASBENCH_MR_HOME/live.
         max_macs, max_params, fixed: limits, as in `domain.Domain`.
         bench: its tables standardise the terms where there are several; without it they add up as they are.
@@ -138,7 +138,11 @@ def live(
             if epoch < total:
                 shorter[name, epoch] = _shortened(own, objective.epoch_alike(epoch, total, own.epochs), epoch)
     if out is None:
-        digest = hashlib.sha256("".join(r.digest for r in full.values()).encode()).hexdigest()[:12]
+        told = [recipe.digest for recipe in full.values()]
+        # Results of other data, or of another trainer, answer for none of these.
+        told += [os.path.abspath(options["data"])] if options.get("data") else []
+        told += [address(options["trainer"])] if options.get("trainer") else []
+        digest = hashlib.sha256("".join(told).encode()).hexdigest()[:12]
         out = home() / "live" / f"{'-'.join(full)}-{digest}"
     builder = runner.Builder(
         [*full.values(), *(own for own, _ in shorter.values())],

@@ -36,7 +36,7 @@ from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.building import logs
 from nasbench_mr.data_builders.building.store import CURVE, Store, parse_curve, to_bytes, to_part
 from nasbench_mr.data_builders.building.trial import TRAINER, Job, Outcome, Trial, address
-from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.data_builders.training import recipes, splits
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.errors import (
     InfeasibleError,
@@ -320,9 +320,10 @@ class Builder:
                 f"weights and logs are kept in a folder; --out is {self.store}. Build there, and copy it"
             )
         folder = str(self.store.local)
+        pretraining = tuple(first for recipe in self.recipes.values() for first in recipe.before())
         self.job = Job(
             self.recipes,
-            tuple(self.tasks.values()),
+            (*(tasks.get(first.task) for first in pretraining), *self.tasks.values()),
             address(trainer),
             None if data is None else os.path.abspath(os.path.expanduser(data)),
             device,
@@ -332,6 +333,7 @@ class Builder:
             on_epoch=None if on_epoch is None else address(on_epoch, "on_epoch"),
             log=log,
             logs=os.path.join(folder, "logs"),
+            pretraining=pretraining,
         )
         self._check_recipes()
         self._make: Callable[[], engines.Engine] = functools.partial(
@@ -439,10 +441,16 @@ class Builder:
         report = self._report(trials)
         if not queue:
             return report
+        data: dict[str, splits.Described] = {}
         if self.job.trainer == TRAINER and self._name == "local":
             # Better one error now than one for each trial. A cluster's data need not be here.
-            for recipe in self.recipes.values():
-                datasets.locate(recipe.dataset, self.job.data)
+            found: dict[tuple[splits.Key, ...], splits.Described] = {}
+            for name in dict.fromkeys(trial.task for trial in todo):
+                keys = tuple(splits.key(self.recipes[name], each, self.job.data) for each in splits.SPLITS)
+                if keys not in found:
+                    found[keys] = splits.described(keys)
+                self.store.check_data(name, found[keys])
+                data[name] = found[keys]
         self._check_recipes()  # again: another build may have begun here meanwhile
         start = time.monotonic()
         if self._engine is None:
@@ -451,7 +459,7 @@ class Builder:
         # pyarrow would import it for the first part, while all workers wait for their second trial.
         importlib.import_module("pandas")
         report.workers = len(engine.workers)
-        writer = _Writer(self.store, self.tasks, self.recipes)
+        writer = _Writer(self.store, self.tasks, self.recipes, data)
         #: How often each failed in this run through no fault of its own.
         excused: Counter[Trial] = Counter()
         try:
@@ -548,10 +556,16 @@ class _Queue:
 
 
 class _Writer:
-    """Collects outcomes and writes them as parts, after the recipe that they come from."""
+    """Collects outcomes and writes them as parts, after the recipe and the data that they come from."""
 
-    def __init__(self, store: Store, names: Mapping[str, Task], recipes: Mapping[str, Recipe]):
-        self.store, self.tasks, self.recipes = store, names, dict(recipes)
+    def __init__(
+        self,
+        store: Store,
+        names: Mapping[str, Task],
+        recipes: Mapping[str, Recipe],
+        data: Mapping[str, splits.Described],
+    ):
+        self.store, self.tasks, self.recipes, self.data = store, names, dict(recipes), dict(data)
         self.waiting: dict[str, list[Outcome]] = {}
         self.written = -math.inf
 
@@ -570,6 +584,8 @@ class _Writer:
             if (recipe := self.recipes.get(name)) is not None:
                 self.store.write_recipe(name, recipe)
                 del self.recipes[name]
+            if (data := self.data.pop(name, None)) is not None:
+                self.store.write_data(name, data)
             try:
                 self.store.add(self.tasks[name], outcomes)
             except TableError:

@@ -1,6 +1,7 @@
 """The output folder of a build, on this machine or anywhere that pyarrow reaches (S3, GCS, HDFS).
 
     recipes/<task>.json                    the configuration: all results of a task come from one recipe
+    data/<task>.json                       what tells its data from others (`splits.described`), where known
     parts/<task>/<time>-<random>.parquet   finished trials, in small files that never change
     tables/<task>.parquet, curves/...      made from the parts by `runner.compact`
 
@@ -14,7 +15,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,15 @@ from nasbench_mr.checks import json_object
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.data_builders.training.recipes import Recipe
-from nasbench_mr.errors import InvalidArgumentError, NasbenchMRError, RecipeError, StorageError, TableError
+from nasbench_mr.data_builders.training.splits import Described
+from nasbench_mr.errors import (
+    DatasetError,
+    InvalidArgumentError,
+    NasbenchMRError,
+    RecipeError,
+    StorageError,
+    TableError,
+)
 from nasbench_mr.tasks import Task
 
 if TYPE_CHECKING:
@@ -145,14 +154,38 @@ class Store:
 
     def write_recipe(self, task: str, recipe: Recipe) -> None:
         """Write the recipe of a task that has none yet; raise `RecipeError` where it has another one."""
-        name, text = f"recipes/{task}.json", json.dumps(recipe.to_dict(), indent=2) + "\n"
         if self.recipe(task) is None:
-            # Of two builds that begin at the same time, one is first.
-            if self.local is not None:
-                files.create(self.local / name, text.encode())
-            else:
-                self.write(name, text.encode())
+            self._create(f"recipes/{task}.json", recipe.to_dict())
         self.check_recipe(task, recipe)
+
+    def _create(self, name: str, content: Mapping[str, object]) -> None:
+        """Write a JSON file that is not there yet; of two builds that begin at once, one is first."""
+        data = (json.dumps(content, indent=2) + "\n").encode()
+        if self.local is not None:
+            files.create(self.local / name, data)
+        else:
+            self.write(name, data)
+
+    def check_data(self, task: str, here: Described) -> None:
+        """Raise `DatasetError` where a task's results come from other data, by their samples' names."""
+        name = f"data/{task}.json"
+        if (data := self.read(name)) is None:
+            return
+        there = json_object(data, f"{name} in {self}", DatasetError)
+        for split, found in here.items():
+            known = there.get(split)
+            if known != found:
+                count = f"{known.get('samples')}" if isinstance(known, dict) else "unknown"
+                raise DatasetError(
+                    f"the results of {task} in {self} come from other data: {split} has {found['samples']} "
+                    f"samples here and {count} there, or others of them. Use that data, or another --out"
+                )
+
+    def write_data(self, task: str, here: Described) -> None:
+        """Write what tells a task's data from others, if it is not written yet; see `check_data`."""
+        if self.read(name := f"data/{task}.json") is None:
+            self._create(name, here)
+        self.check_data(task, here)
 
     def built(self, name: str) -> Task | None:
         """Return a task as its last part here describes it, or its table; None where it has neither."""

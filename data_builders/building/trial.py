@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import tasks, workers
 from nasbench_mr.data_builders.building import logs
+from nasbench_mr.data_builders.training.recipes import Recipe, register
 from nasbench_mr.errors import (
     DatasetError,
     IntegrityError,
@@ -34,7 +35,6 @@ from nasbench_mr.extras import requires
 from nasbench_mr.weights import code_name
 
 if TYPE_CHECKING:
-    from nasbench_mr.data_builders.training.recipes import Recipe
     from nasbench_mr.tasks import Task
 
 #: The address of what trains, "module:function".
@@ -68,7 +68,8 @@ class Job:
 
     Attributes:
         recipes: by task.
-        tasks: those tasks; a worker registers them, so they may be of the user's own.
+        tasks: what workers register, so they may be of the user's own: those of the recipes, and of what
+            these start from.
         trainer: "module:function" with the signature of `training.train`.
         data, device: handed to it.
         checkpoints: a folder where trials in progress are kept, so that a killed one resumes; None: nowhere.
@@ -76,6 +77,7 @@ class Job:
         weights: a folder where the trained networks are kept (`train(..., weights=...)`); None: nowhere.
         on_epoch: the address of a function called with the trial and each point of its learning curve.
         log: a log of `logs.LOGS` that each point goes to, in the folder `logs`.
+        pretraining: the recipes that `recipes` start from; a worker registers them, too.
     """
 
     recipes: Mapping[str, Recipe]
@@ -89,6 +91,7 @@ class Job:
     on_epoch: str | None = None
     log: str | None = None
     logs: str = "logs"
+    pretraining: tuple[Recipe, ...] = ()
 
     @property
     def work(self) -> workers.Work:
@@ -115,6 +118,8 @@ class Job:
         """
         for task in self.tasks:
             tasks.register(task)
+        for recipe in self.pretraining:
+            register(recipe)
         module = self.trainer.partition(":")[0]
         if self.trainer == TRAINER:
             with requires("build", "training"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import json
 import os
 import pickle
 import sys
@@ -26,16 +25,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import IGNORE, Dataset, Sample
-from nasbench_mr.data_builders.training import recipes, transforms
+from nasbench_mr.data_builders.training import splits, transforms
 from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.data_builders.training.splits import Folder
 from nasbench_mr.errors import DatasetError, NasbenchMRError, RecipeError
 from nasbench_mr.workers import end_with_parent, portable
 
 #: Seconds that a batch is waited for.
 PATIENCE = 600.0
-Folder = str | os.PathLike[str] | None
 #: Input and labels: `(B, 3, H, W)` or `(B, K, 3, H, W)` float32, and `(B,)` or `(B, H, W)`.
 Batch = tuple[Tensor, Tensor]
 
@@ -99,29 +97,6 @@ class Plan:
             yield order[own], numbers[own]
 
 
-def split(recipe: str | Recipe, name: str, data: Folder = None) -> Dataset:
-    """Return a split of a recipe's data set, whole: "train" or "val"."""
-    return opened(*key(recipes.get(recipe), name, data))
-
-
-def key(recipe: Recipe, name: str, data: Folder) -> tuple[str, str, str, str]:
-    """Return what `opened` takes: hashable, so that what was read can be cached by it."""
-    folder = datasets.locate(recipe.dataset, data)
-    options = {"options": recipe.reader_options(name), "skip": list(recipe.skip.get(name, ()))}
-    return recipe.dataset, str(folder), name, json.dumps(options, sort_keys=True)
-
-
-def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
-    """Return a split with at least one sample."""
-    given = json.loads(options)
-    found = datasets.load(dataset, folder, name, **recipes.tuples(given["options"]))
-    if given["skip"]:
-        found = datasets.Without(found, given["skip"])
-    if not len(found):
-        raise DatasetError(f"{found}: no samples")
-    return found
-
-
 def choose(total: int, count: int, labels: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
     """Return indices of `count` of `total` samples (0 for all), always the same ones.
 
@@ -147,13 +122,13 @@ class Held:
     Attributes:
         pictures: uint8 images `(n, H, W, 3)`, clips `(n, T, H, W, 3)`, or grey clips `(n, T, H, W)`.
         labels: `(n,)` int64, or masks `(n, H, W)` uint8.
-        classes: how many there are.
+        classes: their names.
         labelled: whether any label is not `IGNORE`.
     """
 
     pictures: Tensor
     labels: Tensor
-    classes: int
+    classes: tuple[str, ...]
     labelled: bool
 
 
@@ -164,7 +139,9 @@ def held(recipe: Recipe, name: str, data: Folder = None, device: torch.device | 
     """
     count = recipe.train_samples if name == "train" else 0
     test = (None, None) if name == "train" else (recipe.test_resize, recipe.test_crop)
-    return _held(*key(recipe, name, data), count, *test, recipe.input == "motion", torch.device(device))
+    return _held(
+        *splits.key(recipe, name, data), count, *test, recipe.input == "motion", torch.device(device)
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -179,18 +156,19 @@ def _held(
     grey: bool,
     device: torch.device,
 ) -> Held:
-    found = opened(dataset, folder, name, options)
+    found = splits.opened(dataset, folder, name, options)
     arrays = found.arrays()
     pictures = torch.from_numpy(arrays.get("image", arrays.get("clip")))
     kept = torch.from_numpy(choose(len(found), count, arrays.get("label")))
     labels = torch.from_numpy(arrays.get("label", arrays.get("mask")))[kept]
     pictures = pictures[kept]
-    if pictures.ndim == 4 and labels.ndim == 1 and (test_resize or test_crop):
-        pictures = torch.stack([transforms.test_sample(p, test_resize, test_crop) for p in pictures])
+    if labels.ndim == 1 and (test_resize or test_crop):
+        cut = transforms.test_sample if pictures.ndim == 4 else transforms.test_clip
+        pictures = torch.stack([cut(p, test_resize, test_crop) for p in pictures])
     if grey:
         pictures = torch.stack([transforms.grey(clip) for clip in pictures])
     labelled = bool((labels != IGNORE).any())  # here, as reading from a GPU waits for it
-    return Held(pictures.to(device), labels.to(device), len(found.classes), labelled)
+    return Held(pictures.to(device), labels.to(device), found.classes, labelled)
 
 
 class Loader(abc.ABC):
@@ -198,7 +176,7 @@ class Loader(abc.ABC):
 
     Attributes:
         count: training samples.
-        classes: of the data set.
+        classes: how many the data set has.
     """
 
     count: int
@@ -222,8 +200,9 @@ class Resident(Loader):
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         self.recipe, self.device, self.share = recipe, device, share
-        self.train, self.val = (held(recipe, name, data, device) for name in ("train", "val"))
-        self.count, self.classes = len(self.train.labels), self.train.classes
+        self.train, self.val = (held(recipe, name, data, device) for name in splits.SPLITS)
+        splits.check_classes(recipe.dataset, self.train.classes, self.val.classes)
+        self.count, self.classes = len(self.train.labels), len(self.train.classes)
 
     def training(self, plan: Plan, seed: int, epoch: int) -> Iterator[Batch]:
         # Moved at once, as every copy to a GPU waits for what runs there.
@@ -251,7 +230,8 @@ class Streamed(Loader):
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         self.recipe, self.device, self.share = recipe, device, share
-        train, self._val = (split(recipe, name, data) for name in ("train", "val"))
+        train, self._val = (splits.split(recipe, name, data) for name in splits.SPLITS)
+        splits.check_classes(recipe.dataset, train.classes, self._val.classes)
         kept = choose(len(train), recipe.train_samples, train.labels())
         self.count, self.classes = len(kept), len(train.classes)
         read = functools.partial(transforms.training_sample, recipe)

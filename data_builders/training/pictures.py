@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from nasbench_mr.data_builders.datasets import IGNORE
 from nasbench_mr.data_builders.training import inputs, metrics
-from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
+from nasbench_mr.data_builders.training.inputs import Plan, Share
 from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.data_builders.training.splits import Folder
 from nasbench_mr.data_builders.training.workload import Workload
 from nasbench_mr.errors import DatasetError, RecipeError
 from nasbench_mr.network import MultiResolutionNet

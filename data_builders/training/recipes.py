@@ -167,8 +167,25 @@ class Recipe(Settings):
         fields = {**self.to_dict(), "about": ""}
         if not self.skip:  # It came later: recipes without it keep their digests.
             del fields["skip"]
+        if before := self.before():
+            fields["pretrained"] = before[0].digest
         text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def before(self) -> list[Recipe]:
+        """Return the recipe that it starts from, then the one that this starts from, and so on.
+
+        Raises:
+            RecipeError: there is no such recipe, or one starts from itself.
+        """
+        found: list[Recipe] = []
+        name = self.pretrained
+        while name:
+            if name in (recipe.name for recipe in found):
+                raise RecipeError(f"{self.label()}: pretrained leads from {name!r} back to it")
+            found.append(get(name))
+            name = found[-1].pretrained
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recipe as JSON, which `read` and `override` take back."""

@@ -23,9 +23,10 @@ from nasbench_mr.data_builders.detection import kitti_eval
 from nasbench_mr.data_builders.detection.config import AnchorClass, DetectionConfig
 from nasbench_mr.data_builders.detection.network import DetectionNet, Detections
 from nasbench_mr.data_builders.detection.scenes import Batch, ObjectBank, Scene, augment, collate
-from nasbench_mr.data_builders.training import inputs
-from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share, Stream
+from nasbench_mr.data_builders.training import inputs, splits
+from nasbench_mr.data_builders.training.inputs import Plan, Share, Stream
 from nasbench_mr.data_builders.training.recipes import Recipe, tuples
+from nasbench_mr.data_builders.training.splits import Folder
 from nasbench_mr.data_builders.training.workload import Workload
 from nasbench_mr.errors import DatasetError, RecipeError, did_you_mean
 
@@ -108,7 +109,7 @@ class Scans(Workload):
         self.overlap = {name: recipe.min_overlap.get(name, 0.5) for name in self.config.names}
         self.workers = 0 if recipe.resident else recipe.workers
         self.data_set: Prepared = _prepared(
-            *(inputs.key(recipe, name, data) for name in ("train", "val")),
+            *(splits.key(recipe, name, data) for name in splits.SPLITS),
             recipe.train_samples,
             recipe.resident,
             self.config,
@@ -185,13 +186,14 @@ class Prepared:
 
 @functools.lru_cache(maxsize=4)
 def _prepared(
-    train_key: tuple[str, str, str, str],
-    val_key: tuple[str, str, str, str],
+    train_key: splits.Key,
+    val_key: splits.Key,
     count: int,
     resident: bool,
     config: DetectionConfig,
 ) -> Prepared:
-    train, val = inputs.opened(*train_key), inputs.opened(*val_key)
+    train, val = splits.opened(*train_key), splits.opened(*val_key)
+    splits.check_classes(train.name, train.classes, val.classes)
     kept = inputs.choose(len(train), count)
     found: Sequence[Sample] | Dataset = train
     held: Sequence[Sample] | Dataset = val

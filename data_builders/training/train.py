@@ -31,11 +31,12 @@ from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.data_builders.detection.network import DetectionNet
 from nasbench_mr.data_builders.training import checkpoints, recipes
 from nasbench_mr.data_builders.training.distributed import SyncBatchNorm
-from nasbench_mr.data_builders.training.inputs import Folder, Share
+from nasbench_mr.data_builders.training.inputs import Share
 from nasbench_mr.data_builders.training.optimization import optimizer, schedule, set_rate
 from nasbench_mr.data_builders.training.pictures import Pictures
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.data_builders.training.scans import Scans, configure
+from nasbench_mr.data_builders.training.splits import Folder
 from nasbench_mr.data_builders.training.workload import Workload
 from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
 from nasbench_mr.network import ResidualUnit, build
@@ -265,6 +266,8 @@ class _Run:
         #: Rows of the curve so far: the metrics, then loss, lr, seconds.
         self.rows: list[dict[str, float]] = []
         self.first_loss = math.nan
+        #: Seconds before this process's first epoch: of pretraining, or of what it resumes.
+        self.seconds = 0.0
         #: Whether steps are recorded as a CUDA graph: the first one, replayed for all others.
         self.recorded = device.type == "cuda" and self.work.fixed_shapes and self.share.world == 1
         self._graph: _Graph | None = None
@@ -273,11 +276,10 @@ class _Run:
     def train(self, checkpoint: Path | None, progress: bool, on_epoch: OnEpoch | None = None) -> TrainResult:
         from tqdm import tqdm
 
-        before = 0.0
         if checkpoint is not None and self._exists(checkpoint):
             self._resume(checkpoint)
         elif self.recipe.pretrained:
-            before = self._pretrain(checkpoint, progress)
+            self.seconds = self._pretrain(checkpoint, progress)
         model = self._parallel()
         done = len(self.rows)
         bar = tqdm(
@@ -287,14 +289,13 @@ class _Run:
             unit="epoch",
             disable=None if progress and self.share.rank == 0 else True,
         )
-        before = self.rows[-1]["seconds"] if self.rows else before
         start = time.perf_counter()
         with bar, self._settings():
             for epoch in range(done, self.recipe.epochs):
                 if self.error is not None:
                     break
                 row = self._epoch(model, epoch)
-                row["seconds"] = before + time.perf_counter() - start
+                row["seconds"] = self.seconds + time.perf_counter() - start
                 self.rows.append(row)
                 if checkpoint is not None and self.share.rank == 0:
                     self._save(checkpoint)
@@ -317,17 +318,29 @@ class _Run:
     def _pretrain(self, checkpoint: Path | None, progress: bool) -> float:
         """Start from the weights that the recipe `pretrained` gives, but for the classifier's.
 
-        Returns how many seconds they took.
+        Where that training diverges, so does this one. Returns how many seconds it took.
         """
         first = _Run(self.code, recipes.get(self.recipe.pretrained), self.seed, self.device, self.work.data)
+        mine, theirs = (
+            {k: v.shape for k, v in run.net.state_dict().items() if not k.startswith("head.classifier.")}
+            for run in (self, first)
+        )
+        shared = [name for name, shape in theirs.items() if mine.get(name) == shape]
+        if lacking := [name for name in mine if not name.startswith("head.") and name not in shared]:
+            raise RecipeError(
+                f"recipe {self.recipe.name!r} can't start from {first.recipe.name!r}: {len(lacking):,} "
+                f"tensors of its trunk have none of their name and shape there, such as {lacking[0]}; "
+                "expected a recipe whose networks have the same trunk (width_mult, kind of problem)"
+            )
         # Beside the other, under a name that begins with its: `trial.Job.discard`.
         suffix = f".{first.recipe.name}-{first.recipe.digest}"
         own = None if checkpoint is None else checkpoint.with_name(checkpoint.name + suffix)
-        seconds = first.train(own, progress).seconds
-        weights = first.net.state_dict().items()
-        kept = {k: v for k, v in weights if not k.startswith("head.classifier.")}
-        self.net.load_state_dict(kept, strict=False)
-        return seconds
+        result = first.train(own, progress)
+        if result.error is not None:
+            self.error = f"pretraining by {first.recipe.name!r}: {result.error}"
+        weights = first.net.state_dict()
+        self.net.load_state_dict({name: weights[name] for name in shared}, strict=False)
+        return result.seconds
 
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
@@ -443,12 +456,13 @@ class _Run:
         curve = {"epoch": np.arange(1.0, len(self.rows) + 1)}
         for name in (*names, *CURVE[1:]):
             curve[name] = np.array([row[name] for row in self.rows])
-        last = self.rows[-1]
+        # No epoch was trained where pretraining diverged.
+        last = self.rows[-1] if self.rows else {"seconds": self.seconds}
         return TrainResult(
             self.code,
             self.recipe.task,
             self.seed,
-            {name: last[name] for name in names},
+            {name: last.get(name, math.nan) for name in names},
             curve,
             len(self.rows),
             last["seconds"],
@@ -489,5 +503,6 @@ class _Run:
             progress = checkpoints.resume(path, self._parts(), self._trial())
             names = [*(m.name for m in self.work.task.metrics), *CURVE[1:]]
             self.rows = [{name: float(row[name]) for name in names} for row in progress["rows"]]
+            self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0
             self.first_loss = float(progress["first_loss"])
             self.error = None if progress["error"] is None else str(progress["error"])

@@ -191,6 +191,14 @@ def test_sample(image: Tensor, short: int | None, crop: tuple[int, int] | None) 
     return image
 
 
+def test_clip(clip: Tensor, short: int | None, crop: tuple[int, int] | None) -> Tensor:
+    """Return `test_sample` of a clip's frames, `(T, H, W, 3)`."""
+    if short is None and crop is None:
+        return clip
+    cut = test_sample(_frames_last(clip[None])[0], short, crop)
+    return _frames_first(cut[None], len(clip))[0]
+
+
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """`(H, W, C)` uint8 to another (height, width), bilinear, antialiased."""
     if tuple(image.shape[:2]) == size:
@@ -282,11 +290,14 @@ def validation_sample(
     recipe: Recipe, sample: Mapping[str, Array], u: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One sample to be evaluated, as in `training_sample`."""
+    if recipe.frames:
+        # Before motion is seen, as where data are held in memory.
+        clip = test_clip(torch.from_numpy(sample["clip"]), recipe.test_resize, recipe.test_crop)
+        picture, label = _picture(recipe, {**sample, "clip": clip.numpy()}, None)
+        return _frames_first(picture[None], recipe.frames)[0], label, u
     picture, label = _picture(recipe, sample, None)
     if label.ndim == 0:
         picture = test_sample(picture, recipe.test_resize, recipe.test_crop)
-    if recipe.frames:
-        picture = _frames_first(picture[None], recipe.frames)[0]
     return picture, label, u
 
 

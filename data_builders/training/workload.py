@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from nasbench_mr import tasks
-from nasbench_mr.data_builders.training.inputs import Folder, Plan, Share
+from nasbench_mr.data_builders.training.inputs import Plan, Share
 from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.data_builders.training.splits import Folder
 
 
 class Workload(abc.ABC):

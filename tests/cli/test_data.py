@@ -88,7 +88,7 @@ def test_folders_and_options_can_be_given(capsys: pytest.CaptureFixture[str], tm
 def test_one_folder_has_the_packs_of_several_tasks(
     capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nasbench_mr.data_builders.training import inputs
+    from nasbench_mr.data_builders.training import splits
 
     run(capsys, "make", "hmdb51", "--train", "1", "--val", "1", "--set", "classes=2")
     rows = json.loads(run(capsys, "pack", "hmdb51", "--for", "video", "mini-video", "--json"))
@@ -98,7 +98,7 @@ def test_one_folder_has_the_packs_of_several_tasks(
         for frames, size in ((32, " size=128"), (16, ""))
     ]
     for task, frames in (("video", 32), ("mini-video", 16)):
-        found = inputs.split(task, "train", data)
+        found = splits.split(task, "train", data)
         assert isinstance(found, datasets.Pack)
         assert len(found[0]["clip"]) == frames
     assert "'seg' reads cityscapes, not hmdb51" in refused(capsys, "pack", "hmdb51", "--for", "seg")

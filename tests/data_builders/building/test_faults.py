@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,19 @@ def test_skip_bad_on_the_command_line(data: Path, tmp_path: Path, capsys: pytest
     # More trials of that build train alike, and those of another recipe are refused.
     assert cli.main(command) == 2
     assert "recipe" in capsys.readouterr().err
+
+
+def test_other_data_are_no_part_of_a_table(data: Path, tmp_path: Path) -> None:
+    recipe = recipes.override(recipes.get("cls-10-1000"), TINY | FOLDERS)
+    codes, out = runner.draw_codes(2), tmp_path / "out"
+    build([recipe], codes[:1], 1, out, workers=1, data=data)
+    more = tmp_path / "more"
+    generate.make("imagenet", more / "imagenet", train=3, val=1, classes=2)
+    message = r"cls-10-1000 in .* come from other data: train has 6 samples here and 4 there"
+    with pytest.raises(DatasetError, match=message):
+        build([recipe], codes, 1, out, workers=1, data=more)
+    shutil.copytree(data / "imagenet", tmp_path / "moved" / "imagenet")
+    assert build([recipe], codes, 1, out, workers=1, data=tmp_path / "moved").tasks["cls-10-1000"].ok == 1
 
 
 def test_no_readable_sample_is_an_error(data: Path) -> None:

@@ -80,10 +80,21 @@ def test_unreadable_data_are_no_bad_code_either(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_there_is_no_bad_code_either(tmp_path: Path) -> None:
-    (tmp_path / "cifar10").mkdir()
-    live = data_builders.live("mini-cls", workers=1, out=tmp_path, data=tmp_path, device="nonsense")
+    data_builders.generate.make("hmdb51", tmp_path / "hmdb51", train=1, val=1, classes=2)
+    live = data_builders.live("mini-video", workers=1, out=tmp_path, data=tmp_path, device="nonsense")
     with pytest.raises(InvalidArgumentError, match="device 'nonsense' can't be used"):
         live.evaluate(CODES[:1])
+
+
+def test_other_data_or_another_trainer_answer_for_none_of_these(tmp_path: Path) -> None:
+    """Each has a default folder of its own."""
+    folders = set()
+    for trainer in ("instant", "short"):
+        for data in (tmp_path / "a", tmp_path / "b"):
+            for _ in range(2):
+                live = data_builders.live(RECIPE, trainer=f"fake_trainers:{trainer}", data=data, workers=1)
+                folders.add(live.source.builder.store.root)
+    assert len(folders) == 4
 
 
 def test_shorter_trainings_have_tables_of_their_own(tmp_path: Path) -> None:

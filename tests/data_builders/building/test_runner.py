@@ -21,7 +21,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 import nasbench_mr
 from nasbench_mr import cost, space, table, tasks
 from nasbench_mr.cli import main
-from nasbench_mr.data_builders import build
+from nasbench_mr.data_builders import build, generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.building.store import Store
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
@@ -303,9 +303,9 @@ def test_a_build_without_results_leaves_no_recipe(tmp_path: Path) -> None:
         changed = recipes.override(recipes.get("mini-cls"), changes)
         with pytest.raises(RecipeError, match=f"recipe 'mini-cls', data set .*{message}"):
             build(changed, 1, 1, tmp_path)
-    (tmp_path / "cifar10").mkdir()
+    generate.make("hmdb51", tmp_path / "hmdb51", train=1, val=1, classes=2)
     with pytest.raises(InvalidArgumentError, match="device 'gpu' can't be used"):
-        build("mini-cls", 1, 1, tmp_path, data=tmp_path, device="gpu", workers=1)
+        build("mini-video", 1, 1, tmp_path, data=tmp_path, device="gpu", workers=1)
     assert not (tmp_path / "recipes").exists()
 
 

@@ -19,6 +19,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -26,7 +27,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nasbench_mr import space, tasks, weights
-from nasbench_mr.data_builders import generate
+from nasbench_mr.data_builders import datasets, generate
+from nasbench_mr.data_builders.building import runner
+from nasbench_mr.data_builders.building.trial import Trial
 from nasbench_mr.data_builders.datasets.images import Cifar10
 from nasbench_mr.data_builders.training import inputs, recipes
 from nasbench_mr.data_builders.training import train as training
@@ -253,6 +256,35 @@ def test_streamed_data_equal_held_data(data, problem, workers):
     held = training.train(CODE, recipe, device="cpu", data=data)
     streamed = recipes.override(recipe, {"resident": False, "workers": workers})
     same(held, training.train(CODE, streamed, device="cpu", data=data))
+
+
+@pytest.mark.parametrize("channels", ["rgb", "motion"])
+def test_clips_are_cropped_for_the_test_wherever_they_are(data, channels):
+    changes = {"test_resize": 48, "test_crop": (40, 36), "input": channels, "workers": 0}
+    batches = []
+    for resident in (True, False):
+        recipe = recipes.override(RECIPES["video"], changes, {"resident": resident})
+        work = training.workload(recipe, data)
+        batches.append(list(work.source.validation()))
+    for held, streamed in zip(*batches, strict=True):
+        assert held[0].shape[-2:] == (40, 36)
+        assert torch.equal(held[0], streamed[0])
+        assert torch.equal(held[1], streamed[1])
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_splits_of_other_classes_are_refused(data, tmp_path, resident):
+    generate.make("hmdb51", tmp_path / "more", train=4, val=2, classes=4, length=6, size=(32, 32))
+    (tmp_path / "hmdb51").mkdir()
+    for split, root in (("train", tmp_path / "more"), ("val", data / "hmdb51")):
+        datasets.pack(
+            datasets.load("hmdb51", root, split, frames=6), tmp_path / "hmdb51" / f"{split}.safetensors"
+        )
+    recipe = recipes.override(RECIPES["video"], {"resident": resident, "workers": 0})
+    with pytest.raises(
+        DatasetError, match=r"hmdb51: label \d is .* in train \(4 classes\) and .* in val \(3\)"
+    ):
+        training.workload(recipe, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["classification", "detection"])
@@ -489,6 +521,7 @@ def test_pretrained_trunks(data, tmp_path):
     )
     try:
         recipe = dataclasses.replace(RECIPES["video"], pretrained="first")
+        recipe_digest = recipe.digest
         run = training._Run(CODE, recipe, 0, torch.device("cpu"), data)
         seconds = run._pretrain(tmp_path / "checkpoint", progress=False)
         trunk = training._Run(CODE, first, 0, torch.device("cpu"), data)
@@ -501,8 +534,50 @@ def test_pretrained_trunks(data, tmp_path):
         # They count as the trial's.
         whole = training.train(CODE, recipe, 0, "cpu", data=data, checkpoint=tmp_path / "checkpoint")
         assert whole.seconds > whole.curve["seconds"][0] > seconds > 0
+        # What trains differently has another digest, and workers train as it is here.
+        recipes.register(dataclasses.replace(first, epochs=2))
+        assert dataclasses.replace(recipe).digest != recipe_digest
+        with runner.Builder(recipe, tmp_path / "out", data=data, workers=1, device="cpu") as builder:
+            report = builder.run([Trial(CODE, recipe.task, 0)])
+        assert report.tasks[recipe.task].ok == 1
+        again = training.train(CODE, recipe, 0, "cpu", data=data)
+        built = pd.read_parquet(tmp_path / "out" / "parts" / recipe.task)
+        assert json.loads(built["curve"][0])["loss"] == pytest.approx(again.curve["loss"].tolist(), rel=1e-5)
+        assert again.curve["loss"][0] != pytest.approx(whole.curve["loss"][0], rel=1e-5)
     finally:
         del recipes.RECIPES._entries["first"]
+
+
+def test_what_can_not_start_from_another_recipe(data):
+    cases = {
+        "wide": ({"width_mult": 0.5}, "tensors of its trunk have none of their name and shape there"),
+        "wild": ({"epochs": 1, "lr": 1e6, "clip_norm": 0.0}, None),
+    }
+    for name, (changes, message) in cases.items():
+        recipes.register(dataclasses.replace(RECIPES["classification"], name=name, **changes))
+        try:
+            recipe = dataclasses.replace(RECIPES["video"], pretrained=name)
+            if message:
+                with pytest.raises(RecipeError, match=message):
+                    training.train(CODE, recipe, 0, "cpu", data=data)
+                continue
+            result = training.train(CODE, recipe, 0, "cpu", data=data)
+            assert result.status == "diverged"
+            assert result.error.startswith("pretraining by 'wild': the loss is")
+            assert (result.epochs, len(result.curve["loss"])) == (0, 0)
+            assert all(math.isnan(value) for value in result.metrics.values())
+            assert result.seconds > 0
+        finally:
+            del recipes.RECIPES._entries[name]
+    detector = dataclasses.replace(RECIPES["detection"], pretrained="mini-cls")
+    with pytest.raises(RecipeError, match=r"trunk"):
+        training.train(CODE, detector, 0, "cpu", data=data)
+    recipes.register(dataclasses.replace(RECIPES["video"], name="self", pretrained="self"))
+    try:
+        with pytest.raises(RecipeError, match="pretrained leads from 'self' back to it"):
+            recipes.get("self").digest  # noqa: B018
+    finally:
+        del recipes.RECIPES._entries["self"]
 
 
 def test_units_start_as_identities(data):

@@ -1,0 +1,70 @@
+"""The two splits of a recipe's data set, "train" and "val": opened, compared, and told from other data.
+
+Light to import: a build asks which data it has before its workers read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+
+from nasbench_mr.data_builders import datasets
+from nasbench_mr.data_builders.datasets import Dataset
+from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.data_builders.training.recipes import Recipe
+from nasbench_mr.errors import DatasetError
+
+SPLITS = ("train", "val")
+Folder = str | os.PathLike[str] | None
+#: What tells data from others, by split: "samples", how many, and "sha256", of their names and the classes'.
+Described = dict[str, dict[str, object]]
+#: What `opened` takes: the data set, its folder, the split, the options as JSON.
+Key = tuple[str, str, str, str]
+
+
+def split(recipe: str | Recipe, name: str, data: Folder = None) -> Dataset:
+    """Return a split of a recipe's data set, whole: "train" or "val"."""
+    return opened(*key(recipes.get(recipe), name, data))
+
+
+def key(recipe: Recipe, name: str, data: Folder) -> Key:
+    """Return what `opened` takes: hashable, so that what was read can be cached by it."""
+    folder = datasets.locate(recipe.dataset, data)
+    options = {"options": recipe.reader_options(name), "skip": list(recipe.skip.get(name, ()))}
+    return recipe.dataset, str(folder), name, json.dumps(options, sort_keys=True)
+
+
+def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
+    """Return a split with at least one sample."""
+    given = json.loads(options)
+    found = datasets.load(dataset, folder, name, **recipes.tuples(given["options"]))
+    if given["skip"]:
+        found = datasets.Without(found, given["skip"])
+    if not len(found):
+        raise DatasetError(f"{found}: no samples")
+    return found
+
+
+def check_classes(dataset: str, train: Sequence[str], val: Sequence[str]) -> None:
+    """Raise `DatasetError` where a label does not mean the same class in both splits."""
+    if tuple(train) == tuple(val):
+        return
+    pairs = zip(train, val, strict=False)
+    at = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(train), len(val)))
+    there = [repr(names[at]) if at < len(names) else "no class" for names in (train, val)]
+    raise DatasetError(
+        f"{dataset}: label {at} is {there[0]} in train ({len(train)} classes) and {there[1]} in val "
+        f"({len(val)}); expected the same classes in both: make or pack both splits anew"
+    )
+
+
+def described(keys: Iterable[Key]) -> Described:
+    """Return what tells splits from others of their names; what is in the samples is not read."""
+    found: Described = {}
+    for key in keys:
+        one = opened(*key)
+        text = json.dumps([one.classes, one.ids])
+        found[one.split] = {"samples": len(one), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return found
