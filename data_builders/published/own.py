@@ -203,14 +203,21 @@ def understand(
                 f"{path}: column {said.objective!r} {skipped[said.objective]}; --objective takes a metric"
             )
         arrow = arrow.drop_columns(list(skipped))
+        percent = {renamed.get(name.strip(), name.strip()) for name in sheet.percent}
         if known is None:
-            percent = {renamed.get(name.strip(), name.strip()) for name in sheet.percent}
             _need_code(arrow, space_name)
             described = _new_task(arrow, task, said, percent, back, reserved=reserved)
             described = replace(described, **_placed(arrow, space_name))
         else:
             _check_agrees(known, said)
             described = known
+            for metric in known.metrics:
+                if metric.name in percent and metric.unit != "percent":
+                    raise TableError(
+                        f"column {back.get(metric.name, metric.name)!r} has percent signs; its unit is "
+                        f"{metric.unit!r} in task {known.name!r}: give the numbers as they are "
+                        "there, without signs, or import all of them as a new task"
+                    )
         spelled = os.fsencode(path.name).decode("utf-8", "replace")
         described = replace(described, provenance=f"{spelled}, sha256 {files.sha256(path)}")
         columns, extra = _columns(arrow, described)

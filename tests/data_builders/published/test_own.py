@@ -426,6 +426,18 @@ def test_a_known_task_has_its_columns() -> None:
     assert release.installed() == []
 
 
+def test_percent_signs_are_of_the_tasks_unit() -> None:
+    """Fractions of a first file and percent of a second one would be one column."""
+    published.import_table(save(own(acc=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])), "mine")
+    later = own(acc=["80%", "81%", "82%", "83%", "84%", "85%"], seed=1)
+    message = r"^mine\.csv: column 'acc' has percent signs; its unit is 'unknown' in task 'mine': give"
+    with pytest.raises(TableError, match=message):
+        published.import_table(save(later), "mine")
+    published.import_table(save(own(acc=["10%"] * 6)), "other")
+    published.import_table(save(later), "other")
+    assert nasbench_mr.load("local").to_pandas("other")["acc"].tolist()[-2:] == [84.0, 85.0]
+
+
 def test_what_is_asked_for_is_checked() -> None:
     save(own())
     with pytest.raises(InvalidArgumentError, match=r"no file at nowhere\.csv"):
