@@ -896,14 +896,29 @@ class Benchmark:
             frame[dimension.name] = np.array(dimension.values)[frame[dimension.name]]
         return frame
 
-    def curves(self, task: str) -> pd.DataFrame:
-        """All learning curves of a task: the code's columns, "seed", "epoch", metrics, loss, ...
+    def curves(self, task: str, *, ok: bool = False) -> pd.DataFrame:
+        """Learning curves of a task: the code's columns, "seed", "epoch", metrics, loss, ...
+
+        Args:
+            ok: those alone of trials that ended well, which `query` answers from; else all.
 
         Raises:
             CodeNotFoundError: the task has no learning curves.
         """
         name = self.task(task).name
-        return self._with_values(self._curve_frame(name).copy(), name)
+        frame = self._ok_curves(name) if ok else self._curve_frame(name)
+        return self._with_values(frame.copy(), name)
+
+    def _ok_curves(self, name: str) -> pd.DataFrame:
+        from nasbench_mr import arrays
+
+        frame, view = self._curve_frame(name), self._view(name)
+        if view.table.ok.all():
+            return frame
+        good = view.table.ok
+        there = set(zip(arrays.keys(view.table.codes[good]), view.table.seed[good].tolist(), strict=True))
+        codes = arrays.keys(frame[list(view.space.NAMES)].to_numpy())
+        return frame[[trial in there for trial in zip(codes, frame["seed"].tolist(), strict=True)]]
 
     def _curve_frame(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
@@ -927,7 +942,7 @@ class Benchmark:
         described = self.task(task)
         if f"curves/{described.name}.parquet" not in self._sources[described.name].files:
             return ()
-        frame = self._curve_frame(described.name)
+        frame = self._ok_curves(described.name)
         if described.objective not in frame:
             return ()
         epochs = frame.loc[frame[described.objective].notna(), "epoch"].unique()

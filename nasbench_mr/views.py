@@ -96,10 +96,13 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
     for panel, name in zip(panels(made, len(names)), names, strict=True):
         task = bench.task(name)
         metric = task.metric()
-        frame = bench.curves(name)
+        frame = bench.curves(name, ok=True)
         columns = [*frame.columns[: frame.columns.get_loc("seed")]]
         means = frame.groupby([*columns, "epoch"])[metric.name].mean().unstack("epoch")
-        ordered = means.sort_values(means.columns[-1], ascending=metric.sign > 0)
+        means = means.dropna(axis=1, how="all")
+        # Where some curves end early, those that reach the end are comparable.
+        last = means.columns[-1]
+        ordered = means[means[last].notna()].sort_values(last, ascending=metric.sign > 0)
         picked = ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, _CURVES).astype(int))]
         for k, (_, curve) in enumerate(picked.iterrows()):
             known = curve.dropna()

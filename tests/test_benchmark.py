@@ -283,7 +283,12 @@ def test_only_good_trials_count() -> None:
         "mIoU": [50.0, 1.0, None],
         "status": ["ok", "diverged", "failed"],
     }
-    curves = {"codes": CODES[[0, 0]], "seed": [0, 1], "epoch": [1, 1], "mIoU": [40.0, 20.0]}
+    curves = {
+        "codes": CODES[[0, 0, 0, 0]],
+        "seed": [0, 0, 1, 1],
+        "epoch": [1, 3, 1, 2],
+        "mIoU": [40.0, 50.0, 20.0, 1.0],
+    }
 
     def fill_both(folder: Path) -> None:
         fill(seg, **rows)(folder)
@@ -296,6 +301,10 @@ def test_only_good_trials_count() -> None:
     with pytest.raises(CodeNotFoundError, match="no trial of this code with seed 1; it has seeds 0"):
         bench.query(CODES[0], "seg", seed=1)
     assert bench.query(CODES[0], "seg", epoch=1)["mIoU"] == 40.0
+    assert bench.fidelities("seg") == (1, 3)
+    assert bench.curves("seg", ok=True)["mIoU"].tolist() == [40.0, 50.0]
+    assert bench.curves("seg")["mIoU"].tolist() == [40.0, 50.0, 20.0, 1.0]
+    assert Objective.table(bench, "seg").evaluate(CODES[:1], epoch=1).tolist() == [40.0]
 
 
 def test_unknown_values_do_not_count_in_means() -> None:

@@ -65,6 +65,34 @@ def test_curves_end_with_the_best_and_the_worst_code(bench: Benchmark) -> None:
     assert (ends[0], ends[-1]) == pytest.approx((values.min(), values.max()))
 
 
+def test_curves_are_of_trials_that_ended_well_and_reached_the_end(tmp_path: Path) -> None:
+    """Code k ends at 40 + k; another stopped early, at 60; a third diverged."""
+    codes, seg = space.sample(7, seed=0), tasks.get("seg")
+    rows = {
+        "codes": codes,
+        "seed": [0] * 7,
+        "mIoU": [*(40.0 + k for k in range(5)), 60.0, 2.0],
+        "status": ["ok"] * 6 + ["diverged"],
+    }
+    rows |= {"macs": cost.macs(codes), "params": cost.params(codes)}
+    epochs = [(1, 20.0), (2, 30.0)]
+    points = [(k, e, v) for k in range(7) for e, v in epochs] + [(k, 3, 40.0 + k) for k in range(5)]
+    curves = {
+        "codes": codes[[k for k, _, _ in points]],
+        "seed": [0] * len(points),
+        "epoch": [e for _, e, _ in points],
+        "mIoU": [v for _, _, v in points],
+    }
+
+    def fill(folder: Path) -> None:
+        table.write(folder / "tables/seg.parquet", seg, rows)
+        table.write_curves(folder / "curves/seg.parquet", seg, curves)
+
+    bench = Benchmark(release.create(fill, "small", "1.0.0", [seg], target=tmp_path / "small"))
+    drawn = views.curves(bench)
+    assert [line.get_ydata()[-1] for line in drawn.axes[0].lines] == [40.0, 41.0, 42.0, 43.0, 44.0]
+
+
 def test_noise_draws_both_spreads(bench: Benchmark) -> None:
     drawn = views.noise(bench)
     widths = sorted(bar.get_width() for bar in drawn.axes[0].patches)
