@@ -61,7 +61,7 @@ def pack(
     target: Path,
     *,
     command: str,
-    version: str = "1.3.0",
+    version: str = "1.4.0",
     earlier: Release | None = None,
 ) -> Release:
     """Write comparisons of single tasks as the release of reference results.
