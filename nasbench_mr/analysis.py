@@ -61,9 +61,14 @@ def kendall_tau(x: Floats, y: Floats) -> float:
 
 
 def correlation(x: Floats, y: Floats, method: str) -> float:
-    """Return "kendall" (tau-b), "spearman" or "pearson" of two `(n,)` arrays; NaN where one is constant."""
+    """Return "kendall" (tau-b), "spearman" or "pearson" of two `(n,)` arrays, where both are known.
+
+    NaN where one is constant.
+    """
     import pandas as pd
 
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
     if method == "kendall":
         return kendall_tau(x, y)
     return float(pd.DataFrame({"x": x, "y": y}).corr(method).to_numpy()[0, 1])  # type: ignore[arg-type]

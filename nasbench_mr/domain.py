@@ -114,19 +114,14 @@ class Domain(ByValue, spaces.Spacious):
         code = self._fix(self.space.LOWER[None].copy())
         if self.space.NAME == "nasbench-mr":
             return code
+        limits = np.array([self.max_macs, self.max_params])
+        limited = np.isfinite(limits) if np.isfinite(limits).any() else np.full(2, True)
         for _ in range(self.space.DIM):
             around = np.concatenate([code, self._fix(self._steps(code[0]))])
-            share = np.stack(
-                [
-                    np.log(np.maximum(costs, 1) / (limit if limit < math.inf else 1))
-                    for costs, limit in (
-                        (self.macs(around), self.max_macs),
-                        (self.params(around), self.max_params),
-                    )
-                ]
-            )
-            # What is most beyond its limit counts; then the sum.
-            best = np.lexsort((share.sum(axis=0), share.max(axis=0)))[0]
+            costs = np.log(np.maximum([self.macs(around), self.params(around)], 1))
+            share = costs[limited] - np.log(np.where(np.isfinite(limits), limits, 1.0))[limited, None]
+            # What is most beyond its limit counts; then the sum; then what is not limited.
+            best = np.lexsort((costs.sum(axis=0), share.sum(axis=0), share.max(axis=0)))[0]
             if best == 0:
                 break
             code = around[best : best + 1]

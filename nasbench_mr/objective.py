@@ -478,6 +478,9 @@ class TableSource(ByValue, spaces.Spacious):
         self._seconds = np.stack(seconds, axis=1)
         self._rows = {key: row for row, key in enumerate(keys(self.codes))}
         self._curves = self._read_curves(bench, terms)
+        # One unit for all epochs, as their costs are added up.
+        times = [self._seconds, *(seconds for _, seconds, _ in self._curves.values())]
+        self._timed = all(bool(np.isfinite(seconds).all()) for seconds in times)
 
     def networks(self) -> npt.NDArray[np.int64]:
         """Return the row of the first code of each network, rising."""
@@ -551,7 +554,7 @@ class TableSource(ByValue, spaces.Spacious):
         whole = self.values, self._seconds, self._trained
         values, seconds, shares = whole if epoch is None else self._curves[epoch]
         share = float(shares.sum() / max(1.0, self._trained.sum()))
-        if np.isfinite(seconds).all():
+        if self._timed:
             return Measured(values[rows], seconds[rows].sum(axis=1), "seconds", share)
         if np.isfinite(self.macs).all():
             return Measured(values[rows], self.macs[rows] / 1e9 * shares.sum(), "GMACs", share)

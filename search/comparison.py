@@ -263,11 +263,20 @@ class Comparison:
         return frame
 
     def _last(self, task: str, searcher: str) -> Floats:
-        """Each run's regret at the end: `(seeds,)`; the largest seen where nothing was trained to the end."""
+        """Each run's regret at the end: `(seeds,)`; the largest seen where nothing was trained to the end.
+
+        Raises:
+            InvalidArgumentError: no run of any search trained a code to the end.
+        """
         last = self.regret[task, searcher][:, -1]
         if np.isnan(last).any():
-            worst = max(np.nanmax(self.regret[task, s], initial=0.0) for s in self.searchers)
-            last = np.nan_to_num(last, nan=worst)
+            seen = np.concatenate([self.regret[task, s].ravel() for s in self.searchers])
+            if np.isnan(seen).all():
+                raise InvalidArgumentError(
+                    f"no search trained a code of {task!r} to the end within the budget of "
+                    f"{self.about['budget']:g}, so there is nothing to compare; give a larger budget"
+                )
+            last = np.nan_to_num(last, nan=np.nanmax(seen))
         return last
 
 

@@ -690,6 +690,13 @@ def test_noise(home: Path) -> None:
     assert row[["codes", "repeated", "seeds", "min", "median", "max"]].tolist() == [4, 3, 2, 1, 5.5, 9]
 
 
+@pytest.mark.parametrize("method", ["kendall", "spearman", "pearson"])
+def test_correlation_is_of_what_is_known(method: str) -> None:
+    x, y = np.array([1.0, 2.0, 4.0, np.nan, 3.0]), np.array([2.0, 1.0, 5.0, 9.0, np.nan])
+    reference = {"kendall": 1 / 3, "spearman": 0.5, "pearson": np.corrcoef([1, 2, 4], [2, 1, 5])[0, 1]}
+    assert analysis.correlation(x, y, method) == pytest.approx(reference[method])
+
+
 def test_correlation_refuses(bench: Benchmark) -> None:
     with pytest.raises(InvalidArgumentError, match="method is 'tau'; expected kendall, spearman or pearson"):
         bench.correlation("tau")

@@ -269,6 +269,35 @@ def test_a_point_of_the_learning_curve_costs_its_share(bench: Benchmark) -> None
         Objective.table(bench, "video").evaluate(codes, epoch=1)
 
 
+def test_epochs_and_ends_have_costs_in_one_unit(tmp_path: Path) -> None:
+    """The curves know seconds, the table does not: all are told in GMACs."""
+    seg, codes = tasks.get("seg"), space.sample(3, seed=0)
+    rows = {
+        "codes": codes,
+        "mIoU": [40.0, 50.0, 60.0],
+        "macs": cost.macs(codes),
+        "params": cost.params(codes),
+    }
+    curves = {
+        "codes": np.repeat(codes, 2, 0),
+        "seed": [0] * 6,
+        "epoch": [1, 2] * 3,
+        "mIoU": [20.0, 40.0, 25.0, 50.0, 30.0, 60.0],
+        "seconds": [100.0, 200.0] * 3,
+    }
+
+    def fill(folder: Path) -> None:
+        table.write(folder / "tables/seg.parquet", seg, rows)
+        table.write_curves(folder / "curves/seg.parquet", seg, curves)
+
+    made = release.create(fill, "small", "1.0.0", [seg], target=tmp_path / "small")
+    asked = Objective.table(Benchmark(made), "seg")
+    half, whole = (asked.measure(codes[:1], epoch) for epoch in (1, None))
+    assert (asked.unit, half.cost, whole.cost) == (
+        "GMACs", pytest.approx(cost.macs(codes)[0] / 2e9), pytest.approx(cost.macs(codes)[0] / 1e9),
+    )  # fmt: skip
+
+
 def test_tasks_of_a_joint_table_are_stopped_alike_and_charged_each_its_share() -> None:
     bench = nasbench_mr.load("mini")  # 3 epochs of mini-cls, 4 of mini-video
     asked = Objective.table(bench, "mini-cls,mini-video")

@@ -19,7 +19,14 @@ from nasbench_mr import predictors, release, search, spaces
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.data_builders import published
 from nasbench_mr.domain import Domain
-from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, ReleaseError, SpaceError, TableError
+from nasbench_mr.errors import (
+    InfeasibleError,
+    InvalidArgumentError,
+    OutOfSpaceError,
+    ReleaseError,
+    SpaceError,
+    TableError,
+)
 from nasbench_mr.explorer.payload import pack
 from nasbench_mr.grid import Grid
 from nasbench_mr.objective import Objective
@@ -81,6 +88,27 @@ def test_queries(bench: Benchmark, name: str) -> None:
     assert best[metric] == sign * (sign * allowed[metric]).max()
     front = bench.pareto(name, cost="params")
     assert (np.diff(sign * front[name]) >= 0).all()
+
+
+def test_the_smallest_code_is_small_in_what_is_limited() -> None:
+    """Of 8 layers: attention has fewer parameters than a convolution, and more MACs."""
+    dims: dict[str, list[int] | list[str]] = {}
+    for k in range(8):
+        dims |= {f"w{k}": [16, 32, 64, 128], f"op{k}": ["conv", "attn"]}
+    macs = "+".join(f"w{k} * (1000 if op{k} == 'conv' else 4000)" for k in range(8))
+    params = "+".join(f"w{k} * (9 if op{k} == 'conv' else 4)" for k in range(8))
+    grid = Grid("mix", dims, {"macs": macs, "params": params})
+    for limits, expected in (
+        ({"max_macs": 130_000}, (128_000, 1152)),
+        ({"max_params": 520}, (512_000, 512)),
+    ):
+        domain = Domain(grid, **limits)
+        assert (domain.macs(domain._smallest)[0], domain.params(domain._smallest)[0]) == expected
+    with pytest.raises(InfeasibleError, match=r"the smallest has 0.000128 GMACs"):
+        Domain(grid, max_macs=127_000)
+    both = Domain(grid, max_macs=330_000, max_params=900)
+    assert both.macs(both._smallest)[0] <= 330_000
+    assert both.params(both._smallest)[0] <= 900
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -585,11 +585,12 @@ class CompareCommand(command.Command):
         )
         if args.json:
             return command.print_json(_comparison_json(found))
+        final = found.final()
         print(f"Median regret after {args.budget} evaluations, {args.seeds} runs each\n")
         if args.reference:
             names = ", ".join(found.about["reference"]) or "none: all were run"
             print(f"reference results ({found.about['reference release']}): {names}\n")
-        print(command.format_table(_rows(found.final().assign(unit=found.about["unit"]))))
+        print(command.format_table(_rows(final.assign(unit=found.about["unit"]))))
         print("\nMean rank, 1 the best\n")
         print(command.format_table(_rows(found.ranks())))
         if len(found.searchers) > 1:

@@ -210,8 +210,11 @@ def _affinity(runs: Sequence[Run]) -> float:
 
 
 def paired_p(gains: Sequence[float] | np.ndarray[Any, Any]) -> float:
-    """Return the two-sided p of Student's t-test that differences have mean 0; NaN for fewer than two."""
-    if len(gains) < 2:
+    """Return the two-sided p of Student's t-test that differences have mean 0.
+
+    NaN for fewer than two, and where all are equal: they tell no spread, so the test can't be made.
+    """
+    if len(gains) < 2 or np.ptp(gains) <= 1e-12 * np.abs(gains).max():
         return float("nan")
     with requires("auxnas", "the paired test"):
         from scipy import stats

@@ -47,7 +47,8 @@ def runs(comparison: AuxComparison, variants: Sequence[str] = ()) -> Figure:
         if not own:
             continue
         steps, values = comparison.curve(own)
-        mean, std, look = values.mean(0), values.std(0), looks[variant]
+        mean, look = values.mean(0), looks[variant]
+        std = values.std(0, ddof=1) if len(own) > 1 else 0.0
         metric.plot(steps, mean, label=variant, linewidth=1.2, **look)
         metric.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.15, lw=0)
     metric.set_xlabel("updates of the weights; bands: one standard deviation", fontsize=8)

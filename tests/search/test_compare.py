@@ -511,6 +511,10 @@ def test_the_best_of_a_run_without_a_full_training_is_worst() -> None:
     # As bad as the worst that was ever a run's best: 5 - 1.
     assert found.final().loc["t"].to_dict() == {"a": 4.0, "b": 3.0}
     assert np.isnan(found.curves().query("searcher == 'a'")["median"]).all()
+    none = made({("t", "a"): [[np.nan, np.nan]], ("t", "b"): [[np.nan, np.nan]]}, {"t": 5.0})
+    for ask in (none.final, none.ranks, none.tests):
+        with pytest.raises(InvalidArgumentError, match="no search trained a code of 't' to the end within"):
+            ask()
 
 
 # --- Plots --------------------------------------------------------------------------------------------

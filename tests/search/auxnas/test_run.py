@@ -813,6 +813,7 @@ def test_paired_test() -> None:
     t = 2 * math.sqrt(3)
     assert comparison.paired_p([1.0, 2.0, 3.0]) == pytest.approx(1 - t / math.sqrt(t * t + 2))
     assert math.isnan(comparison.paired_p([1.0]))
+    assert math.isnan(comparison.paired_p([2.0, 2.0, 2.0]))  # no spread: nothing to test against
 
 
 def test_codes_come_from_a_release(tiny_release: Path) -> None:
