@@ -394,11 +394,16 @@ def format_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | 
     return "\n".join([line(columns), line(["-" * w for w in widths]), *(line(c) for c in cells)])
 
 
+def digits(value: float) -> str:
+    """Return a number with the digits that matter: two decimals, or three digits of a small one."""
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
+
+
 def _cell(value: object) -> str:
     if value is None or value != value:
         return "-"
     if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
+        return digits(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return escape.terminal(str(value)).replace("\n", " ")

@@ -199,7 +199,8 @@ def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"task": r.task}
         for name, value in r.items():
             if name not in ("macs", "params"):
-                row[name] = f"{value:.2f} ± {r.std[name]:.2f}" if guessed and name in r.std else value
+                sure = not guessed or name not in r.std
+                row[name] = value if sure else f"{command.digits(value)} ± {command.digits(r.std[name])}"
         for name, (shown, unit) in command.SHOWN.items():
             if name in r:
                 row[shown] = r[name] / unit

@@ -82,7 +82,9 @@ def _networks(part: weights.Weights) -> list[dict[str, Any]]:
             {
                 "task": entry["task"],
                 "seed": entry["seed"],
-                "metrics": ", ".join(f"{name} {value:.2f}" for name, value in entry["metrics"].items()),
+                "metrics": ", ".join(
+                    f"{name} {command.digits(value)}" for name, value in entry["metrics"].items()
+                ),
                 "kB": entry["bytes"] // 1000,
                 "code": space.to_string(entry["code"]),
             }

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nasbench_mr import __version__, nasbench201, spaces
+from nasbench_mr import __version__, cost, nasbench201, spaces
 from nasbench_mr import space as multi_resolution
 from nasbench_mr.surrogate import Surrogate, layers
 
@@ -135,8 +135,7 @@ def _space(bench: Benchmark, space: Space, tasks: Sequence[Task], arrays: _Array
         "costs": {},
         **(_layout() if exact else _cell() if space.NAME == nasbench201.NAME else _grid(space)),
     }
-    tables = [_task(bench, task, order, arrays) for task in tasks]
-    described["tasks"] = [table for table, _ in tables]
+    described["tasks"] = [_task(bench, task, order, arrays) for task in tasks]
     if exact:
         strata = [multi_resolution.in_stratum(codes, name) for name in STRATA[:-1]]
         stages = np.array([stage.b for stage in multi_resolution.STAGES])
@@ -147,12 +146,22 @@ def _space(bench: Benchmark, space: Space, tasks: Sequence[Task], arrays: _Array
         )
         described["surrogates"] = _surrogates(bench, tasks, arrays)
     else:
-        # Without a formula the tables tell the costs.
         for name in ("macs", "params"):
-            known = [costs[name] for _, costs in tables if name in costs]
-            if known:
-                described["costs"][name] = arrays.column(known[0])
+            known = _costs(bench, tasks, order, name)
+            if np.isfinite(known).any():
+                described["costs"][name] = arrays.column(known)
     return described
+
+
+def _costs(
+    bench: Benchmark, tasks: Sequence[Task], order: Mapping[tuple[int, ...], int], name: str
+) -> npt.NDArray[np.float64]:
+    """Return a cost of every row, as limits mean it: of the first task that knows it; NaN where none does."""
+    found = np.full(len(order), np.nan)
+    for task in tasks:
+        rows = [order[code] for code in map(tuple, bench.codes(task.name).tolist())]
+        found[rows] = np.where(np.isnan(found[rows]), bench.costs_of(task.name, name), found[rows])
+    return found
 
 
 def _layout() -> dict[str, Any]:
@@ -195,10 +204,10 @@ def _grid(space: Space) -> dict[str, Any]:
 
 def _task(
     bench: Benchmark, task: Task, order: Mapping[tuple[int, ...], int], arrays: _Arrays
-) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.float64]]]:
-    """Return a task with its columns, and the costs that its table lists, `(rows,)` each."""
+) -> dict[str, Any]:
+    """Return a task with its columns."""
     names = [metric.name for metric in task.metrics]
-    columns = {name: np.full(len(order), np.nan) for name in (*names, "macs", "params")}
+    columns = {name: np.full(len(order), np.nan) for name in (*names, "macs")}
     spread = {name: np.full(len(order), np.nan) for name in names}
     seeds = np.zeros(len(order), np.int32)
     for code in map(tuple, bench.codes(task.name).tolist()):
@@ -212,6 +221,7 @@ def _task(
     described = {
         "name": task.name,
         "objective": task.objective,
+        "release": str(bench.release_of(task.name)),
         **{key: getattr(task, key) for key in ("title", "dataset", "problem", "recipe", "provenance")},
         "seeds": arrays.add(seeds),
         "metrics": [
@@ -223,10 +233,9 @@ def _task(
             for metric in task.metrics
         ],
     }
-    costs = {name: columns[name] for name in ("macs", "params") if np.isfinite(columns[name]).any()}
-    if task.cost == "table" and task.space == multi_resolution.NAME and "macs" in costs:
-        described["macs"] = arrays.column(costs["macs"])
-    return described, costs
+    if task.cost == "table" and cost.of(task.space) is not None and np.isfinite(columns["macs"]).any():
+        described["macs"] = arrays.column(columns["macs"])
+    return described
 
 
 def _surrogates(bench: Benchmark, tasks: Sequence[Task], arrays: _Arrays) -> dict[str, Any]:

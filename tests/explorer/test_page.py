@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import nasbench_mr
 from nasbench_mr import cli, cost, explorer, release, search, space, table, tasks
 from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.data_builders import published
+from nasbench_mr.grid import Grid
 from nasbench_mr.release import EMBEDDED
 
 Open = Callable[..., Any]
@@ -644,3 +647,76 @@ def test_picture_of_the_documents(show: Open, mini: Path, tmp_path: Path) -> Non
         target, optimize=True
     )
     assert 20_000 < target.stat().st_size < 200_000
+
+
+# --- A space of one's own ---------------------------------------------------------------------------------
+
+CHAIN = """name = "chain"
+[dimensions]
+w1 = [16, 32, 48, 64]
+w2 = [16, 32, 48, 64]
+act = ["relu", "gelu"]
+
+[costs]
+macs = "w1 * w2 * 10 + w1"
+params = "w1 * w2"
+"""
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Benchmark:
+    """Three tasks of 16, 20 and 16 codes with small values; the third has costs of its own."""
+    (tmp_path / "chain.toml").write_text(CHAIN)
+    codes = np.array([(a, b, c) for a in range(4) for b in range(4) for c in range(2)])
+    grid = Grid.read(tmp_path / "chain.toml")
+    for name, rows in (("chain-a", codes[:16]), ("chain-b", codes[8:28]), ("chain-c", codes[:16])):
+        frame = pd.DataFrame([grid.named(code) for code in rows])
+        frame["mse"] = [0.001 + 0.0001 * (sum(code) % 7) for code in rows.tolist()]
+        if name == "chain-c":
+            frame["macs"] = 16_000_000
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        published.import_table(
+            tmp_path / f"{name}.csv",
+            name,
+            own_space=tmp_path / "chain.toml",
+            minimize=["mse"],
+            trust_costs=name == "chain-c",
+        )
+    return nasbench_mr.load("local")
+
+
+def test_every_task_of_ones_own_space_has_its_codes_and_costs(
+    show: Open, chain: Benchmark, tmp_path: Path
+) -> None:
+    for order in (["chain-a", "chain-b", "chain-c"], ["chain-c", "chain-b"]):
+        page = show(explorer.write(chain, tmp_path / "page.html", order))
+        for task in order:
+            page.select_option("#y", f"{task}/mse")
+            drawn = page.evaluate("explorer.app.points.rows.map((r) => explorer.table.space.code(r))")
+            assert sorted(drawn) == sorted(chain.codes(task).tolist())
+            exact = dict(zip(map(tuple, chain.codes(task).tolist()), chain.costs_of(task), strict=True))
+            assert page.evaluate("explorer.app.points.xs") == [exact[tuple(code)] for code in drawn]
+
+
+def test_a_link_remembers_the_network_of_ones_own_space(show: Open, chain: Benchmark, tmp_path: Path) -> None:
+    path = explorer.write(chain, tmp_path / "page.html")
+    page = show(path)
+    page.fill("#code-text", "w1=16,w2=32,act=gelu")
+    page.press("#code-text", "Enter")
+    settled(page)
+    assert page.evaluate("explorer.state.code") == [0, 1, 1]
+    at = page.evaluate("location.hash")
+    assert "code=" in at
+    again = show(path, at=at)
+    assert again.input_value("#code-text") == "w1=16,w2=32,act=gelu"
+    # Small values keep their digits: (0 + 1 + 1) % 7 = 2.
+    assert "0.0012" in again.inner_text("#results")
+
+
+def test_code_to_copy_names_the_release_of_the_task(show: Open, chain: Benchmark, tmp_path: Path) -> None:
+    page = show(explorer.write(nasbench_mr.load(), tmp_path / "page.html", ["mini-seg", "chain-a"]))
+    release = str(chain.release_of("chain-a"))
+    for space_number, task, name in ((0, "mini-seg", "mini@1.1.0"), (1, "chain-a", release)):
+        page.evaluate(f"explorer.state.space = {space_number}; location.hash = '#space={space_number}'")
+        until(page, f"explorer.table.tasks[0].name === {task!r}")
+        assert page.evaluate("explorer.table.tasks[0].release") == name

@@ -92,7 +92,7 @@ export class Panel {
     }
     byId("results").replaceChildren(...rows);
     byId("no-surrogates").hidden = prediction !== null;
-    const fit = `nasbench-mr surrogate fit ${app.header.release.name.split("@")[0]}`;
+    const fit = `nasbench-mr surrogate fit ${table.tasks[0].release.split("@")[0]}`;
     byId("no-surrogates").textContent = table.exact
       ? `This release has no surrogates, so nothing is predicted here. To fit them: ${fit}; then make this page again.`
       : "What was trained is in the table; nothing is predicted for this space, and other costs are not known here.";

@@ -156,7 +156,8 @@ export class Parallel {
     const ranks = table.ranks(column);
     column.byRank ??= Array.from(ranks.keys()).filter((row) => !Number.isNaN(ranks[row])).sort((a, b) => ranks[a] - ranks[b]);
     const own = column.byRank.filter((row) => mask[row]);
-    return own.length ? ranks[own[Math.floor(own.length / 2)]] : NaN;
+    const [low, high] = [own[Math.floor((own.length - 1) / 2)], own[Math.floor(own.length / 2)]];
+    return own.length ? (ranks[low] + ranks[high]) / 2 : NaN;
   }
 
   /** Write the selection's median rank under each axis. */

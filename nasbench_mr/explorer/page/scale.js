@@ -95,5 +95,8 @@ const separated = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 /** Return a whole number with separators: 1,234,567. */
 export const whole = (value) => separated.format(Math.round(value));
 
-/** Return a metric's value with the digits that matter. */
-export const fixed = (value) => (Number.isFinite(value) ? value.toFixed(2) : "–");
+/** Return a metric's value with the digits that matter, as the command's tables do: 3 of small ones. */
+export const fixed = (value) => {
+  if (!Number.isFinite(value)) return "–";
+  return Math.abs(value) >= 0.1 || value === 0 ? value.toFixed(2) : String(Number(value.toPrecision(3)));
+};

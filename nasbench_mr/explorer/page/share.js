@@ -15,7 +15,7 @@ const FIELDS = {
   zoom: ["zoom", ({ x, y }) => [...x, ...y].map(brief).join(), (text) => readBrush(text)],
   ranges: ["span", writeRanges, readRanges],
   axes: ["axes", String, (text) => (["objectives", "all"].includes(text) ? text : undefined)],
-  code: ["code", (code) => code.join(), (text, app) => app.table.space.parse(text) ?? undefined],
+  code: ["code", (code, { space }) => (space.integers ? code.join() : space.text(code)), (text, app) => app.table.space.parse(text) ?? undefined],
   goals: ["goals", (goals) => goals.join(), readGoals],
   limit: ["limit", String, (text) => (Number(text) > 0 ? Number(text) : undefined)],
   theme: ["theme", String, (text) => (["light", "dark"].includes(text) ? text : undefined)],
@@ -88,7 +88,7 @@ export class Link {
     for (const [key, [name, write]] of Object.entries(FIELDS)) {
       const value = app.state[key];
       const usual = key === "space" ? 0 : start[key];
-      if (value !== null && JSON.stringify(value) !== JSON.stringify(usual)) out.set(name, write(value));
+      if (value !== null && JSON.stringify(value) !== JSON.stringify(usual)) out.set(name, write(value, app.table));
     }
     this.written = `#${out}`;
     if (location.hash !== this.written && (location.hash || this.written !== "#")) history.replaceState(null, "", this.written);
@@ -100,7 +100,7 @@ export function snippets(app) {
   const { code } = app.state;
   const { space, tasks } = app.table;
   const task = app.table.columns.get(app.state.y)?.task ?? tasks[0];
-  const release = app.header.release.name;
+  const { release } = task;
   const text = space.text(code);
   return {
     code: text,
