@@ -94,6 +94,7 @@ class Report:
         failures: the last outcome of every trial that has no result, and of those that diverged.
         wall, busy: seconds of this run, and the sum of its trials'.
         workers: how many ran at once.
+        without_weights: trials done before whose networks were to be kept and are not there.
     """
 
     tasks: dict[str, TaskReport] = field(default_factory=dict)
@@ -101,6 +102,7 @@ class Report:
     wall: float = 0.0
     busy: float = 0.0
     workers: int = 0
+    without_weights: int = 0
 
     @property
     def utilisation(self) -> float:
@@ -508,6 +510,8 @@ class Builder:
                 counts.failed += outcome.status == "failed"
                 if outcome.status == "failed":
                     report.failures.append(outcome)
+                kept = self.job.weights_of(trial)
+                report.without_weights += outcome.status == "ok" and kept is not None and not kept.exists()
         return report
 
     @staticmethod

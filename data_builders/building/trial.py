@@ -138,8 +138,8 @@ class Job:
     def options(self, trial: Trial) -> Iterator[dict[str, Any]]:
         """Yield what the trainer is told beside the trial: only what was asked for."""
         found: dict[str, Any] = {}
-        if self.weights is not None:
-            found["weights"] = Path(self.weights) / f"{trial.key}.safetensors"
+        if (place := self.weights_of(trial)) is not None:
+            found["weights"] = place
         own = None if self.on_epoch is None else loaded(self.on_epoch, "on_epoch")
         log = None if self.log is None else logs.open_log(self.log, Path(self.logs), trial)
 
@@ -153,6 +153,10 @@ class Job:
             found["on_epoch"] = tell
         with contextlib.closing(log) if log is not None else contextlib.nullcontext():
             yield found
+
+    def weights_of(self, trial: Trial) -> Path | None:
+        """Return where a trained network is kept."""
+        return None if self.weights is None else Path(self.weights) / f"{trial.key}.safetensors"
 
     def checkpoint(self, trial: Trial) -> Path | None:
         """Return where a trial in progress is kept; files whose names begin with this one belong to it."""

@@ -273,6 +273,11 @@ def print_report(report: runner.Report, out: str, made: Release | None, *, again
         print(f"{unread} could not read their data: repair it first")
     if failed:
         print(f"to try the {failed} failed trials again: {again}")
+    if report.without_weights:
+        print(
+            f"{report.without_weights} of those before were trained without --keep-weights: their networks "
+            "are not kept; another --out trains them again"
+        )
     if report.workers:
         print(f"{clock(report.wall)}, {report.workers} workers {report.utilisation:.0%} busy")
     print(f"tables in {out}/tables" if made is None else f"{made} in {made.path}")

@@ -678,6 +678,13 @@ def test_of_two_results_the_first_counts_everywhere(tmp_path: Path) -> None:
     assert pd.read_parquet(tmp_path / "tables/mini-cls.parquet")["top1"].tolist() == [10.0]
 
 
+def test_networks_that_were_not_kept_are_counted(tmp_path: Path) -> None:
+    run(tmp_path, "instant", 2)
+    assert run(tmp_path, "instant", 2).without_weights == 0  # nor asked for
+    report = run(tmp_path, "instant", 3, keep_weights=True)
+    assert (report.tasks["mini-cls"].before, report.without_weights) == (2, 2)
+
+
 def test_outcomes_survive_their_part(tmp_path: Path) -> None:
     code = tuple(runner.draw_codes(1)[0].tolist())
     whole = Outcome(Trial(code, "mini-cls", 7), "ok", None, {"top1": 0.1 + 0.2}, {}, 1, 2.5, "cpu")
