@@ -140,7 +140,7 @@ def live(
     if out is None:
         told = [recipe.digest for recipe in full.values()]
         # Results of other data, or of another trainer, answer for none of these.
-        told += [os.path.abspath(options["data"])] if options.get("data") else []
+        told += [os.path.abspath(os.path.expanduser(options["data"]))] if options.get("data") else []
         told += [address(options["trainer"])] if options.get("trainer") else []
         digest = hashlib.sha256("".join(told).encode()).hexdigest()[:12]
         out = home() / "live" / f"{'-'.join(full)}-{digest}"
