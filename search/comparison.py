@@ -80,7 +80,8 @@ class Comparison:
         trace: one row for each measurement: task, searcher, seed, fidelity (epoch; 0: the end), evaluations
             and spent (so far), values, and best (the best full training so far).
         runs: one row for each run: task, searcher, seed, its best value and that code; of a front the
-            hypervolume, and its codes with semicolons between them.
+            hypervolume, and its codes with semicolons between them. A last training may end beyond the
+            budget (of `halving`): it counts here, and not in the regret.
         about: how it was run (release, source, budget, "limits" by cost, ...), and by task the "best" value
             there is (None where unknown), the "spread" (standard deviation) of the table's values, their
             "unit", and the digest of their "tables". "reference" names the searches that were run
