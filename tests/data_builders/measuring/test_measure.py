@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -326,6 +328,35 @@ def test_energy_of_a_machine_that_tells(tmp_path: Path, monkeypatch: pytest.Monk
     assert meter() == 3.5 + 1.5
     monkeypatch.setattr(meters, "_RAPL", tmp_path / "none")
     assert meters.energy(torch.device("cpu"))() is None
+
+
+def test_energy_of_a_gpu_is_that_of_its_own_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML counts millijoules; the device is found by its UUID, as CUDA may number GPUs in another order."""
+    counts = {"GPU-aa": 7_000, "GPU-bb": 1_500}
+
+    def of(handle: str) -> int:
+        if handle not in counts:
+            raise RuntimeError("not supported")
+        return counts[handle]
+
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=of,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    uuids = ("bb", "aa", "old")
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=uuids[device.index])
+    )
+    meter = meters.energy(torch.device("cuda", 0))
+    assert meter() == 1.5
+    counts["GPU-bb"] += 250
+    assert meter() == 1.75
+    assert meters.energy(torch.device("cuda", 1))() == 7.0
+    assert meters.energy(torch.device("cuda", 2))() is None  # a GPU that does not tell
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert meters.energy(torch.device("cuda", 0))() is None  # not installed
 
 
 def test_energy_is_unknown_where_the_meter_does_not_tick(
