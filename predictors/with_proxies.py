@@ -58,7 +58,8 @@ class ProxyEnsemble(Networks):
         installed = library.installed()
         of = [proxy_tables.task_of(name) for name in self.names]
         # Each lookup reads all tables, and columns are often metrics of one task.
-        tables = {task.name: proxy_tables.find(task, installed) for task in of}
+        different = {task.name: task for task in of}
+        tables = {name: proxy_tables.find(task, installed) for name, task in different.items()}
         return [tables[task.name] for task in of]
 
     def _inputs(self, codes: Codes) -> Floats:

@@ -354,7 +354,7 @@ class Builder:
             self.store.check_recipe(name, recipe)
             if self.job.trainer == TRAINER:
                 try:
-                    for split in ("train", "val"):
+                    for split in splits.SPLITS:
                         options = recipes.tuples(recipe.reader_options(split))
                         datasets.check_options(datasets.reader(recipe.dataset), options)
                 except (InvalidArgumentError, UnknownNameError) as error:
@@ -827,7 +827,7 @@ def release(
 
 
 def grown(name: str, version: str, used: Mapping[str, Recipe | None]) -> releases.Release | None:
-    """Return the installed release that a new version adds trials to; None where there is no older one.
+    """Return the newest installed version before a new one, which adds trials to it; None if there is none.
 
     Args:
         used: by task, the recipe of the new trials.
