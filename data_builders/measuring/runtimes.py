@@ -28,7 +28,7 @@ RUNTIMES = Registry[Runtime](
 )
 
 
-def eager(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]:
+def eager(net: Callable[[Tensor], Any], example: Tensor, threads: int) -> Callable[[], Any]:
     """Return what runs the network with PyTorch, operation by operation."""
     import torch
 
@@ -42,11 +42,26 @@ def eager(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]:
 
 
 def compiled(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]:
-    """Return what runs it with `torch.compile` and its defaults; the first run compiles."""
+    """Return what runs it with `torch.compile` and its defaults."""
     import torch
+    from torch._dynamo.exc import TorchDynamoException
 
-    torch.compiler.reset()  # else every network adds to what is kept, up to a limit
-    return eager(torch.compile(net, dynamic=False), example, threads)  # type: ignore[arg-type]
+    def forward(x: Tensor) -> Any:
+        return net(x)
+
+    # What is compiled is kept by code object, a few for each, and more run uncompiled in silence. This
+    # network has its own, and what can't be compiled is an error.
+    forward.__code__ = forward.__code__.replace()
+    run = eager(torch.compile(forward, dynamic=False, fullgraph=True), example, threads)
+    try:
+        run()  # compiles
+    except TorchDynamoException as error:
+        told = str(error).strip().split("\n")[0]
+        raise DeviceError(
+            f"torch.compile failed for {example.device}: {told}. It needs a C++ compiler: install "
+            "g++, or name one in CXX. Or measure with --runtime torch"
+        ) from error
+    return run
 
 
 def onnx(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]:

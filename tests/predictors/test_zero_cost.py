@@ -68,6 +68,88 @@ def test_gradient_norm_and_snip_are_those_of_a_backward_pass() -> None:
     assert found["snip"][0] == pytest.approx(saliency, rel=1e-5)
 
 
+@pytest.mark.parametrize("task", HEADS)
+def test_networks_of_the_space_against_plain_computations(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, by other means than the package's: modules instead of modes, differences, loops."""
+    batch = QUICK["batch"]
+    setting = zero_cost._Setting(5, batch, QUICK["size"], "cpu", None)
+    one = tasks.get(task)
+    net = setting.network(WIDER, one).double()
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    kernels = [m.weight for m in convolutions]
+    inputs = setting.inputs(one).double().requires_grad_()
+    maps: list[torch.Tensor] = []
+    patterns: list[torch.Tensor] = []
+    relu = F.relu
+
+    def noted(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+        patterns.append((x > 0).reshape(batch, -1))
+        return relu(x)
+
+    hooks = [m.register_forward_hook(lambda m, given, output: maps.append(output)) for m in convolutions]
+    with monkeypatch.context() as patched:
+        patched.setattr(F, "relu", noted)
+        outputs = net(inputs)
+    for hook in hooks:
+        hook.remove()
+    for output in maps:
+        output.retain_grad()
+
+    # The units that agree of each two images.
+    on = torch.cat(patterns, 1).tolist()
+    agree = [[sum(a == b for a, b in zip(x, y, strict=True)) for y in on] for x in on]
+    expected = {"naswot": math.log(np.linalg.det(np.array(agree, np.float64)))}
+
+    # Pearson's correlations of the gradients of each two images.
+    outputs.sum().backward(retain_graph=True)
+    rows = inputs.grad.reshape(batch, -1)
+    rows = rows - rows.mean(1, keepdim=True)
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    eigenvalues = torch.linalg.eigvals(rows @ rows.T).real.tolist()
+    expected["jacob_cov"] = -sum(math.log(v + 1e-5) + 1 / (v + 1e-5) for v in eigenvalues)
+
+    for output in maps:
+        output.grad = None
+    net.zero_grad()
+    setting.loss(one, outputs).backward()
+    expected["fisher"] = 0.0
+    for output in maps:
+        for channel in range(output.shape[1]):
+            own = [
+                len(output) * float((output[i, channel].detach() * output.grad[i, channel]).sum())
+                for i in range(len(output))
+            ]
+            expected["fisher"] += sum(v**2 for v in own) / len(own) / 2
+
+    # H g by a central difference of the gradient along g.
+    direction = [w.grad.clone() for w in kernels]
+    start = [w.detach().clone() for w in kernels]
+    step = 1e-7 / math.sqrt(sum(float((d**2).sum()) for d in direction))
+    ends = []
+    for sign in (1, -1):
+        for w, was, d in zip(kernels, start, direction, strict=True):
+            w.data = was + sign * step * d
+        net.zero_grad()
+        setting.loss(one, net(inputs)).backward()
+        ends.append([w.grad.clone() for w in kernels])
+    curved = [(a - b) / (2 * step) for a, b in zip(*ends, strict=True)]
+    expected["grasp"] = -sum(float((w * h).sum()) for w, h in zip(start, curved, strict=True))
+
+    linear = setting.network(WIDER, one).double().eval()
+    for name, module in list(linear.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            linear.set_submodule(name, nn.Identity())
+    for parameter in linear.parameters():
+        parameter.data = parameter.data.abs()
+    linear(torch.ones_like(inputs[:1])).sum().backward()
+    flow = sum(float((m.weight * m.weight.grad).sum()) for m in linear.modules() if isinstance(m, nn.Conv2d))
+    expected["synflow"] = math.log(flow)
+
+    found = compute([WIDER], task, seed=5, names=(*expected,), **QUICK)
+    for name, value in expected.items():
+        assert found[name][0] == pytest.approx(value, rel=1e-3), name
+
+
 def test_grasp_of_a_quadratic() -> None:
     # L = w1^2 + 3 w1 w2 has g = (2 w1 + 3 w2, 3 w1) and H = [[2, 3], [3, 0]].
     w = torch.tensor([1.0, 2.0], requires_grad=True)

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,6 +100,65 @@ def test_a_table_is_measured_and_resumed(runtime: str, tmp_path: Path) -> None:
     assert {"name", "torch", "python", "system", "clock", "dates", "reference_ms"} <= table.about.keys()
     # Unknown where a small network reused pages that another one left.
     assert not (table.columns["memory_mb"] <= 0).any()
+
+
+def test_compiled_code_is_generated_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's own compiler, which takes half a minute a network: the reference is the code itself."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setattr(measure, "REFERENCE", tuple(CODES[0].tolist()))
+    found: list[tuple[torch.nn.Module, torch.Tensor, torch.Tensor]] = []
+    real = torch.compile
+
+    def watched(function: Callable[[torch.Tensor], torch.Tensor], **options: Any) -> Any:
+        code = real(function, **options)
+
+        def run(x: torch.Tensor) -> torch.Tensor:
+            result = code(x)
+            found.append((function, x, result))
+            return result
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", watched)
+    path = campaign.measure(CODES[:1], replace(QUICK, runtime="compile"), tmp_path, count=0)
+    # Two networks, the reference and the code: run twice to prepare, three times or more in each round.
+    assert len(found) >= 2 * (2 + 2 * 3)
+    function, x, result = found[-1]
+    assert torch.allclose(result, function(x), rtol=1e-4)
+    table = measured.read(path)
+    assert table.runtimes == ("compile",)
+    assert (table.columns["latency_ms"] > 0).all()
+    assert any((tmp_path / "compiled").rglob("*.so"))
+
+
+def test_every_network_of_a_group_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More networks than torch keeps compiled for one piece of Python code."""
+    compiled: list[int] = []
+
+    def backend(graph: Any, example: Any) -> Any:
+        compiled.append(len(example))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    x = torch.rand(1, 3, 8, 8)
+    runs = [RUNTIMES["compile"](torch.nn.Conv2d(3, 8 * k, 1), x, 1) for k in range(1, 11)]
+    for run in runs + runs[::-1]:
+        run()
+    assert len(compiled) == 10
+
+
+def test_what_cannot_be_compiled_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch._dynamo.graph_break()
+            return x
+
+    with pytest.raises(DeviceError, match=r"torch\.compile failed for cpu: .*graph_break"):
+        RUNTIMES["compile"](Net(), torch.zeros(1), 1)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with pytest.raises(DeviceError, match=r"No working C\+\+ compiler .* install g\+\+, or name one in CXX"):
+        RUNTIMES["compile"](torch.nn.Conv2d(3, 8, 1), torch.zeros(1, 3, 8, 8), 1)
 
 
 def test_two_runtimes_share_a_table_and_settings_do_not(tmp_path: Path) -> None:
