@@ -17,13 +17,13 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 # A process that is nice should not take every core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -41,6 +41,8 @@ SEARCHES = ("random", "local", "evolution", "proxy", "halving", "hyperband", "nc
 #: Those that need learning curves, which mini's tasks have.
 BY_CURVES = ("halving", "hyperband")
 SEEDS = 100
+#: What results depend on: TPE is Optuna's, the predictors of NCP and `guided` are trained with torch.
+LIBRARIES = ("nasbench-mr", "numpy", "optuna", "torch")
 
 
 def steps(found: Comparison) -> pd.DataFrame:
@@ -61,7 +63,7 @@ def pack(
     target: Path,
     *,
     command: str,
-    version: str = "1.4.0",
+    version: str = "1.4.1",
     earlier: Release | None = None,
 ) -> Release:
     """Write comparisons of single tasks as the release of reference results.
@@ -78,11 +80,7 @@ def pack(
             on two tables.
     """
     found = _by_task(runs)
-    ours = {
-        "nasbench-mr": nasbench_mr.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+    ours = {name: metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()}
     arrows = {}
     for task, (told, frames) in found.items():
         versions = dict.fromkeys(frames, ours)

@@ -21,6 +21,7 @@ from nasbench_mr.errors import (
     UnknownTaskError,
 )
 from nasbench_mr.objective import goals
+from nasbench_mr.release import Release
 from nasbench_mr.search import Comparison, reference
 
 SEARCHES = ("random", "local", "evolution")
@@ -231,3 +232,12 @@ def test_commands_draw_and_print_them(
     assert "--reference is about a comparison" in capsys.readouterr().err
     assert main(["compare", "mini-seg", "--budget", "301", "--reference"]) == 2
     assert "a budget of 300" in capsys.readouterr().err
+
+
+def test_the_shipped_results_say_what_they_depend_on() -> None:
+    shipped = Release.open(release.find(release.REFERENCE))
+    for task in reference.tasks(shipped):
+        _, told = reference.read(shipped, task)
+        assert [*told["versions"]] == [*told["seeds"]]
+        for versions in told["versions"].values():
+            assert set(versions) == {*making.LIBRARIES, "python"}
