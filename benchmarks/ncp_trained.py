@@ -88,7 +88,7 @@ def main() -> None:
             for title, table in views(frame, ("value",)).items():
                 print(f"\n## {title}\n\n{format_table(table)}", flush=True)
         else:
-            report(f"Trained: {only}", figures(frame, only))
+            report(f"Trained: {only}", figures(frame, only, spreads(frame)))
 
 
 def works(only: str, args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
@@ -312,37 +312,51 @@ def endings(frame: pd.DataFrame, only: str) -> pd.DataFrame:
 BASE = {"rivals": "ncp", "live": "ncp", "rounds": "then, table as it was"}
 
 
-def figures(frame: pd.DataFrame, only: str) -> list[Figure]:
-    """Return a row for each task, limit and method: means with standard errors, and paired tests.
+def spreads(frame: pd.DataFrame) -> dict[str, float]:
+    """Return, by task, the standard deviation of the table's objective."""
+    bench = nasbench_mr.load(frame["release"].iloc[0])
+    found = {}
+    for task in frame["task"].unique():
+        metric = bench.task(task).objective
+        found[task] = float(np.nanstd(bench.query_many(bench.codes(task), task, (metric,))[metric]))
+    return found
 
-    Pairs are of one seed: the same predictor's seed, and the same seed of the trainings. A round of NCP is
-    tested against the same round of random codes.
+
+def figures(frame: pd.DataFrame, only: str, scale: Mapping[str, float]) -> list[Figure]:
+    """Return each task's, limit's and method's mean with its standard error; then one test a method.
+
+    Pairs are of one seed: the same predictor's seed, and the same seed of the trainings. A seed's differences
+    are divided by the task's `scale` and averaged over all tasks and limits, as ten pairs can't make any of a
+    test for each significant. A round of NCP is tested against the same round of random codes.
     """
     import scipy.stats
 
-    rows, raw = [], []
+    rows = []
+    differences: dict[tuple[str, str], list[pd.Series]] = {}
     for (task, limit), case in endings(frame, only).groupby(["task", "limit"], sort=False):
         by_method = case.pivot_table("value", "seed", "method", sort=False)
         for method, values in by_method.items():
+            spread = f"{values.mean():.2f} +- {values.sem():.2f} of {values.count()}"
+            rows.append(Figure(f"{task} at {limit / 1e9:.3f} GMACs, {method}", spread, "-", None))
             base = BASE[only] if "round " not in str(method) else str(method).replace("ncp", "random")
-            test = float("nan")
             if base != method and base in by_method:
-                differ = (values - by_method[base]).dropna()
-                test = float(scipy.stats.wilcoxon(differ).pvalue) if differ.any() and len(differ) > 1 else 1.0
-            raw.append(test)
-            rows.append(
-                (
-                    f"{task} at {limit / 1e9:.3f} GMACs, {method}",
-                    f"{values.mean():.2f} +- {values.sem():.2f} of {values.count()}",
-                )
-            )
-    tested = np.isfinite(raw)
-    corrected = np.array(raw)
-    corrected[tested] = holm(corrected[tested])
-    return [
-        Figure(name, measured + (f", Holm p {p:.2g}" if np.isfinite(p) else ""), "-", None)
-        for (name, measured), p in zip(rows, corrected, strict=True)
+                difference = (values - by_method[base]) / scale[str(task)]
+                differences.setdefault((str(method), base), []).append(difference)
+    gains = {
+        names: pd.concat(cases, axis=1).mean(axis=1, skipna=False).dropna()
+        for names, cases in differences.items()
+    }
+    raw = [float(scipy.stats.wilcoxon(gain).pvalue) if gain.any() else 1.0 for gain in gains.values()]
+    rows += [
+        Figure(
+            f"{method} minus {base}",
+            f"{gain.mean():+.2f} +- {gain.sem():.2f} sd of {len(gain)}, Holm p {p:.2g}",
+            "-",
+            None,
+        )
+        for ((method, base), gain), p in zip(gains.items(), holm(np.array(raw)), strict=True)
     ]
+    return rows
 
 
 if __name__ == "__main__":

@@ -138,19 +138,44 @@ def test_methods_are_paired_by_seed() -> None:
     rows = [("ncp", k, 10.0 + k) for k in range(6)] + [("random", k, 9.0 + k / 2) for k in range(6)]
     rows += [("local", k, 12.0 + 2 * k) for k in range(5)] + [("local", 5, np.nan)]
     frame = pd.DataFrame(rows, columns=["method", "seed", "value"]).assign(task="t", limit=1e9)
-    found = {figure.name: figure.measured for figure in script.figures(frame, "rivals")}
+    found = {figure.name: figure.measured for figure in script.figures(frame, "rivals", {"t": 2.0})}
     assert found["t at 1.000 GMACs, ncp"] == "12.50 +- 0.76 of 6"
-    assert found["t at 1.000 GMACs, random"] == "10.25 +- 0.38 of 6, Holm p 0.062"
+    assert found["t at 1.000 GMACs, random"] == "10.25 +- 0.38 of 6"
+    # Differences of -1 - k / 2 are halved.
+    assert found["random minus ncp"] == "-1.12 +- 0.19 sd of 6, Holm p 0.062"
     # What diverged is not a pair: 2 / 2^5.
-    assert found["t at 1.000 GMACs, local"] == "16.00 +- 1.41 of 5, Holm p 0.062"
+    assert found["t at 1.000 GMACs, local"] == "16.00 +- 1.41 of 5"
+    assert found["local minus ncp"] == "+2.00 +- 0.35 sd of 5, Holm p 0.062"
+
+
+def test_a_seed_is_one_pair_over_all_tasks_and_limits() -> None:
+    rows = [
+        (task, limit, method, seed, value + seed)
+        for task, gain in (("a", 4.0), ("b", 10.0))
+        for limit in (1e9, 2e9)
+        for method, value in (("ncp", gain), ("random", 0.0))
+        for seed in range(5)
+    ]
+    frame = pd.DataFrame(rows, columns=["task", "limit", "method", "seed", "value"])
+    # (2 + 2 + 1 + 1) / 4, and 2 / 2^5, not 2 / 2^20.
+    *_, last = script.figures(frame, "rivals", {"a": 2.0, "b": 10.0})
+    assert last.measured == "-1.50 +- 0.00 sd of 5, Holm p 0.062"
+
+
+def test_the_scale_is_the_tables_spread() -> None:
+    bench = nasbench_mr.load("mini")
+    frame = pd.DataFrame({"task": ["mini-cls", "mini-cls"], "release": str(bench.release_of("mini-cls"))})
+    top1 = bench.query_many(bench.codes("mini-cls"), "mini-cls")["top1"]
+    assert script.spreads(frame) == {"mini-cls": pytest.approx(np.std(top1))}
 
 
 def test_live_runs_are_judged_by_trainings_of_their_own() -> None:
     rows = [(m, s, e, fresh) for m, fresh in (("ncp", 30), ("random", 25)) for s in (0, 1) for e in (1, 2)]
     frame = pd.DataFrame(rows, columns=["method", "seed", "evaluations", "fresh"])
     frame = frame.assign(task="t", limit=1e9, value=99.0, best=99.0)
-    ours, theirs = script.figures(frame, "live")
-    assert (ours.measured, theirs.measured) == ("30.00 +- 0.00 of 2", "25.00 +- 0.00 of 2, Holm p 0.5")
+    ours, theirs, test = script.figures(frame, "live", {"t": 1.0})
+    assert (ours.measured, theirs.measured) == ("30.00 +- 0.00 of 2", "25.00 +- 0.00 of 2")
+    assert test.measured == "-5.00 +- 0.00 sd of 2, Holm p 0.5"
 
 
 def test_rounds_are_tested_against_random_rounds_and_tables_against_the_first() -> None:
@@ -160,13 +185,16 @@ def test_rounds_are_tested_against_random_rounds_and_tables_against_the_first() 
     after = {"as it was": 6.0, "ncp": 7.0, "random": 6.5}
     rows += [(m, s, None, v + s, np.nan) for m, v in after.items() for s in (0, 1)]
     frame = pd.DataFrame(rows, columns=["method", "seed", "round", "value", "fresh"])
-    found = {f.name: f.measured for f in script.figures(frame.assign(task="t", limit=1e9), "rounds")}
-    assert {name.removeprefix("t at 1.000 GMACs, "): text for name, text in found.items()} == {
-        "ncp, round 1": "5.00 +- 0.00 of 2, Holm p 1",
+    made = script.figures(frame.assign(task="t", limit=1e9), "rounds", {"t": 1.0})
+    assert {f.name.removeprefix("t at 1.000 GMACs, "): f.measured for f in made} == {
+        "ncp, round 1": "5.00 +- 0.00 of 2",
         "random, round 1": "4.00 +- 0.00 of 2",
         "then, table as it was": "6.50 +- 0.50 of 2",
-        "then, table ncp": "7.50 +- 0.50 of 2, Holm p 1",
-        "then, table random": "7.00 +- 0.50 of 2, Holm p 1",
+        "then, table ncp": "7.50 +- 0.50 of 2",
+        "then, table random": "7.00 +- 0.50 of 2",
+        "ncp, round 1 minus random, round 1": "+1.00 +- 0.00 sd of 2, Holm p 1",
+        "then, table ncp minus then, table as it was": "+1.00 +- 0.00 sd of 2, Holm p 1",
+        "then, table random minus then, table as it was": "+0.50 +- 0.00 sd of 2, Holm p 1",
     }
 
 
