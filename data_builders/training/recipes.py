@@ -176,7 +176,7 @@ class Recipe(Settings):
         """Return the recipe that it starts from, then the one that this starts from, and so on.
 
         Raises:
-            RecipeError: there is no such recipe, or the chain of recipes is a circle.
+            RecipeError: there is no such recipe, or a recipe starts from itself through others.
         """
         found: list[Recipe] = []
         name = self.pretrained
