@@ -9,8 +9,8 @@ trainings is less good than it looks. rounds: a table that grows by what NCP pro
 by random codes; and what NCP proposes in the end with each, and with the table as it was.
 
 All trainings have seeds that the tables lack, but those within a live run. Every training and every run is
-kept: rerun the command to resume. A task and a limit are an experiment of their own, but for `tables`: the
-results that are there of others stay beside it.
+kept: rerun the command to resume. A task, a limit and a repetition are an experiment of their own, or of
+`tables` a repetition: the results that are there of others stay beside it.
 
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only rivals
     OMP_NUM_THREADS=1 python benchmarks/ncp_trained.py --data data --only tables
@@ -77,13 +77,16 @@ def main() -> None:
         "--shares", nargs="+", type=float, default=SHARES, metavar="Q", help="limits: quantiles"
     )
     parser.add_argument("--data", required=True, type=Path, help="the folder of the data sets")
-    parser.add_argument("--seeds", type=int, metavar="N", help=f"repetitions (default: {REPEATS})")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, metavar="K", help=f"repetitions, from 0 (default: {REPEATS} of them)"
+    )
     parser.add_argument("--budget", type=int, default=40, metavar="N", help="trainings of a live run")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    args = parsed(parser, beside=("tasks", "shares"))
+    args = parsed(parser, beside=("tasks", "shares", "seeds"))
     for only in args.only:
         out = args.out.with_name(f"ncp_trained_{only}.parquet")
-        frame = done(args.keep, out, works(only, args), () if only == "tables" else ("task", "limit"))
+        beside = ("seed",) if only == "tables" else ("task", "limit", "seed")
+        frame = done(args.keep, out, works(only, args), beside)
         if only == "tables":
             for title, table in views(frame, ("value",)).items():
                 print(f"\n## {title}\n\n{format_table(table)}", flush=True)
@@ -95,7 +98,7 @@ def works(only: str, args: argparse.Namespace) -> Iterator[tuple[str, Callable[[
     """Yield the parts of an experiment by name."""
     where = {"data": args.data, "device": args.device, "workers": 1}
     bench = nasbench_mr.load("mini")
-    seeds = range(args.seeds or REPEATS[only])
+    seeds = args.seeds or range(REPEATS[only])
     tasks = bench.tasks if only == "tables" else args.tasks
     # Another table is another experiment.
     release = str(bench.release_of(tasks[0]))
@@ -107,7 +110,8 @@ def works(only: str, args: argparse.Namespace) -> Iterator[tuple[str, Callable[[
         trials[task, share] = Trials(bench, task, limit, args.keep / release / "trials" / task, where)
     if only == "tables":
         own = {task: trials[task, shares[-1]] for task in tasks}
-        yield f"{release}/tables-{len(seeds)}", partial(tables, own, seeds)
+        for seed in seeds:
+            yield f"{release}/tables-{seed}", partial(tables, own, seed)
         return
     for (task, share), one in trials.items():
         for seed in seeds:
@@ -195,8 +199,8 @@ def rivals(trials: Trials, seed: int) -> pd.DataFrame:
     )
 
 
-def tables(trials: Mapping[str, Trials], seeds: Sequence[int]) -> pd.DataFrame:
-    """Return the codes of the paper's kinds of tables, trained: a row for each code, task and seed.
+def tables(trials: Mapping[str, Trials], seed: int) -> pd.DataFrame:
+    """Return the codes of the paper's kinds of tables, trained: a row for each code and task.
 
     What was found for one task or several is trained on all, what was found at the cost of a known network
     on its own task.
@@ -217,17 +221,17 @@ def tables(trials: Mapping[str, Trials], seeds: Sequence[int]) -> pd.DataFrame:
         ]
         codes = np.array([one.code for one in mine], np.int16)
         predicted = model.predict(codes)[0][:, model.names.index(own.column)]
-        values = own(codes, [FIRST_SEED + seed for seed in seeds])
+        values = own(codes, [FIRST_SEED + seed])[:, 0]
         rows += [
             {
+                "release": own.about["release"],
                 **one.row(),
                 "task": task,
-                "seed": FIRST_SEED + seed,
-                "value": values[row, k],
-                "predicted": predicted[row],
+                "seed": seed,
+                "value": value,
+                "predicted": expected,
             }
-            for row, one in enumerate(mine)
-            for k, seed in enumerate(seeds)
+            for one, value, expected in zip(mine, values, predicted, strict=True)
         ]
     return pd.DataFrame(rows)
 

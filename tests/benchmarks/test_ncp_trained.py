@@ -200,15 +200,15 @@ def test_rounds_are_tested_against_random_rounds_and_tables_against_the_first() 
 
 def test_parts_are_known_by_what_they_depend_on(tmp_path: Path) -> None:
     args = argparse.Namespace(
-        data=tmp_path, device="cpu", seeds=1, tasks=["mini-cls"], shares=[0.5], keep=tmp_path, budget=40
+        data=tmp_path, device="cpu", seeds=[4], tasks=["mini-cls"], shares=[0.5], keep=tmp_path, budget=40
     )
     release = str(nasbench_mr.load("mini").release_of("mini-cls"))
     names = {only: [name for name, _ in script.works(only, args)] for only in script.PARTS}
     assert names == {
-        "rivals": [f"{release}/rivals-mini-cls-0.5-0"],
-        "tables": [f"{release}/tables-1"],
-        "live": [f"{release}/live-mini-cls-0.5-{s}-40-0" for s in ("ncp", "evolution", "random")],
-        "rounds": [f"{release}/rounds-mini-cls-0.5-0"],
+        "rivals": [f"{release}/rivals-mini-cls-0.5-4"],
+        "tables": [f"{release}/tables-4"],
+        "live": [f"{release}/live-mini-cls-0.5-{s}-40-4" for s in ("ncp", "evolution", "random")],
+        "rounds": [f"{release}/rounds-mini-cls-0.5-4"],
     }
 
 
@@ -230,12 +230,13 @@ def test_codes_of_known_networks_are_trained_beside_those_found(
     monkeypatch.setattr(script.predictors, "make", lambda *_, **__: Model())
     monkeypatch.setattr(script.search, "ncp", lambda *_, **__: type("Found", (), {"best": best})())
     monkeypatch.setattr(
-        script.Trials, "__call__", lambda self, codes, seeds: np.ones((len(codes), len(seeds)))
+        script.Trials, "__call__", lambda self, codes, seeds: np.ones((len(codes), 1)) * np.array(seeds)
     )
     tasks = ("mini-cls", "mini-video")
     trials = {task: script.Trials(bench, task, 150e6, tmp_path, {}) for task in tasks}
-    frame = script.tables(trials, range(2))
-    one = frame[(frame["task"] == "mini-cls") & (frame["seed"] == 100)]
+    frame = script.tables(trials, 2)
+    assert frame[["seed", "value"]].drop_duplicates().values.tolist() == [[2, 102]]
+    one = frame[frame["task"] == "mini-cls"]
     # Of all networks that people know, three have at most 1 GMACs.
     known = ["HRNet-W18-small-like", "ResNet-18-like", "ResNet-34-like"]
     assert one[one["how"] == "itself"]["name"].tolist() == known
@@ -244,6 +245,6 @@ def test_codes_of_known_networks_are_trained_beside_those_found(
         "mini-cls", "mini-video", "mini-cls+mini-video", "mini-cls+mini-video", *["mini-cls"] * 3
     ]  # fmt: skip
     assert one["predicted"].unique().tolist() == [1.0]
-    assert len(frame) == 2 * 2 * 10
+    assert len(frame) == 2 * 10
     shown = script.views(frame, ("value",))
     assert [row["how"] for row in shown["reference, value"]] == ["ncp", "itself"] * 3
