@@ -79,7 +79,7 @@ def amount(text: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a valid cost limit; expected a number such as 2e9 or 2G"
+            f"{text!r} is not a valid cost limit; expected at least 0, such as 20, 2e9 or 2G"
         )
     return value
 

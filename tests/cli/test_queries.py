@@ -166,7 +166,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["tasks", "depth"], "no task 'depth'"),
     (
         ["best", "seg", "--max-macs", "lots"],
-        "--max-macs: 'lots' is not a valid cost limit; expected a number such as 2e9 or 2G",
+        "--max-macs: 'lots' is not a valid cost limit; expected at least 0, such as 20, 2e9 or 2G",
     ),
     (["best", "seg", "--max-macs", "1k"], "no tabulated code of 'seg' has mIoU, at most 1,000 macs"),
     (["best", "seg", "--metric", "top1"], "task 'seg' has no metric 'top1'"),
