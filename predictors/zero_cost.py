@@ -1,8 +1,8 @@
 """Zero-cost proxies: numbers from an untrained network that may tell how good a trained one will be.
 
 `compute` gives all of `PROXIES` for codes and a task. Networks are those that the task trains, drawn from a
-seed; inputs are noise, so that no data set is needed, or a batch that you give. The same seed and device give
-the same numbers. A convolution's weights count, batch norms' and the classifier's bias do not.
+seed; inputs are noise, so that no data set is needed, or a batch that you give. The same seed gives the same
+numbers on the same processor. A convolution's weights count, batch norms' and the classifier's bias do not.
 
 The sources, by what they call it:
 
