@@ -12,13 +12,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from common import done, options, parsed, tables
 
 from nasbench_mr import library, space
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
-from nasbench_mr.predictors import zero_cost
+from nasbench_mr.predictors import proxy_tables, zero_cost
 from nasbench_mr.predictors.base import PROXIES
 from nasbench_mr.tasks import Task
 
@@ -76,7 +77,14 @@ def views(frame: pd.DataFrame, bench: Benchmark) -> dict[str, list[dict[str, Any
             {"task": task.name, "head": head, **by_head[head, 0].corrwith(metric, method="kendall")}
             for head in (own, base_head)
         ]
-    return {"As with the first head": alike, "Against the task's own metric": useful}
+    codes = np.array([space.parse(code) for code in base.index], np.int16)
+    found = proxy_tables.find(library.task(base_head), library.installed())
+    packaged = pd.DataFrame({name: found[name].lookup(codes, name) for name in NAMES}, base.index)
+    return {
+        "As with the first head": alike,
+        "As in the packaged table": [{**base.corrwith(packaged, method="kendall")}],
+        "Against the task's own metric": useful,
+    }
 
 
 def _networks(task: Task) -> tuple[Any, ...]:

@@ -48,10 +48,12 @@ def test_ranks_are_compared_with_the_first_head_and_the_metric() -> None:
         )
         for (head, seed), order in ranks.items()
     )
-    alike, useful = script.views(frame, Made(codes, [1, 2, 4, 3])).values()  # type: ignore[arg-type]
+    alike, packaged, useful = script.views(frame, Made(codes, [1, 2, 4, 3])).values()  # type: ignore[arg-type]
     assert [(row["head"], row["seed"], row["zen"]) for row in alike] == [
         ("seg", 0, pytest.approx(4 / 6)), ("video", 0, -1.0)
     ]  # fmt: skip
+    # The packaged table is of the published codes, and lacks these.
+    assert [np.isnan(row["zen"]) for row in packaged] == [True]
     assert [(row["task"], row["head"], row["snip"]) for row in useful] == [
         ("seg", "seg", 1.0), ("seg", "cls-50-1000", pytest.approx(4 / 6))
     ]  # fmt: skip
