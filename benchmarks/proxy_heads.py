@@ -20,13 +20,12 @@ from nasbench_mr import library, space
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
 from nasbench_mr.predictors import proxy_tables, zero_cost
-from nasbench_mr.predictors.base import PROXIES
+from nasbench_mr.predictors.base import OF_NETWORKS
 from nasbench_mr.tasks import Task
 
 #: The first is the packaged table's head; its input is that table's as well.
 HEADS = (("cls-50-1000", 0), ("cls-50-1000", 1), ("seg", 0), ("video", 0), ("3ddet", 0))
 SIZE = 32
-NAMES = tuple(name for name in PROXIES if name not in ("params", "macs"))
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
 def part(bench: Benchmark, head: str, seed: int, every: int) -> pd.DataFrame:
     """Return the proxies of some codes with a head: a row for each code."""
     codes = bench.codes("seg")[::every]
-    found = zero_cost.compute(codes, head, names=NAMES, seed=seed, size=SIZE)
+    found = zero_cost.compute(codes, head, names=OF_NETWORKS, seed=seed, size=SIZE)
     return pd.DataFrame(
         {"head": head, "seed": seed, "code": [space.to_string(code) for code in codes], **found}
     )
@@ -54,7 +53,8 @@ def part(bench: Benchmark, head: str, seed: int, every: int) -> pd.DataFrame:
 def views(frame: pd.DataFrame, bench: Benchmark) -> dict[str, list[dict[str, Any]]]:
     """Return the tables that people read: rows by title."""
     by_head = {
-        key: rows.set_index("code")[[*NAMES]] for key, rows in frame.groupby(["head", "seed"], sort=False)
+        key: rows.set_index("code")[[*OF_NETWORKS]]
+        for key, rows in frame.groupby(["head", "seed"], sort=False)
     }
     base_head, _ = HEADS[0]
     base = by_head[HEADS[0]]
@@ -65,21 +65,20 @@ def views(frame: pd.DataFrame, bench: Benchmark) -> dict[str, list[dict[str, Any
     ]
     useful = []
     for task in map(bench.task, bench.tasks):
-        own = next(
-            (h for h, seed in by_head if seed == 0 and _networks(library.task(h)) == _networks(task)),
-            base_head,
-        )
-        if own == base_head:
+        heads = [
+            head for head, seed in by_head if seed == 0 and _networks(library.task(head)) == _networks(task)
+        ]
+        if heads in ([], [base_head]):
             continue
         values = bench.query_many([*base.index], task.name, (task.objective,))[task.objective]
         metric = pd.Series(values, base.index)
         useful += [
             {"task": task.name, "head": head, **by_head[head, 0].corrwith(metric, method="kendall")}
-            for head in (own, base_head)
+            for head in (*heads, base_head)
         ]
     codes = np.array([space.parse(code) for code in base.index], np.int16)
     found = proxy_tables.find(library.task(base_head), library.installed())
-    packaged = pd.DataFrame({name: found[name].lookup(codes, name) for name in NAMES}, base.index)
+    packaged = pd.DataFrame({name: found[name].lookup(codes, name) for name in OF_NETWORKS}, base.index)
     return {
         "As with the first head": alike,
         "As in the packaged table": [{**base.corrwith(packaged, method="kendall")}],

@@ -9,6 +9,7 @@ import pytest
 
 from nasbench_mr import space, tasks
 from nasbench_mr.predictors import zero_cost
+from nasbench_mr.predictors.base import OF_NETWORKS
 
 
 class Made:
@@ -44,7 +45,7 @@ def test_ranks_are_compared_with_the_first_head_and_the_metric() -> None:
     ranks = {("cls-50-1000", 0): [1, 2, 3, 4], ("seg", 0): [1, 2, 4, 3], ("video", 0): [4, 3, 2, 1]}
     frame = pd.concat(
         pd.DataFrame({"head": head, "seed": seed, "code": [space.to_string(code) for code in codes]}).assign(
-            **dict.fromkeys(script.NAMES, order)
+            **dict.fromkeys(OF_NETWORKS, order)
         )
         for (head, seed), order in ranks.items()
     )

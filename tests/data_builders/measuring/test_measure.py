@@ -103,29 +103,54 @@ def test_a_table_is_measured_and_resumed(runtime: str, tmp_path: Path) -> None:
     assert not (table.columns["memory_mb"] <= 0).any()
 
 
-def test_code_is_generated_for_what_the_networks_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With torch's own compiler, which takes half a minute for a whole network: here for a unit of one."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    found: list[torch.Tensor] = []
+Call = tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor, torch.Tensor]
+
+
+@pytest.fixture
+def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Collect what is compiled, with each call's input and result."""
+    found: list[Call] = []
     real = torch.compile
 
     def watched(function: Callable[[torch.Tensor], torch.Tensor], **options: Any) -> Any:
         code = real(function, **options)
-        return lambda x: found.append(code(x))
+
+        def run(x: torch.Tensor) -> torch.Tensor:
+            result = code(x)
+            found.append((function, x, result))
+            return result
+
+        return run
 
     monkeypatch.setattr(torch, "compile", watched)
-    unit, x = ResidualUnit(8).eval(), torch.rand(1, 8, 8, 8)
-    RUNTIMES["compile"](unit, x, 1)()
+    return found
+
+
+def test_code_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_calls: list[Call]
+) -> None:
+    """With torch's own compiler, which takes half a minute for a whole network: here for a unit of one."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    RUNTIMES["compile"](ResidualUnit(8).eval(), torch.rand(1, 8, 8, 8), 1)()
     # Once to compile, once as asked.
-    assert len(found) == 2
-    assert all(torch.allclose(result, unit(x), atol=1e-6) for result in found)
+    assert len(compiled_calls) == 2
+    for function, x, result in compiled_calls:
+        assert torch.allclose(result, function(x), rtol=1e-4)
     assert any(tmp_path.rglob("*.so"))
 
 
-def test_compiled_networks_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole networks are traced, and no code is generated."""
+def test_compiled_networks_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_calls: list[Call]
+) -> None:
+    """Whole networks are traced, and no code is generated; the reference is the code itself."""
+    monkeypatch.setattr(measure, "REFERENCE", tuple(CODES[0].tolist()))
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    table = measured.read(campaign.measure(CODES[:1], replace(QUICK, runtime="compile"), tmp_path, count=0))
+    path = campaign.measure(CODES[:1], replace(QUICK, runtime="compile"), tmp_path, count=0)
+    # Two networks, the reference and the code: run twice to prepare, three times or more in each round.
+    assert len(compiled_calls) >= 2 * (2 + 2 * 3)
+    function, x, result = compiled_calls[-1]
+    assert torch.allclose(result, function(x), rtol=1e-4)
+    table = measured.read(path)
     assert table.runtimes == ("compile",)
     assert (table.columns["latency_ms"] > 0).all()
 
