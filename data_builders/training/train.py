@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import math
 import os
 import time
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from nasbench_mr import __version__, space, tasks, tensors, weights
 from nasbench_mr.checks import seed as check_seed
 from nasbench_mr.data_builders.detection.network import DetectionNet
-from nasbench_mr.data_builders.training import checkpoints, recipes
+from nasbench_mr.data_builders.training import checkpoints, recipes, splits
 from nasbench_mr.data_builders.training.distributed import SyncBatchNorm
 from nasbench_mr.data_builders.training.inputs import Share
 from nasbench_mr.data_builders.training.optimization import optimizer, schedule, set_rate
@@ -115,7 +116,7 @@ def train(
     Raises:
         RecipeError, UnknownTaskError: no such recipe, or one that its data does not fit.
         DatasetError: the data are missing or malformed.
-        InvalidArgumentError: there is no such device, or the checkpoint is another trial's.
+        InvalidArgumentError: there is no such device, or the checkpoint is of another trial or other data.
         IntegrityError: the checkpoint is damaged.
     """
     code, recipe, where = space.parse(code), recipes.get(recipe), choose_device(device)
@@ -491,16 +492,19 @@ class _Run:
     def _parts(self) -> checkpoints.Stateful:
         return {"network": self.net, "optimizer": self.optimizer}
 
+    @functools.cached_property
     def _trial(self) -> dict[str, Any]:
-        return {"code": list(self.code), "recipe": self.recipe.digest, "seed": self.seed}
+        keys = (splits.key(self.recipe, name, self.work.data) for name in splits.SPLITS)
+        about = {"code": list(self.code), "recipe": self.recipe.digest, "seed": self.seed}
+        return about | {"data": splits.described(keys)}
 
     def _save(self, path: Path) -> None:
         progress = {"rows": self.rows, "first_loss": self.first_loss, "error": self.error}
-        checkpoints.save(path, self._parts(), self._trial(), progress)
+        checkpoints.save(path, self._parts(), self._trial, progress)
 
     def _resume(self, path: Path) -> None:
         with tensors.intact(path):
-            progress = checkpoints.resume(path, self._parts(), self._trial())
+            progress = checkpoints.resume(path, self._parts(), self._trial)
             names = [*(m.name for m in self.work.task.metrics), *CURVE[1:]]
             self.rows = [{name: float(row[name]) for name in names} for row in progress["rows"]]
             self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0

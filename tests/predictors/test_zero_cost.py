@@ -426,7 +426,7 @@ def test_a_model_with_proxies_is_saved_and_loaded(known: tuple[Any, Any], tmp_pa
 @pytest.fixture
 def own(tmp_path: Path) -> Any:
     """Import "mytask", whose loss falls with the MACs, and "chain", of a space without formulas."""
-    codes = space.sample(60, seed=1)
+    codes = space.sample(30, seed=1)
     loss = 100 - 10 * np.log10(cost.macs(codes))
     lines = [f"{space.to_string(code)},{value}" for code, value in zip(codes, loss, strict=True)]
     (tmp_path / "own.csv").write_text("\n".join(["code,loss", *lines]))

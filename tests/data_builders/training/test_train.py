@@ -376,6 +376,11 @@ def test_checkpoints_of_others_are_refused(data, tmp_path):
     changed = recipes.override(recipe, {"lr": 0.006})
     with pytest.raises(InvalidArgumentError, match="another run"):
         training.train(CODE, changed, device="cpu", data=data, checkpoint=checkpoint)
+    shutil.copytree(data / "cifar10", tmp_path / "cifar10")
+    next((tmp_path / "cifar10" / "val").rglob("*.png")).unlink()
+    told = r"another run: data\.val\.samples 30, data\.val\.sha256 .*; expected data\.val\.samples 29, "
+    with pytest.raises(InvalidArgumentError, match=told):
+        training.train(CODE, recipe, device="cpu", data=tmp_path, checkpoint=checkpoint)
 
 
 def test_a_checkpoint_without_space_says_so_and_the_last_one_stays(data, tmp_path, monkeypatch):
