@@ -2,9 +2,9 @@
 
 By the published protocol: stage 1 trains each task alone, and every variant starts from its networks, at low
 rates and at those of a training from scratch; the others start from scratch. Each is tested against the
-single task that was trained as it was, and against stage 1's own network: what beats only that one has gained
-from more training. `balance`, `resnet` and `vit` have two auxiliaries and ways to balance the losses. Every
-run is kept: rerun the command to resume.
+single task that was trained as it was. Those that start from stage 1's networks are tested against these as
+well: what beats only them has gained from more training. `balance`, `resnet` and `vit` have two auxiliaries
+and ways to balance the losses. Every run is kept: rerun the command to resume.
 
     python benchmarks/auxnas_gain.py --only normals segmentation
     python benchmarks/auxnas_gain.py --only camvid --root data/camvid
@@ -48,7 +48,7 @@ BALANCED = (
     *VARIANTS,
     *(f"{v} balance={how}" for v in ("aux-g", "aux-nas") for how in ("pcgrad", "uncertainty", "gradnorm")),
 )
-#: Narrow enough for one core.
+#: Narrow enough for one core; of ResNet-50's sixteen blocks four are left, one for each resolution.
 NARROW = {
     "resnet-50": {"embedding_size": 16, "hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 1, 1]},
     "vit-tiny": {"patch_size": 6, "hidden_size": 48, "num_attention_heads": 3, "head_channels": 32},
@@ -106,7 +106,9 @@ def main() -> None:
     args = parsed(parser)
     for name in args.only:
         found = EXPERIMENTS[name].run(args.keep / name, args.root, args.seeds, args.workers)
-        evaluation.write(rows(found).assign(**versions()), args.out.with_name(f"auxnas_gain_{name}.parquet"))
+        # Runs are pinned to one thread, whatever this process has.
+        told = rows(found).assign(**{**versions(), "threads": 1})
+        evaluation.write(told, args.out.with_stem(f"{args.out.stem}_{name}"))
         print(f"\n## {name}\n\n{format_table(found.summary())}", flush=True)
         images = REPOSITORY / "docs" / "images" if args.whole else args.keep
         if name == "normals":

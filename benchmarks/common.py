@@ -122,7 +122,8 @@ def options(description: str | None, name: str) -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FILE",
-        help=f"all rows (default docs/results/{name}.parquet; in --keep if only some of it was asked for)",
+        help=f"all rows (default docs/results/{name}.parquet; in --keep if only some of it was asked for); "
+        "where there is an --only, each experiment's name goes behind FILE's",
     )
     return parser
 

@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parsed(parser, beside=("tasks", "shares", "seeds"))
     for only in args.only:
-        out = args.out.with_name(f"ncp_trained_{only}.parquet")
+        out = args.out.with_stem(f"{args.out.stem}_{only}")
         beside = ("seed",) if only == "tables" else ("task", "limit", "seed")
         frame = done(args.keep, out, works(only, args), beside)
         if only == "tables":

@@ -150,6 +150,8 @@ class AuxNASCommand(command.Command):
         if args.compare is not None and args.variant:
             raise InvalidArgumentError("--compare trains all variants, so --variant would have no effect")
         config = self._config(args)
+        if args.single and config.begin != "single" and not any("begin=single" in v for v in args.also):
+            raise InvalidArgumentError("--single is for networks trained alone first: give --from single")
         if args.compare is not None:
             return self._compare(args, config)
         result = aux_nas(

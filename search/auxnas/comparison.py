@@ -133,9 +133,10 @@ class AuxComparison:
 
         "better by" is the mean of the differences from the single task on equal seeds, positive where the
         variant is better; "p" of a two-sided paired t-test, "p_holm" corrected for the number of tests in the
-        summary. "against" names the single task: of several, the one that was trained with the variant's
-        rates, batches and start, or else the first. Where runs start from trained networks, "over
-        checkpoint", "p checkpoint" and "p_holm checkpoint" are the same against those. "affinity" is the
+        summary. "against" names the single task: of several that start as the variant does, the one that was
+        trained with its rates and batches, or else the first; "" where none starts so. Of what starts from
+        trained networks, "over checkpoint", "p checkpoint" and "p_holm checkpoint" are the same against
+        those. "affinity" is the
         auxiliaries' mean over the run (`training.Training.affinity`). Runs that diverged are counted, but are
         not in the means.
 
@@ -154,6 +155,7 @@ class AuxComparison:
             variant: {run["seed"]: self.final(run, chosen.name) for run in runs}
             for variant, runs in done.items()
         }
+        begun = {v: bool(runs) and _begun(runs[0]["config"], self.primary) for v, runs in done.items()}
         rows = []
         for variant, of_seed in values.items():
             every = np.array(list(of_seed.values()), float)
@@ -166,8 +168,10 @@ class AuxComparison:
             }
             row["against"] = self._single(variant)
             for base, gain, suffix in self._bases(row["against"]):
-                # The checkpoint is tested once against the single task, in that one's row.
+                # The checkpoint is tested once against the single task, in that one's row; what starts
+                # from random weights can't tell whether more training did it.
                 tested = base in values and variant not in (base, CHECKPOINT)
+                tested &= base != CHECKPOINT or begun[variant]
                 shared = sorted(set(of_seed) & set(values[base])) if tested else []
                 pairs = np.array([[of_seed[s], values[base][s]] for s in shared], float).reshape(-1, 2)
                 gains = chosen.sign * (pairs[:, 0] - pairs[:, 1])
@@ -182,19 +186,31 @@ class AuxComparison:
         return rows
 
     def _single(self, variant: str) -> str:
-        """Return the single task that was trained as the variant was, else the first; "" where none was."""
+        """Return the single task that was trained as the variant was, else the first that starts so, or "".
+
+        Single tasks are compared with the first that starts as they do.
+        """
         every = {name: runs[0]["config"] for name, runs in self.done().items() if runs and name != CHECKPOINT}
-        singles = [name for name, own in every.items() if own.get("variant") == "single"]
-        first = next(iter(singles), "")
-        if variant in singles or variant not in every:
-            return first
-        ours = [every[variant].get(key) for key in TOLD_APART]
-        return next((name for name in singles if [every[name].get(k) for k in TOLD_APART] == ours), first)
+        if variant not in every:
+            return ""
+        ours = every[variant]
+        singles = [
+            name
+            for name, own in every.items()
+            if own.get("variant") == "single" and _begun(own, self.primary) == _begun(ours, self.primary)
+        ]
+        alike = [name for name in singles if all(every[name].get(k) == ours.get(k) for k in TOLD_APART)]
+        return next(iter(singles if variant in singles else alike + singles), "")
 
     def _bases(self, single: str) -> list[tuple[str, str, str]]:
         """Return what a variant is tested against: the base, and how the columns are called."""
         bases = [(single, "better by", "")]
         return bases + ([(CHECKPOINT, "over checkpoint", " checkpoint")] if CHECKPOINT in self.runs else [])
+
+
+def _begun(config: Mapping[str, Any], primary: str) -> bool:
+    """Return whether the primary starts from a trained network."""
+    return config.get("begin") == "single" or primary in config.get("start", {})
 
 
 def searched(runs: Sequence[Run]) -> bool:
@@ -296,7 +312,7 @@ def compare(
         raise InvalidArgumentError("a comparison needs a number of steps, equal for all variants (steps=N)")
     configs = {
         name.replace("single", CONTINUED, 1)
-        if own.variant == "single" and _begun(own, primary)
+        if own.variant == "single" and _begun(vars(own), primary)
         else name: own
         for name, own in configs.items()
     }
@@ -362,11 +378,6 @@ def compare(
     found = AuxComparison(primary, runs)
     found.save(folder)
     return found
-
-
-def _begun(config: AuxConfig, primary: str) -> bool:
-    """Return whether the primary starts from a trained network."""
-    return config.begin == "single" or primary in config.start
 
 
 def _check_one_start(

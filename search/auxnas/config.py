@@ -147,7 +147,7 @@ class AuxConfig(Settings):
         for name in ("options", "auxiliary_options"):
             need("seed" not in getattr(self, name), name, "no 'seed', as the run has one")
         need(not (self.begin == "single" and self.start), "start", "no files, as begin is 'single'")
-        if self.begin == "single":
+        if self.single or self.begin == "single":
             self.alone()
 
     def alone(self) -> AuxConfig:

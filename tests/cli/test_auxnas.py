@@ -140,6 +140,8 @@ def test_a_diverged_run_is_in_a_comparison_and_its_tables(
     compared += ["--workers", "0"]
     assert main([*compared, "--seed", "5", "--out", str(tmp_path / "compared")]) == 0
     assert {p.name.rpartition("-")[2] for p in (tmp_path / "compared").glob("*-seed*")} == {"seed5"}
+    assert main([*common, "--single", "lr=0.1", "--out", str(tmp_path / "single")]) == 2
+    assert "give --from single" in capsys.readouterr().err
     assert main([*compared, "--variant", "aux-g", "--out", str(tmp_path / "compared")]) == 2
     assert "--variant would have no effect" in capsys.readouterr().err
 
@@ -168,7 +170,7 @@ def documented() -> list[list[str]]:
     text = DOCUMENT.read_text("utf-8").replace("\\\n", " ")
     common = re.search(r'^export COMMON="(.*)"$', text, re.MULTILINE)
     assert common is not None
-    found = re.findall(r"^nasbench-mr (auxnas .*)$", text, re.MULTILINE)
+    found = re.findall(r"(?:^|`)nasbench-mr (auxnas [^`\n]*)", text, re.MULTILINE)
     lines = [line.replace("$COMMON", common[1]) for line in found]
     return [shlex.split(line) for line in lines]
 

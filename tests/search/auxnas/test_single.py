@@ -141,6 +141,7 @@ def test_bad_stages(data: AuxData, tmp_path: Path) -> None:
     assert not (tmp_path / "result.json").exists()
     for fields, message in (
         ({"single": {"rate": 1}}, "no field 'rate'"),
+        ({"single": {"rate": 1}, "begin": "random"}, "no field 'rate'"),
         ({"single": {"lr": "high"}}, "lr is 'high'"),
         ({"start": {"normals": "there"}}, "begin is 'single'"),
         ({"begin": "scratch"}, "begin is 'scratch'; expected random, single"),
@@ -162,9 +163,12 @@ def run_of(seed: int, value: float, **fields: Any) -> dict[str, Any]:
 
 def test_variants_are_tested_against_the_checkpoint_and_its_continuation() -> None:
     values = {"checkpoint": [30, 31, 32], "single continued": [29, 30, 30], "aux-nas": [28, 28.5, 29]}
-    variant = {"single continued": "single"}
+    fields = {
+        "checkpoint": {"variant": "single"},
+        "single continued": {"variant": "single", "begin": "single"},
+    }
     runs = {
-        name: [run_of(seed, v, variant=variant.get(name, "aux-nas")) for seed, v in enumerate(own)]
+        name: [run_of(seed, v, **fields.get(name, {"begin": "single"})) for seed, v in enumerate(own)]
         for name, own in values.items()
     }
     checkpoint, single, searched = AuxComparison("normals", runs).summary()
@@ -209,6 +213,29 @@ def test_a_variant_is_tested_against_the_single_task_that_was_trained_alike() ->
     # Seeds 0, 1, 2 have 0.1 * seed^k on top: means of 0.1, 0.1, 5/30, 0.3, 17/30 (k = 0 to 4).
     own = np.array([30 + 0.1, 26 + 0.1, 29 + 0.5 / 3, 26 + 0.3, 25 + 1.7 / 3])
     assert gains[1:] == pytest.approx([own[0] - own[1], own[0] - own[2], own[1] - own[3], own[0] - own[4]])
+
+
+def test_what_starts_otherwise_is_tested_against_neither() -> None:
+    """Else a variant from trained networks would seem to gain what their training gained, or the reverse."""
+    fields: dict[str, dict[str, Any]] = {
+        "checkpoint": {"variant": "single"},
+        "aux-nas": {"begin": "single"},
+        "single begin=random": {"variant": "single"},
+        "single begin=random lr=0.1": {"variant": "single", "lr": 0.1},
+        "aux-g begin=random": {"variant": "aux-g"},
+    }
+    runs = {
+        name: [run_of(seed, 30 - k + 0.1 * seed**k, **own) for seed in range(3)]
+        for k, (name, own) in enumerate(fields.items())
+    }
+    rows = {row["variant"]: row for row in AuxComparison("normals", runs).summary()}
+    first = "single begin=random"
+    against = [row["against"] for row in rows.values()]
+    assert against == ["", "", first, first, first]
+    nan = [math.isnan(row["better by"]) for row in rows.values()]
+    assert nan == [True, True, True, False, False]
+    nan = [math.isnan(row["over checkpoint"]) for row in rows.values()]
+    assert nan == [True, False, True, True, True]
 
 
 def test_networks_given_by_hand_are_a_row_as_well(data: AuxData, tmp_path: Path) -> None:
