@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import nasbench_mr
-from nasbench_mr import space
+from nasbench_mr import measured, space
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table
@@ -28,6 +28,10 @@ from nasbench_mr.errors import NasbenchMRError
 from nasbench_mr.predictors import evaluation
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: The published tables of the 27 integers that docs/results/ is of: more would give other predictors.
+TABLES = ("cls-50-1000", "cls-50-100", "cls-10-1000", "seg", "seg-4x", "video")
+#: With the one that may be rebuilt from a copy: `tables`.
+ALL_TABLES = (*TABLES, "3ddet")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -152,15 +156,17 @@ def done(
 ) -> pd.DataFrame:
     """Return the rows of all parts, by name those kept or else the work's; write them to `out`.
 
-    With columns `beside`, rows of that file with other values in them stay, if they are of the same release.
+    With columns `beside`, rows of that file with other values in them stay, if they are of the same release
+    (where rows tell it).
     """
     frame = pd.concat([_kept(keep, name, work) for name, work in works], ignore_index=True)
     if beside and out.is_file():
         earlier = pd.read_parquet(out)
         ours = pd.MultiIndex.from_frame(frame[[*beside]])
         others = ~pd.MultiIndex.from_frame(earlier[[*beside]]).isin(ours)
-        same = earlier["release"] == frame["release"].iloc[0]
-        frame = pd.concat([earlier[others & same], frame], ignore_index=True)
+        if "release" in earlier:
+            others &= earlier["release"] == frame["release"].iloc[0]
+        frame = pd.concat([earlier[others], frame], ignore_index=True)
     evaluation.write(frame, out)
     return frame
 
@@ -184,6 +190,7 @@ def versions() -> dict[str, str | int]:
         "version": nasbench_mr.__version__,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "processor": measured.this_machine()["name"],
     }
 
 

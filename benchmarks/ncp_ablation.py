@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, at_bounds, done, options, parsed, report, tables
+from common import ALL_TABLES, Figure, at_bounds, done, options, parsed, report, tables
 
 import nasbench_mr
-from nasbench_mr import predictors, search, space
+from nasbench_mr import nasbench201, predictors, search, space
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
@@ -65,9 +65,10 @@ def main() -> None:
 
 
 def every_task() -> Iterator[tuple[Benchmark, str]]:
-    """Yield each task at hand, NAS-Bench-201 included, with its tables."""
-    for bench in (tables(), nasbench_mr.load("mini")):
-        yield from ((bench, task) for task in bench.tasks)
+    """Yield each task with its tables: those of `ALL_TABLES`, NAS-Bench-201 and `mini`."""
+    published, mini = tables(), nasbench_mr.load("mini")
+    yield from ((published, task) for task in (*ALL_TABLES, nasbench201.NAME))
+    yield from ((mini, task) for task in mini.tasks)
 
 
 def part(bench: Benchmark, split: int, task: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common import REPOSITORY, Figure, at_bounds, done, options, parsed, published_release, report
+from common import REPOSITORY, TABLES, Figure, at_bounds, done, options, parsed, published_release, report
 
 import nasbench_mr
 from nasbench_mr import cost, plot, predictors, search, space
@@ -50,14 +50,14 @@ BEST, OTHERS = 800, 800
 def main() -> None:
     parser = options(__doc__, "ncp_rim")
     parser.add_argument("--splits", type=int, nargs="+", default=range(100, 110), metavar="K")
-    parser.add_argument("--tasks", nargs="+", metavar="T", help="(default: all of the 27 integers)")
+    parser.add_argument(
+        "--tasks", nargs="+", choices=TABLES, default=TABLES, help="tasks to search for (default: all)"
+    )
     args = parsed(parser)
-    bench = nasbench_mr.load(published_release())
-    names = [task for task in bench.tasks if bench.task(task).space == space.NAME]
-    data = gather(bench, names)
+    data = gather(nasbench_mr.load(published_release()), TABLES)
     works = (
         (f"{split}-{task}", partial(part, data, split, task, args.keep / "models"))
-        for task in args.tasks or names
+        for task in args.tasks
         for split in args.splits
     )
     frame = done(args.keep, args.out, works)

@@ -3,7 +3,7 @@
 Of each fixed split's training codes the last fifth chooses among a predictor's settings (`GRIDS`, by the mean
 Kendall tau over tasks); what is chosen is fitted again to all training codes and scored on the
 test codes, beside the defaults, and beside `ncp-mlp` with none of its codes kept to choose an epoch. A split
-and predictor is a part, which is kept: rerun the command to resume.
+and predictor is a part, which is kept: rerun the command to resume. Results that are there of others stay.
 
     OMP_NUM_THREADS=1 python benchmarks/predictors_fair.py
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, done, options, parsed, report, tables
+from common import ALL_TABLES, Figure, done, options, parsed, report, tables
 
 from nasbench_mr import predictors
 from nasbench_mr.arrays import Floats, Ints
@@ -28,26 +28,26 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "ensemble": [{}, {"dropout": 0.1}, {"decay": 1000.0}, {"hidden": (192, 192)}, {"rate": 2e-3}],
     "gbdt": [{}, {"leaves": 4}, {"leaves": 31}, {"rounds": 1000}, {"rounds": 1000, "rate": 0.02}],
     "forest": [{}, {"features": 0.15}, {"features": 0.66}, {"leaf": 1}, {"leaf": 5}],
-    "gp": [{}, {"kernel_codes": 800}],
+    "gp": [{}, {"kernel_codes": 800}, {"kernel_codes": 1600}],
     "ridge": [{}],
-    "ncp-mlp": [{}, {"held_out": 0.0}, {"held_out": 0.0, "epochs": 100}, {"held_out": 0.0, "epochs": 50}],
+    "ncp-mlp": [{}, *({"held_out": 0.0, "epochs": epochs} for epochs in (200, 100, 50, 25, 12))],
 }
 #: Shown untuned as well.
-ALL_CODES = {"held_out": 0.0}
+ALL_CODES = {"held_out": 0.0, "epochs": 200}
 
 
 def main() -> None:
     parser = options(__doc__, "predictors_fair")
     parser.add_argument("--splits", type=int, nargs="+", default=range(5), metavar="K")
     parser.add_argument("--predictors", nargs="+", choices=[*GRIDS], default=[*GRIDS])
-    args = parsed(parser)
-    data = gather(tables())
+    args = parsed(parser, beside=("splits", "predictors"))
+    data = gather(tables(), ALL_TABLES)
     works = (
         (f"{split}-{name}", partial(part, data, split, name))
         for split in args.splits
         for name in args.predictors
     )
-    frame = done(args.keep, args.out, works)
+    frame = done(args.keep, args.out, works, beside=("predictor", "split"))
     report(
         f"Predictors alike: {frame['task'].nunique()} tasks, {frame['split'].nunique()} splits",
         figures(frame),
