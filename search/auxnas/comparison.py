@@ -136,9 +136,8 @@ class AuxComparison:
         summary. "against" names the single task: of several that start as the variant does, the one that was
         trained with its rates and batches, or else the first; "" where none starts so. Of what starts from
         trained networks, "over checkpoint", "p checkpoint" and "p_holm checkpoint" are the same against
-        those. "affinity" is the
-        auxiliaries' mean over the run (`training.Training.affinity`). Runs that diverged are counted, but are
-        not in the means.
+        those. "affinity" is the auxiliaries' mean over the run (`training.Training.affinity`). Runs that
+        diverged are counted, but are not in the means.
 
         Args:
             metric: one of the primary's; its objective by default.
