@@ -312,6 +312,15 @@ def endings(frame: pd.DataFrame, only: str) -> pd.DataFrame:
     return frame
 
 
+def progress(runs: pd.DataFrame) -> str:
+    """Return the best value so far after each quarter of live runs, the mean over runs."""
+    best = runs.pivot_table("best", "evaluations", "seed").ffill().mean(axis=1)
+    last = int(best.index.max())
+    steps = sorted({-(-last * quarter // 4) for quarter in (1, 2, 3, 4)})
+    means = ", ".join(f"{best[:step].iloc[-1]:.2f}" for step in steps)
+    return f"best so far after {', '.join(map(str, steps))} trainings {means}"
+
+
 #: Whom the other methods of an experiment are tested against, but for the rounds themselves.
 BASE = {"rivals": "ncp", "live": "ncp", "rounds": "then, table as it was"}
 
@@ -341,6 +350,9 @@ def figures(frame: pd.DataFrame, only: str, scale: Mapping[str, float]) -> list[
         by_method = case.pivot_table("value", "seed", "method", sort=False)
         for method, values in by_method.items():
             spread = f"{values.mean():.2f} +- {values.sem():.2f} of {values.count()}"
+            if only == "live":
+                own = frame[(frame["task"] == task) & (frame["limit"] == limit) & (frame["method"] == method)]
+                spread += f"; {progress(own)}"
             rows.append(Figure(f"{task} at {limit / 1e9:.3f} GMACs, {method}", spread, "-", None))
             base = BASE[only] if "round " not in str(method) else str(method).replace("ncp", "random")
             if base != method and base in by_method:

@@ -172,9 +172,11 @@ def test_the_scale_is_the_tables_spread() -> None:
 def test_live_runs_are_judged_by_trainings_of_their_own() -> None:
     rows = [(m, s, e, fresh) for m, fresh in (("ncp", 30), ("random", 25)) for s in (0, 1) for e in (1, 2)]
     frame = pd.DataFrame(rows, columns=["method", "seed", "evaluations", "fresh"])
-    frame = frame.assign(task="t", limit=1e9, value=99.0, best=99.0)
+    frame = frame.assign(task="t", limit=1e9, value=99.0, best=98.0 + frame["evaluations"] + frame["seed"])
     ours, theirs, test = script.figures(frame, "live", {"t": 1.0})
-    assert (ours.measured, theirs.measured) == ("30.00 +- 0.00 of 2", "25.00 +- 0.00 of 2")
+    so_far = "; best so far after 1, 2 trainings 99.50, 100.50"
+    assert ours.measured == f"30.00 +- 0.00 of 2{so_far}"
+    assert theirs.measured == f"25.00 +- 0.00 of 2{so_far}"
     assert test.measured == "-5.00 +- 0.00 sd of 2, Holm p 0.5"
 
 
