@@ -127,7 +127,7 @@ def options(description: str | None, name: str) -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help=f"all rows (default docs/results/{name}.parquet; in --keep if only some of it was asked for); "
-        "where there is an --only, each experiment's name goes behind FILE's",
+        "with --only, each experiment has its own: FILE's name, _ and the experiment's",
     )
     return parser
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -316,7 +317,7 @@ def progress(runs: pd.DataFrame) -> str:
     """Return the best value so far after each quarter of live runs, the mean over runs."""
     best = runs.pivot_table("best", "evaluations", "seed").ffill().mean(axis=1)
     last = int(best.index.max())
-    steps = sorted({-(-last * quarter // 4) for quarter in (1, 2, 3, 4)})
+    steps = sorted({math.ceil(last * quarter / 4) for quarter in (1, 2, 3, 4)})
     means = ", ".join(f"{best[:step].iloc[-1]:.2f}" for step in steps)
     return f"best so far after {', '.join(map(str, steps))} trainings {means}"
 

@@ -232,8 +232,10 @@ class AuxNASCommand(command.Command):
         rows = found.summary()
         if args.plot:
             plot.save(plots.runs(found), args.plot)
-        plain = {"diverged": not any(row["diverged"] for row in rows)}
-        plain["against"] = len({row["against"] for row in rows} - {""}) < 2
+        plain = {
+            "diverged": not any(row["diverged"] for row in rows),
+            "against": len({row["against"] for row in rows} - {""}) < 2,
+        }
         columns = [key for key in rows[0] if not plain.get(key)]
         data = {"primary": args.primary, "summary": rows, "runs": found.runs}
         command.show(args, data, command.format_table(rows, columns))

@@ -62,5 +62,10 @@ def test_results_of_other_tasks_and_limits_stay_beside(tmp_path: Path) -> None:
     assert run("a", "mini@1", "cls", 0.5, 1) == [["cls", 0.5, 1]]
     assert run("b", "mini@1", "cls", 0.25, 2) == [["cls", 0.5, 1], ["cls", 0.25, 2]]
     assert run("c", "mini@1", "cls", 0.5, 3) == [["cls", 0.25, 2], ["cls", 0.5, 3]]
+    # Rows that tell no release stay as well.
+    frames = [pd.DataFrame({"split": [k], "value": [k]}) for k in (0, 1)]
+    for k, frame in enumerate(frames):
+        script.done(keep, tmp_path / "plain.parquet", [(f"s{k}", frame.copy)], ("split",))
+    assert pd.read_parquet(tmp_path / "plain.parquet")["split"].tolist() == [0, 1]
     # Another table is another experiment.
     assert run("d", "mini@2", "video", 0.5, 4) == [["video", 0.5, 4]]
