@@ -39,6 +39,7 @@ from nasbench_mr.data_builders.building.trial import TRAINER, Job, Outcome, Tria
 from nasbench_mr.data_builders.training import recipes, splits
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.errors import (
+    DatasetError,
     InfeasibleError,
     InvalidArgumentError,
     OutOfSpaceError,
@@ -431,7 +432,7 @@ class Builder:
         """Train those of the trials that have no result yet; all results are in `records` and in `out`.
 
         Raises:
-            DatasetError: the data are not there.
+            DatasetError: the data are not there, or not the same on all machines and in all runs.
             InvalidArgumentError: the device is not there.
             StorageError: there is no space for results. What is finished stays; rerun the
                 command to resume.
@@ -448,7 +449,7 @@ class Builder:
             # Better one error now than one for each trial. A cluster's data need not be here.
             found: dict[tuple[splits.Key, ...], splits.Described] = {}
             for name in dict.fromkeys(trial.task for trial in todo):
-                keys = tuple(splits.key(self.recipes[name], each, self.job.data) for each in splits.SPLITS)
+                keys = splits.keys(self.recipes[name], self.job.data)
                 if keys not in found:
                     found[keys] = splits.described(keys)
                 self.store.check_data(name, found[keys])
@@ -471,7 +472,7 @@ class Builder:
                         engine.submit(queue.pop())
                     outcomes = []
                     for done in engine.wait(FLUSH):
-                        outcomes.append(outcome := Outcome.of(done))
+                        outcomes.append(outcome := writer.checked(Outcome.of(done)))
                         if outcome.spoilt:
                             engine.renew(done.worker)
                         report.busy += outcome.busy
@@ -570,8 +571,28 @@ class _Writer:
         data: Mapping[str, splits.Described],
     ):
         self.store, self.tasks, self.recipes, self.data = store, names, dict(recipes), dict(data)
+        #: Tasks whose data are written.
+        self.described: set[str] = set()
         self.waiting: dict[str, list[Outcome]] = {}
         self.written = -math.inf
+
+    def checked(self, outcome: Outcome) -> Outcome:
+        """Return an outcome; a fatal one where its worker has other data than the task's other results."""
+        name, here = outcome.trial.task, outcome.data
+        if here is None:
+            return outcome
+        try:
+            if name not in self.data:
+                self.store.check_data(name, here)
+                self.data[name] = here
+            elif (found := splits.difference(self.data[name], here, ("before", "now"))) is not None:
+                raise DatasetError(
+                    f"{outcome.trial}: its worker has other data than those before it: {found}. Give every "
+                    "machine the same data; rerun the command to resume"
+                )
+        except DatasetError as error:
+            return replace(outcome, fatal=error)
+        return outcome
 
     def add(self, outcome: Outcome) -> None:
         self.waiting.setdefault(outcome.trial.task, []).append(outcome)
@@ -588,16 +609,17 @@ class _Writer:
             if (recipe := self.recipes.get(name)) is not None:
                 self.store.write_recipe(name, recipe)
                 del self.recipes[name]
-            if (data := self.data.pop(name, None)) is not None:
-                self.store.write_data(name, data)
+            if name in self.data and name not in self.described:
+                self.store.write_data(name, self.data[name])
+                self.described.add(name)
             try:
                 self.store.add(self.tasks[name], outcomes)
             except TableError:
                 outcomes = [self._fitting(outcome) for outcome in outcomes]
                 self.store.add(self.tasks[name], outcomes)
             del self.waiting[name]
-            # Curves are on disk now; in memory they would add up.
-            written += [replace(outcome, curve={}) for outcome in outcomes]
+            # What is on disk now would add up in memory.
+            written += [replace(outcome, curve={}, data=None) for outcome in outcomes]
         self.written = time.monotonic()
         return written
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from nasbench_mr import cost, files, space, table
 from nasbench_mr.checks import json_object
 from nasbench_mr.data_builders.building.trial import Outcome, Trial
-from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.data_builders.training import recipes, splits
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.data_builders.training.splits import Described
 from nasbench_mr.errors import (
@@ -172,14 +172,11 @@ class Store:
         if (data := self.read(name)) is None:
             return
         there = json_object(data, f"{name} in {self}", DatasetError)
-        for split, found in here.items():
-            known = there.get(split)
-            if known != found:
-                count = f"{known.get('samples')}" if isinstance(known, dict) else "unknown"
-                raise DatasetError(
-                    f"the results of {task} in {self} come from other data: {split} has {found['samples']} "
-                    f"samples here and {count} there, or others of them. Use that data, or another --out"
-                )
+        if (found := splits.difference(here, there, ("here", "there"))) is not None:
+            raise DatasetError(
+                f"the results of {task} in {self} come from other data: {found}. Use that data, or another "
+                "--out"
+            )
 
     def write_data(self, task: str, here: Described) -> None:
         """Write what tells a task's data from others, if it is not written yet; see `check_data`."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench_mr import tasks, workers
 from nasbench_mr.data_builders.building import logs
+from nasbench_mr.data_builders.training import splits
 from nasbench_mr.data_builders.training.recipes import Recipe, register
 from nasbench_mr.errors import (
     DatasetError,
@@ -164,6 +165,12 @@ class Job:
             return None
         return Path(self.checkpoints) / f"{trial.key}-{self.recipes[trial.task].digest}.safetensors"
 
+    def described(self, task: str) -> splits.Described | None:
+        """Return what tells a task's data here from others; None where another trainer reads them."""
+        if self.trainer != TRAINER:
+            return None
+        return splits.described_once(splits.keys(self.recipes[task], self.data))
+
     def discard(self, trial: Trial) -> None:
         """Remove what is kept of a trial, if anything is."""
         if (path := self.checkpoint(trial)) is not None and path.parent.is_dir():
@@ -182,6 +189,7 @@ class Outcome:
     Attributes:
         status: "ok", "diverged" or "failed"; `error` says why.
         busy: seconds that the worker spent on it.
+        data: what tells the data that its worker has from others, where `training.train` trained it.
         fatal: an error that all other trials would meet too: the build stops.
         spoilt: the worker must not be used again.
     """
@@ -195,6 +203,7 @@ class Outcome:
     seconds: float | None = None
     device: str | None = None
     busy: float = 0.0
+    data: splits.Described | None = None
     fatal: Exception | None = None
     spoilt: bool = False
 
@@ -263,6 +272,7 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
     start = time.perf_counter()
     fatal: Exception | None = None
     try:
+        data = job.described(trial.task)
         with job.options(trial) as options:
             result = train(
                 trial.code,
@@ -284,6 +294,7 @@ def run_trial(trial: Trial, job: Job, train: Callable[..., Any]) -> Outcome:
             float(result.seconds),
             str(result.device),
             time.perf_counter() - start,
+            data,
         )
     except (MissingExtraError, RecipeError) as error:
         fatal, text = workers.portable(error), str(error)

@@ -109,7 +109,7 @@ class Scans(Workload):
         self.overlap = {name: recipe.min_overlap.get(name, 0.5) for name in self.config.names}
         self.workers = 0 if recipe.resident else recipe.workers
         self.data_set: Prepared = _prepared(
-            *(splits.key(recipe, name, data) for name in splits.SPLITS),
+            *splits.keys(recipe, data),
             recipe.train_samples,
             recipe.resident,
             self.config,

@@ -5,10 +5,11 @@ Light to import: a build asks which data it has before its workers read them.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import Dataset
@@ -34,6 +35,11 @@ def key(recipe: Recipe, name: str, data: Folder) -> Key:
     folder = datasets.locate(recipe.dataset, data)
     options = {"options": recipe.reader_options(name), "skip": list(recipe.skip.get(name, ()))}
     return recipe.dataset, str(folder), name, json.dumps(options, sort_keys=True)
+
+
+def keys(recipe: Recipe, data: Folder) -> tuple[Key, ...]:
+    """Return the `key` of each split."""
+    return tuple(key(recipe, name, data) for name in SPLITS)
 
 
 def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
@@ -68,3 +74,25 @@ def described(keys: Iterable[Key]) -> Described:
         text = json.dumps([one.classes, one.ids])
         found[one.split] = {"samples": len(one), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     return found
+
+
+@functools.cache
+def described_once(keys: tuple[Key, ...]) -> Described:
+    """Return `described` as it was when this process first asked."""
+    return described(keys)
+
+
+def difference(ours: Described, theirs: Mapping[str, object], where: tuple[str, str]) -> str | None:
+    """Return in which split two data differ, or None.
+
+    Args:
+        where: the places of the two, for the text.
+    """
+    for split, own in ours.items():
+        other = theirs.get(split)
+        if other != own:
+            count = f"{other.get('samples')}" if isinstance(other, dict) else "unknown"
+            return (
+                f"{split} has {own['samples']} samples {where[0]} and {count} {where[1]}, or others of them"
+            )
+    return None

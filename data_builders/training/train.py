@@ -494,9 +494,8 @@ class _Run:
 
     @functools.cached_property
     def _trial(self) -> dict[str, Any]:
-        keys = (splits.key(self.recipe, name, self.work.data) for name in splits.SPLITS)
         about = {"code": list(self.code), "recipe": self.recipe.digest, "seed": self.seed}
-        return about | {"data": splits.described(keys)}
+        return about | {"data": splits.described(splits.keys(self.recipe, self.work.data))}
 
     def _save(self, path: Path) -> None:
         progress = {"rows": self.rows, "first_loss": self.first_loss, "error": self.error}

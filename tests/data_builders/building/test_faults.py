@@ -1,16 +1,20 @@
 """Builds by the real trainer, on data sets that are each damaged in another way."""
 
 import json
+import pickle
 import re
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from nasbench_mr import cli
+from nasbench_mr import cli, workers
 from nasbench_mr.data_builders import build, generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.datasets.images import Cifar10
@@ -128,6 +132,56 @@ def test_other_data_are_no_part_of_a_table(data: Path, tmp_path: Path) -> None:
         build([recipe], codes, 1, out, workers=1, data=more)
     shutil.copytree(data / "imagenet", tmp_path / "moved" / "imagenet")
     assert build([recipe], codes, 1, out, workers=1, data=tmp_path / "moved").tasks["cls-10-1000"].ok == 1
+
+
+class Nodes(workers.Engine):
+    """A worker on each of several machines with data of their own; the tasks run here."""
+
+    name = "nodes"
+
+    def __init__(self, work: workers.Work, workers: int, folders: list[str]):
+        self.folders = folders
+        self.sent: list[tuple[workers.Worker, bytes]] = []
+        super().__init__(work, workers)
+
+    def _start(self, slot: int) -> Any:
+        [job] = self.work.arguments
+        return replace(self.work, arguments=(replace(job, data=self.folders[slot]),)).load()
+
+    def _send(self, worker: workers.Worker, task: bytes) -> None:
+        self.sent.append((worker, task))
+
+    def _answers(self, timeout: float) -> Iterator[tuple[workers.Worker, bytes | str]]:
+        waking, (sent, self.sent) = [w for w in self.workers if not w.ready], (self.sent, [])
+        for worker in waking:
+            yield worker, pickle.dumps((None, None))
+        for worker, task in sent:
+            yield worker, pickle.dumps((worker.handle(pickle.loads(task)), None))
+
+    def _stop(self, worker: workers.Worker) -> None:
+        pass
+
+
+def test_machines_with_other_data_are_no_part_of_a_build(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their data are seen where they are read, which need not be where the build was started."""
+    monkeypatch.setitem(workers.ENGINES._entries, "nodes", Nodes)
+    recipe = recipes.override(recipes.get("cls-10-1000"), TINY | FOLDERS)
+    codes, out, more = runner.draw_codes(3), tmp_path / "out", tmp_path / "more"
+    generate.make("imagenet", more / "imagenet", train=3, val=1, classes=2)
+    message = (
+        r"has other data than those before it: train has 4 samples before and 6 now, .* machine the same"
+    )
+    both = {"engine": "nodes", "workers": 2, "folders": [str(data), str(more)]}
+    with pytest.raises(DatasetError, match=message):
+        build([recipe], codes, 1, out, data=tmp_path, **both)
+    with runner.Builder([recipe], out) as builder:  # what the first worker trained stays
+        assert [record.outcome.status for record in builder.records.values()] == ["ok"]
+    assert json.loads((out / "data/cls-10-1000.json").read_text())["train"]["samples"] == 4
+    with pytest.raises(DatasetError, match="come from other data: train has 6 samples here and 4 there"):
+        build([recipe], codes, 1, out, data=tmp_path, **both | {"workers": 1, "folders": [str(more)]})
+    assert build([recipe], codes, 1, out, workers=1, data=data).tasks["cls-10-1000"].ok == 2
 
 
 def test_no_readable_sample_is_an_error(data: Path) -> None:
