@@ -190,6 +190,46 @@ def test_document(path: Path, installed: bool, tmp_path: Path, monkeypatch: pyte
         print(f"{path.name}: what the blocks of lines {lacking} need is not at hand")
 
 
+def names_of(block: Block) -> tuple[set[str], set[str]]:
+    """Return the names that a Python block binds, and those that it uses."""
+    examples = doctest.DocTestParser().get_examples(block.text)
+    text = "".join(example.source for example in examples) if examples else block.text
+    bound, used = set(), set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+    return bound, used
+
+
+def borrowed(document: str) -> list[str]:
+    """Return the names that blocks which always run take from blocks which may lack something."""
+    always, sometimes, found = set[str](), set[str](), []
+    for block in blocks(document):
+        if block.language != "python" or block.comment.startswith("not run"):
+            continue
+        bound, used = names_of(block)
+        if block.comment.startswith("needs"):
+            sometimes |= bound
+        else:
+            always |= bound
+            found += [f"line {block.line}: {name}" for name in sorted((used & sometimes) - always)]
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_block_that_always_runs_uses_nothing_of_one_that_may_not(path: Path) -> None:
+    assert borrowed(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_borrowed_name_is_found() -> None:
+    needing = f"<!-- {NEEDS_TABLES} -->\n```python\n>>> import os\n>>> x = 1\n```\n"
+    assert borrowed(f"{needing}\n```python\nx = 2\nprint(x, os)\n```\n") == ["line 7: os"]
+
+
 def misplaced_rows(document: str) -> list[str]:
     """Return the lines that Markdown takes into the table above, or rows that it joins to a paragraph."""
     found, before = [], ""

@@ -57,9 +57,9 @@ def compiled(net: nn.Module, example: Tensor, threads: int) -> Callable[[], Any]
         run()  # compiles
     except TorchDynamoException as error:
         told = str(error).strip().split("\n")[0]
+        cure = "Install g++, or name one in CXX; or measure" if "C++ compiler" in told else "Measure"
         raise DeviceError(
-            f"torch.compile failed for {example.device}: {told}. It needs a C++ compiler: install "
-            "g++, or name one in CXX. Or measure with --runtime torch"
+            f"torch.compile failed for {example.device}: {told}. {cure} with --runtime torch"
         ) from error
     return run
 
