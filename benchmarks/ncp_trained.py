@@ -341,7 +341,8 @@ def figures(frame: pd.DataFrame, only: str, scale: Mapping[str, float]) -> list[
 
     Pairs are of one seed: the same predictor's seed, and the same seed of the trainings. A seed's differences
     are divided by the task's `scale` and averaged over all tasks and limits, as ten pairs can't make any of a
-    test for each significant. A round of NCP is tested against the same round of random codes.
+    test for each significant: over those that have the seed, of live runs, which are done case by case. A
+    round of NCP is tested against the same round of random codes.
     """
     import scipy.stats
 
@@ -350,7 +351,8 @@ def figures(frame: pd.DataFrame, only: str, scale: Mapping[str, float]) -> list[
     for (task, limit), case in endings(frame, only).groupby(["task", "limit"], sort=False):
         by_method = case.pivot_table("value", "seed", "method", sort=False)
         for method, values in by_method.items():
-            spread = f"{values.mean():.2f} +- {values.sem():.2f} of {values.count()}"
+            error = f" +- {values.sem():.2f}" if values.count() > 1 else ""
+            spread = f"{values.mean():.2f}{error} of {values.count()}"
             if only == "live":
                 own = frame[(frame["task"] == task) & (frame["limit"] == limit) & (frame["method"] == method)]
                 spread += f"; {progress(own)}"
@@ -360,7 +362,7 @@ def figures(frame: pd.DataFrame, only: str, scale: Mapping[str, float]) -> list[
                 difference = (values - by_method[base]) / scale[str(task)]
                 differences.setdefault((str(method), base), []).append(difference)
     gains = {
-        names: pd.concat(cases, axis=1).mean(axis=1, skipna=False).dropna()
+        names: pd.concat(cases, axis=1).mean(axis=1, skipna=only == "live").dropna()
         for names, cases in differences.items()
     }
     raw = [float(scipy.stats.wilcoxon(gain).pvalue) if gain.any() else 1.0 for gain in gains.values()]

@@ -178,6 +178,12 @@ def test_live_runs_are_judged_by_trainings_of_their_own() -> None:
     assert ours.measured == f"30.00 +- 0.00 of 2{so_far}"
     assert theirs.measured == f"25.00 +- 0.00 of 2{so_far}"
     assert test.measured == "-5.00 +- 0.00 sd of 2, Holm p 0.5"
+    # A task that is begun: seed 1 has -5 and -1 there, seed 0 nothing yet.
+    begun = frame[frame["seed"] == 1].assign(task="u")
+    begun["fresh"] = np.where(begun["method"] == "ncp", 30.0, 29.0)
+    *_, first, second, test = script.figures(pd.concat([frame, begun]), "live", {"t": 1.0, "u": 1.0})
+    assert (first.measured[:10], second.measured[:10]) == ("30.00 of 1", "29.00 of 1")
+    assert test.measured == "-4.00 +- 1.00 sd of 2, Holm p 0.5"
 
 
 def test_rounds_are_tested_against_random_rounds_and_tables_against_the_first() -> None:
