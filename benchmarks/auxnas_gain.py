@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from common import REPOSITORY, options, parsed, versions
+from common import REPOSITORY, at_least, options, parsed, start, versions
 
 from nasbench_mr import plot
 from nasbench_mr.cli.command import format_table
@@ -101,8 +101,10 @@ def main() -> None:
     parser = options(__doc__, "auxnas_gain")
     parser.add_argument("--only", nargs="+", choices=[*EXPERIMENTS], default=[*EXPERIMENTS])
     parser.add_argument("--root", type=Path, help="the folder of CamVid (nasbench-mr data fetch camvid)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="(default: 10, or 5 with several auxiliaries)")
-    parser.add_argument("--workers", type=int, metavar="N", help="runs at once (default: one a core)")
+    parser.add_argument(
+        "--seeds", type=at_least(1), metavar="N", help="(default: 10, or 5 with several auxiliaries)"
+    )
+    parser.add_argument("--workers", type=at_least(1), metavar="N", help="runs at once (default: one a core)")
     args = parsed(parser)
     for name in args.only:
         found = EXPERIMENTS[name].run(args.keep / name, args.root, args.seeds, args.workers)
@@ -147,4 +149,4 @@ def rows(found: AuxComparison) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import nasbench_mr
 from nasbench_mr import measured, space
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.benchmark import Benchmark
-from nasbench_mr.cli.command import format_table
+from nasbench_mr.cli.command import format_table, number, whole
 from nasbench_mr.errors import NasbenchMRError
 from nasbench_mr.predictors import evaluation
 
@@ -130,6 +131,38 @@ def options(description: str | None, name: str) -> argparse.ArgumentParser:
         "with --only, each experiment has its own: FILE's name, _ and the experiment's",
     )
     return parser
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return the type of an option: a whole number that is not less."""
+
+    def checked(text: str) -> int:
+        value = whole(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is too small: expected at least {least}")
+        return value
+
+    return checked
+
+
+def fraction(text: str) -> float:
+    """Read a number from 0 to 1."""
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a share: expected a number from 0 to 1")
+    return value
+
+
+def start(main: Callable[[], None]) -> None:
+    """Run an experiment; a mistake of the user's ends it in one line and with status 2, as a command's."""
+    try:
+        main()
+    except NasbenchMRError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def parsed(parser: argparse.ArgumentParser, beside: Sequence[str] = ()) -> argparse.Namespace:

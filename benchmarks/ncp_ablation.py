@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import ALL_TABLES, Figure, at_bounds, done, options, parsed, report, tables
+from common import ALL_TABLES, Figure, at_bounds, at_least, done, options, parsed, report, start, tables
 
 import nasbench_mr
 from nasbench_mr import nasbench201, predictors, search, space
 from nasbench_mr.benchmark import Benchmark
+from nasbench_mr.errors import UnknownTaskError, did_you_mean
 from nasbench_mr.predictors.evaluation import gather
 from nasbench_mr.search.comparison import holm
 
@@ -48,14 +49,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = options(__doc__, "ncp_ablation")
-    parser.add_argument("--splits", type=int, nargs="+", default=range(5), metavar="K")
+    parser.add_argument("--splits", type=at_least(0), nargs="+", default=range(5), metavar="K")
     parser.add_argument("--tasks", nargs="+", metavar="T", help="(default: all)")
     args = parsed(parser)
+    known = {task: bench for bench, task in every_task()}
+    for task in args.tasks or ():
+        if task not in known:
+            raise UnknownTaskError(f"no task {task!r}: {did_you_mean(task, known)}")
     works = (
-        (f"{split}-{task}", partial(part, bench, split, task))
+        (f"{split}-{task}", partial(part, known[task], split, task))
         for split in args.splits
-        for bench, task in every_task()
-        if args.tasks is None or task in args.tasks
+        for task in args.tasks or known
     )
     frame = done(args.keep, args.out, works)
     report(
@@ -138,4 +142,4 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

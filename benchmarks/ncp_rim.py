@@ -22,7 +22,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common import REPOSITORY, TABLES, Figure, at_bounds, done, options, parsed, published_release, report
+from common import (
+    REPOSITORY,
+    TABLES,
+    Figure,
+    at_bounds,
+    at_least,
+    done,
+    options,
+    parsed,
+    published_release,
+    report,
+    start,
+)
 
 import nasbench_mr
 from nasbench_mr import cost, plot, predictors, search, space
@@ -49,7 +61,7 @@ BEST, OTHERS = 800, 800
 
 def main() -> None:
     parser = options(__doc__, "ncp_rim")
-    parser.add_argument("--splits", type=int, nargs="+", default=range(100, 110), metavar="K")
+    parser.add_argument("--splits", type=at_least(0), nargs="+", default=range(100, 110), metavar="K")
     parser.add_argument(
         "--tasks", nargs="+", choices=TABLES, default=TABLES, help="tasks to search for (default: all)"
     )
@@ -319,4 +331,4 @@ def drawn(frame: pd.DataFrame) -> object:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from common import ALL_TABLES, done, options, parsed, tables
+from common import ALL_TABLES, at_least, done, options, parsed, start, tables
 
 from nasbench_mr import cost, predictors, search, space
 from nasbench_mr.arrays import Codes
@@ -83,7 +83,7 @@ class Found(NamedTuple):
 
 def main() -> None:
     parser = options(__doc__, "ncp_tables")
-    parser.add_argument("--seeds", type=int, nargs="+", default=range(3), metavar="K")
+    parser.add_argument("--seeds", type=at_least(0), nargs="+", default=range(3), metavar="K")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument(
         "--tasks", nargs="+", metavar="T", default=ALL_TABLES, help=f"(default: {' '.join(ALL_TABLES)})"
@@ -216,4 +216,4 @@ def _told(values: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

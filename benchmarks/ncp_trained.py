@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import Figure, done, options, parsed, report, trained
+from common import Figure, at_least, done, fraction, options, parsed, report, start, trained
 from ncp_rim import CAUTIOUS, JUDGES, RIVALS, chosen, rival
 from ncp_tables import find, views
 
@@ -75,13 +75,17 @@ def main() -> None:
         help=f"(default: {' '.join(TASKS)}; always all for tables)",
     )
     parser.add_argument(
-        "--shares", nargs="+", type=float, default=SHARES, metavar="Q", help="limits: quantiles"
+        "--shares", nargs="+", type=fraction, default=SHARES, metavar="Q", help="limits: quantiles"
     )
     parser.add_argument("--data", required=True, type=Path, help="the folder of the data sets")
     parser.add_argument(
-        "--seeds", nargs="+", type=int, metavar="K", help=f"repetitions, from 0 (default: {REPEATS} of them)"
+        "--seeds",
+        nargs="+",
+        type=at_least(0),
+        metavar="K",
+        help=f"repetitions, from 0 (default: {REPEATS} of them)",
     )
-    parser.add_argument("--budget", type=int, default=40, metavar="N", help="trainings of a live run")
+    parser.add_argument("--budget", type=at_least(1), default=40, metavar="N", help="trainings of a live run")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parsed(parser, beside=("tasks", "shares", "seeds"))
     for only in args.only:
@@ -379,4 +383,4 @@ def figures(frame: pd.DataFrame, only: str, scale: Mapping[str, float]) -> list[
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

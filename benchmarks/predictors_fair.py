@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import ALL_TABLES, Figure, done, options, parsed, report, tables
+from common import ALL_TABLES, Figure, at_least, done, options, parsed, report, start, tables
 
 from nasbench_mr import predictors
 from nasbench_mr.arrays import Floats, Ints
@@ -38,7 +38,7 @@ ALL_CODES = {"held_out": 0.0}
 
 def main() -> None:
     parser = options(__doc__, "predictors_fair")
-    parser.add_argument("--splits", type=int, nargs="+", default=range(5), metavar="K")
+    parser.add_argument("--splits", type=at_least(0), nargs="+", default=range(5), metavar="K")
     parser.add_argument("--predictors", nargs="+", choices=[*GRIDS], default=[*GRIDS])
     args = parsed(parser, beside=("splits", "predictors"))
     data = gather(tables(), ALL_TABLES)
@@ -126,4 +126,4 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import done, options, parsed, tables
+from common import at_least, done, options, parsed, start, tables
 
 from nasbench_mr import library, space
 from nasbench_mr.benchmark import Benchmark
@@ -30,7 +30,7 @@ SIZE = 32
 
 def main() -> None:
     parser = options(__doc__, "proxy_heads")
-    parser.add_argument("--every", type=int, default=26, metavar="N", help="of the published codes")
+    parser.add_argument("--every", type=at_least(1), default=26, metavar="N", help="of the published codes")
     args = parsed(parser)
     bench = tables()
     works = (
@@ -92,4 +92,4 @@ def _networks(task: Task) -> tuple[Any, ...]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

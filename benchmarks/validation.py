@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import done, options, parsed, trained
+from common import at_least, done, options, parsed, start, trained
 
 import nasbench_mr
 from nasbench_mr import cost, search, space
@@ -37,8 +37,8 @@ def main() -> None:
     add("--release", default="mini", help="whose tasks the builders can train (default mini)")
     add("--tasks", nargs="+", help="which (default all)")
     add("--data", help="the folder of the data sets")
-    add("--codes", type=int, default=5, help="of each kind (default 5)")
-    add("--seeds", type=int, default=3, help="for each code (default 3)")
+    add("--codes", type=at_least(1), default=5, help="of each kind (default 5)")
+    add("--seeds", type=at_least(1), default=3, help="for each code (default 3)")
     add("--device", help="cpu or cuda")
     args = parsed(parser)
     bench = nasbench_mr.load(args.release)
@@ -135,4 +135,4 @@ def verdicts(frame: pd.DataFrame, bench: Benchmark) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import common as script
+import ncp_ablation as ablation
 import pandas as pd
 import pytest
 
 import nasbench_mr
+from nasbench_mr.errors import NasbenchMRError, UnknownTaskError
 
 
 def test_a_part_of_an_experiment_does_not_replace_the_results_of_all(
@@ -69,3 +72,37 @@ def test_results_of_other_tasks_and_limits_stay_beside(tmp_path: Path) -> None:
     assert pd.read_parquet(tmp_path / "plain.parquet")["split"].tolist() == [0, 1]
     # Another table is another experiment.
     assert run("d", "mini@2", "video", 0.5, 4) == [["video", 0.5, 4]]
+
+
+def test_mistakes_in_an_experiment_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ends(main: Callable[[], None], *given: str) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["trial.py", *given])
+        with pytest.raises(SystemExit) as ended:
+            script.start(main)
+        return ended.value.code, capsys.readouterr().err.splitlines()[-1]
+
+    def main() -> None:
+        parser = script.options("what it does", "trial")
+        parser.add_argument("--seeds", type=script.at_least(0), nargs="+")
+        parser.add_argument("--shares", type=script.fraction, nargs="+")
+        script.parsed(parser)
+        raise NasbenchMRError("no such task")
+
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    seeds, shares = "trial.py: error: argument --seeds: ", "trial.py: error: argument --shares: "
+    assert ends(main, "--seeds", "0", "--shares", "1") == (2, "trial.py: no such task")
+    assert ends(main, "--seeds", "0", "-1") == (2, f"{seeds}-1 is too small: expected at least 0")
+    assert ends(main, "--seeds", "a") == (2, f"{seeds}'a' is not a whole number")
+    assert ends(main, "--shares", "1.5") == (2, f"{shares}1.5 is not a share: expected a number from 0 to 1")
+    assert ends(stopped) == (130, "trial.py: interrupted; the same command resumes")
+
+
+def test_an_ablation_of_an_unknown_task_says_which_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablation, "every_task", lambda: iter([(None, "seg"), (None, "video")]))
+    monkeypatch.setattr(sys, "argv", ["ncp_ablation.py", "--tasks", "seq"])
+    with pytest.raises(UnknownTaskError, match="no task 'seq': did you mean 'seg'"):
+        ablation.main()
