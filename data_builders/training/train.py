@@ -116,7 +116,7 @@ def train(
     Raises:
         RecipeError, UnknownTaskError: no such recipe, or one that its data does not fit.
         DatasetError: the data are missing or malformed.
-        InvalidArgumentError: there is no such device, or `checkpoint` belongs to another trial or other data.
+        InvalidArgumentError: the device is missing, or `checkpoint` is of another run or of other data.
         IntegrityError: the checkpoint is damaged.
     """
     code, recipe, where = space.parse(code), recipes.get(recipe), choose_device(device)
