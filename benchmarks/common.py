@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 import nasbench_mr
-from nasbench_mr import measured, space
+from nasbench_mr import files, measured, space
 from nasbench_mr.arrays import Codes, Floats
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.cli.command import format_table, number, whole
@@ -170,6 +170,9 @@ def parsed(parser: argparse.ArgumentParser, beside: Sequence[str] = ()) -> argpa
 
     Results of a part never take the place of those in the repository; those of the arguments `beside` are
     put beside the others there, see `done`.
+
+    Raises:
+        StorageError: `out` or `keep` can't be written.
     """
     args = parser.parse_args()
     where = ("keep", "out", "data", "root", "device", "workers", "only", *beside)
@@ -178,6 +181,9 @@ def parsed(parser: argparse.ArgumentParser, beside: Sequence[str] = ()) -> argpa
     )
     folder = RESULTS if args.whole else args.keep
     args.out = args.out or folder / f"{parser.get_default('keep').name}.parquet"
+    # Before hours of work.
+    files.check_writable(args.out)
+    files.check_writable(args.keep / "part")
     return args
 
 

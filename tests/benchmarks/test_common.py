@@ -75,7 +75,7 @@ def test_results_of_other_tasks_and_limits_stay_beside(tmp_path: Path) -> None:
 
 
 def test_mistakes_in_an_experiment_end_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ends(main: Callable[[], None], *given: str) -> tuple[object, str]:
         monkeypatch.setattr(sys, "argv", ["trial.py", *given])
@@ -98,6 +98,10 @@ def test_mistakes_in_an_experiment_end_in_one_line(
     assert ends(main, "--seeds", "0", "-1") == (2, f"{seeds}-1 is too small: expected at least 0")
     assert ends(main, "--seeds", "a") == (2, f"{seeds}'a' is not a whole number")
     assert ends(main, "--shares", "1.5") == (2, f"{shares}1.5 is not a share: expected a number from 0 to 1")
+    (tmp_path / "file").touch()
+    for option in ("--out", "--keep"):
+        status, told = ends(main, option, str(tmp_path / "file" / "below"))
+        assert (status, told[:23]) == (2, "trial.py: can't write /")
     assert ends(stopped) == (130, "trial.py: interrupted; the same command resumes")
 
 
