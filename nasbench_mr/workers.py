@@ -551,7 +551,7 @@ class Ray(Engine):
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
                 # Ray puts the current folder on the workers' path, where one can hide the installed package.
-                with contextlib.chdir(tempfile.gettempdir()):
+                with contextlib.chdir(tempfile.gettempdir()), _terminated_as_before():
                     ray.init(
                         address=address,
                         log_to_driver=False,
@@ -608,6 +608,20 @@ class Ray(Engine):
         super().close()
         if self._ours and self._ray.is_initialized():
             self._ray.shutdown()
+
+
+@contextlib.contextmanager
+def _terminated_as_before() -> Iterator[None]:
+    """Let SIGTERM do afterwards what the program had chosen.
+
+    Ray replaces that: the process would print Ray's stack and exit in silence, with status 15.
+    """
+    chosen = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(chosen) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, chosen)
 
 
 #: Engine: what makes it, from work, the number of workers and the engine's own options.
