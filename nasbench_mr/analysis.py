@@ -47,6 +47,7 @@ def spreads(values: Floats) -> tuple[float, float]:
 
 def kendall_tau(x: Floats, y: Floats) -> float:
     """Return Kendall's tau-b of `(n,)` arrays, in O(n log^2 n) (Knight, 1966); NaN where one is constant."""
+    x, y = np.asarray(x), np.asarray(y)  # a series would be indexed by its labels
     n = len(x)
     order = np.lexsort((y, x))
     x, y = x[order], y[order]

@@ -166,6 +166,7 @@ class _View:
         single: whether each code has one trial.
         names: the columns of an answer: metrics, and costs that some trial knows.
         integers: those that are whole numbers.
+        numbers: whether codes are numbers; else positions of values, of which True and False may be some.
     """
 
     def __init__(self, task: Task, table: Trials, indexes: list[_Index]):
@@ -187,6 +188,7 @@ class _View:
         self.names = [n for n, lacking in table.unknown.items() if n not in COSTS or lacking < len(table)]
         self.integers = [n for n in ("macs", "params") if n in self.names and not table.unknown[n]]
         self.metrics = [m.name for m in task.metrics]
+        self.numbers = task.space == "nasbench-mr"
         self.no_std = MappingProxyType(dict.fromkeys(self.metrics, float("nan")))
         self._means: dict[str, Floats] = {}
 
@@ -503,7 +505,7 @@ class Benchmark:
             except (TypeError, ValueError):
                 key = b""
             k = view.index.get(key, -1)
-            if k >= 0 and source in SOURCES:
+            if k >= 0 and source in SOURCES and (view.numbers or bool not in map(type, code)):
                 return view.result(k, tuple(key))
         return self._query(view, view.space.parse(code), source, seed, epoch)
 
@@ -698,6 +700,11 @@ class Benchmark:
             for name in names:
                 if name in columns:
                     out[name][rest] = columns[name]
+                elif metrics is not None and missing == "raise":
+                    raise UnknownMetricError(
+                        f"the surrogate of {view.task.name!r} does not know {name!r}, only "
+                        f"{', '.join(columns)}; give codes of the table, or missing='nan'"
+                    )
         elif missing == "raise":
             code = tuple(array[rest[0]].tolist())
             self._query(view, code, source, None, None)  # raises the error that fits

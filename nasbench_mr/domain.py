@@ -139,9 +139,10 @@ class Domain(ByValue, spaces.Spacious):
         return positions
 
     def _restrict(self, codes: Codes, macs: Costs | None, params: Costs | None) -> None:
-        if macs is None or params is None:
-            exact, unknown = cost.of(self.space), np.full(len(codes), np.nan)
+        exact, unknown = cost.of(self.space), np.full(len(codes), np.nan)
+        if macs is None:
             macs = unknown if exact is None else exact.macs(codes)
+        if params is None:
             params = unknown if exact is None else exact.params(codes)
         # Unknown costs (NaN) are within no limit.
         keep = np.ones(len(codes), bool)

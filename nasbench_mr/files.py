@@ -394,9 +394,17 @@ def explained(path: Path) -> Iterator[None]:
         advice = _ADVICE.get(error.errno or 0)
         if NOWHERE in path.parents:
             advice = "this user has no home folder; set NASBENCH_MR_HOME to a folder that you can write"
-        if advice is None or isinstance(error, StorageError):
+        if advice is None or isinstance(error, StorageError) or not _about(error, path):
             raise
         raise StorageError(f"can't write {path}: {advice}") from error
+
+
+def _about(error: OSError, path: Path) -> bool:
+    """Whether an error is about the folder of `path` or one above, not about a file that is read."""
+    if not isinstance(error.filename, str):
+        return True
+    named, folder = Path(error.filename).absolute(), path.parent.absolute()
+    return named.is_relative_to(folder) or folder.is_relative_to(named)
 
 
 def sync(path: Path) -> None:

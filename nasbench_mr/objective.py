@@ -397,7 +397,7 @@ def _scale(terms: Sequence[Goal], table: TableSource) -> Scale:
 
 def is_cost(goal: Goal) -> bool:
     """Whether a goal is a cost, "macs", "params" or a measured one such as "latency_ms@cpu"."""
-    return goal.key in COUNTS or "@" in goal.key
+    return goal.key in COUNTS or "@" in goal.task.name
 
 
 def epoch_alike(epoch: int, total: int, own: int) -> int:
@@ -553,7 +553,8 @@ class TableSource(ByValue, spaces.Spacious):
         rows = [self._rows[key] for key in keys(codes)]
         whole = self.values, self._seconds, self._trained
         values, seconds, shares = whole if epoch is None else self._curves[epoch]
-        share = float(shares.sum() / max(1.0, self._trained.sum()))
+        # A cost alone is not trained, but asked.
+        share = float(shares.sum() / self._trained.sum()) if self._trained.any() else 1.0
         if self._timed:
             return Measured(values[rows], seconds[rows].sum(axis=1), "seconds", share)
         if np.isfinite(self.macs).all():
@@ -566,9 +567,11 @@ class SurrogateSource(ByValue):
 
     def __init__(self, bench: Benchmark, terms: Sequence[Goal]):
         self.bench = bench
-        # One question tells whether the surrogates are there.
+        # One question tells whether the surrogates are there, and know what is asked for.
         for goal in terms:
-            bench.query(bench.codes(goal.task.name)[0], goal.task.name, source="surrogate")
+            known = bench.query(bench.codes(goal.task.name)[0], goal.task.name, source="surrogate")
+            if goal.key not in COUNTS:
+                known[goal.metric.name]
 
     def _compared(self) -> dict[str, Any]:
         return {"bench": str(self.bench)}

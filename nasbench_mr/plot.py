@@ -48,6 +48,7 @@ def check_name(path: str | os.PathLike[str]) -> Path:
 
 def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure, atomically; the ending (.png, .pdf, .svg) tells the format."""
+    from matplotlib import rc_context
     from matplotlib.text import Text
 
     target = check_name(path)
@@ -56,7 +57,8 @@ def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
         # Names of tasks, metrics and units come from data: they are not formulas, and SVG can't hold some.
         text.set_parse_math(False)
         text.set_text(escape.terminal(text.get_text()))
-    with files.atomic(target) as temporary:
+        text.set_usetex(False)
+    with files.atomic(target) as temporary, rc_context({"text.usetex": False}):
         drawn.savefig(temporary, format=kind, dpi=200)
     return target
 

@@ -100,6 +100,8 @@ def curves(bench: Benchmark, tasks: Sequence[str] | None = None) -> Figure:
         columns = [*frame.columns[: frame.columns.get_loc("seed")]]
         means = frame.groupby([*columns, "epoch"])[metric.name].mean().unstack("epoch")
         means = means.dropna(axis=1, how="all")
+        if means.empty:
+            raise TableError(f"no trial of {name} that ended well has a learning curve")
         # Where some curves end early, those that reach the end are comparable.
         last = means.columns[-1]
         ordered = means[means[last].notna()].sort_values(last, ascending=metric.sign > 0)

@@ -383,7 +383,8 @@ class Local(Engine):
         ours, theirs = Pipe()
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            # The current folder last (and -P): what lies there is found, and can hide no one's modules.
+            "PYTHONPATH": os.pathsep.join([*(path or os.getcwd() for path in sys.path), os.getcwd()]),
             # Workers fill the cores; threads in each would only fight over them.
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
@@ -392,7 +393,7 @@ class Local(Engine):
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         program = f"from {__name__} import serve; serve({theirs.fileno()}, {os.getpid()})"
         process = subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, "-P", "-c", program],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             env=environment,

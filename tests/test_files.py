@@ -169,6 +169,15 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         files.write_bytes(tmp_path / "file", b"")
 
 
+def test_a_file_that_cannot_be_read_is_not_the_one_that_is_written(tmp_path: Path) -> None:
+    locked = tmp_path / "elsewhere" / "source"
+    with pytest.raises(PermissionError) as raised, files.atomic(tmp_path / "there" / "file"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(locked))
+    assert not isinstance(raised.value, StorageError)
+    with pytest.raises(StorageError, match="can't write"), files.atomic(tmp_path / "there" / "file") as part:
+        raise PermissionError(errno.EACCES, "Permission denied", str(part))
+
+
 def test_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), files.atomic(tmp_path / "file"):
         (tmp_path / "nothing").read_bytes()

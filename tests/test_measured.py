@@ -171,6 +171,27 @@ def test_a_cost_is_asked_as_a_task_is(bench: Benchmark) -> None:
     assert correlation.loc["seg", "latency_ms@cpu"] < -0.5  # mIoU of `tiny_release` grows with MACs
 
 
+def test_a_search_for_a_cost_alone_has_its_budget(bench: Benchmark) -> None:
+    """Nothing is trained for it, and still each code counts."""
+    asked = Objective.table(bench, "latency_ms@cpu")
+    trace = search.run(search.make("random", asked, seed=0), asked, budget=5)
+    assert (len(trace.values), asked.evaluations) == (5, 5)
+
+
+def test_what_no_estimate_knows_is_an_error(bench: Benchmark) -> None:
+    """The release's estimates are of latency; an answer of NaN would look like one of theirs."""
+    asked, words = (
+        CODES[50:52],
+        "the surrogate of 'latency_ms@cpu' does not know 'memory_mb', only latency_ms",
+    )
+    with pytest.raises(UnknownMetricError, match=words):
+        bench.query_many(asked, "latency_ms@cpu", ("latency_ms", "memory_mb"))
+    found = bench.query_many(asked, "latency_ms@cpu", ("memory_mb",), missing="nan")
+    assert np.isnan(found["memory_mb"]).all()
+    with pytest.raises(UnknownMetricError, match="no 'memory_mb' in task 'latency_ms@cpu'"):
+        Objective.surrogate(bench, "latency_ms@cpu/memory_mb")
+
+
 def test_codes_that_were_not_measured_are_estimated(bench: Benchmark) -> None:
     asked = CODES[50:]
     found = bench.query_many(asked, "latency_ms@cpu", ("latency_ms",))

@@ -181,6 +181,13 @@ def test_a_space_without_a_formula_of_costs_needs_its_codes() -> None:
         Domain(space)
 
 
+def test_one_of_two_costs_may_be_given() -> None:
+    codes = space.sample(3, seed=0)
+    domain = Domain(codes=codes, macs=np.array([1.0, 2.0, 3.0]), max_macs=2)
+    assert domain.macs(codes[:2]).tolist() == [1, 2]
+    assert domain.params(codes[:2]).tolist() == cost.params(codes[:2]).tolist()
+
+
 def test_variants_differ_in_one_dimension_by_any_amount() -> None:
     around = Domain().variants(SMALLEST[0])
     # 14 dimensions with 3 other values, 13 with 15.
@@ -231,6 +238,21 @@ def test_unknown_times_count_as_macs(bench: Benchmark) -> None:
     codes = bench.codes("video")[:3]
     asked.evaluate(codes)
     assert (asked.unit, asked.spent) == ("GMACs", pytest.approx(cost.macs(codes).sum() / 1e9))
+
+
+def test_a_metric_with_a_threshold_in_its_name_is_no_cost(tmp_path: Path) -> None:
+    """AP@50 is trained for and counts; only tasks such as latency_ms@cpu are costs."""
+    codes = space.sample(6, seed=0)
+    own = tasks.Task("det", "detection", "", "unknown", (tasks.Metric("AP@50"),), "AP@50", cost="code")
+
+    def fill(folder: Path) -> None:
+        table.write(folder / "tables/det.parquet", own, {"codes": codes, "AP@50": np.arange(40.0, 46.0)})
+
+    made = Benchmark(release.create(fill, "small", "1.0.0", [own], target=tmp_path / "small"))
+    for name in ("det", "det/AP@50"):
+        asked = Objective.table(made, name)
+        trace = search.run(search.make("random", asked, seed=0), asked, budget=2)
+        assert (len(trace.values), asked.evaluations) == (2, 2)
 
 
 def test_a_joint_table_has_the_codes_of_all_its_tasks(bench: Benchmark) -> None:

@@ -90,6 +90,20 @@ def test_queries(bench: Benchmark, name: str) -> None:
     assert (np.diff(sign * front[name]) >= 0).all()
 
 
+def test_a_truth_value_is_no_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a value, True is at position 0 here: a position 1 would be another network, in silence."""
+    monkeypatch.setenv("NASBENCH_MR_HOME", str(tmp_path))
+    text = 'name = "own"\n[dimensions]\nlayers = [4, 8, 12]\nbias = [true, false]\n'
+    (tmp_path / "own.toml").write_text(text)
+    (tmp_path / "own.csv").write_text("layers,bias,acc\n8,true,30\n8,false,40\n")
+    published.import_table(tmp_path / "own.csv", "own", own_space=tmp_path / "own.toml")
+    own = nasbench_mr.load("local")
+    assert own.query({"layers": 8, "bias": True}, "own")["acc"] == own.query((1, 0), "own")["acc"] == 30
+    for code in ((1, True), [1, True], (1, np.True_)):
+        with pytest.raises(OutOfSpaceError, match=r"bias is .*True.*; expected an integer in"):
+            own.query(code, "own")
+
+
 def test_the_smallest_code_is_small_in_what_is_limited() -> None:
     """Of 8 layers: attention has fewer parameters than a convolution, and more MACs."""
     dims: dict[str, list[int] | list[str]] = {}

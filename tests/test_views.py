@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -63,6 +64,30 @@ def test_curves_end_with_the_best_and_the_worst_code(bench: Benchmark) -> None:
     ends = sorted(line.get_ydata()[-1] for line in drawn.axes[0].lines)
     values = bench.query_many(bench.codes("mini-cls"), "mini-cls", metrics=("top1",))["top1"]
     assert (ends[0], ends[-1]) == pytest.approx((values.min(), values.max()))
+
+
+def test_there_are_no_curves_where_no_trial_ended_well(tmp_path: Path) -> None:
+    codes, seg = space.sample(1, seed=0), tasks.get("seg")
+    rows = {"codes": codes, "mIoU": [None], "status": ["diverged"]}
+    rows |= {"macs": cost.macs(codes), "params": cost.params(codes)}
+    points = {"codes": codes, "seed": [0], "epoch": [1], "mIoU": [2.0]}
+
+    def fill(folder: Path) -> None:
+        table.write(folder / "tables/seg.parquet", seg, rows)
+        table.write_curves(folder / "curves/seg.parquet", seg, points)
+
+    bench = Benchmark(release.create(fill, "small", "1.0.0", [seg], target=tmp_path / "small"))
+    with pytest.raises(TableError, match="no trial of seg that ended well has a learning curve"):
+        views.curves(bench)
+
+
+def test_a_plot_needs_no_latex(tmp_path: Path) -> None:
+    """Where a user's own settings ask for it."""
+    with matplotlib.rc_context({"text.usetex": True}):
+        drawn = plot.figure()
+        drawn.add_subplot().set_title("100 % _ $")
+        assert plot.save(drawn, tmp_path / "x.svg").stat().st_size
+        assert matplotlib.rcParams["text.usetex"]
 
 
 def test_curves_are_of_trials_that_ended_well_and_reached_the_end(tmp_path: Path) -> None:

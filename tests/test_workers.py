@@ -120,6 +120,16 @@ def test_any_work_runs_in_any_number_of_workers(plain: engines.Work) -> None:
     assert list(engines.run(plain, [], workers=2)) == []
 
 
+def test_the_current_folder_is_found_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's random.py there must not hide Python's own; a function of the user's is found."""
+    (tmp_path / "random.py").write_text("raise RuntimeError('the wrong one')")
+    (tmp_path / "own_work.py").write_text(
+        "import random\ndef maker():\n    return random.Random(0).__class__"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert len(list(engines.run(engines.Work("own_work:maker"), [0], workers=1))) == 1
+
+
 def test_errors_reach_the_caller_whole(plain: engines.Work) -> None:
     with pytest.raises(InvalidArgumentError, match="expected another task") as raised:
         list(engines.run(plain, ["named"], workers=1))

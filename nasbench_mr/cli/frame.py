@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import inspect
+import io
 import os
 import re
 import signal
@@ -97,6 +98,8 @@ def _terminable() -> Iterator[None]:
 def run(registry: Mapping[str, tuple[str, str, str]], argv: Sequence[str] | None = None) -> int:
     """Run one of the registered commands; return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or pipe that can't show a "±" shows its number
+        sys.stdout.reconfigure(errors="backslashreplace")
     command, args = Command(), argparse.Namespace(typed=argv)
     try:
         with _terminable(), _warnings_in_a_line():

@@ -112,7 +112,7 @@ class QueryCommand(command.Command):
     def run(self, args: argparse.Namespace) -> None:
         bench = command.open_release(args)
         text, named = split_code(args.code)
-        names = [*named, *(args.tasks or ())] or list(bench.tasks)
+        names = [*named, *(args.tasks or ())] or list(bench.chosen(None))
         code: Any = command.code_of_row(bench, names[0], text) if text.startswith("#") else text
         results, errors = [], []
         for name in names:

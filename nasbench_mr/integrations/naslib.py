@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from nasbench_mr import space
-from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError, UnknownMetricError, did_you_mean
+from nasbench_mr.errors import (
+    CodeNotFoundError,
+    InvalidArgumentError,
+    OutOfSpaceError,
+    UnknownMetricError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from nasbench_mr.benchmark import Benchmark
@@ -172,7 +178,7 @@ class SearchSpace:
         sign = task.metric(column).sign if METRICS.get(name, name) is None else 1
         code = self._code()
         if full_lc:
-            curves = self.bench.curves(task.name)
+            curves = self.bench.curves(task.name, ok=True)
             if column not in curves:
                 there = [each.name for each in task.metrics if each.name in curves]
                 raise UnknownMetricError(
@@ -180,6 +186,10 @@ class SearchSpace:
                     "leave full_lc out for the value at the end"
                 )
             mine = (curves[list(space.NAMES)] == np.array(code)).all(axis=1)
+            if not mine.any():
+                raise CodeNotFoundError(
+                    f"task {task.name!r} has no learning curve of {space.to_string(code)}"
+                )
             points = curves[mine].groupby("epoch")[column].mean()
             return [sign * float(value) for value in points.dropna()]
         value = float(self.bench.query(code, task.name, epoch=None if epoch == -1 else epoch)[column])

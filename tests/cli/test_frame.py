@@ -54,6 +54,14 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, f"nasbench-mr {nasbench_mr.__version__}\n", "")
 
 
+def test_what_a_terminal_cannot_show_is_written_by_number() -> None:
+    command = [sys.executable, "-m", "nasbench_mr", "query", STRING, "mini-seg", "--release", "mini"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xb1" in done.stdout  # a surrogate's ±
+
+
 def test_the_package_is_the_command_as_well() -> None:
     command = [sys.executable, "-m", "nasbench_mr", "query", "1,2", "seg"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

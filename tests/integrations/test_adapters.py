@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import nasbench_mr
-from nasbench_mr import cost, nasbench201, search, space
+from nasbench_mr import cost, nasbench201, release, search, space, table, tasks
 from nasbench_mr.benchmark import Benchmark
 from nasbench_mr.domain import Domain
 from nasbench_mr.errors import (
@@ -570,6 +570,26 @@ def test_naslib_maximises_accuracies(mini: Benchmark) -> None:
     assert arch.query("mIoU") == tabulated
     assert arch.query("mIoU", full_lc=True) == curve
     assert arch.query(dataset="mini-cls") == mini.query(arch.code, "mini-cls")["top1"]
+
+
+def test_naslib_has_curves_of_trials_that_ended_well(tmp_path: Path) -> None:
+    """One of the code's two seeds diverged: the curve is the other's, as `query` has it."""
+    own = tasks.Task("own", "own", "", "unknown", (tasks.Metric("acc"),), "acc", cost="table")
+    codes = space.sample(2, seed=0)
+    rows = {"codes": codes[[0, 0]], "seed": [0, 1], "acc": [80.0, None], "status": ["ok", "diverged"]}
+    points = {"seed": [0, 0, 1, 1], "epoch": [1, 2, 1, 2], "acc": [60.0, 80.0, 10.0, 2.0]}
+
+    def fill(folder: Path) -> None:
+        table.write(folder / "tables/own.parquet", own, rows)
+        table.write_curves(folder / "curves/own.parquet", own, {"codes": codes[[0] * 4], **points})
+
+    made = release.create(fill, "own", "1.0.0", [own], target=tmp_path / "own")
+    arch = naslib.SearchSpace(nasbench_mr.load(made.path), "own")
+    arch.set_spec(codes[0])
+    assert arch.query(full_lc=True) == [arch.query(epoch=1), arch.query()] == [60.0, 80.0]
+    arch.set_spec(codes[1])
+    with pytest.raises(CodeNotFoundError, match="'own' has no learning curve of"):
+        arch.query(full_lc=True)
 
 
 @pytest.mark.parametrize("name", ["FLOPS", "PARAMETERS", "TRAIN_TIME"])
