@@ -111,13 +111,13 @@ class Domain(ByValue, spaces.Spacious):
 
         No cost of the 27 integers falls as one of them grows; in another space it is found by descent.
         """
-        code = self._fix(self.space.LOWER[None].copy())
+        code = self.fix(self.space.LOWER[None].copy())
         if self.space.NAME == "nasbench-mr":
             return code
         limits = np.array([self.max_macs, self.max_params])
         limited = np.isfinite(limits) if np.isfinite(limits).any() else np.full(2, True)
         for _ in range(self.space.DIM):
-            around = np.concatenate([code, self._fix(self._steps(code[0]))])
+            around = np.concatenate([code, self.fix(self._steps(code[0]))])
             costs = np.log(np.maximum([self.macs(around), self.params(around)], 1))
             share = costs[limited] - np.log(np.where(np.isfinite(limits), limits, 1.0))[limited, None]
             # What is most beyond its limit counts; then the sum; then what is not limited.
@@ -231,7 +231,8 @@ class Domain(ByValue, spaces.Spacious):
             inside[inside] = each.cost(codes[inside]) <= each.most
         return inside
 
-    def _fix(self, codes: Codes) -> Codes:
+    def fix(self, codes: Codes) -> Codes:
+        """Write the values of `fixed` into `(n, DIM)` codes, and return them."""
         for k, value in self.fixed.items():
             codes[:, k] = value
         return codes
@@ -244,7 +245,7 @@ class Domain(ByValue, spaces.Spacious):
         """
         if self.codes is not None:
             return self.codes[rng.permutation(len(self.codes))[:n]]
-        drawn = self._fix(self.space.sample(4 * n, rng))
+        drawn = self.fix(self.space.sample(4 * n, rng))
         inside = self._within(drawn)
         found = drawn[inside][:n]
         if len(found) < n:
@@ -259,7 +260,7 @@ class Domain(ByValue, spaces.Spacious):
         """
         if self.codes is not None:
             return self.codes[[int(self.distances(code).argmin()) for code in codes]]
-        codes = self._fix(codes.copy())
+        codes = self.fix(codes.copy())
         outside = np.flatnonzero(~self._within(codes))
         if not len(outside):
             return codes
@@ -274,7 +275,7 @@ class Domain(ByValue, spaces.Spacious):
 
     def _shrunk(self, spread: Floats, factor: Floats) -> Codes:
         start = self.space.relax(self._smallest)
-        return self._fix(self.space.project(start + factor[:, None] * spread))
+        return self.fix(self.space.project(start + factor[:, None] * spread))
 
     @cached_property
     def _points(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -302,7 +303,7 @@ class Domain(ByValue, spaces.Spacious):
         Never `code` itself, `(DIM,)`. May be empty in a whole space under limits.
         """
         if self.codes is None:
-            around = self._fix(self.space.neighbors(code))
+            around = self.fix(self.space.neighbors(code))
             allowed: Bools = self._within(around) & (around != code).any(axis=1)
             return around[allowed]
         # Searches come back to the same codes, and side by side many searches share a domain.
@@ -324,7 +325,7 @@ class Domain(ByValue, spaces.Spacious):
         """
         if self.codes is not None:
             return self.neighbors(code)
-        around = self._fix(self._steps(code))
+        around = self.fix(self._steps(code))
         allowed: Bools = self._within(around) & (around != code).any(axis=1)
         return np.unique(around[allowed], axis=0)
 
@@ -360,12 +361,12 @@ class Domain(ByValue, spaces.Spacious):
             return np.array(
                 [a[rng.integers(len(a))] if len(a) else c for a, c in zip(around, codes, strict=True)]
             )
-        children = self._fix(self.space.mutate(codes, rng))
+        children = self.fix(self.space.mutate(codes, rng))
         for _ in range(4):
             outside = np.flatnonzero(~self._within(children))
             if not len(outside):
                 return children
-            children[outside] = self._fix(self.space.mutate(codes[outside], rng))
+            children[outside] = self.fix(self.space.mutate(codes[outside], rng))
         return self.repair(children)
 
     def crossover(self, a: Codes, b: Codes, rng: np.random.Generator) -> Codes:

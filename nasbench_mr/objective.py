@@ -161,7 +161,8 @@ def combine(values: Floats, terms: Sequence[Goal]) -> Floats:
     if len(terms) == 1:
         return values[:, 0] * terms[0].metric.sign
     offset, scale = affine(terms)
-    return np.asarray((values - offset) @ scale)
+    # A matrix product would round one row otherwise than the same row among others, and ties would break.
+    return np.asarray(((np.ascontiguousarray(values) - offset) * scale).sum(axis=1))
 
 
 def affine(terms: Sequence[Goal]) -> tuple[Floats, Floats]:

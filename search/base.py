@@ -15,7 +15,7 @@ import abc
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -84,6 +84,11 @@ class Searcher(ByValue, abc.ABC):
     initial = 0
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
+        if isinstance(epochs, str) or not isinstance(epochs, Iterable):
+            raise InvalidArgumentError(
+                f"epochs is {epochs!r}; expected the points of the learning curves that may be asked for, "
+                "such as (4, 8)"
+            )
         self.domain, self.seed = domain, check_seed(seed)
         self.rng = np.random.default_rng(self.seed)
         self.fidelity: Ints = np.empty(0, np.int64)

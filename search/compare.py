@@ -299,7 +299,7 @@ class Part:
             if column != "seed":
                 columns[column] = np.concatenate([getattr(trace, column) for trace in traces])
                 if columns[column].ndim == 2:  # of a front: the volume that each code dominates alone
-                    columns[column] = columns[column].prod(axis=1)
+                    columns[column] = np.maximum(columns[column], 0).prod(axis=1)
         found = pa.table(columns)
         about = {"task": self.place.task, "searcher": self.searcher, "unit": traces[0].unit, "codes": codes}
         found = found.replace_schema_metadata({"nasbench_mr": json.dumps(about)})

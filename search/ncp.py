@@ -737,6 +737,10 @@ def _paper(acquisition: Acquisition, first: Codes | None, steps: int, settings: 
     """
     from nasbench_mr.predictors.ncp_mlp import NcpMlp
 
+    if isinstance(acquisition.predictor, _WithCosts):
+        raise InvalidArgumentError(
+            "the paper's preset takes no measured cost as a task, only its own term of MACs; give a limit"
+        )
     if not isinstance(acquisition.predictor, NcpMlp):
         raise InvalidArgumentError(
             f"the paper's preset needs the predictor 'ncp-mlp'; got a {type(acquisition.predictor).__name__}"
@@ -749,7 +753,7 @@ def _paper(acquisition: Acquisition, first: Codes | None, steps: int, settings: 
     for goal, column in zip(acquisition.goals, acquisition.columns, strict=True):
         owner = next(k for k, columns in enumerate(published.columns) if column in columns)
         pulls.append(Pull(goal, published.models[owner], published.columns[owner].index(column)))
-    start = _paper_start(domain) if first is None else first
+    start = _paper_start(domain) if first is None else domain.fix(first.copy())
     visited = edit(pulls, start, _box(domain), steps, space=space, settings=settings)
     flat = visited.reshape(-1, space.DIM)
     shape = visited.shape[:2]
@@ -769,9 +773,7 @@ def _paper_start(domain: Domain) -> Codes:
     channels = (space.STEP > 1).nonzero()[0]
     for width in range(64, 0, -8):
         code[:, channels] = width
-        for k, value in domain.fixed.items():
-            code[:, k] = value
-        if domain.contains(code)[0]:
+        if domain.contains(domain.fix(code))[0]:
             break
     return code
 
@@ -811,8 +813,16 @@ def transfer(
 
     Args:
         options: passed on to `ncp`, with the other arguments.
+
+    Raises:
+        InvalidArgumentError: a task has a weight; alone it would have no effect. And as `ncp`.
     """
-    names = tuple(objective.parse_tasks(tasks))
+    weights = objective.parse_tasks(tasks)
+    if weighted := next((name for name, weight in weights.items() if weight != 1), None):
+        raise InvalidArgumentError(
+            f"task {weighted!r} has a weight, which a transfer does not use: each task has a code of its own"
+        )
+    names = tuple(weights)
     if predictor is None:
         from nasbench_mr.predictors import Predictor
 

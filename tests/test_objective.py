@@ -79,6 +79,17 @@ def test_several_goals_add_up_to_a_weighted_mean_of_standardised_metrics() -> No
     assert objective.combine(np.array([[80.0]]), terms[:1]) == pytest.approx([80.0])
 
 
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_a_joint_value_does_not_depend_on_what_is_asked_beside_it(count: int) -> None:
+    """Else equal codes are no ties, and ranks and tests tell of rounding."""
+    seg, rng = tasks.get("seg"), np.random.default_rng(0)
+    terms = [Goal("seg", seg, seg.metric(), mean=float(k) / 7, std=1 + float(k) / 3) for k in range(count)]
+    values = rng.normal(50, 10, (300, count))
+    together = objective.combine(values, terms)
+    assert (together == [objective.combine(row[None], terms)[0] for row in values]).all()
+    assert (together == objective.combine(np.asfortranarray(values), terms)).all()
+
+
 def test_where_smaller_is_better_the_sign_turns() -> None:
     error = tasks.Metric("error", direction="min", upper=None)
     task = tasks.Task("t", "t", "d", "classification", (error,), "error")

@@ -36,7 +36,6 @@ class PlotCommand(command.Command):
         add("--out", type=command.picture, required=True, metavar="FILE", help="the picture to write")
         add(
             "--band",
-            default="quartiles",
             metavar="B",
             help="the band of a comparison: quartiles (default) or confidence",
         )
@@ -51,7 +50,7 @@ class PlotCommand(command.Command):
             help="the kind of a release's plot: scatter (default), correlation, curves or noise",
         )
         command.add_tasks(parser, "the tasks of a release to draw (default: all)")
-        add("--score", default="kendall", metavar="S", help="the score of an evaluation (default: kendall)")
+        add("--score", metavar="S", help="the score of an evaluation (default: kendall)")
         command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
@@ -67,21 +66,23 @@ class PlotCommand(command.Command):
         from nasbench_mr.search.reference import beside
 
         if os.path.isfile(os.path.join(args.what, ABOUT)):
+            _refuse_idle(args, "a comparison", "band", "reference")
             found = Comparison.open(args.what)
-            return of_searches.comparison(beside(found) if args.reference else found, args.band)
-        if args.reference:
-            raise InvalidArgumentError(
-                f"--reference is about a comparison; expected a folder with {ABOUT}, got {args.what}"
+            return of_searches.comparison(
+                beside(found) if args.reference else found, args.band or "quartiles"
             )
         if os.path.isfile(os.path.join(args.what, COMPARISON)):
             from nasbench_mr.search.auxnas import comparison, plots
 
+            _refuse_idle(args, "a comparison of Aux-NAS")
             return plots.runs(comparison.AuxComparison.open(args.what))
         if args.what.endswith(".parquet"):
             from nasbench_mr.predictors import evaluation
             from nasbench_mr.predictors import plots as of_predictors
 
-            return of_predictors.evaluation(evaluation.read(args.what), args.score)
+            _refuse_idle(args, "an evaluation", "score")
+            return of_predictors.evaluation(evaluation.read(args.what), args.score or "kendall")
+        _refuse_idle(args, f"a release (a comparison is a folder with {ABOUT})", "kind", "tasks")
         from nasbench_mr import views
         from nasbench_mr.benchmark import load
 
@@ -95,3 +96,10 @@ class PlotCommand(command.Command):
                 f"{error}; nor is it a comparison (nasbench-mr compare --out writes one, or auxnas --compare)"
             ) from None
         return views.KINDS[kind](bench, args.tasks)
+
+
+def _refuse_idle(args: argparse.Namespace, drawn: str, *used: str) -> None:
+    """Raise for an option that is about another kind of picture."""
+    for name in ("band", "reference", "kind", "tasks", "score"):
+        if name not in used and getattr(args, name):
+            raise InvalidArgumentError(f"--{name} has no effect: {args.what} is drawn as {drawn}")

@@ -164,7 +164,7 @@ class SearchCommand(command.Command):
                     "task": goal.key,
                     "metric": goal.metric.name,
                     **own,
-                    **_known(bench, domain, goal, code, limits),
+                    **_known(bench, domain, goal, code, {**limits, "fixed": fixed}),
                 }
                 for goal, own in zip(terms, said, strict=True)
             ],
@@ -460,9 +460,9 @@ def _print_front(
 
 
 def _known(
-    bench: Benchmark, domain: Domain, goal: Goal, code: tuple[int, ...], limits: Mapping[str, Any]
+    bench: Benchmark, domain: Domain, goal: Goal, code: tuple[int, ...], within: Mapping[str, Any]
 ) -> dict[str, float | None]:
-    """Return what a task's table says of the nearest code, and of the best one within the limits.
+    """Return what a task's table says of the nearest code, and of the best one that could be found.
 
     The nearest code's MACs are of the found code's kind: by formula, where the space has one.
     """
@@ -481,13 +481,8 @@ def _known(
         "best trained": None,
     }
     with contextlib.suppress(InfeasibleError):
-        best = bench.best(
-            goal.task.name,
-            1,
-            **limits,
-            metric=goal.metric.name,
-        )
-        known["best trained"] = best[0][goal.metric.name]
+        best = Objective.table(bench, goal.key, **within).best_measured()
+        known["best trained"] = None if best is None else float(best[1][0])
     return known
 
 

@@ -223,6 +223,7 @@ class ResNet(_Chain):
 
     Args:
         checkpoint: a local folder to take weights and configuration from; random weights by default.
+        configuration: such a folder's config.json alone; the weights are random.
         options: fields of `ResNetConfig`, such as `depths` and `hidden_sizes`.
     """
 
@@ -233,10 +234,11 @@ class ResNet(_Chain):
         size: tuple[int, int],
         *,
         checkpoint: str | os.PathLike[str] | None = None,
+        configuration: str | os.PathLike[str] | None = None,
         head_channels: int = 256,
         **options: Any,
     ):
-        model = _pretrained("ResNet", checkpoint, options)
+        model = _pretrained("ResNet", checkpoint, configuration, options)
         blocks = [block for stage in model.encoder.stages for block in stage.layers]
         groups = [g for g, stage in enumerate(model.encoder.stages) for _ in stage.layers]
         sizes = model.config.hidden_sizes
@@ -265,7 +267,7 @@ class ViT(_Chain):
     Args:
         size: (H, W) of the images, multiples of the patch size; a checkpoint's positions are interpolated.
         shape: channels of a token, and heads of attention, where neither a checkpoint nor `options` say it.
-        checkpoint, options: as in `ResNet`, with `ViTConfig`; `patch_size` is one of them.
+        checkpoint, configuration, options: as in `ResNet`, with `ViTConfig`; `patch_size` is one of them.
     """
 
     def __init__(
@@ -276,16 +278,17 @@ class ViT(_Chain):
         *,
         shape: tuple[int, int],
         checkpoint: str | os.PathLike[str] | None = None,
+        configuration: str | os.PathLike[str] | None = None,
         head_channels: int = 256,
         **options: Any,
     ):
-        if checkpoint is None:
+        if checkpoint is None and configuration is None:
             hidden, heads = options.get("hidden_size", shape[0]), options.get("num_attention_heads", shape[1])
             options = {
                 "image_size": size, "hidden_size": hidden, "num_attention_heads": heads,
                 "intermediate_size": 4 * hidden, **options,
             }  # fmt: skip
-        model = _pretrained("ViT", checkpoint, options)
+        model = _pretrained("ViT", checkpoint, configuration, options)
         config = model.config
         blocks = model.layers if hasattr(model, "layers") else model.encoder.layer
         count, self.patch = len(blocks), int(config.patch_size)
@@ -303,7 +306,7 @@ class ViT(_Chain):
             groups=4,
             head_channels=head_channels,
         )
-        self.interpolate = checkpoint is not None
+        self.interpolate = checkpoint is not None or configuration is not None
         self.embeddings, self.layernorm = model.embeddings, model.layernorm
         self.blocks = nn.ModuleList(blocks)
 
@@ -337,7 +340,12 @@ def _as_tokens(x: Tensor) -> Tensor:
     return x.squeeze(-1).transpose(1, 2)  # (B, N, C)
 
 
-def _pretrained(kind: str, checkpoint: str | os.PathLike[str] | None, options: Mapping[str, Any]) -> Any:
+def _pretrained(
+    kind: str,
+    checkpoint: str | os.PathLike[str] | None,
+    configuration: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
+) -> Any:
     """Return a `ViTModel` or `ResNetModel`; nothing is ever downloaded."""
     with requires("auxnas", f"the {kind} backbone"):
         import transformers
@@ -347,7 +355,11 @@ def _pretrained(kind: str, checkpoint: str | os.PathLike[str] | None, options: M
     if unknown:
         raise UnknownNameError(f"no option {unknown[0]!r}: {did_you_mean(unknown[0], config().to_dict())}")
     if checkpoint is None:
-        return model(config(**options), **extra)
+        try:
+            given = config.from_pretrained(configuration, **options) if configuration else config(**options)
+        except OSError as error:
+            raise InvalidArgumentError(f"{configuration} is not a {kind} configuration: {error}") from error
+        return model(given, **extra)
     if not os.path.isdir(checkpoint):
         raise InvalidArgumentError(f"no checkpoint folder {checkpoint}")
     try:
@@ -408,8 +420,9 @@ def build(
         dense: one output a pixel `(B, outputs, H, W)`, or one an image `(B, outputs)`.
         size: (H, W) of the images.
         seed: of the initial weights.
-        options: `code`, `width_mult`, `stem_strides` for "multi-resolution"; `checkpoint` and the fields of
-            the configuration for ResNet and ViT; `width` for VGG-16; `head_channels` for all but the first.
+        options: `code`, `width_mult`, `stem_strides` for "multi-resolution"; `checkpoint`, `configuration`
+            and the configuration's fields for ResNet and ViT; `width` for VGG-16; `head_channels` for all
+            but the first.
 
     Raises:
         UnknownNameError: no such backbone or option.

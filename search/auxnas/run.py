@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: The files of a run's folder.
 CONFIG, RESULT, WEIGHTS = "config.json", "result.json", "primary.safetensors"
+#: What a checkpoint that the backbone came from says of its network.
+BACKBONE = "backbone.json"
 #: The file of a comparison's folder that has its runs (`comparison.AuxComparison`).
 COMPARISON = "auxnas.json"
 
@@ -105,6 +107,9 @@ def aux_nas(
         about = {"primary": primary, "auxiliary": [task.name for task in tasks[1:]], "seed": seed}
         read = {"name": data.name, "digest": data.digest, "pixels": data.train.size, **data.about}
         read["outputs"] = tasks[0].channels(data.train.classes.get(primary))
+        if "checkpoint" in config.options:
+            known = Path(config.options["checkpoint"]) / "config.json"
+            files.write_bytes(folder / BACKBONE, files.read_small(known))
         _write(folder / CONFIG, {**about, "data": read, "config": dataclasses.asdict(config)})
     with contextlib.nullcontext() if chosen.type == "cuda" else torch_threads():
         result = training.run(progress)
@@ -174,6 +179,9 @@ def load_primary(folder: str | os.PathLike[str]) -> nn.Module:
     options = dict(config.options)
     if config.backbone == "multi-resolution":
         options["code"] = config.primary_code
+    if "checkpoint" in options and (place / BACKBONE).is_file():  # which may lie elsewhere now
+        del options["checkpoint"]
+        options["configuration"] = place / BACKBONE
     staged = networks.build(config.backbone, outputs, dense, size, **options)
     network = links.Normed(staged, links.Norms(staged.ports)) if config.keeps_norms else staged.plain()
     load_weights(place / WEIGHTS, network)

@@ -28,6 +28,10 @@ def test_plot_draws_a_comparison_and_a_release(
     for arguments, message in (
         ((kept, "--out", tmp_path / "a.jpg"), "expected a name that ends in .png, .pdf or .svg"),
         ((kept, "--out", tmp_path / "a.png", "--band", "min"), "no band 'min'"),
+        ((kept, "--out", tmp_path / "a.png", "--tasks", "seg"), "--tasks has no effect"),
+        ((kept, "--out", tmp_path / "a.png", "--kind", "noise"), "--kind has no effect"),
+        (("mini", "--out", tmp_path / "a.png", "--band", "min"), "--band has no effect"),
+        (("mini", "--out", tmp_path / "a.png", "--score", "r2"), "mini is drawn as a release"),
         (
             (tmp_path / "nothing", "--out", tmp_path / "a.png"),
             "nor is it a comparison (nasbench-mr compare --out",

@@ -64,6 +64,17 @@ def test_search_weighs_fixes_and_starts(read: Any, tiny_release: Path) -> None:
     assert same == improved
 
 
+def test_the_best_trained_code_is_one_that_could_be_found(read: Any) -> None:
+    """Only codes of i1=16: the best of all has another."""
+    asked = ("search", "mini-seg", "--searcher", "random", "--budget", 300, "--release", "mini")
+    (found,) = read(*asked, "--fixed", "i1=16")["tasks"]
+    bench = nasbench_mr.load("mini")
+    frame = bench.to_pandas("mini-seg").groupby(list(space.NAMES))["mIoU"].mean().reset_index()
+    best = frame[frame["i1"] == 16]["mIoU"].max()
+    assert found["best trained"] == found["measured"] == pytest.approx(best)
+    assert best < frame["mIoU"].max()
+
+
 def test_search_with_another_search_asks_the_table(read: Any, tiny_release: Path) -> None:
     found = read(
         "search", "--tasks", "seg", "--searcher", "random", "--budget", 60, "--release", tiny_release
@@ -289,6 +300,7 @@ def test_search_knows_the_second_space(read: Any, known_release: Path) -> None:
         (["--tasks", "seg", "--export", "net.txt", *QUICK], "ends in .py"),
         ([], "no task is named; expected nasbench-mr search TASK"),
         (["seg=2", "macs", "--front"], "'seg=2' has a weight, which a front does not use"),
+        (["seg=2", "video", "--transfer"], "'seg' has a weight, which a transfer does not use"),
         (["seg", "--front"], "a front of seg; expected 2 to 4 objectives"),
         (["macs", "--front"], "macs are costs alone; expected a task as well"),
         (

@@ -94,6 +94,15 @@ def test_it_records_every_measurement_of_every_run(bench: Benchmark) -> None:
     assert found.about["unit"] == {"seg": "percent", "nas-bench-201": "percent"}
 
 
+def test_a_code_that_dominates_nothing_adds_no_volume(bench: Benchmark) -> None:
+    """Objectives of a front are below 0 where a code is worse than the table's worst."""
+    found = compare(
+        nasbench_mr.load("mini"), "mini-det3d+macs", "random", **SMALL, front=True, source="surrogate"
+    )
+    assert (found.trace["values"] >= 0).all()
+    assert (found.trace["best"] >= found.trace["values"]).all()
+
+
 def test_joint_tasks_options_and_limits(bench: Benchmark) -> None:
     found = compare(
         bench, "seg+video,seg", "evolution,evolution:population=4:sample=2", max_macs=1e9, **SMALL

@@ -268,6 +268,11 @@ def test_transfer_keeps_fixed_dimensions() -> None:
     assert (found.codes[:, [0, 26]] == [16, 24]).all()
 
 
+def test_transfer_has_no_use_for_weights() -> None:
+    with pytest.raises(InvalidArgumentError, match="task 'seg' has a weight, which a transfer does not use"):
+        search.transfer(OPPOSED, {"seg": 5.0, "video": 1.0}, **QUICK)
+
+
 def test_transfer_by_the_published_algorithm(tiny_release: Path) -> None:
     bench = nasbench_mr.load(tiny_release)
     found = search.transfer(bench, ("seg", "video"), preset="paper", steps=3)
@@ -495,6 +500,11 @@ def test_the_papers_loop_under_a_limit_ends_at_the_last_allowed_code(published: 
 def test_the_papers_loop_keeps_fixed_dimensions(published: NcpMlp) -> None:
     out = search.ncp(published, "seg", preset="paper", steps=10, fixed={"c1_1": 32})
     assert (out.trajectory.codes[:, 0, space.NAMES.index("c1_1")] == 32).all()
+
+    start = np.array([space.LOWER], np.int16)
+    out = search.ncp(published, "seg", preset="paper", steps=10, fixed={"i1": 16}, start=start)
+    assert (out.trajectory.codes[:, 0, 0] == 16).all()
+    assert start[0, 0] == 8  # the caller's
 
 
 def test_the_papers_predictor_is_fitted_as_published(tiny_release: Path) -> None:

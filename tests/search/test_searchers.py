@@ -301,6 +301,9 @@ def test_halving_on_a_table_with_curves(tiny_release: Path) -> None:
 
 
 def test_unknown_names_and_options_are_refused() -> None:
+    for points in (20, "all"):
+        with pytest.raises(InvalidArgumentError, match="expected the points of the learning curves"):
+            search.make("guided", epochs=points)
     with pytest.raises(UnknownNameError, match="did you mean 'evolution'"):
         search.make("evolutoin")
     with pytest.raises(

@@ -808,6 +808,21 @@ def test_a_kept_run_is_a_network_again(data: AuxData, tmp_path: Path) -> None:
         load_primary(tmp_path)
 
 
+def test_a_kept_run_needs_its_checkpoint_no_more(data: AuxData, tmp_path: Path) -> None:
+    """Not on another machine, nor where the checkpoint has moved; a ViT still interpolates its positions."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 4, "intermediate_size": 8}
+    made = transformers.ViTModel(transformers.ViTConfig(**sizes, patch_size=8, image_size=24))
+    made.save_pretrained(tmp_path / "checkpoint")
+    options = {"checkpoint": str(tmp_path / "checkpoint"), "head_channels": 8}
+    config = {"backbone": "vit-tiny", "options": options, "steps": 1}
+    result = aux_nas("segmentation", "normals", data, config, out=tmp_path / "run")
+    (tmp_path / "checkpoint").rename(tmp_path / "elsewhere")
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert (load_primary(tmp_path / "run")(x) == result.export()(x)).all()
+
+
 def test_paired_test() -> None:
     # t = 2 / (1 / sqrt(3)) with 2 degrees of freedom: p = 1 - t / sqrt(t^2 + 2).
     t = 2 * math.sqrt(3)
