@@ -28,9 +28,9 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "ensemble": [{}, {"dropout": 0.1}, {"decay": 1000.0}, {"hidden": (192, 192)}, {"rate": 2e-3}],
     "gbdt": [{}, {"leaves": 4}, {"leaves": 31}, {"rounds": 1000}, {"rounds": 1000, "rate": 0.02}],
     "forest": [{}, {"features": 0.15}, {"features": 0.66}, {"leaf": 1}, {"leaf": 5}],
-    "gp": [{}, {"kernel_codes": 800}],
+    "gp": [{}, {"kernel_codes": 800}, {"kernel_codes": 1600}],
     "ridge": [{}],
-    "ncp-mlp": [{}, {"held_out": 0.0}, {"held_out": 0.0, "epochs": 100}, {"held_out": 0.0, "epochs": 50}],
+    "ncp-mlp": [{}, {"held_out": 0.0}, *({"held_out": 0.0, "epochs": n} for n in (100, 50, 25, 12))],
 }
 #: Shown untuned as well.
 ALL_CODES = {"held_out": 0.0}
