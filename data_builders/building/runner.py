@@ -447,9 +447,9 @@ class Builder:
         data: dict[str, splits.Described] = {}
         if self.job.trainer == TRAINER and self._name == "local":
             # Better one error now than one for each trial. A cluster's data need not be here.
-            found: dict[tuple[splits.Key, ...], splits.Described] = {}
+            found: dict[tuple[tuple[str, splits.Key], ...], splits.Described] = {}
             for name in dict.fromkeys(trial.task for trial in todo):
-                keys = splits.keys(self.recipes[name], self.job.data)
+                keys = splits.named(self.recipes[name], self.job.data)
                 if keys not in found:
                     found[keys] = splits.described(keys)
                 self.store.check_data(name, found[keys])

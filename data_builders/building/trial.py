@@ -169,7 +169,7 @@ class Job:
         """Return what tells a task's data here from others; None where another trainer reads them."""
         if self.trainer != TRAINER:
             return None
-        return splits.described_once(splits.keys(self.recipes[task], self.data))
+        return splits.described_once(splits.named(self.recipes[task], self.data))
 
     def discard(self, trial: Trial) -> None:
         """Remove what is kept of a trial, if anything is."""

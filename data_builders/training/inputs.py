@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from nasbench_mr import tasks
 from nasbench_mr.data_builders.datasets import IGNORE, Dataset, Sample
 from nasbench_mr.data_builders.training import splits, transforms
 from nasbench_mr.data_builders.training.recipes import Recipe
@@ -80,11 +81,13 @@ class Plan:
     def __init__(self, count: int, size: int, share: Share, samples: int = 0):
         # Of fewer samples than processes some are repeated, as torch's DistributedSampler does.
         used = max(min(samples or count, count), share.world)
-        self.batch = min(size, used) // share.world * share.world
-        if not self.batch:
+        self.batch = min(size, used)
+        # Rounded, it would be another training than that of one process.
+        if self.batch % share.world:
+            fit = [str(n) for n in range(1, min(self.batch, 64) + 1) if not self.batch % n]
             raise RecipeError(
-                f"a batch of {size} can't be shared by {share.world} processes; start at most {size}, or "
-                "give more samples a batch"
+                f"a batch of {self.batch} can't be shared evenly by {share.world} processes; start "
+                f"{', '.join(fit)}, or give another batch_size"
             )
         self.count, self.steps, self.share = count, used // self.batch, share
 
@@ -140,7 +143,13 @@ def held(recipe: Recipe, name: str, data: Folder = None, device: torch.device | 
     count = recipe.train_samples if name == "train" else 0
     test = (None, None) if name == "train" else (recipe.test_resize, recipe.test_crop)
     return _held(
-        *splits.key(recipe, name, data), count, *test, recipe.input == "motion", torch.device(device)
+        *splits.key(recipe, name, data),
+        count,
+        *test,
+        recipe.input == "motion",
+        torch.device(device),
+        tasks.get(recipe.task).problem,
+        recipe.name,
     )
 
 
@@ -155,8 +164,11 @@ def _held(
     test_crop: tuple[int, int] | None,
     grey: bool,
     device: torch.device,
+    problem: str,
+    recipe: str,
 ) -> Held:
     found = splits.opened(dataset, folder, name, options)
+    splits.check_problem(found, problem, recipe)
     arrays = found.arrays()
     pictures = torch.from_numpy(arrays.get("image", arrays.get("clip")))
     kept = torch.from_numpy(choose(len(found), count, arrays.get("label")))
@@ -231,6 +243,7 @@ class Streamed(Loader):
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         self.recipe, self.device, self.share = recipe, device, share
         train, self._val = (splits.split(recipe, name, data) for name in splits.SPLITS)
+        splits.check_problem(train, tasks.get(recipe.task).problem, recipe.name)
         splits.check_classes(recipe.dataset, train.classes, self._val.classes)
         kept = choose(len(train), recipe.train_samples, train.labels())
         self.count, self.classes = len(kept), len(train.classes)

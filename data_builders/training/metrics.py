@@ -64,29 +64,31 @@ class TopK(Meter):
 class Confusion(Meter):
     """Segmentation: `mIoU`, `mAcc` (means over classes) and `aAcc` (over pixels), from one confusion matrix.
 
-    Pixels labelled `IGNORE` do not count. A class that is neither labelled nor predicted anywhere is left
-    out of `mIoU`, one that is never labelled out of `mAcc`.
+    Pixels labelled `IGNORE` do not count. One that is predicted as NaN is wrong, and of no class. A class
+    that is neither labelled nor predicted anywhere is left out of `mIoU`, one that is never labelled out of
+    `mAcc`.
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu"):
         if num_classes < 1:
             raise InvalidArgumentError(f"num_classes is {num_classes}; expected at least 1")
-        #: Row: the label. Column: the prediction.
-        self.state = torch.zeros(num_classes, num_classes, dtype=torch.float64, device=device)
+        #: Row: the label. Column: the prediction; the last is none.
+        self.state = torch.zeros(num_classes, num_classes + 1, dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count `(B, classes, H, W)` logits and `(B, H, W)` labels."""
-        self.count(logits.argmax(1), labels)
+        # The largest of numbers with a NaN among them is NaN, wherever it lies.
+        best, predicted = logits.max(1)
+        self.count(predicted.where(best == best, len(self.state)), labels)
 
     def count(self, predicted: Tensor, labels: Tensor) -> None:
         """Count predicted classes and labels of equal shape."""
-        classes = len(self.state)
         kept = labels != IGNORE
-        cells = labels[kept].long() * classes + predicted[kept]
-        self.state += torch.bincount(cells, minlength=classes**2).view(classes, classes)
+        cells = labels[kept].long() * self.state.shape[1] + predicted[kept]
+        self.state += torch.bincount(cells, minlength=self.state.numel()).view(self.state.shape)
 
     def compute(self) -> dict[str, float]:
-        hits, labelled, predicted = self.state.diagonal(), self.state.sum(1), self.state.sum(0)
+        hits, labelled, predicted = self.state.diagonal(), self.state.sum(1), self.state[:, :-1].sum(0)
         union = labelled + predicted - hits
         shares = {
             "mIoU": (hits / union)[union > 0].mean(),

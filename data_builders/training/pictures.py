@@ -25,6 +25,13 @@ class Pictures(Workload):
 
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         super().__init__(recipe, data, device, share)
+        clips = self.task.problem == "video"
+        if (recipe.frames > 0) != clips or (recipe.input == "motion" and not clips):
+            expected = "frames above 0" if clips else "frames 0 and input rgb"
+            raise RecipeError(
+                f"recipe {recipe.name!r}: frames is {recipe.frames}, input {recipe.input!r}; expected "
+                f"{expected}, as task {self.task.name!r} is of {self.task.problem}"
+            )
         source = inputs.Resident if recipe.resident else inputs.Streamed
         self.source: inputs.Loader = source(recipe, data, device, share)
         self.plan = Plan(self.source.count, recipe.batch_size, share, recipe.epoch_samples)

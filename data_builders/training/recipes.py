@@ -145,6 +145,7 @@ class Recipe(Settings):
             self.test_resize is None or self.test_resize >= 32, "test_resize", "at least 32 pixels, or null"
         )
         self.need(not self.nesterov or self.momentum > 0, "nesterov", "false, or a momentum above 0")
+        self.need(min(self.stem_strides) >= 1, "stem_strides", "two of at least 1")
 
     def reader_options(self, split: str) -> dict[str, Any]:
         """With which options a split of the data set is read."""
@@ -164,7 +165,8 @@ class Recipe(Settings):
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that differ for recipes that train differently."""
-        fields = {**self.to_dict(), "about": ""}
+        # Of `workers` no number depends; the recipes here keep the digests that they have with theirs.
+        fields = {**self.to_dict(), "about": "", "workers": _WORKERS.get(self.name, Recipe.workers)}
         if not self.skip:  # It came later: recipes without it keep their digests.
             del fields["skip"]
         if before := self.before():
@@ -253,6 +255,8 @@ def parse_flags(flags: Iterable[str]) -> dict[str, Any]:
 
 
 RECIPES = Registry[Recipe]("recipe", error=RecipeError)
+#: Of the recipes of this module, `workers` as they have them; filled in at its end.
+_WORKERS: dict[str, int] = {}
 
 
 def register(recipe: Recipe) -> Recipe:
@@ -483,3 +487,5 @@ _mini(
     warmup=0.2,
     batch_size=16,
 )  # fmt: skip
+
+_WORKERS.update((name, get(name).workers) for name in names())

@@ -114,6 +114,7 @@ class Scans(Workload):
             recipe.resident,
             self.config,
         )
+        self._check_classes()
         self._check_metrics()
         read = functools.partial(_training_scene, self.data_set, self.config)
         self._stream = Stream(
@@ -125,6 +126,23 @@ class Scans(Workload):
             device=device,
         )
         self.plan = Plan(len(self.data_set.kept), recipe.batch_size, share, recipe.epoch_samples)
+
+    def _check_classes(self) -> None:
+        """Raise `RecipeError` for classes that the data set has not, and metrics of none of the classes."""
+        for name in self.config.names:
+            if name not in self.data_set.classes:
+                raise RecipeError(
+                    f"recipe {self.recipe.name!r}: {self.recipe.dataset} has no class {name!r}: "
+                    f"{did_you_mean(name, self.data_set.classes)}"
+                )
+        for metric in self.task.metrics:
+            cls, _ = _COUNTED.get(metric.name, (None, ""))
+            if cls is not None and cls not in self.config.names:
+                raise RecipeError(
+                    f"recipe {self.recipe.name!r}: {metric.name!r} of task {self.task.name!r} is of "
+                    f"{cls!r}, and its detection is of {', '.join(self.config.names)}; add the class, or "
+                    "train for a task without that metric"
+                )
 
     def _check_metrics(self) -> None:
         """Raise `DatasetError` where the validation set has no object that a metric of the task counts."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from nasbench_mr.data_builders import datasets
-from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.data_builders.training import recipes, splits
 from nasbench_mr.data_builders.training.recipes import Recipe
 from nasbench_mr.errors import DatasetError
 
@@ -16,24 +16,24 @@ from nasbench_mr.errors import DatasetError
 def screen(
     recipe: str | Recipe, data: str | os.PathLike[str] | None = None, *, progress: bool = False
 ) -> tuple[Recipe, dict[str, str]]:
-    """Read every sample of a recipe's data set once.
+    """Read every sample of a recipe's data set once, but for those that it skips already.
 
     Args:
         data: the folder of the data sets (see `datasets.locate`).
         progress: show a bar on stderr, if that is a terminal.
 
     Returns:
-        The recipe with the unreadable samples in its `skip`, and why each is, by its name.
+        The recipe with the unreadable samples in its `skip` as well, and why each is, by its name.
 
     Raises:
-        DatasetError: the data set is incomplete, or no sample of a split can be read.
+        DatasetError: the data set is incomplete, or no sample of a split can be read; or one can't be read
+            of what the recipe starts from (`Recipe.pretrained`), whose own recipe must skip it.
     """
     recipe = recipes.get(recipe)
-    folder = datasets.locate(recipe.dataset, data)
-    skip: dict[str, list[str]] = {}
+    skip = {split: list(names) for split, names in recipe.skip.items()}
     why: dict[str, str] = {}
-    for split in ("train", "val"):
-        found = datasets.load(recipe.dataset, folder, split, **recipes.tuples(recipe.reader_options(split)))
+    for split, key in splits.named(recipe, data):
+        found = splits.opened(*key)
         with ThreadPoolExecutor(4) as threads:
             errors = threads.map(lambda index, found=found: _error(found, index), range(len(found)))
             disable = None if progress else True
@@ -41,8 +41,14 @@ def screen(
         bad = {name: error for name, error in zip(found.ids, told, strict=True) if error}
         if len(bad) == len(found):
             raise DatasetError(f"{found}: no sample can be read; the first: {next(iter(bad.values()))}")
+        if bad and split not in splits.SPLITS:
+            raise DatasetError(
+                f"{found}: {len(bad)} of {len(found)} samples can't be read, the first: "
+                f"{next(iter(bad.values()))}. Recipe {recipe.name!r} starts from what they train: leave them "
+                f"out by `skip` of recipe {split.rpartition('/')[0]!r}, or get that data anew"
+            )
         if bad:
-            skip[split] = list(bad)
+            skip[split] = [*skip.get(split, ()), *bad]
             why |= bad
     return recipes.override(recipe, {"skip": skip}), why
 

@@ -15,7 +15,7 @@ from nasbench_mr.data_builders import datasets
 from nasbench_mr.data_builders.datasets import Dataset
 from nasbench_mr.data_builders.training import recipes
 from nasbench_mr.data_builders.training.recipes import Recipe
-from nasbench_mr.errors import DatasetError
+from nasbench_mr.errors import DatasetError, RecipeError
 
 SPLITS = ("train", "val")
 Folder = str | os.PathLike[str] | None
@@ -42,6 +42,15 @@ def keys(recipe: Recipe, data: Folder) -> tuple[Key, ...]:
     return tuple(key(recipe, name, data) for name in SPLITS)
 
 
+def named(recipe: Recipe, data: Folder) -> tuple[tuple[str, Key], ...]:
+    """Return the keys of all splits that a training reads, by name.
+
+    These are its own, and "<name>/train" of each recipe that it starts from (`Recipe.before`).
+    """
+    own = [(name, key(recipe, name, data)) for name in SPLITS]
+    return (*own, *((f"{each.name}/train", key(each, "train", data)) for each in recipe.before()))
+
+
 def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
     """Return a split with at least one sample."""
     given = json.loads(options)
@@ -51,6 +60,15 @@ def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
     if not len(found):
         raise DatasetError(f"{found}: no samples")
     return found
+
+
+def check_problem(found: Dataset, problem: str, recipe: str) -> None:
+    """Raise `RecipeError` where a recipe's task is of another problem than its data set."""
+    if found.problem != problem:
+        raise RecipeError(
+            f"recipe {recipe!r}: the data set {found.name} is for {found.problem}, its task for {problem}; "
+            "expected a data set of the task's problem"
+        )
 
 
 def check_classes(dataset: str, train: Sequence[str], val: Sequence[str]) -> None:
@@ -66,18 +84,18 @@ def check_classes(dataset: str, train: Sequence[str], val: Sequence[str]) -> Non
     )
 
 
-def described(keys: Iterable[Key]) -> Described:
-    """Return what tells splits from others of their names; what is in the samples is not read."""
+def described(keys: Iterable[tuple[str, Key]]) -> Described:
+    """Return what tells splits (see `named`) from others of their names; the samples are not read."""
     found: Described = {}
-    for key in keys:
+    for name, key in keys:
         one = opened(*key)
         text = json.dumps([one.classes, one.ids])
-        found[one.split] = {"samples": len(one), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        found[name] = {"samples": len(one), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     return found
 
 
 @functools.cache
-def described_once(keys: tuple[Key, ...]) -> Described:
+def described_once(keys: tuple[tuple[str, Key], ...]) -> Described:
     """Return `described` as it was when this process first asked."""
     return described(keys)
 

@@ -43,8 +43,9 @@ from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
 from nasbench_mr.network import ResidualUnit, build
 from nasbench_mr.threads import torch_threads
 
-#: An epoch whose mean loss is this many times the first batch's has diverged.
-EXPLODED = 100.0
+#: An epoch whose mean loss is this many times the first batch's has diverged. A batch in which there is
+#: nothing to find has a loss of almost 0: then this many times the least that any other's begins with.
+EXPLODED, LEAST = 100.0, 0.1
 #: Training steps from which on a GPU's convolutions are timed against each other first, for seconds.
 LONG = 10_000
 #: Threads of a trial on a CPU, whatever the machine has.
@@ -403,7 +404,7 @@ class _Run:
                 break
         loss_mean = self._mean(total) / plan.steps
         row = dict.fromkeys((m.name for m in self.work.task.metrics), math.nan)
-        if not loss_mean <= EXPLODED * self.first_loss:
+        if not loss_mean <= EXPLODED * max(self.first_loss, LEAST):
             self.error = (
                 f"the loss is {loss_mean:.3g} in epoch {epoch + 1}, after {self.first_loss:.3g} at first"
             )
@@ -495,7 +496,7 @@ class _Run:
     @functools.cached_property
     def _trial(self) -> dict[str, Any]:
         about = {"code": list(self.code), "recipe": self.recipe.digest, "seed": self.seed}
-        return about | {"data": splits.described(splits.keys(self.recipe, self.work.data))}
+        return about | {"data": splits.described(splits.named(self.recipe, self.work.data))}
 
     def _save(self, path: Path) -> None:
         progress = {"rows": self.rows, "first_loss": self.first_loss, "error": self.error}

@@ -159,7 +159,8 @@ class Angles(Meter):
         # atan2 of sine and cosine is exact near 0, where acos is not.
         sine, cosine = torch.linalg.cross(a, b, dim=1).norm(dim=1), (a * b).sum(1)
         angle = torch.rad2deg(torch.atan2(sine, cosine))[known]
-        bins = (angle * (self.BINS / 180)).long().clamp(0, self.BINS - 1)
+        # NaN is as far off as can be, not the 0 that it is converted to.
+        bins = (angle.nan_to_num(180.0) * (self.BINS / 180)).long().clamp(0, self.BINS - 1)
         self.state[: self.BINS] += torch.bincount(bins, minlength=self.BINS)
         self.state[-2] += angle.sum()
         self.state[-1] += angle.square().sum()

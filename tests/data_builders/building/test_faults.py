@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from nasbench_mr import cli, workers
-from nasbench_mr.data_builders import build, generate
+from nasbench_mr.data_builders import build, datasets, generate
 from nasbench_mr.data_builders.building import runner
 from nasbench_mr.data_builders.datasets.images import Cifar10
 from nasbench_mr.data_builders.training import recipes
@@ -102,6 +102,47 @@ def test_unreadable_files_are_left_out_for_all_trials_alike(data: Path, tmp_path
     # A data set without unreadable files keeps its recipe.
     well = recipes.override(recipes.get("cls-10-1000"), FOLDERS)
     assert screen(well, data) == (well, {})
+
+
+def test_what_is_left_out_already_stays_so(data: Path) -> None:
+    """A user's own choice, as of a wrong label, beside the file that can't be read."""
+    found = datasets.load("camvid", data / "camvid", "train").ids
+    mine = next(name for name in found if name != "1")
+    chosen = recipes.override(recipes.get("mini-seg"), TINY, {"skip": {"train": [mine]}})
+    recipe, why = screen(chosen, data)
+    assert recipe.skip == {"train": [mine, "1"]}
+    assert list(why) == ["1"]
+    assert screen(recipe, data) == (recipe, {})
+
+
+def test_what_a_recipe_starts_from_is_read_and_compared_as_well(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "imagenet", tmp_path / "imagenet")
+    for name in Cifar10.CLASSES:
+        write_photos(tmp_path / "cifar10/train" / name, 1, (32, 32))
+        write_photos(tmp_path / "cifar10/val" / name, 2, (32, 32))
+        (tmp_path / "cifar10/val" / name / "0.jpg").unlink()  # the one of the other split
+    recipes.register(recipes.override(recipes.get("mini-cls"), TINY | {"name": "before"}))
+    try:
+        recipe = recipes.override(recipes.get("cls-10-1000"), TINY | FOLDERS | {"pretrained": "before"})
+        codes, out = runner.draw_codes(2), tmp_path / "out"
+        asked = {"seeds": 1, "out": out, "workers": 1, "data": tmp_path}
+        assert build([recipe], codes[:1], **asked).tasks["cls-10-1000"].ok == 1
+        assert list(json.loads((out / "data/cls-10-1000.json").read_text())) == [
+            "train",
+            "val",
+            "before/train",
+        ]
+        photo = tmp_path / "cifar10/train" / Cifar10.CLASSES[3] / "0.jpg"
+        shutil.copy(photo, photo.with_name("1.jpg"))
+        with pytest.raises(DatasetError, match="data: before/train has 11 samples here and 10 there"):
+            build([recipe], codes, **asked)
+        assert screen(recipe, tmp_path)[1] == {}
+        cut(photo, 300)
+        message = r"1 of 11 samples can't be read, .*0\.jpg.* by `skip` of recipe 'before'"
+        with pytest.raises(DatasetError, match=message):
+            screen(recipe, tmp_path)
+    finally:
+        del recipes.RECIPES._entries["before"]
 
 
 def test_skip_bad_on_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

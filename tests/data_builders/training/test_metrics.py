@@ -55,6 +55,19 @@ def test_nan_scores_are_wrong():
     assert metric.compute() == {"top1": 0.0, "top5": 0.0}
 
 
+def test_nan_pixels_are_wrong_and_of_no_class():
+    """Of four pixels of two classes, two are right, one is wrong and one has a NaN among its scores."""
+    labels = torch.tensor([[[0, 0, 1, 1]]])
+    logits = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, math.nan, 1.0, 0.0]]).view(1, 2, 1, 4)
+    metric = Confusion(2)
+    metric.update(logits, labels)
+    # Class 0: 1 hit of 2, and one pixel of class 1 taken for it; class 1: 1 hit of 2.
+    assert metric.compute() == pytest.approx({"mIoU": 100 * (1 / 3 + 1 / 2) / 2, "mAcc": 50, "aAcc": 50})
+    metric = Confusion(2)
+    metric.update(torch.full((1, 2, 1, 4), math.nan), labels)
+    assert metric.compute() == {"mIoU": 0.0, "mAcc": 0.0, "aAcc": 0.0}
+
+
 def test_states_add_up():
     rng = np.random.default_rng(1)
     logits, labels = torch.from_numpy(rng.normal(size=(40, 7))), torch.from_numpy(rng.integers(0, 7, 40))

@@ -403,6 +403,21 @@ def test_a_checkpoint_without_space_says_so_and_the_last_one_stays(data, tmp_pat
     same(resumed, training.train(CODE, recipe, 2, "cpu", data=data))
 
 
+def test_a_first_batch_without_anything_to_find_is_no_measure(data, monkeypatch):
+    """As of scans without an object, or of pixels without a class."""
+    plain = training.Pictures.loss
+    calls = []
+
+    def loss(self, model, batch):
+        calls.append(batch)
+        return plain(self, model, batch) * (1e-4 if len(calls) == 1 else 1)
+
+    monkeypatch.setattr(training.Pictures, "loss", loss)
+    result = training.train(CODE, RECIPES["classification"], device="cpu", data=data)
+    assert result.curve["loss"][0] > training.EXPLODED * 1e-3
+    assert result.status == "ok"
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e9])
 def test_divergence_is_recorded(data, loss, tmp_path, monkeypatch):
     plain = training.Pictures.loss
@@ -585,6 +600,18 @@ def test_what_can_not_start_from_another_recipe(data):
         del recipes.RECIPES._entries["self"]
 
 
+def test_what_a_detector_is_to_find_is_there_and_measured(data):
+    recipe = RECIPES["detection"]
+    (car,) = recipe.detection["classes"]
+    for name, message in (
+        ("Van", r"'moderate' of task 'mini-det3d' is of 'Car', and its detection is of Van; add the class"),
+        ("Carr", "kitti has no class 'Carr': did you mean 'Car'"),
+    ):
+        changed = {**recipe.detection, "classes": [{**car, "name": name}]}
+        with pytest.raises(RecipeError, match=message):
+            training.train(CODE, dataclasses.replace(recipe, detection=changed), data=data)
+
+
 def test_units_start_as_identities(data):
     recipe = RECIPES["classification"]
     assert recipe.zero_residual
@@ -599,6 +626,19 @@ def test_what_does_not_fit_is_refused(data, tmp_path):
     recipe = RECIPES["classification"]
     with pytest.raises(RecipeError, match="no recipe 'mini-clss'"):
         training.train(CODE, "mini-clss", data=data)
+    for problem, changes, message in (
+        ("video", {"frames": 0}, "frames is 0, input 'motion'; expected frames above 0"),
+        ("segmentation", {"frames": 2}, "frames is 2, input 'rgb'; expected frames 0 and input rgb"),
+        ("segmentation", {"input": "motion"}, "frames is 0, input 'motion'; expected frames 0"),
+        ("segmentation", {"dataset": "cifar10"}, "cifar10 is for classification, its task for segmentation"),
+        (
+            "classification",
+            {"dataset": "camvid", "resident": False},
+            "camvid is for segmentation, its task for classification",
+        ),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            training.train(CODE, dataclasses.replace(RECIPES[problem], **changes), data=data)
     with pytest.raises(DatasetError, match="nothing"):
         training.train(CODE, recipe, data=tmp_path / "nothing")
     with pytest.raises(RecipeError, match="train_samples is 1,000; the data set has 80"):
@@ -629,8 +669,15 @@ def test_processes_share_every_batch():
         assert index[1::2].tolist() == odd.tolist()
         assert torch.equal(u[0::2], u_even)
         assert torch.equal(u[1::2], u_odd)
-    with pytest.raises(RecipeError, match="a batch of 3 can't be shared by 4 processes; start at most 3"):
+    with pytest.raises(
+        RecipeError, match="a batch of 3 can't be shared evenly by 4 processes; start 1, 3, or"
+    ):
         inputs.Plan(8, 3, inputs.Share(0, 4))
+    # Of 63 it would be another training.
+    with pytest.raises(
+        RecipeError, match="64 can't be shared evenly by 3 processes; start 1, 2, 4, 8, 16, 32"
+    ):
+        inputs.Plan(100, 64, inputs.Share(0, 3))
 
 
 def test_processes_repeat_samples_where_they_are_fewer():

@@ -43,6 +43,13 @@ def test_normals() -> None:
     assert set(got) == {m.name for m in task.metrics}
 
 
+def test_normals_that_are_nan_are_not_right() -> None:
+    got = measured("normals", [torch.full((1, 3, 1, 5), math.nan)], [torch.ones(1, 1, 5, 3)])
+    assert math.isnan(got["mean"])
+    assert got["within_30"] == 0
+    assert got["median"] > 179
+
+
 def test_depth() -> None:
     label = torch.tensor([[[2.0, 4.0, 0.0, 1.0]]])
     output = torch.tensor([[[[2.4, 6.0, 9.0, 0.9]]]])
