@@ -84,9 +84,10 @@ class Searcher(ByValue, abc.ABC):
     initial = 0
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
-        if isinstance(epochs, str) or not isinstance(epochs, Iterable):
+        points: object = epochs
+        if isinstance(points, str) or not isinstance(points, Iterable):
             raise InvalidArgumentError(
-                f"epochs is {epochs!r}; expected the points of the learning curves that may be asked for, "
+                f"epochs is {points!r}; expected the points of the learning curves that may be asked for, "
                 "such as (4, 8)"
             )
         self.domain, self.seed = domain, check_seed(seed)
