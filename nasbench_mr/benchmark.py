@@ -166,7 +166,8 @@ class _View:
         single: whether each code has one trial.
         names: the columns of an answer: metrics, and costs that some trial knows.
         integers: those that are whole numbers.
-        numbers: whether codes are numbers; else positions of values, of which True and False may be some.
+        numbers: whether a code's entries are its values; else they are positions of values, which True and
+            False would be taken for.
     """
 
     def __init__(self, task: Task, table: Trials, indexes: list[_Index]):
@@ -635,7 +636,8 @@ class Benchmark:
             task: a name or alias.
             metrics: columns to answer; the task's metrics, "macs" and "params" by default.
             source: as in `query`.
-            missing: "raise" a CodeNotFoundError, or answer "nan", where a code can't be answered.
+            missing: "raise" an error, or answer "nan", where a code can't be answered, or where its surrogate
+                does not know one of `metrics`. Without `metrics` such columns are NaN.
 
         Returns:
             A dict of `(n,)` float64 arrays, one for each metric, and "source": "table", "surrogate" or, where

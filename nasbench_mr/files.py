@@ -400,11 +400,12 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _about(error: OSError, path: Path) -> bool:
-    """Whether an error is about the folder of `path` or one above, not about a file that is read."""
-    if not isinstance(error.filename, str):
+    """Whether an error is about what is written to `path`, not about another file, which is read."""
+    if not isinstance(error.filename, str) or not os.path.isfile(error.filename):
         return True
-    named, folder = Path(error.filename).absolute(), path.parent.absolute()
-    return named.is_relative_to(folder) or folder.is_relative_to(named)
+    named, written = Path(error.filename).resolve(), path.resolve()
+    part = any(name.startswith(f".{path.name}.") for name in named.parts)
+    return part or named.is_relative_to(written) or written.is_relative_to(named)
 
 
 def sync(path: Path) -> None:

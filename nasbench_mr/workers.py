@@ -381,10 +381,13 @@ class Local(Engine):
 
     def _start(self, slot: int) -> tuple[subprocess.Popen[bytes], Connection]:
         ours, theirs = Pipe()
+        # The current folder last (and -P): what lies there is found, and can hide no one's modules.
+        here = []
+        with contextlib.suppress(FileNotFoundError):  # it may be deleted
+            here.append(os.getcwd())
         environment = {
             **os.environ,
-            # The current folder last (and -P): what lies there is found, and can hide no one's modules.
-            "PYTHONPATH": os.pathsep.join([*(path or os.getcwd() for path in sys.path), os.getcwd()]),
+            "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), *here]),
             # Workers fill the cores; threads in each would only fight over them.
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
@@ -615,13 +618,14 @@ class Ray(Engine):
 def _terminated_as_before() -> Iterator[None]:
     """Let SIGTERM do afterwards what the program had chosen.
 
-    Ray replaces that: the process would print Ray's stack and exit in silence, with status 15.
+    Ray replaces that: the process would print Ray's stack and exit in silence, with status 15. Where nothing
+    was chosen Ray's handler stays, as it ends the cluster.
     """
     chosen = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        if callable(chosen) and threading.current_thread() is threading.main_thread():
+        if chosen not in (None, signal.SIG_DFL) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, chosen)
 
 

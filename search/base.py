@@ -84,7 +84,7 @@ class Searcher(ByValue, abc.ABC):
     initial = 0
 
     def __init__(self, domain: Domain, seed: int = 0, epochs: Sequence[int] = ()):
-        points: object = epochs
+        points: object = epochs  # of any type, so that what users give is checked
         if isinstance(points, str) or not isinstance(points, Iterable):
             raise InvalidArgumentError(
                 f"epochs is {points!r}; expected the points of the learning curves that may be asked for, "

@@ -30,6 +30,7 @@ Its parameters are named as those of nasbench_mr.network.MultiResolutionNet: wei
 Written by nasbench-mr {version}.
 """
 
+import json
 from collections.abc import Sequence
 
 import torch
@@ -48,11 +49,11 @@ STAGES = {stages}
 class Network(nn.Module):
     """{task}: {shapes}."""
 
-    def __init__(self):
+    def __init__(self, in_channels={in_channels}, strides={strides}):
         super().__init__()
         self.stem = nn.Sequential(
-            ConvBNReLU({in_channels}, STEM[0], stride={strides[0]}),
-            ConvBNReLU(STEM[0], STEM[1], stride={strides[1]}),
+            ConvBNReLU(in_channels, STEM[0], stride=strides[0]),
+            ConvBNReLU(STEM[0], STEM[1], stride=strides[1]),
         )
         inputs = [(STEM[1],), *(c for _, _, c in STAGES[:-1])]
         self.stages = nn.ModuleList(Stage(c_in, *stage) for c_in, stage in zip(inputs, STAGES))
@@ -71,11 +72,18 @@ class Network(nn.Module):
 
 def build(weights=None):
     """The network: randomly initialised, or with the weights of a safetensors file."""
-    network = Network()
-    if weights is not None:
-        from safetensors.torch import load_file
+    if weights is None:
+        return Network()
+    from safetensors import safe_open
 
-        network.load_state_dict({trained})
+    with safe_open(weights, "pt") as file:
+        told = json.loads((file.metadata() or {{}}).get("nasbench_mr", "{{}}"))
+        own = [name for name in file.keys() if name.startswith({prefix!r}){but}]
+        tensors = {{name.removeprefix({prefix!r}): file.get_tensor(name) for name in own}}
+    if "stem.0.0.weight" not in tensors:
+        raise ValueError(f"{{weights}} has no weights of this network")
+    network = Network(tensors["stem.0.0.weight"].shape[1], told.get("stem_strides", {strides}))
+    network.load_state_dict(tensors)
     return network
 
 
@@ -110,9 +118,6 @@ def train(network, batches, epochs=1, lr=0.003):
 
 '''
 
-#: The trunk's tensors in the file of a detector.
-_TRUNK = '{name: load_file(weights)["trunk." + name] for name in network.state_dict()}'
-
 #: By kind of problem: what comes in and goes out, and the body of `forward`.
 _FORWARD = {
     "classification": (
@@ -130,7 +135,7 @@ _FORWARD = {
         "return logits.unflatten(0, (batch, frames)).mean(1)",
     ),
     "detection": (
-        "pillars' pseudo-image (B, 64, H, W) to four maps at 1/2 ... 1/16 of it",
+        "pillars' pseudo-image (B, C, H, W), 64 channels as published, to four maps at 1/2 ... 1/16 of it",
         "return self.branches(x)",
     ),
 }
@@ -192,7 +197,8 @@ def source(code: object, task: Task) -> str:
             strides=(2, 1) if trunk else (2, 2),
             head="None" if trunk else f"Head(STAGES[-1][2], {head}, {classes}, {task.problem!r})",
             forward=textwrap.indent(forward, " " * 8),
-            trained=_TRUNK if trunk else "load_file(weights)",
+            prefix="trunk." if trunk else "",
+            but=' and not name.startswith("trunk.head.")' if trunk else "",
             train="" if trunk else _TRAIN.format(labels=labels, ignored=ignored),
         )
     )

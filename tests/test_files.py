@@ -170,10 +170,12 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_not_the_one_that_is_written(tmp_path: Path) -> None:
-    locked = tmp_path / "elsewhere" / "source"
-    with pytest.raises(PermissionError) as raised, files.atomic(tmp_path / "there" / "file"):
-        raise PermissionError(errno.EACCES, "Permission denied", str(locked))
-    assert not isinstance(raised.value, StorageError)
+    for locked in (tmp_path / "elsewhere" / "source", tmp_path / "there" / "source"):
+        locked.parent.mkdir(exist_ok=True)
+        locked.touch()
+        with pytest.raises(PermissionError) as raised, files.atomic(tmp_path / "there" / "file"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(locked))
+        assert not isinstance(raised.value, StorageError)
     with pytest.raises(StorageError, match="can't write"), files.atomic(tmp_path / "there" / "file") as part:
         raise PermissionError(errno.EACCES, "Permission denied", str(part))
 

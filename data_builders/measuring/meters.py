@@ -99,7 +99,8 @@ class Peak:
         if self._device.type == "cuda":
             import torch
 
-            return torch.cuda.max_memory_allocated(self._device) - self._base
+            # 0 where another library allocates, as onnxruntime does.
+            return max(torch.cuda.max_memory_allocated(self._device) - self._base, 0) or None
         return max(_resident("VmHWM") - self._base, 0) or None
 
 

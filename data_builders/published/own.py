@@ -221,9 +221,14 @@ def understand(
         spelled = os.fsencode(path.name).decode("utf-8", "replace")
         described = replace(described, provenance=f"{spelled}, sha256 {files.sha256(path)}")
         columns, extra = _columns(arrow, described)
-        for measured in described.metrics:
-            if measured.name in columns:
-                _check_plausible(measured, columns[measured.name], described)
+        metrics = {metric.name: metric for metric in described.metrics}
+        for name in percent & set(arrow.column_names) - set(metrics):
+            raise TableError(f"column {back.get(name, name)!r} has percent signs; expected plain numbers")
+        for name, metric in metrics.items():
+            if name in columns:
+                # Whose values have signs, or an error rate whose unit was said, may well be below 1%.
+                sure = name in percent or (metric.sign < 0 and name in said.units)
+                _check_plausible(metric, columns[name], described, sure)
         if "status" not in columns and (lacking := np.isnan(columns[described.objective])).any():
             raise TableError(
                 f"row {lacking.argmax()}: {described.objective} is empty; leave the row out, or add a column "
@@ -290,17 +295,22 @@ def _role(name: str, task: Task, costs: set[str], back: Mapping[str, str]) -> st
     return _ROLES.get(name, "text, kept")
 
 
-def _check_plausible(metric: Metric, values: Floats, task: Task) -> None:
-    """Raise `TableError` where percentages are given in another unit, with the factor."""
+def _check_plausible(metric: Metric, values: Floats, task: Task, sure: bool) -> None:
+    """Raise `TableError` where percentages are given in another unit, with the factor.
+
+    Args:
+        sure: they may all be below 1.
+    """
     there = values[~np.isnan(values)]
     if metric.unit != "percent" or not len(there) or there.min() < 0:
         return
     least, most = there.min(), there.max()
     # Guessing one class for every sample is right in 1 of as many cases as there are classes.
     chance = 100 / task.num_classes if task.num_classes else 0.0
-    if 0 < most <= 1 and not abs(most - chance) < 0.1 * chance:
+    if 0 < most <= 1 and not sure and not abs(most - chance) < 0.1 * chance:
         raise TableError(
             f"{metric.name} is between {least:g} and {most:g}; expected percent: multiply it by 100"
+            + (f", or say that it is: --unit {metric.name}=percent" if metric.sign < 0 else "")
         )
     if 1_000 < most <= 10_000:
         raise TableError(

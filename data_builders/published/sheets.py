@@ -42,6 +42,11 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+#: In a file with decimal commas.
+_POINTS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+")
+
+
+_PLAIN = "write numbers without thousands' separators, and with decimal points"
 
 
 @dataclass(frozen=True)
@@ -119,13 +124,18 @@ def _text(text: str, form: list[str]) -> Sheet:
         text = text[told.end() :]
     header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").partition("\n")[0])
     mark = told[1] if told and told[1] in _SEPARATORS else max(_SEPARATORS, key=header.count)
-    options = csv.ConvertOptions(null_values=_NOTHING, strings_can_be_null=True)
-    try:
-        arrow = csv.read_csv(
+
+    def parsed(types: dict[str, pa.DataType] | None = None) -> pa.Table:
+        return csv.read_csv(
             pa.py_buffer(text.encode()),
             parse_options=csv.ParseOptions(delimiter=mark, newlines_in_values='"' in text),
-            convert_options=options,
+            convert_options=csv.ConvertOptions(
+                null_values=_NOTHING, strings_can_be_null=True, column_types=types
+            ),
         )
+
+    try:
+        arrow = parsed()
     except pa.ArrowException as error:
         raise TableError(f"not a CSV file: {error}{_hint(text, mark)}") from None
     if arrow.num_columns == 1 and " " in header.strip():
@@ -135,6 +145,7 @@ def _text(text: str, form: list[str]) -> Sheet:
         )
     form = [f"text with {_SEPARATORS[mark]}", *form]
     percent, commas = set(), False
+    read = [k for k, field in enumerate(arrow.schema) if pa.types.is_floating(field.type)]
     for k, name in enumerate(arrow.column_names):
         if pa.types.is_string(arrow.schema.field(k).type):
             found = _numbers(name, arrow.column(k).to_pylist())
@@ -143,7 +154,20 @@ def _text(text: str, form: list[str]) -> Sheet:
                 arrow = arrow.set_column(k, name, pa.array(numbers, pa.float64()))
                 percent |= {name} if has_percent else set()
                 commas |= has_commas
+    if commas and read:
+        _check_points(parsed(dict.fromkeys(arrow.column_names, pa.string())).select(read))
     return Sheet(arrow, ", ".join([*form, *(["decimal commas"] if commas else [])]), frozenset(percent))
+
+
+def _check_points(arrow: pa.Table) -> None:
+    """Raise for points that may separate thousands, in columns of text beside one with decimal commas."""
+    for name, column in zip(arrow.column_names, arrow.columns, strict=True):
+        for row, cell in enumerate(column.to_pylist()):
+            if cell is not None and _POINTS.fullmatch(cell.strip()):
+                raise TableError(
+                    f"row {row}: {name.strip()} is {cell!r}, and other columns have decimal commas: the "
+                    f"point may separate thousands; {_PLAIN}"
+                )
 
 
 def _hint(text: str, mark: str) -> str:
@@ -174,8 +198,20 @@ def _numbers(name: str, cells: list[str | None]) -> tuple[list[float | None], bo
         row = there.index(next(c for c, b in zip(known, bare, strict=True) if b == grouped[0]))
         raise TableError(
             f"row {row}: {name.strip()} is {there[row]!r}: the comma may be a decimal one or separate "
-            "thousands; write numbers without thousands' separators, and with decimal points"
+            f"thousands; {_PLAIN}"
+        )
+    if decimal and any("." in cell for cell in bare):
+        row = next(k for k, cell in enumerate(there) if cell is not None and "." in cell)
+        raise TableError(
+            f"row {row}: {name.strip()} is {there[row]!r}, and other rows have decimal commas; {_PLAIN}"
+        )
+    signed = [cell.endswith("%") for cell in known]
+    if any(signed) and not all(signed):
+        row = next(k for k, cell in enumerate(there) if cell is not None and not cell.endswith("%"))
+        raise TableError(
+            f"row {row}: {name.strip()} is {there[row]!r}, and other rows have percent signs; write all of "
+            "them with the sign, or none"
         )
     values: dict[Any, float | None] = {None: None}
     values |= {cell: float(b.replace(",", ".")) for cell, b in zip(known, bare, strict=True)}
-    return [values[cell] for cell in there], any(c.endswith("%") for c in known), bool(decimal or grouped)
+    return [values[cell] for cell in there], any(signed), bool(decimal or grouped)

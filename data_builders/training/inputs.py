@@ -76,6 +76,9 @@ class Plan:
         size: of a batch; with fewer samples, all of them. What does not fill the last batch is left out.
         share: each process has its part of every batch.
         samples: drawn anew for every epoch; 0 for all.
+
+    Raises:
+        RecipeError: the processes do not divide the batch.
     """
 
     def __init__(self, count: int, size: int, share: Share, samples: int = 0):
@@ -149,7 +152,6 @@ def held(recipe: Recipe, name: str, data: Folder = None, device: torch.device | 
         recipe.input == "motion",
         torch.device(device),
         tasks.get(recipe.task).problem,
-        recipe.name,
     )
 
 
@@ -165,10 +167,9 @@ def _held(
     grey: bool,
     device: torch.device,
     problem: str,
-    recipe: str,
 ) -> Held:
     found = splits.opened(dataset, folder, name, options)
-    splits.check_problem(found, problem, recipe)
+    splits.check_problem(found, problem)
     arrays = found.arrays()
     pictures = torch.from_numpy(arrays.get("image", arrays.get("clip")))
     kept = torch.from_numpy(choose(len(found), count, arrays.get("label")))
@@ -243,7 +244,7 @@ class Streamed(Loader):
     def __init__(self, recipe: Recipe, data: Folder, device: torch.device, share: Share):
         self.recipe, self.device, self.share = recipe, device, share
         train, self._val = (splits.split(recipe, name, data) for name in splits.SPLITS)
-        splits.check_problem(train, tasks.get(recipe.task).problem, recipe.name)
+        splits.check_problem(train, tasks.get(recipe.task).problem)
         splits.check_classes(recipe.dataset, train.classes, self._val.classes)
         kept = choose(len(train), recipe.train_samples, train.labels())
         self.count, self.classes = len(kept), len(train.classes)

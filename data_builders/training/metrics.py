@@ -72,14 +72,14 @@ class Confusion(Meter):
     def __init__(self, num_classes: int, device: torch.device | str = "cpu"):
         if num_classes < 1:
             raise InvalidArgumentError(f"num_classes is {num_classes}; expected at least 1")
-        #: Row: the label. Column: the prediction; the last is none.
+        #: Row: the label. Column: the prediction; the last is of no class, as a score was NaN.
         self.state = torch.zeros(num_classes, num_classes + 1, dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count `(B, classes, H, W)` logits and `(B, H, W)` labels."""
         # The largest of numbers with a NaN among them is NaN, wherever it lies.
         best, predicted = logits.max(1)
-        self.count(predicted.where(best == best, len(self.state)), labels)
+        self.count(predicted.masked_fill(best.isnan(), len(self.state)), labels)
 
     def count(self, predicted: Tensor, labels: Tensor) -> None:
         """Count predicted classes and labels of equal shape."""

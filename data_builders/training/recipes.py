@@ -165,7 +165,7 @@ class Recipe(Settings):
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that differ for recipes that train differently."""
-        # Of `workers` no number depends; the recipes here keep the digests that they have with theirs.
+        # No number depends on `workers`. Their text stays, so that recipes here keep the digests tables name.
         fields = {**self.to_dict(), "about": "", "workers": _WORKERS.get(self.name, Recipe.workers)}
         if not self.skip:  # It came later: recipes without it keep their digests.
             del fields["skip"]
@@ -207,7 +207,8 @@ def from_dict(data: Mapping[str, Any]) -> Recipe:
 def difference(there: Recipe, here: Recipe) -> str:
     """Return the fields that two recipes differ in, with both values, for an error."""
     old, new = there.to_dict(), here.to_dict()
-    return "; ".join(f"{k} {old[k]!r} there, {new[k]!r} here" for k in old if old[k] != new[k])
+    differ = (k for k in old if old[k] != new[k] and k != "workers")  # no number depends on these
+    return "; ".join(f"{k} {old[k]!r} there, {new[k]!r} here" for k in differ)
 
 
 def override(recipe: Recipe, *changes: Mapping[str, Any]) -> Recipe:

@@ -44,8 +44,8 @@ def screen(
         if bad and split not in splits.SPLITS:
             raise DatasetError(
                 f"{found}: {len(bad)} of {len(found)} samples can't be read, the first: "
-                f"{next(iter(bad.values()))}. Recipe {recipe.name!r} starts from what they train: leave them "
-                f"out by `skip` of recipe {split.rpartition('/')[0]!r}, or get that data anew"
+                f"{next(iter(bad.values()))}. Recipe {recipe.name!r} starts from what they train: get that "
+                f"data anew, or register the recipe {split.rpartition('/')[0]!r} with a `skip` of these"
             )
         if bad:
             skip[split] = [*skip.get(split, ()), *bad]

@@ -45,10 +45,13 @@ def keys(recipe: Recipe, data: Folder) -> tuple[Key, ...]:
 def named(recipe: Recipe, data: Folder) -> tuple[tuple[str, Key], ...]:
     """Return the keys of all splits that a training reads, by name.
 
-    These are its own, and "<name>/train" of each recipe that it starts from (`Recipe.before`).
+    These are its own, "train" and "val", and "<name>/train" and "<name>/val" of each recipe that it starts
+    from (`Recipe.before`).
     """
-    own = [(name, key(recipe, name, data)) for name in SPLITS]
-    return (*own, *((f"{each.name}/train", key(each, "train", data)) for each in recipe.before()))
+    found = [*zip(SPLITS, keys(recipe, data), strict=True)]
+    for each in recipe.before():
+        found += [(f"{each.name}/{name}", own) for name, own in zip(SPLITS, keys(each, data), strict=True)]
+    return tuple(found)
 
 
 def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
@@ -62,12 +65,12 @@ def opened(dataset: str, folder: str, name: str, options: str) -> Dataset:
     return found
 
 
-def check_problem(found: Dataset, problem: str, recipe: str) -> None:
+def check_problem(found: Dataset, problem: str) -> None:
     """Raise `RecipeError` where a recipe's task is of another problem than its data set."""
     if found.problem != problem:
         raise RecipeError(
-            f"recipe {recipe!r}: the data set {found.name} is for {found.problem}, its task for {problem}; "
-            "expected a data set of the task's problem"
+            f"the data set {found.name} is for {found.problem}, the recipe's task for {problem}; expected a "
+            "data set of the task's problem"
         )
 
 
@@ -84,10 +87,10 @@ def check_classes(dataset: str, train: Sequence[str], val: Sequence[str]) -> Non
     )
 
 
-def described(keys: Iterable[tuple[str, Key]]) -> Described:
+def described(named: Iterable[tuple[str, Key]]) -> Described:
     """Return what tells splits (see `named`) from others of their names; the samples are not read."""
     found: Described = {}
-    for name, key in keys:
+    for name, key in named:
         one = opened(*key)
         text = json.dumps([one.classes, one.ids])
         found[name] = {"samples": len(one), "sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -95,9 +98,9 @@ def described(keys: Iterable[tuple[str, Key]]) -> Described:
 
 
 @functools.cache
-def described_once(keys: tuple[tuple[str, Key], ...]) -> Described:
+def described_once(named: tuple[tuple[str, Key], ...]) -> Described:
     """Return `described` as it was when this process first asked."""
-    return described(keys)
+    return described(named)
 
 
 def difference(ours: Described, theirs: Mapping[str, object], where: tuple[str, str]) -> str | None:
@@ -107,6 +110,8 @@ def difference(ours: Described, theirs: Mapping[str, object], where: tuple[str, 
         where: the places of the two, for the text.
     """
     for split, own in ours.items():
+        if split not in SPLITS and split not in theirs:
+            continue  # what was written before this was compared says nothing of it
         other = theirs.get(split)
         if other != own:
             count = f"{other.get('samples')}" if isinstance(other, dict) else "unknown"

@@ -43,8 +43,8 @@ from nasbench_mr.errors import InvalidArgumentError, RecipeError, did_you_mean
 from nasbench_mr.network import ResidualUnit, build
 from nasbench_mr.threads import torch_threads
 
-#: An epoch whose mean loss is this many times the first batch's has diverged. A batch in which there is
-#: nothing to find has a loss of almost 0: then this many times the least that any other's begins with.
+#: An epoch whose mean loss is this many times the first batch's has diverged. A batch with nothing to find
+#: has a loss of almost 0; for it counts the second, which losses begin far above (of two classes at 0.69).
 EXPLODED, LEAST = 100.0, 0.1
 #: Training steps from which on a GPU's convolutions are timed against each other first, for seconds.
 LONG = 10_000

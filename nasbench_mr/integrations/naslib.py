@@ -192,7 +192,8 @@ class SearchSpace:
                 )
             points = curves[mine].groupby("epoch")[column].mean()
             return [sign * float(value) for value in points.dropna()]
-        value = float(self.bench.query(code, task.name, epoch=None if epoch == -1 else epoch)[column])
+        result = self.bench.query(code, task.name, epoch=None if epoch == -1 else epoch)
+        value = float(result["seconds" if column == "train_seconds" and epoch != -1 else column])
         return value / 1e6 if column in _MILLIONS else sign * value
 
     def _code(self) -> tuple[int, ...]:

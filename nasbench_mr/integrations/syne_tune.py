@@ -158,7 +158,7 @@ def export_blackbox(bench: Benchmark, tasks: str | Sequence[str], folder: str | 
 def _read(bench: Benchmark, name: str) -> _Values:
     task = bench.task(name)
     columns = [Objective.table(bench, f"{task.name}/{metric.name}") for metric in task.metrics]
-    first = columns[0]
+    first = columns[[metric.name for metric in task.metrics].index(task.objective)]
     codes = _codes(first.domain)
     if any(not np.array_equal(_codes(other.domain), codes) for other in columns):
         raise InvalidArgumentError(
@@ -172,7 +172,10 @@ def _read(bench: Benchmark, name: str) -> _Values:
         # The last point of a curve is the end, whose values are exact.
         asked = None if k == len(epochs) - 1 else epoch
         for column, objective in enumerate(columns):
-            values[:, 0, k, column] = objective.measure(codes, asked).values * objective.goals[0].metric.sign
+            # NaN where a metric has no such point of its learning curve.
+            known = asked is None or asked in objective.epochs
+            sign = objective.goals[0].metric.sign
+            values[:, 0, k, column] = objective.measure(codes, asked).values * sign if known else np.nan
         for column, cost in enumerate(costs, start=len(columns)):
             values[:, 0, k, column] = getattr(first.domain, cost)(codes)
         values[:, 0, k, -1] = first.measure(codes, asked).cost

@@ -354,12 +354,18 @@ def _pretrained(
     unknown = [key for key in options if key not in config().to_dict()]
     if unknown:
         raise UnknownNameError(f"no option {unknown[0]!r}: {did_you_mean(unknown[0], config().to_dict())}")
-    if checkpoint is None:
+    if checkpoint is not None and configuration is not None:
+        raise InvalidArgumentError("a checkpoint and a configuration are given; expected one of them")
+    if configuration is not None:
+        if not os.path.isfile(configuration):
+            raise InvalidArgumentError(f"no configuration file {configuration}")
         try:
-            given = config.from_pretrained(configuration, **options) if configuration else config(**options)
+            given = config.from_pretrained(configuration, local_files_only=True, **options)
         except OSError as error:
             raise InvalidArgumentError(f"{configuration} is not a {kind} configuration: {error}") from error
         return model(given, **extra)
+    if checkpoint is None:
+        return model(config(**options), **extra)
     if not os.path.isdir(checkpoint):
         raise InvalidArgumentError(f"no checkpoint folder {checkpoint}")
     try:

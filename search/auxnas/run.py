@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,7 @@ def aux_nas(
         about = {"primary": primary, "auxiliary": [task.name for task in tasks[1:]], "seed": seed}
         read = {"name": data.name, "digest": data.digest, "pixels": data.train.size, **data.about}
         read["outputs"] = tasks[0].channels(data.train.classes.get(primary))
-        if "checkpoint" in config.options:
+        if _configured(config):
             known = Path(config.options["checkpoint"]) / "config.json"
             files.write_bytes(folder / BACKBONE, files.read_small(known))
         _write(folder / CONFIG, {**about, "data": read, "config": dataclasses.asdict(config)})
@@ -179,13 +180,21 @@ def load_primary(folder: str | os.PathLike[str]) -> nn.Module:
     options = dict(config.options)
     if config.backbone == "multi-resolution":
         options["code"] = config.primary_code
-    if "checkpoint" in options and (place / BACKBONE).is_file():  # which may lie elsewhere now
+    if _configured(config) and (place / BACKBONE).is_file():  # the checkpoint may lie elsewhere now
         del options["checkpoint"]
         options["configuration"] = place / BACKBONE
     staged = networks.build(config.backbone, outputs, dense, size, **options)
     network = links.Normed(staged, links.Norms(staged.ports)) if config.keeps_norms else staged.plain()
     load_weights(place / WEIGHTS, network)
     return network.eval()
+
+
+def _configured(config: AuxConfig) -> bool:
+    """Whether the networks come from a checkpoint whose configuration alone can make them (`BACKBONE`)."""
+    from nasbench_mr.search.auxnas import networks
+
+    known = inspect.signature(networks.BACKBONES[config.backbone]).parameters
+    return "configuration" in known and config.options.get("checkpoint") is not None
 
 
 def _write(path: Path, about: Mapping[str, Any]) -> None:

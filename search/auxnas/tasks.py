@@ -257,20 +257,21 @@ class Edges(LabelTask):
 
 
 class Thresholds(Meter):
-    """F1 over thresholds; `state` (2, 100) counts other and edge pixels by predicted probability."""
+    """F1 over thresholds; `state` (2, 101) counts other and edge pixels by probability, NaN first."""
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.state = torch.zeros(2, 100, dtype=torch.float64, device=device)
+        self.state = torch.zeros(2, 101, dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count `(B, 1, H, W)` logits and `(B, H, W)` labels."""
-        bins = (logits[:, 0].sigmoid() * 100).long().clamp(0, 99)
+        bins = 1 + (logits[:, 0].sigmoid() * 100).long().clamp(0, 99)
+        bins[logits[:, 0].isnan()] = 0
         for kind in (0, 1):
-            self.state[kind] += torch.bincount(bins[labels == kind], minlength=100)
+            self.state[kind] += torch.bincount(bins[labels == kind], minlength=101)
 
     def compute(self) -> dict[str, float]:
         # Pixels at or above each threshold.
-        false, true = self.state.flip(1).cumsum(1)
+        false, true = self.state[:, 1:].flip(1).cumsum(1)
         edges = self.state[1].sum()
         f1 = 2 * true / (true + false + edges)
         return {"F1": 100 * float(f1.max()) if edges else math.nan}

@@ -537,6 +537,8 @@ def test_naslib_queries_what_is_asked(mini: Benchmark) -> None:
     assert arch.query("FLOPS") == expected["macs"] / 1e6
     assert arch.query("TRAIN_TIME") == expected["train_seconds"]
     assert arch.query(dataset="mini-cls") == mini.query(codes[5], "mini-cls")["top1"]
+    seconds = arch.query("TRAIN_TIME", epoch=2)
+    assert seconds == mini.query(codes[5], "mini-seg", epoch=2).seconds < expected["train_seconds"]
     curve = arch.query(full_lc=True)
     assert isinstance(curve, list)
     assert len(curve) == 6
@@ -552,6 +554,27 @@ def test_naslib_queries_what_is_asked(mini: Benchmark) -> None:
             arch.set_spec(row)
     arch.sample_random_architecture(load_labeled=True)
     assert arch.code in set(map(tuple, codes.tolist()))
+
+
+def test_a_blackbox_has_the_epochs_of_the_objective(tmp_path: Path) -> None:
+    """Another metric, first or not, may have no learning curve: it is known at the end alone."""
+    codes, metrics = space.sample(2, seed=0), (tasks.Metric("acc"), tasks.Metric("loss", direction="min"))
+    for name, ordered in (("one", metrics), ("two", metrics[::-1])):
+        own = tasks.Task(name, name, "", "unknown", ordered, "loss", cost="table")
+        rows = {"codes": codes, "acc": [80.0, 70.0], "loss": [1.0, 2.0]}
+        points = {"codes": codes[[0, 0, 1, 1]], "seed": [0] * 4, "epoch": [1, 2] * 2, "loss": [3.0, 1, 4, 2]}
+
+        def fill(folder: Path, own: Any = own, rows: Any = rows, points: Any = points) -> None:
+            table.write(folder / f"tables/{own.name}.parquet", own, rows)
+            table.write_curves(folder / f"curves/{own.name}.parquet", own, points)
+
+        made = release.create(fill, name, "1.0.0", [own], target=tmp_path / name)
+        found = syne_tune._read(nasbench_mr.load(made.path), name)
+        assert found.epochs == [1, 2]
+        assert found.values[:, 0, :, found.names.index("metric_loss")].tolist() == [[3, 1], [4, 2]]
+        at_first, at_last = found.values[:, 0, :, found.names.index("metric_acc")].T
+        assert np.isnan(at_first).all()
+        assert at_last.tolist() == [80, 70]
 
 
 def test_naslib_maximises_accuracies(mini: Benchmark) -> None:

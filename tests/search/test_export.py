@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from nasbench_mr import cost, space, tasks, tensors
+from nasbench_mr import cost, space, tasks, tensors, weights
 from nasbench_mr.data_builders.detection.network import DetectionNet
+from nasbench_mr.data_builders.training import recipes
+from nasbench_mr.data_builders.training.scans import configure
 from nasbench_mr.errors import InvalidArgumentError, OutOfSpaceError
 from nasbench_mr.network import MultiResolutionNet, build
 from nasbench_mr.search.export import export, source
@@ -88,11 +90,30 @@ def test_the_file_trains_and_loads(name: str, tmp_path: Path) -> None:
     assert torch.equal(again(inputs), network.eval()(inputs))
 
 
+def test_the_file_has_the_strides_of_its_weights(tmp_path: Path) -> None:
+    """No shape of a weight tells them."""
+    task = tasks.get("mini-seg")
+    trained = MultiResolutionNet(CODE, 11, "segmentation", task.width_mult, stem_strides=(2, 1)).eval()
+    told = weights.Trained(
+        tuple(CODE.tolist()), task.name, 0, "own", "0" * 12, {}, task.width_mult, (2, 1), "1.0.0"
+    )
+    weights.save(tmp_path / "w.safetensors", trained, told)
+    scope: dict[str, Any] = {"__name__": "net"}
+    exec(compile(source(CODE, task), "net.py", "exec"), scope)
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(scope["build"](tmp_path / "w.safetensors").eval()(x), trained(x))
+    tensors.save_weights(tmp_path / "other.safetensors", torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"other\.safetensors has no weights of this network"):
+        scope["build"](tmp_path / "other.safetensors")
+
+
 def test_a_detectors_file_gives_its_trunk(tmp_path: Path) -> None:
     scope: dict[str, Any] = {"__name__": "net"}
     exec(compile(source(CODE, tasks.get("mini-det3d")), "net.py", "exec"), scope)
     assert "train" not in scope
-    detector = DetectionNet(CODE, width_mult=0.5)
+    recipe = recipes.get("mini-det3d")  # its pillars have 16 channels, not the 64 of the published one
+    detector = DetectionNet(CODE, configure(recipe), recipe.width_mult)
     tensors.save_weights(tmp_path / "w.safetensors", detector)
     trunk = scope["build"](str(tmp_path / "w.safetensors"))
     assert torch.equal(trunk.stem[0][0].weight, detector.trunk.stem[0][0].weight)

@@ -127,19 +127,25 @@ def test_what_a_recipe_starts_from_is_read_and_compared_as_well(data: Path, tmp_
         codes, out = runner.draw_codes(2), tmp_path / "out"
         asked = {"seeds": 1, "out": out, "workers": 1, "data": tmp_path}
         assert build([recipe], codes[:1], **asked).tasks["cls-10-1000"].ok == 1
-        assert list(json.loads((out / "data/cls-10-1000.json").read_text())) == [
-            "train",
-            "val",
-            "before/train",
-        ]
+        told = out / "data/cls-10-1000.json"
+        kept = json.loads(told.read_text())
+        assert list(kept) == ["train", "val", "before/train", "before/val"]
+        # An older output says nothing of what a recipe starts from: it goes on.
+        told.write_text(json.dumps({name: kept[name] for name in ("train", "val")}))
+        assert build([recipe], codes[:1], **asked | {"seeds": 2}).tasks["cls-10-1000"].ok == 1
+        told.write_text(json.dumps(kept))
         photo = tmp_path / "cifar10/train" / Cifar10.CLASSES[3] / "0.jpg"
         shutil.copy(photo, photo.with_name("1.jpg"))
         with pytest.raises(DatasetError, match="data: before/train has 11 samples here and 10 there"):
             build([recipe], codes, **asked)
         assert screen(recipe, tmp_path)[1] == {}
         cut(photo, 300)
-        message = r"1 of 11 samples can't be read, .*0\.jpg.* by `skip` of recipe 'before'"
+        message = r"1 of 11 samples can't be read, .*0\.jpg.* register the recipe 'before' with a `skip`"
         with pytest.raises(DatasetError, match=message):
+            screen(recipe, tmp_path)
+        photo.unlink()
+        cut(tmp_path / "cifar10/val" / Cifar10.CLASSES[3] / "1.jpg", 300)
+        with pytest.raises(DatasetError, match=r"1 of 10 samples can't be read"):
             screen(recipe, tmp_path)
     finally:
         del recipes.RECIPES._entries["before"]

@@ -468,6 +468,11 @@ def test_memory_is_unknown_where_pages_are_used_again(monkeypatch: pytest.Monkey
     """A table refuses costs of 0, so one of a network that took no new page could not be read."""
     monkeypatch.setattr(meters, "_resident", lambda field: 1 << 20)
     assert meters.Peak(torch.device("cpu")).read() is None
+    # And on a GPU, of what PyTorch does not allocate.
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    for taken in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, taken, lambda device: 1 << 20)
+    assert meters.Peak(torch.device("cuda")).read() is None
 
 
 def test_times_of_a_shared_machine_are_steadied_by_the_reference(tmp_path: Path) -> None:

@@ -438,6 +438,28 @@ def test_percent_signs_are_of_the_tasks_unit() -> None:
     assert nasbench_mr.load("local").to_pandas("other")["acc"].tolist()[-2:] == [84.0, 85.0]
 
 
+def test_errors_below_one_percent_are_what_they_say() -> None:
+    low = [0.31, 0.77, 0.45, 0.5, 0.6, 0.7]
+    signed = own(acc=None, error_rate=[f"{value}%" for value in low])
+    published.import_table(save(signed), "signed", **LESS)
+    plain = save(own(acc=None, error_rate=low))
+    published.import_table(plain, "said", units={"error_rate": "percent"}, **LESS)
+    bench = nasbench_mr.load("local")
+    for name in ("signed", "said"):
+        assert bench.task(name).metric().unit == "percent"
+        assert bench.to_pandas(name)["error_rate"].tolist() == pytest.approx(low)
+    # An accuracy of less than 1% is a fraction, whatever is said of it.
+    with pytest.raises(
+        TableError, match=r"acc is between 0\.31 and 0\.77; expected percent: multiply it by 100"
+    ):
+        published.import_table(save(own(acc=low)), "mine", units={"acc": "percent"})
+
+
+def test_what_is_no_metric_has_no_percent_signs() -> None:
+    with pytest.raises(TableError, match="column 'train_seconds' has percent signs; expected plain numbers"):
+        published.import_table(save(own(train_seconds=["10%"] * 6)), "mine")
+
+
 def test_what_is_asked_for_is_checked() -> None:
     save(own())
     with pytest.raises(InvalidArgumentError, match=r"no file at nowhere\.csv"):

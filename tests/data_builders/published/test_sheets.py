@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -62,6 +63,25 @@ def test_percent_signs_are_kept_in_mind(tmp_path: Path) -> None:
     assert sheet.arrow["a"].to_pylist() == [50.0, 25.0, None]
     assert sheet.arrow["c"].to_pylist() == ["x", "y%", None]
     assert sheet.percent == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        # 1.234 may be 1234 where a comma is decimal; the column alone does not tell.
+        ("a;b\n50,5;1.234\n60,25;2.500\n", "row 0: b is '1.234', and other columns have decimal commas"),
+        ("a\tb\n12,5\tx\n3.25\ty\n", "row 1: a is '3.25', and other rows have decimal commas"),
+        ("a,b\n76.5%,x\n0.81,y\n70%,z\n", "row 1: a is '0.81', and other rows have percent signs"),
+    ],
+)
+def test_numbers_of_two_forms_are_refused(content: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=re.escape(said)):
+        read(content, tmp_path)
+
+
+def test_points_beside_decimal_commas_that_separate_no_thousands(tmp_path: Path) -> None:
+    sheet = read("a;b\n1,5;0.25\n2,5;12.5\n", tmp_path)
+    assert sheet.arrow["b"].to_pylist() == [0.25, 12.5]
 
 
 @pytest.mark.parametrize("nothing", ["", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None"])

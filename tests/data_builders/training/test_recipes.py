@@ -104,6 +104,12 @@ def test_the_digest_is_that_of_the_training():
     # How many processes read is the machine's affair: on another one the build goes on.
     for name in ("mini-cls", "cls-50-1000"):
         assert dataclasses.replace(recipes.get(name), workers=1).digest == recipes.get(name).digest
+    mine = dataclasses.replace(recipe, name="mine", workers=8)
+    assert dataclasses.replace(mine, workers=1).digest == mine.digest
+    assert (
+        recipes.difference(mine, dataclasses.replace(mine, workers=1, lr=1.0))
+        == f"lr {mine.lr} there, 1.0 here"
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from nasbench_mr.errors import (
     UnknownTaskError,
 )
 from nasbench_mr.network import MultiResolutionNet
-from nasbench_mr.search.auxnas import comparison, plots, readers, scenes
+from nasbench_mr.search.auxnas import comparison, networks, plots, readers, scenes
 from nasbench_mr.search.auxnas import tasks as label_tasks
 from nasbench_mr.search.auxnas.balance import Balance
 from nasbench_mr.search.auxnas.batches import Batches, augment
@@ -808,12 +808,27 @@ def test_a_kept_run_is_a_network_again(data: AuxData, tmp_path: Path) -> None:
         load_primary(tmp_path)
 
 
+def test_a_configuration_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    for options, message in (
+        ({"configuration": "google/vit-base-patch16-224"}, "no configuration file google/vit"),
+        ({"configuration": tmp_path / "config.json"}, "is not a ViT configuration"),
+        ({"configuration": tmp_path / "config.json", "checkpoint": tmp_path}, "expected one of them"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            networks.build("vit-tiny", 1, True, (32, 32), **options)
+
+
 def test_a_kept_run_needs_its_checkpoint_no_more(data: AuxData, tmp_path: Path) -> None:
     """Not on another machine, nor where the checkpoint has moved; a ViT still interpolates its positions."""
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 4, "intermediate_size": 8}
     made = transformers.ViTModel(transformers.ViTConfig(**sizes, patch_size=8, image_size=24))
     made.save_pretrained(tmp_path / "checkpoint")
+    random = {**sizes, "patch_size": 8, "head_channels": 8, "checkpoint": None}
+    aux_nas(
+        "normals", "segmentation", data, backbone="vit-tiny", options=random, steps=1, out=tmp_path / "random"
+    )
     options = {"checkpoint": str(tmp_path / "checkpoint"), "head_channels": 8}
     config = {"backbone": "vit-tiny", "options": options, "steps": 1}
     result = aux_nas("segmentation", "normals", data, config, out=tmp_path / "run")

@@ -50,6 +50,14 @@ def test_normals_that_are_nan_are_not_right() -> None:
     assert got["median"] > 179
 
 
+def test_edges_that_are_nan_are_not_found() -> None:
+    label = torch.tensor([[[1, 1, 1, 0]]], dtype=torch.uint8)
+    assert measured("edges", [torch.full((1, 1, 1, 4), math.nan)], [label])["F1"] == 0
+    # One of three is known and found: 2 * 1 / (1 + 0 + 3).
+    logits = torch.tensor([[[[2.0, math.nan, math.nan, math.nan]]]])
+    assert measured("edges", [logits], [label])["F1"] == 50
+
+
 def test_depth() -> None:
     label = torch.tensor([[[2.0, 4.0, 0.0, 1.0]]])
     output = torch.tensor([[[[2.4, 6.0, 9.0, 0.9]]]])
