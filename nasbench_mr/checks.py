@@ -21,6 +21,8 @@ def at_least(least: int, name: str, value: object) -> int:
             raise TypeError
     except TypeError:
         raise InvalidArgumentError(f"{name} is {value!r}; expected an integer, at least {least}") from None
+    if number > MAX_SEED:  # no array or range has so many
+        raise InvalidArgumentError(f"{name} is {number}; expected an integer from {least} to 2^63 - 1")
     return number
 
 
@@ -102,10 +104,7 @@ MAX_SEED = 2**63 - 1
 
 def seed(value: object) -> int:
     """Return a seed, a whole number from 0 to `MAX_SEED`."""
-    number = at_least(0, "seed", value)
-    if number > MAX_SEED:
-        raise InvalidArgumentError(f"seed is {number}; expected an integer from 0 to 2^63 - 1")
-    return number
+    return at_least(0, "seed", value)
 
 
 def seeds(given: int | Iterable[int]) -> list[int]:

@@ -12,7 +12,6 @@ domain and the values it is told, nothing else, so the same search runs on all t
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Costs that a front may have as objectives beside tasks.
 COUNTS = {"macs": "multiply-accumulates", "params": "parameters"}
+#: Of a task; the sum of more would be infinite.
+MAX_WEIGHT = 1e100
 #: One task's name, several, or names with weights; "seg/mAcc" names a metric other than the objective.
 Tasks = str | Sequence[str] | Mapping[str, float]
 
@@ -111,8 +112,8 @@ def parse_tasks(tasks: Tasks) -> dict[str, float]:
     weights = dict(tasks) if isinstance(tasks, Mapping) else dict.fromkeys(given, 1.0)
     if not weights or len(weights) != len(given):
         raise InvalidArgumentError(f"tasks are {tasks!r}; expected distinct names, at least one")
-    most = sys.float_info.max
-    return {key: positive(f"the weight of {key!r}", weight, most=most) for key, weight in weights.items()}
+    kind, most = f"a positive number of at most {MAX_WEIGHT:g}", MAX_WEIGHT
+    return {key: positive(f"the weight of {key!r}", weight, kind, most) for key, weight in weights.items()}
 
 
 def goals(bench: Benchmark, tasks: Tasks, *, costs: bool = False) -> tuple[Goal, ...]:

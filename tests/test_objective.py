@@ -251,6 +251,13 @@ def test_unknown_times_count_as_macs(bench: Benchmark) -> None:
     assert (asked.unit, asked.spent) == ("GMACs", pytest.approx(cost.macs(codes).sum() / 1e9))
 
 
+def test_weights_add_up_to_a_number() -> None:
+    with pytest.raises(
+        InvalidArgumentError, match=r"'seg' is 1e\+308; expected a positive number of at most"
+    ):
+        objective.parse_tasks({"seg": 1e308, "video": 1e308})
+
+
 def test_a_metric_with_a_threshold_in_its_name_is_no_cost(tmp_path: Path) -> None:
     """AP@50 is trained for and counts; only tasks such as latency_ms@cpu are costs."""
     codes = space.sample(6, seed=0)

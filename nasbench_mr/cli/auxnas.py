@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from nasbench_mr.search.auxnas.data import AuxData
 
 #: Options that are fields of the configuration.
+#: The options of trainings, which a ranking has no use for.
+_TRAINING = (
+    *("data", "root", "data_option", "size", "limit", "variant", "balance", "backbone", "primary_code"),
+    *("auxiliary_code", "tasks", "joint", "max_macs", "max_params", "single", "recipe", "set", "seed"),
+    *("device", "out", "engine", "workers", "compare", "also", "plot"),
+)
 _FIELDS = ("variant", "balance", "backbone", "primary_code", "auxiliary_code", "begin")
 
 
@@ -64,7 +70,6 @@ class AuxNASCommand(command.Command):
         add("auxiliary", nargs="*", action=command.Names, metavar="AUXILIARY", help="the tasks that help")
         add(
             "--data",
-            default="indoor",
             metavar="D",
             help="indoor (default), nyuv2, cityscapes, camvid or taskonomy",
         )
@@ -80,7 +85,6 @@ class AuxNASCommand(command.Command):
         add(
             "--limit",
             type=command.whole,
-            default=0,
             metavar="N",
             help="at most N samples of each split (default: all)",
         )
@@ -108,9 +112,7 @@ class AuxNASCommand(command.Command):
         )
         add("--recipe", metavar="FILE", help="fields of the configuration, .json or .toml")
         add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one field (repeatable)")
-        add(
-            "--seed", type=command.whole, default=0, metavar="K", help="seed of everything random (default 0)"
-        )
+        add("--seed", type=command.whole, metavar="K", help="seed of everything random (default 0)")
         add("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
         add("--out", type=command.folder_to_write, metavar="FOLDER", help="keep everything there")
         add("--engine", metavar="E", help="with --compare: where to train, local (default) or ray")
@@ -134,11 +136,15 @@ class AuxNASCommand(command.Command):
 
     def run(self, args: argparse.Namespace) -> None:
         if args.rank:
+            command.refuse_idle(args, "with --rank, which trains nothing", *_TRAINING)
+            if args.primary:
+                raise InvalidArgumentError(f"--rank TASK names the primary task; leave {args.primary!r} out")
             rows = [
                 dataclasses.asdict(helper) for helper in rank_auxiliary(command.open_release(args), args.rank)
             ]
             more = "Tables can't tell whether training with both labels helps. Try it: auxnas --compare"
             return command.show(args, rows, f"{command.format_table(rows)}\n\n{more}")
+        args.seed = args.seed or 0
         if not args.primary:
             raise InvalidArgumentError("name a PRIMARY task, and AUXILIARY ones; or give --rank TASK")
         if args.compare is not None and not args.out:
@@ -150,6 +156,10 @@ class AuxNASCommand(command.Command):
         if args.compare is not None and args.variant:
             raise InvalidArgumentError("--compare trains all variants, so --variant would have no effect")
         config = self._config(args)
+        if args.compare is not None and config.variant != AuxConfig.variant:
+            raise InvalidArgumentError(
+                f"--compare trains all variants, so variant={config.variant} would have no effect"
+            )
         if args.single and config.begin != "single" and not any("begin=single" in v for v in args.also):
             raise InvalidArgumentError("--single is for networks trained alone first: give --from single")
         if args.compare is not None:
@@ -188,7 +198,7 @@ class AuxNASCommand(command.Command):
         if args.single:
             changes["single"] = {**changes.get("single", {}), **recipes.parse_flags(args.single)}
         backbone = changes.get("backbone", AuxConfig.backbone)
-        chooses = [f for f in ("tasks", "joint", "max_macs", "max_params") if getattr(args, f)]
+        chooses = [f for f in ("tasks", "joint", "max_macs", "max_params", "release") if getattr(args, f)]
         if backbone != "multi-resolution" or changes.get("primary_code"):
             if chooses:
                 flag = f"--{chooses[0].replace('_', '-')}"
@@ -246,7 +256,8 @@ def _data(args: argparse.Namespace) -> AuxData:
     from nasbench_mr.data_builders.training import recipes
     from nasbench_mr.search.auxnas import readers
 
-    root = Path(args.root) if args.root else datasets.folder(args.data)
+    name = args.data or "indoor"
+    root = Path(args.root) if args.root else datasets.folder(name)
     options = recipes.parse_flags(args.data_option)
-    with progress.line(f"reading {args.data} (the first time, indoor is generated)"):
-        return readers.load(args.data, root, args.size, args.limit, **options)
+    with progress.line(f"reading {name} (the first time, indoor is generated)"):
+        return readers.load(name, root, args.size, args.limit or 0, **options)

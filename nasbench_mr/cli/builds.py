@@ -152,6 +152,8 @@ class BuildCommand(command.Command):
         changes.append(recipes.parse_flags(args.set))
         about = recipes.read(args.about) if args.about else {}
         name, version = command.name_and_version("--release", args.release)
+        if not args.release:
+            command.refuse_idle(args, "without --release NAME@VERSION", "about", "release_to")
         if args.release:
             releases.check_name(name, version)
         draw = {"seed": args.code_seed, "scheme": args.scheme, "max_macs": args.max_macs}

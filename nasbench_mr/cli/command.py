@@ -107,7 +107,7 @@ class Names(argparse.Action):
 
 
 class Sizes(argparse.Action):
-    """A list of whole numbers with commas or spaces."""
+    """A list of whole numbers with commas or spaces, which may be given in several places."""
 
     def __call__(
         self,
@@ -117,7 +117,8 @@ class Sizes(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         try:
-            setattr(namespace, self.dest, [whole(text) for text in split_names(values)])
+            known = getattr(namespace, self.dest, None) or []
+            setattr(namespace, self.dest, [*known, *(whole(text) for text in split_names(values))])
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, str(error)) from None
 
@@ -315,6 +316,20 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the predictor, such as epochs=20; may be given again",
     )
+
+
+def refuse_idle(args: argparse.Namespace, why: str, *names: str) -> None:
+    """Raise for options among some that were given, though they have no effect: `why` ends the sentence."""
+    values = {name: getattr(args, name) for name in names}
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name, value in values.items()
+        if not (value is None or value is False or value == [])
+    ]
+    if given:
+        raise InvalidArgumentError(
+            f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect {why}"
+        )
 
 
 def check_release(name: str, version: str | None, folder: str | None) -> None:

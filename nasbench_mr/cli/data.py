@@ -34,7 +34,7 @@ class DataCommand(command.Command):
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-        def action(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        def action(name: str, run: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
             text = inspect.getdoc(run) or ""
             sub = actions.add_parser(
                 name,
@@ -101,8 +101,9 @@ class DataCommand(command.Command):
                 help="another option; 'nasbench-mr data info NAME' lists them",
             )
 
-    def run(self, args: argparse.Namespace) -> None:
-        args.do(args)
+    def run(self, args: argparse.Namespace) -> int | None:
+        status: int | None = args.do(args)
+        return status
 
     def make(self, args: argparse.Namespace) -> None:
         """Generate a stand-in whose files are laid out as those of the real data set.
@@ -170,8 +171,10 @@ class DataCommand(command.Command):
                 rows.append(_split_row(datasets.pack(found, path, args.workers, progress=True)))
         command.show(args, rows)
 
-    def info(self, args: argparse.Namespace) -> None:
+    def info(self, args: argparse.Namespace) -> int | None:
         """List the data sets, or describe one: its layout, source, options, and what is there.
+
+        With --verify or --speed the exit status is 1 where it is not there, or not whole.
 
         Example:
           nasbench-mr data info
@@ -181,7 +184,9 @@ class DataCommand(command.Command):
 
         if args.name:
             path = Path(args.folder) if args.folder else datasets.folder(args.name)
-            return self._describe(args.name, path, args.json, args=args)
+            whole = self._describe(args.name, path, args.json, args=args)
+            return None if whole or not (args.verify or args.speed is not None) else 1
+        command.refuse_idle(args, "without the NAME of a data set", "verify", "speed", "set")
         rows = []
         for name in datasets.names():
             ways = {"make": generate.names(), "fetch": datasets.FETCHED}
@@ -194,7 +199,8 @@ class DataCommand(command.Command):
                     "here": str(path) if path.is_dir() else None,
                 }
             )
-        return command.show(args, rows)
+        command.show(args, rows)
+        return None
 
     def _describe(
         self,
@@ -205,8 +211,8 @@ class DataCommand(command.Command):
         args: argparse.Namespace | None = None,
         splits: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Print what is at `path`; with `args` of "info", all about the data set."""
+    ) -> bool:
+        """Print what is at `path`, with `args` of "info" all about it; return whether it is whole."""
         from nasbench_mr.data_builders import datasets, generate
 
         reader = datasets.reader(name)
@@ -222,7 +228,7 @@ class DataCommand(command.Command):
                     if args and args.verify:
                         found.verify()
                         row["verified"] = True
-                    if args and args.speed:
+                    if args and args.speed is not None:
                         row["samples/s"] = datasets.throughput(found, args.speed)
                     rows.append(row)
             except DatasetError as error:
@@ -235,10 +241,12 @@ class DataCommand(command.Command):
             "reader options": _defaults(reader),
             "generator options": _defaults(generate.maker(name)) if name in generate.names() else None,
         }
+        whole = path.is_dir() and not trouble
         if as_json:
-            return command.print_json(
+            command.print_json(
                 (about if args else {}) | {"path": str(path), "splits": rows, "problems": trouble}
             )
+            return whole
         if args:
             for key, value in about.items():
                 if isinstance(value, dict):
@@ -250,7 +258,7 @@ class DataCommand(command.Command):
             print(command.format_table(rows))
         for message in trouble.values():
             print(message)
-        return None
+        return whole
 
 
 def _options(flags: Sequence[str]) -> dict[str, Any]:

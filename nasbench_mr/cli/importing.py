@@ -7,7 +7,7 @@ import math
 import os
 from typing import Any
 
-from nasbench_mr import escape, progress
+from nasbench_mr import escape, progress, release
 from nasbench_mr.cli import command
 from nasbench_mr.cli.releases import add_surrogates, announce, with_surrogates
 from nasbench_mr.errors import InvalidArgumentError
@@ -72,10 +72,15 @@ class ImportCommand(command.Command):
 
         if not os.path.exists(args.path):
             raise InvalidArgumentError(f"{args.path!r} does not exist; expected a folder or a table")
-        command.check_release(args.into or "local", None, None)
+        of_files = ["space", "into", "objective", "minimize", "maximize", "unit", "bounds", "ignore"]
         if args.task is None:
-            if args.space is not None:
-                raise InvalidArgumentError("--space is about the codes of a FILE; give --task NAME as well")
+            why = "without --task NAME, which says that a FILE is imported"
+            command.refuse_idle(args, why, *of_files, "trust_costs", "replace")
+        else:
+            why = "with --task NAME: they are about a folder of published tables"
+            command.refuse_idle(args, why, "unchecked", "no_surrogates")
+        command.check_release(args.into or ("local" if args.task else release.DEFAULT), None, None)
+        if args.task is None:
             if not os.path.isdir(args.path):
                 raise InvalidArgumentError(
                     f"{args.path!r} is a file: say which task it is about, --task NAME"
@@ -93,8 +98,8 @@ class ImportCommand(command.Command):
                     args.objective,
                     minimize=args.minimize,
                     maximize=args.maximize,
-                    units=dict(args.unit),
-                    bounds=dict(args.bounds),
+                    units=_once("--unit", args.unit),
+                    bounds=_once("--bounds", args.bounds),
                     ignore=args.ignore,
                     trust_costs=args.trust_costs,
                     own_space=args.space,
@@ -116,6 +121,17 @@ class ImportCommand(command.Command):
             return None
         announce(made, args.json, missing)
         return None
+
+
+def _once(option: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return what an option gives by metric; raise where it gives two values of one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InvalidArgumentError(
+            f"{option}: {next(n for n in names if names.count(n) > 1)!r} is given twice; expected one value"
+        )
+    return found
 
 
 def unit(text: str) -> tuple[str, str]:

@@ -84,8 +84,7 @@ class MeasureCommand(command.Command):
 
 
 def _measure(args: argparse.Namespace) -> None:
-    if args.sample is not None:
-        raise InvalidArgumentError("--sample has no effect without --check")
+    command.refuse_idle(args, "without --check", "sample")
     if args.out is None:
         raise InvalidArgumentError("measure needs --out DIR, where measurements are kept")
     name, version = command.name_and_version("--install", args.install)
@@ -136,9 +135,8 @@ def _check(args: argparse.Namespace) -> None:
 
     # A device that is always busier than the table's can be allowed to be.
     before = [name for name in _SETTING if name != "max_spread"]
-    others = ("codes", "release", "runtime", "out", "label", "install", *before)
-    if idle := [f"--{name.replace('_', '-')}" for name in others if getattr(args, name) is not None]:
-        raise InvalidArgumentError(f"{', '.join(idle)}: no effect with --check, which measures as before")
+    others = ("codes", "release", "runtime", "out", "label", "install", "address", *before)
+    command.refuse_idle(args, "with --check, which measures as before", *others)
     sample = 64 if args.sample is None else args.sample
     found = campaign.recheck(load().cost(args.check), sample, count=args.workers, max_spread=args.max_spread)
     command.show(args, found, command.format_table([found]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nasbench_mr import plot, progress
 from nasbench_mr.cli import command
-from nasbench_mr.errors import InvalidArgumentError, ReleaseNotFoundError, UnknownNameError, did_you_mean
+from nasbench_mr.errors import ReleaseNotFoundError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,6 +100,5 @@ class PlotCommand(command.Command):
 
 def _refuse_idle(args: argparse.Namespace, drawn: str, *used: str) -> None:
     """Raise for an option that is about another kind of picture."""
-    for name in ("band", "reference", "kind", "tasks", "score"):
-        if name not in used and getattr(args, name):
-            raise InvalidArgumentError(f"--{name} has no effect: {args.what} is drawn as {drawn}")
+    others = [name for name in ("band", "reference", "kind", "tasks", "score") if name not in used]
+    command.refuse_idle(args, f"here: {args.what} is drawn as {drawn}", *others)

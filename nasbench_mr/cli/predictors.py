@@ -57,7 +57,7 @@ class PredictEvalCommand(command.Command):
             metavar="FILE",
             help="draw --score; the name ends in .png, .pdf or .svg",
         )
-        add("--score", default="kendall", metavar="S", help=f"{', '.join(SCORES)} (default: kendall)")
+        add("--score", metavar="S", help=f"{', '.join(SCORES)} (default: kendall)")
         command.add_option(parser)
         command.add_release(parser)
         command.add_json(parser)
@@ -66,7 +66,10 @@ class PredictEvalCommand(command.Command):
         from nasbench_mr import plot
         from nasbench_mr.predictors import evaluation, plots
 
-        evaluation.check_score(args.score)
+        if args.plot is None:
+            command.refuse_idle(args, "without --plot, which draws it", "score")
+        score = args.score or "kendall"
+        evaluation.check_score(score)
         frame = evaluation.evaluate(
             args.predictors or ["ensemble"],
             command.open_release(args),
@@ -80,7 +83,7 @@ class PredictEvalCommand(command.Command):
         if args.out:
             evaluation.write(frame, args.out)
         if args.plot:
-            plot.save(plots.evaluation(frame, args.score), args.plot)
+            plot.save(plots.evaluation(frame, score), args.plot)
         shown = [*evaluation.SCORES, "fit_seconds", "predict_seconds"]
         means = frame.groupby(["task", "train", "predictor"], sort=False)[shown].mean()
         rows: list[dict[str, Any]] = means.reset_index().to_dict("records")  # type: ignore[assignment]

@@ -46,6 +46,8 @@ class FetchCommand(command.Command):
     def run(self, args: argparse.Namespace) -> None:
         command.check_release(releases.DEFAULT, None, None)
         if args.url:
+            why = "with the URL of a release: they are about the published tables"
+            command.refuse_idle(args, why, "mirror", "no_surrogates")
             made = releases.install(fetched(args.url, args.sha256), args.sha256)
         elif args.sha256:
             raise InvalidArgumentError("--sha256 is for a release tarball; give its URL too")
@@ -165,7 +167,6 @@ class PackCommand(command.Command):
         parser.add_argument(
             "--out",
             type=tarball_to_write,
-            default=".",
             metavar="PLACE",
             help="a folder, or a file name ending in .tar.gz (default: .)",
         )
@@ -180,12 +181,13 @@ class PackCommand(command.Command):
     def run(self, args: argparse.Namespace) -> None:
         release = command.open_release(args).release
         if args.hf is not None:
+            command.refuse_idle(args, "with --hf, which names the folder", "out")
             folder = releases.export(release, args.hf)
             names = list(release.configurations)
             text = f"{folder}: open a table with datasets.load_dataset({str(folder)!r}, {names[0]!r})"
             return command.show(args, {"path": str(folder), "configs": names}, text)
         with progress.line("packing"):
-            path = releases.pack(release, args.out)
+            path = releases.pack(release, args.out or ".")
         return show_tarball(args, path)
 
 

@@ -77,7 +77,7 @@ class SearchCommand(command.Command):
             action="store_true",
             help="measure the networks found on this machine, the best first, until one is within --limit",
         )
-        add("--seed", type=command.whole, default=0, metavar="K", help="seed of the search (default 0)")
+        add("--seed", type=command.whole, metavar="K", help="seed of the search (default 0)")
         add(
             "--preset",
             metavar="P",
@@ -120,6 +120,7 @@ class SearchCommand(command.Command):
 
     def run(self, args: argparse.Namespace) -> None:
         _refuse_idle(args)
+        args.seed = args.seed or 0
         weights = _weights(command.tasks_of(args))
         fixed = _fixed(args.fixed)
         bench = command.open_release(args)
@@ -147,7 +148,9 @@ class SearchCommand(command.Command):
             code, said = tuple(result.codes[row].tolist()), _predicted(result, row)
             if args.explore:
                 path = result.trajectory
-                climb = explorer.Climb(path.codes, path.score, code, result.names, limits["max_macs"])
+                most = measured.limits(bench, limits["limits"], limits["max_macs"]).macs
+                shown = most if math.isfinite(most) else None
+                climb = explorer.Climb(path.codes, path.score, code, result.names, shown)
                 explorer.write(bench, args.explore, climb=climb)
         else:
             fresh = {}
@@ -263,6 +266,7 @@ def _refuse_idle(args: argparse.Namespace) -> None:
     others = ["preset", "starts", "steps", "explore", "measure", *start]
     for here, why, idle in (
         (args.front, "with --front", ["transfer", "export", "head", *others]),
+        (args.front and args.searcher is None, "with --front, but for a --searcher", ["seed"]),
         (args.transfer, "with --transfer", ["searcher", "export", "head", "explore", "measure"]),
         (args.searcher is not None, "with --searcher", others),
         (args.searcher is None, "without --searcher", ["budget", "source"]),
@@ -274,11 +278,8 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         (_preset(args.preset)["preset"] == "paper", "with --preset paper, which has one start", ["starts"]),
         (args.export is None, "without --export", ["head"]),
     ):
-        given = [f"--{name}" for name in idle if getattr(args, name) not in (None, False)]
-        if here and given:
-            raise InvalidArgumentError(
-                f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect {why}"
-            )
+        if here:
+            command.refuse_idle(args, why, *idle)
 
 
 def _preset(text: str | None) -> dict[str, Any]:
@@ -314,6 +315,8 @@ def _fixed(text: str | None) -> dict[str, int | str]:
             raise InvalidArgumentError(
                 f"--fixed: {part!r} is not a dimension with its value; expected such as i1=16"
             )
+        if name in fixed:
+            raise InvalidArgumentError(f"--fixed: {name!r} is given twice; expected one value")
         fixed[name] = int(value) if value.isdigit() and value.isascii() else value
     return fixed
 
@@ -583,6 +586,10 @@ class CompareCommand(command.Command):
         final = found.final()
         print(f"Median regret after {args.budget} evaluations, {args.seeds} runs each\n")
         if args.reference:
+            counts = {s: len(found.regret[found.tasks[0], s]) for s in found.about["reference"]}
+            if any(count != args.seeds for count in counts.values()):
+                runs = ", ".join(sorted({str(count) for count in counts.values()}))
+                print(f"of reference results {runs} runs; ranks and tests are of the first {found.paired}\n")
             names = ", ".join(found.about["reference"]) or "none: all were run"
             print(f"reference results ({found.about['reference release']}): {names}\n")
         print(command.format_table(_rows(final.assign(unit=found.about["unit"]))))

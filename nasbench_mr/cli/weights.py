@@ -36,13 +36,16 @@ class WeightsCommand(command.Command):
         add(
             "--out",
             type=command.folder_to_write,
-            default=".",
             metavar="DIR",
             help="where to pack (default: .)",
         )
         command.add_json(parser)
 
     def run(self, args: argparse.Namespace) -> None:
+        if args.what[:1] != ["fetch"]:
+            command.refuse_idle(args, "but for weights fetch", "sha256")
+        if args.what[:1] != ["pack"]:
+            command.refuse_idle(args, "but for weights pack", "out")
         match args.what:
             case ["fetch", source]:
                 part = weights.install(fetched(source, args.sha256), args.sha256)
@@ -50,7 +53,7 @@ class WeightsCommand(command.Command):
                 text = f"{part}: {len(part.files)} networks, installed in {part.path}"
                 command.show(args, {**said, "path": str(part.path)}, text)
             case ["pack", folder, name]:
-                show_tarball(args, _packed(Path(folder), name, Path(args.out)))
+                show_tarball(args, _packed(Path(folder), name, Path(args.out or ".")))
             case []:
                 rows = [_row(part) for part in weights.installed()]
                 command.show(args, rows, None if rows else "no weights are installed")

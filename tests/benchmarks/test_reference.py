@@ -229,7 +229,7 @@ def test_commands_draw_and_print_them(
     assert main(["plot", "out", "--reference", "--out", "beside.png"]) == 0
     assert (tmp_path / "beside.png").stat().st_size > 10_000
     assert main(["plot", "mini", "--reference", "--out", "mini.png"]) == 2
-    assert "--reference has no effect: mini is drawn as a release" in capsys.readouterr().err
+    assert "--reference has no effect here: mini is drawn as a release" in capsys.readouterr().err
     assert main(["compare", "mini-seg", "--budget", "301", "--reference"]) == 2
     assert "a budget of 300" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,37 @@ def test_amounts(text: str, value: float) -> None:
 def test_bad_amounts(text: str) -> None:
     with pytest.raises(Exception, match="is not a valid cost limit; expected at least 0"):
         amount(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["import", ".", "--into", "mine"], "--into has no effect without --task NAME"),
+        (["import", ".", "--unit", "a=b", "--replace"], "--unit, --replace have no effect without --task"),
+        (["import", "x.csv", "--task", "t", "--no-surrogates"], "--no-surrogates has no effect with --task"),
+        (["import", "x.csv", "--task", "t", "--unit", "a=b", "--unit", "a=c"], "'a' is given twice"),
+        (["fetch", "x.tar.gz", "--mirror", "https://a.org"], "--mirror has no effect with the URL"),
+        (["pack", "mini", "--hf", "hf", "--out", "dist"], "--out has no effect with --hf"),
+        (["weights", "--sha256", "0"], "--sha256 has no effect but for weights fetch"),
+        (["weights", "mini", "--out", "dist"], "--out has no effect but for weights pack"),
+        (["predict-eval", "ridge", "--score", "r2"], "--score has no effect without --plot"),
+        (
+            ["build", "mini-cls", "--codes", "1", "--out", "o", "--release-to", "r"],
+            "without --release NAME@V",
+        ),
+        (["data", "info", "--verify", "--speed", "0"], "--verify, --speed have no effect without the NAME"),
+        (["auxnas", "--rank", "mini-seg", "--out", "o", "--seed", "0"], "--seed, --out have no effect with"),
+        (["auxnas", "normals", "--rank", "mini-seg"], "names the primary task; leave 'normals' out"),
+        (["search", "seg", "macs", "--front", "--seed", "9"], "--seed has no effect with --front"),
+        (["search", "seg", "--fixed", "i1=16,i1=32"], "'i1' is given twice"),
+    ],
+)
+def test_what_has_no_effect_is_refused(
+    arguments: list[str], message: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").touch()
+    status, out, err = run(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]

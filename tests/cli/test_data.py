@@ -128,6 +128,19 @@ def test_info_lists_all(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     assert f"not at {data / 'kitti'}" in run(capsys, "info", "kitti")
 
 
+def test_what_is_not_whole_is_not_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the question the status answers it; without, what is there is listed."""
+    root = tmp_path / "kitti"
+    generate.make("kitti", root, **{**generate.mini("kitti"), "train": 1, "val": 1})
+    assert cli.main(["data", "info", "kitti", str(root), "--verify"]) == 0
+    scan = next((root / "training/velodyne").glob("*.bin"))
+    scan.write_bytes(scan.read_bytes()[:30])
+    for folder in (root, tmp_path / "nothing"):
+        assert cli.main(["data", "info", "kitti", str(folder), "--verify"]) == 1
+        assert cli.main(["data", "info", "kitti", str(folder)]) == 0
+    assert "not a readable point cloud" in capsys.readouterr().out
+
+
 def test_fetch_from_a_tarball(
     capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,7 +53,7 @@ def test_measure_install_and_limit(
         (("--out", "out", "--release", "mini", "--device", "tpu"), "device is 'tpu'; expected cpu, cuda"),
         (("--out", "out", "--release", "mini", "--runtime", "torch,tvm"), "no runtime 'tvm'"),
         (("--out", "out", "--release", "mini", "--install", "mine"), "expected NAME@VERSION"),
-        (("--check", "latency_ms@cpu", "--out", "out"), "--out: no effect with --check"),
+        (("--check", "latency_ms@cpu", "--out", "out"), "--out has no effect with --check"),
         (("--out", "out", "--release", "mini", "--sample", "3"), "--sample has no effect without --check"),
     ],
 )

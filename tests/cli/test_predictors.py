@@ -46,7 +46,7 @@ def test_predict_eval_prints_json(tiny_release: Path, capsys: pytest.CaptureFixt
     ("arguments", "message"),
     [
         (["rigde"], "did you mean 'ridge'"),
-        (["ridge", "--score", "tau"], "no score 'tau'"),
+        (["ridge", "--score", "tau", "--plot", "x.png"], "no score 'tau'"),
         (["ridge", "--tasks", "sge"], "no task 'sge'"),
         (["ridge", "--split", "worst"], "no split 'worst'"),
         (["ridge", "--train", "5000"], "expected 2 to 48 codes"),
