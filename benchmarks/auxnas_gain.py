@@ -48,9 +48,9 @@ BALANCED = (
     *VARIANTS,
     *(f"{v} balance={how}" for v in ("aux-g", "aux-nas") for how in ("pcgrad", "uncertainty", "gradnorm")),
 )
-#: Narrow enough for one core; of ResNet-50's sixteen blocks four are left, one for each resolution.
+#: Narrow enough for one core, and as deep as the published networks.
 NARROW = {
-    "resnet-50": {"embedding_size": 16, "hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 1, 1]},
+    "resnet-50": {"embedding_size": 16, "hidden_sizes": [32, 64, 96, 128]},
     "vit-tiny": {"patch_size": 6, "hidden_size": 48, "num_attention_heads": 3, "head_channels": 32},
 }
 
