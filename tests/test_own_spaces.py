@@ -162,7 +162,7 @@ def test_ncp_finds_a_code_within_the_limits(bench: Benchmark, name: str) -> None
 def test_searches(bench: Benchmark, name: str, kind: str) -> None:
     objective = Objective.table(bench, name, **SHAPES[name][1])
     quick = {
-        "guided": {"initial": 12, "epochs": 10},
+        "guided": {"initial": 12, "members": 2},
         "ncp": {"starts": 8, "steps": 4},
         "tpe": {"initial": 10},
     }

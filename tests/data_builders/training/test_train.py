@@ -630,11 +630,11 @@ def test_what_does_not_fit_is_refused(data, tmp_path):
         ("video", {"frames": 0}, "frames is 0, input 'motion'; expected frames above 0"),
         ("segmentation", {"frames": 2}, "frames is 2, input 'rgb'; expected frames 0 and input rgb"),
         ("segmentation", {"input": "motion"}, "frames is 0, input 'motion'; expected frames 0"),
-        ("segmentation", {"dataset": "cifar10"}, "cifar10 is for classification, its task for segmentation"),
+        ("segmentation", {"dataset": "cifar10"}, "cifar10 is for classification, the recipe's task for segm"),
         (
             "classification",
             {"dataset": "camvid", "resident": False},
-            "camvid is for segmentation, its task for classification",
+            "camvid is for segmentation, the recipe's task for class",
         ),
     ):
         with pytest.raises(RecipeError, match=message):
