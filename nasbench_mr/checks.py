@@ -98,7 +98,7 @@ def finite(name: str, value: object, least: float = float("-inf")) -> float:
     return number
 
 
-#: Seeds are whole numbers from 0 to this.
+#: Whole numbers, seeds among them, are at most this.
 MAX_SEED = 2**63 - 1
 
 

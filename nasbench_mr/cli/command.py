@@ -320,11 +320,10 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 def refuse_idle(args: argparse.Namespace, why: str, *names: str) -> None:
     """Raise for options among some that were given, though they have no effect: `why` ends the sentence."""
-    values = {name: getattr(args, name) for name in names}
     given = [
         f"--{name.replace('_', '-')}"
-        for name, value in values.items()
-        if not (value is None or value is False or value == [])
+        for name in names
+        if (value := getattr(args, name)) not in (None, []) and value is not False
     ]
     if given:
         raise InvalidArgumentError(

@@ -139,7 +139,8 @@ class SearchCommand(command.Command):
                 found = transfer(bench, weights, **limits, seed=args.seed, **options)
             return _print_transfer(args, bench, found)
         if args.searcher is None:
-            bounds = measured.limits(bench, limits["limits"]).measured
+            within = measured.limits(bench, limits["limits"], limits["max_macs"])
+            bounds = within.measured
             if args.measure:
                 _check_measurable(bounds)
             with progress.line("searching (the first time, a predictor is fitted and kept)"):
@@ -148,8 +149,7 @@ class SearchCommand(command.Command):
             code, said = tuple(result.codes[row].tolist()), _predicted(result, row)
             if args.explore:
                 path = result.trajectory
-                most = measured.limits(bench, limits["limits"], limits["max_macs"]).macs
-                shown = most if math.isfinite(most) else None
+                shown = within.macs if math.isfinite(within.macs) else None
                 climb = explorer.Climb(path.codes, path.score, code, result.names, shown)
                 explorer.write(bench, args.explore, climb=climb)
         else:
@@ -586,9 +586,9 @@ class CompareCommand(command.Command):
         final = found.final()
         print(f"Median regret after {args.budget} evaluations, {args.seeds} runs each\n")
         if args.reference:
-            counts = {s: len(found.regret[found.tasks[0], s]) for s in found.about["reference"]}
-            if any(count != args.seeds for count in counts.values()):
-                runs = ", ".join(sorted({str(count) for count in counts.values()}))
+            counts = {len(found.regret[found.tasks[0], s]) for s in found.about["reference"]}
+            if counts - {args.seeds}:
+                runs = ", ".join(map(str, sorted(counts)))
                 print(f"of reference results {runs} runs; ranks and tests are of the first {found.paired}\n")
             names = ", ".join(found.about["reference"]) or "none: all were run"
             print(f"reference results ({found.about['reference release']}): {names}\n")

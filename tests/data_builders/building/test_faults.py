@@ -130,7 +130,7 @@ def test_what_a_recipe_starts_from_is_read_and_compared_as_well(data: Path, tmp_
         told = out / "data/cls-10-1000.json"
         kept = json.loads(told.read_text())
         assert list(kept) == ["train", "val", "before/train", "before/val"]
-        # An older output says nothing of what a recipe starts from: it goes on.
+        # An older output does not have the data of what a recipe starts from; it resumes all the same.
         told.write_text(json.dumps({name: kept[name] for name in ("train", "val")}))
         assert build([recipe], codes[:1], **asked | {"seeds": 2}).tasks["cls-10-1000"].ok == 1
         told.write_text(json.dumps(kept))

@@ -101,7 +101,7 @@ def test_the_digest_is_that_of_the_training():
     recipe = recipes.get("mini-cls")
     assert dataclasses.replace(recipe, about="other words").digest == recipe.digest
     assert dataclasses.replace(recipe, lr=0.004).digest != recipe.digest
-    # How many processes read is the machine's affair: on another one the build goes on.
+    # On another machine, where fewer processes read, a build resumes.
     for name in ("mini-cls", "cls-50-1000"):
         assert dataclasses.replace(recipes.get(name), workers=1).digest == recipes.get(name).digest
     mine = dataclasses.replace(recipe, name="mine", workers=8)
